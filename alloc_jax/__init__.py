@@ -1,0 +1,57 @@
+"""alloc_jax decides who gets the compute: test-time compute for reasoning LLMs, allocated under a budget.
+
+    collect -> measure -> solve -> learn -> evaluate -> serve
+
+Names are imported when they are first used, so that serving a policy never loads JAX.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+_HOME = {
+    "types": [
+        "Action",
+        "AllocationProblem",
+        "MixedPlan",
+        "OutcomeTable",
+        "SampleLog",
+        "Solution",
+        "Source",
+        "Status",
+        "vote",
+    ],
+    "measure": ["measure", "menu", "parse_actions", "read_log", "write_log"],
+    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve"],
+    "learn": ["Policy", "PolicyConfig", "TextFeatures", "load_policy", "train"],
+    "evaluate": ["Report", "evaluate"],
+    "serve": ["Allocator", "Decision", "allocator"],
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE)
+
+
+def __getattr__(name: str):
+    if name not in _MODULE:
+        raise AttributeError(f"module 'alloc_jax' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"alloc_jax.{_MODULE[name]}"), name)
+    return value
+
+
+def __dir__():
+    return [*globals(), *__all__]
+
+
+class _Package(ModuleType):
+    """The stages `measure`, `solve` and `evaluate` share their names with the functions users call most.
+
+    Importing a stage would bind the module to its name here; the function stays instead.
+    """
+
+    def __setattr__(self, name: str, value):
+        if not (name in _MODULE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,316 @@
+"""The ground floor: the types the stages hand to each other, and nothing else.
+
+Host types (`SampleLog`, `OutcomeTable`) hold NumPy arrays and text. Device types (`AllocationProblem`, `Solution`,
+`Frontier`) are pytrees of JAX arrays. Axis letters: N questions, K actions, S samples, M sources, R resources.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# ---------------------------------------------------------------------------------------------------------------
+# Sources and actions
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """What samples come from: a model with its prompt and mode."""
+
+    name: str
+    parameters: float | None = None  # the model's parameter count; None where unknown
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)  # whatever else the log says of it
+
+
+_ACTION_NAME = re.compile(r"(?P<aggregator>[a-z_]+)\((?P<source>.+?),\s*(?P<samples>\d+)\)")
+
+
+@dataclass(frozen=True)
+class Action:
+    """One way to spend compute on a question: draw `samples` from `source`, and aggregate them."""
+
+    source: str
+    samples: int
+    aggregator: str = "vote"
+
+    def __post_init__(self):
+        if self.samples < 1:
+            raise ValueError(f"action {self.name}: an action draws at least 1 sample, got {self.samples}")
+
+    @property
+    def name(self) -> str:
+        return f"{self.aggregator}({self.source},{self.samples})"
+
+    @classmethod
+    def parse(cls, name: str) -> Action:
+        """The action a name stands for.
+
+        >>> Action.parse("vote(large/think,8)")
+        Action(source='large/think', samples=8, aggregator='vote')
+        """
+        match = _ACTION_NAME.fullmatch(name.strip())
+        if match is None:
+            raise ValueError(f"action {name!r} is not of the form vote(source,k)")
+        return cls(match["source"].strip(), int(match["samples"]), match["aggregator"])
+
+
+def vote(source: str, samples: int) -> Action:
+    """Majority vote over `samples` samples of `source`, ties broken uniformly among the tied answers."""
+    return Action(source, samples, "vote")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The sample log
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ComputeUnit:
+    """What one unit of the resource `compute` is, so that every table of one log counts in the same unit."""
+
+    size: float  # tokens x parameters
+    name: str  # "mean large/think samples"
+
+
+SAMPLE_FIELDS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "latency_s", "reward")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SampleLog:
+    """What an LLM did: for every question and source, the samples that were drawn.
+
+    The samples of a (question, source) pair fill its first `count` slots of the S axis; what lies behind is padding.
+    Answers are codes into the question's own list `answers[i]`, so that a vote is a count of codes.
+    """
+
+    ids: tuple[str, ...]  # [N] unique
+    question: tuple[str, ...]  # [N] the text
+    gold: tuple[str | None, ...]  # [N] the reference answer
+    group: tuple[str | None, ...]  # [N] a subject, a difficulty class, a tenant
+    sources: tuple[Source, ...]  # [M]
+    answers: tuple[tuple[str, ...], ...]  # [N] the distinct answers seen on each question, over all sources
+    count: np.ndarray  # i32[N, M] samples logged; 0 where the pair is absent
+    answer: np.ndarray  # i32[N, M, S] index into answers[i]; -1 where a sample has no answer, and in the padding
+    correct: np.ndarray  # bool[N, M, S] False in the padding
+    prompt_tokens: np.ndarray | None = None  # f32[N, M, S] NaN where unknown; None where no sample has it
+    completion_tokens: np.ndarray | None = None  # f32[N, M, S]
+    reasoning_tokens: np.ndarray | None = None  # f32[N, M, S]
+    latency_s: np.ndarray | None = None  # f32[N, M, S]
+    reward: np.ndarray | None = None  # f32[N, M, S]
+    compute_unit: ComputeUnit | None = None  # set when a log is made, carried by select and split; None if unknown
+
+    def __post_init__(self):
+        # Set once, on the whole log: parts of a log that each normalised by their own mean would not share a budget.
+        if self.compute_unit is None:
+            object.__setattr__(self, "compute_unit", self._dearest_sample())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> np.ndarray | None:
+        """f32[N, M, S] prompt + completion tokens of a sample; the prompt counts where the log has it.
+
+        Completion tokens include the reasoning tokens, as in the usage that OpenAI-compatible servers report.
+        """
+        if self.completion_tokens is None or self.prompt_tokens is None:
+            return self.completion_tokens
+        return self.prompt_tokens + self.completion_tokens
+
+    def _dearest_sample(self) -> ComputeUnit | None:
+        """One mean sample of the source that spends the most tokens x parameters; None where nothing is known."""
+        tokens = self.tokens
+        if tokens is None:
+            return None
+        known = self.sampled & np.isfinite(tokens)
+        total = np.where(known, tokens, 0).sum(axis=(0, 2), dtype=np.float64)
+        means = total / np.maximum(known.sum(axis=(0, 2)), 1)
+        sizes = [mean * (source.parameters or 0.0) for mean, source in zip(means, self.sources, strict=True)]
+        dearest = int(np.argmax(sizes)) if sizes else 0
+        if not sizes or sizes[dearest] <= 0:
+            return None
+        return ComputeUnit(float(sizes[dearest]), f"mean {self.sources[dearest].name} samples")
+
+    @property
+    def sampled(self) -> np.ndarray:
+        """bool[N, M, S] where a slot holds a sample."""
+        return np.arange(self.correct.shape[2]) < self.count[:, :, None]
+
+    def source_index(self, name: str) -> int:
+        """The position of a source on axis M.
+
+        Raises:
+          ValueError: the log has no such source; the message lists those it has.
+        """
+        names = [source.name for source in self.sources]
+        if name not in names:
+            raise ValueError(f"unknown source {name!r}; the log has {', '.join(map(repr, names))}")
+        return names.index(name)
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> SampleLog:
+        """The log of the questions at these positions, in this order."""
+        rows = _as_rows(rows)
+        text = ("ids", "question", "gold", "group", "answers")
+        pick = {name: tuple(getattr(self, name)[i] for i in rows) for name in text}
+        arrays = {name: getattr(self, name) for name in ("count", "answer", "correct", *SAMPLE_FIELDS)}
+        return replace(self, **pick, **{name: a if a is None else a[rows] for name, a in arrays.items()})
+
+    def split_questions(self, fractions: Sequence[float], key: jax.Array | int) -> tuple[SampleLog, ...]:
+        """Logs over disjoint sets of questions, drawn at random in the given shares (which sum to at most 1).
+
+        Args:
+          fractions: the share of the questions each log gets.
+          key: a `jax.random.key`, or an integer seed.
+        """
+        if min(fractions) <= 0 or sum(fractions) > 1 + 1e-6:
+            raise ValueError(f"fractions are positive and sum to at most 1, got {tuple(fractions)}")
+        order = np.asarray(jax.random.permutation(_as_key(key), len(self)))
+        ends = np.rint(np.cumsum(fractions) * len(self)).astype(int)
+        parts = np.split(order[: ends[-1]], ends[:-1])
+        for fraction, part in zip(fractions, parts, strict=True):
+            if part.size == 0:
+                raise ValueError(f"a share of {fraction} of {len(self)} questions is empty")
+        return tuple(self.select(np.sort(part)) for part in parts)
+
+    def split_samples(self, key: jax.Array | int) -> tuple[SampleLog, SampleLog]:
+        """Two logs of the same questions, each with a random half of every pair's samples (the first gets the odd one).
+
+        Choose on one, score on the other: a plan chosen and scored on the same samples flatters itself.
+
+        Raises:
+          ValueError: a pair has a single sample, which cannot be halved.
+        """
+        single = np.argwhere(self.count == 1)
+        if single.size:
+            i, m = single[0]
+            raise ValueError(
+                f"question {self.ids[i]!r} has one sample of {self.sources[m].name!r}, which has no halves"
+            )
+        shuffle = np.asarray(jax.random.uniform(_as_key(key), self.correct.shape))
+        order = np.argsort(np.where(self.sampled, shuffle, 2.0), axis=2)  # padding last
+        first = (self.count + 1) // 2
+        slots = np.arange(-(-self.correct.shape[2] // 2))
+        parts = []
+        for start, count in ((np.zeros_like(first), first), (first, self.count - first)):
+            at = np.minimum(start[:, :, None] + slots, self.correct.shape[2] - 1)
+            take = np.take_along_axis(order, at, axis=2)
+            real = slots < count[:, :, None]
+            arrays = {"answer": np.where(real, np.take_along_axis(self.answer, take, 2), -1)}
+            arrays["correct"] = real & np.take_along_axis(self.correct, take, 2)
+            for name in SAMPLE_FIELDS:
+                if (values := getattr(self, name)) is not None:
+                    arrays[name] = np.where(real, np.take_along_axis(values, take, 2), np.nan).astype(np.float32)
+            parts.append(replace(self, count=count, **arrays))
+        return parts[0], parts[1]
+
+
+def _as_rows(rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, dtype=None if len(rows) else np.int64)
+    return np.flatnonzero(rows) if rows.dtype == bool else rows
+
+
+def _as_key(key: jax.Array | int) -> jax.Array:
+    return jax.random.key(key) if isinstance(key, int) else key
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The table
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OutcomeTable:
+    """Utility and cost of every action on every question, with their standard errors."""
+
+    ids: tuple[str, ...]  # [N]
+    question: tuple[str, ...]  # [N]
+    group: tuple[str | None, ...]  # [N]
+    actions: tuple[Action, ...]  # [K]
+    resources: tuple[str, ...]  # [R]
+    units: tuple[str, ...]  # [R] what one unit of each resource is
+    utility: np.ndarray  # f32[N, K] expected accuracy; 0 where not valid
+    utility_se: np.ndarray  # f32[N, K] its standard error, from the samples
+    cost: np.ndarray  # f32[N, K], or f32[N, K, R] with several resources; 0 where not valid
+    cost_se: np.ndarray  # like cost
+    valid: np.ndarray  # bool[N, K] False where the log has no samples for the action on the question
+    successes: np.ndarray  # i32[N, K] right samples of the action's source on the question
+    samples: np.ndarray  # i32[N, K] logged samples of the action's source on the question
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> OutcomeTable:
+        """The table of the questions at these positions, in this order."""
+        rows = _as_rows(rows)
+        text = {name: tuple(getattr(self, name)[i] for i in rows) for name in ("ids", "question", "group")}
+        arrays = ("utility", "utility_se", "cost", "cost_se", "valid", "successes", "samples")
+        return replace(self, **text, **{name: getattr(self, name)[rows] for name in arrays})
+
+    def problem(self) -> AllocationProblem:
+        """The allocation problem of this table: its utilities and costs as device arrays."""
+        valid = None if self.valid.all() else jnp.asarray(self.valid)
+        return AllocationProblem(jnp.asarray(self.utility), jnp.asarray(self.cost), valid)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The problem and its answers
+# ---------------------------------------------------------------------------------------------------------------
+
+
+class Status(enum.IntEnum):
+    """What a solve found; an integer in results, so that it works under jit and vmap."""
+
+    OPTIMAL = 0  # the plan is within the budget and the gap is what the certificate says
+    INFEASIBLE = 1  # the budget is below the cheapest plan, which is what is returned
+    NOT_CONVERGED = 2  # the iteration limit came first; the plan is feasible and the gap says how good it is
+    INVALID = 3  # NaN, an infinity, a negative cost or a question without a valid action was found inside jit
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AllocationProblem:
+    """Maximise the weighted mean of utility[i, a_i], subject to the weighted mean of cost[i, a_i] <= budget."""
+
+    utility: jax.Array  # f32[N, K]
+    cost: jax.Array  # f32[N, K], or f32[N, K, R] with several resources
+    valid: jax.Array | None = None  # bool[N, K]; None: every action may be taken
+    weight: jax.Array | None = None  # f32[N]; None: every question counts the same
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MixedPlan:
+    """The integral plan with a few questions mixed: question j takes `other` with `probability`, else its own action.
+
+    One question suffices with one resource (J = 1), R with R resources.
+    """
+
+    question: jax.Array  # i32[J]
+    other: jax.Array  # i32[J] the second action of each mixed question
+    probability: jax.Array  # f32[J] of taking it
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Solution:
+    """A plan for one budget, with what certifies it."""
+
+    action: jax.Array  # i32[N] the integral plan: one action a question, spend never above the budget
+    multiplier: jax.Array  # f32[] or f32[R] the price of one unit of cost
+    spend: jax.Array  # f32[] or f32[R] mean cost of the integral plan
+    utility: jax.Array  # f32[] mean utility of the integral plan
+    dual_value: jax.Array  # f32[] upper bound on the utility of any plan within the budget
+    gap: jax.Array  # f32[] dual_value - utility
+    mixed: MixedPlan
+    mixed_spend: jax.Array  # f32[] or f32[R] min(budget, dearest useful spend)
+    mixed_utility: jax.Array  # f32[]
+    mixed_gap: jax.Array  # f32[] dual_value - mixed_utility
+    status: jax.Array  # i32[] a `Status`

@@ -1,0 +1,42 @@
+"""Strict numerics for every test, and a small log that looks like a real one."""
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from alloc_jax.types import SampleLog, Source
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    flags.FLAGS.mark_as_parsed()
+
+
+def made_log(questions: int = 200, samples: int = 16, seed: int = 0) -> SampleLog:
+    """A log of sums of a few numbers: longer sums are harder, `large` is better than `small` and dearer."""
+    rng = np.random.default_rng(seed)
+    terms = rng.integers(2, 9, questions)
+    text = ["+".join(str(rng.integers(1, 10)) for _ in range(n)) for n in terms]
+    chance = np.stack([np.exp(-0.35 * (terms - 1)), np.exp(-0.15 * (terms - 1))], axis=1)
+    correct = rng.random((questions, 2, samples)) < chance[:, :, None]
+    answer = np.where(correct, 0, rng.integers(1, 4, correct.shape)).astype(np.int32)
+    tokens = (3 * terms[:, None, None] + rng.integers(0, 3, correct.shape)).astype(np.float32)
+    return SampleLog(
+        ids=tuple(f"q{i}" for i in range(questions)),
+        question=tuple(text),
+        gold=("0",) * questions,
+        group=tuple(str(n) for n in terms),
+        sources=(Source("small", 1e5), Source("large", 3e5)),
+        answers=(("0", "1", "2", "3"),) * questions,
+        count=np.full((questions, 2), samples, np.int32),
+        answer=answer,
+        correct=correct,
+        completion_tokens=tokens,
+    )
+
+
+@pytest.fixture(scope="session")
+def log() -> SampleLog:
+    return made_log()
