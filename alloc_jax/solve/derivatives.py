@@ -1,0 +1,99 @@
+"""The dual function, its best response, and the optimal value with the envelope theorem's derivatives."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from alloc_jax.solve import door
+from alloc_jax.solve.solver import solve
+from alloc_jax.types import AllocationProblem
+
+
+def net_utility(problem: AllocationProblem, multiplier: jax.Array) -> jax.Array:
+    """f32[N, K] utility - multiplier * cost, the lowest float where an action may not be taken."""
+    if problem.cost.ndim == 3:
+        price = jnp.reshape(jnp.asarray(multiplier, problem.cost.dtype), (1, 1, -1))
+        net = problem.utility - (problem.cost * price).sum(-1)
+    else:
+        net = problem.utility - jnp.asarray(multiplier, problem.cost.dtype) * problem.cost
+    return net if problem.valid is None else jnp.where(problem.valid, net, jnp.finfo(net.dtype).min)
+
+
+def best_response(problem: AllocationProblem, multiplier) -> jax.Array:
+    """argmax over actions of utility - multiplier * cost; the first of equals.
+
+    Args:
+      problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R].
+      multiplier: f32[] or f32[R], at least 0, in utility a unit of cost.
+
+    Returns:
+      i32[N] the actions.
+
+    >>> import numpy as np
+    >>> problem = AllocationProblem(np.float32([[0, 1], [0, 2]]), np.float32([[1, 4], [1, 4]]))
+    >>> best_response(problem, 0.5).tolist()
+    [0, 1]
+    """
+    return jnp.argmax(net_utility(door.as_arrays(problem), multiplier), axis=1).astype(jnp.int32)
+
+
+def dual_value(problem: AllocationProblem, budget, *, multiplier=None) -> jax.Array:
+    """The bound D(l) = l B + mean_i max_a (utility - l cost); at the best l, the optimal value V(B) of the mixed problem.
+
+    Differentiable, forward and reverse, with respect to the problem's utility, cost and weight and to the budget.
+    Without a multiplier the derivative is the envelope theorem's: dV/dB = multiplier, dV/dutility = mixed plan / N,
+    dV/dcost = -multiplier * mixed plan / N; nothing is smoothed. V is not differentiable in B where the frontier has a
+    breakpoint, and what is returned there is one of the slopes on its sides.
+
+    Args:
+      problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R].
+      budget: f32[] or f32[R] allowed mean cost.
+      multiplier: f32[] or f32[R] where to take the bound; None: where it is least.
+
+    Returns:
+      f32[] an upper bound on the mean utility of any plan within the budget, the least one without a multiplier.
+
+    Raises:
+      ValueError: like `solve`.
+    """
+    problem = door.as_arrays(problem)
+    if multiplier is None:
+        return optimal_value(problem, jnp.asarray(budget, problem.utility.dtype))
+    best = net_utility(problem, multiplier).max(axis=1)
+    weight = jnp.ones_like(best) if problem.weight is None else problem.weight
+    budget, multiplier = (jnp.asarray(x, best.dtype) for x in (budget, multiplier))
+    return (multiplier * budget).sum() + (weight * best).sum() / weight.sum()
+
+
+@jax.custom_jvp
+def optimal_value(problem: AllocationProblem, budget: jax.Array) -> jax.Array:
+    """f32[] V(B), with the envelope theorem as its derivative."""
+    return solve(problem, budget).dual_value
+
+
+@optimal_value.defjvp
+def _envelope(primals, tangents):
+    (problem, budget), (d_problem, d_budget) = primals, tangents
+    solution = solve(problem, budget)
+    rows = jnp.arange(solution.action.shape[0])
+    mixed = solution.mixed
+
+    def at_plan(x):
+        """x[N, K, ...] averaged over the mixed plan's actions, [N, ...]."""
+        chosen = x[rows, solution.action]
+        share = mixed.probability.reshape(-1, *[1] * (x.ndim - 2))
+        return chosen.at[mixed.question].add(share * (x[mixed.question, mixed.other] - chosen[mixed.question]))
+
+    price = jnp.reshape(solution.multiplier, (1, -1))
+
+    def net(utility, cost):
+        return at_plan(utility) - (at_plan(cost.reshape(*utility.shape, -1)) * price).sum(-1)
+
+    weight = jnp.ones_like(problem.utility[:, 0]) if problem.weight is None else problem.weight
+    count = weight.sum()
+    tangent = (weight * net(d_problem.utility, d_problem.cost)).sum() / count + (solution.multiplier * d_budget).sum()
+    if problem.weight is not None:
+        excess = net(problem.utility, problem.cost) + (solution.multiplier * budget).sum() - solution.dual_value
+        tangent += (d_problem.weight * excess).sum() / count
+    return solution.dual_value, tangent

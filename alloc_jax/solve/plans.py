@@ -1,0 +1,105 @@
+"""Plans: what every question chooses, and what that adds up to.
+
+A plan is c64[rows, WIDTH], the chosen cost + i utility of every question. It is one complex array because two arrays
+would be two loops over the data, and it holds values and not action numbers because totals then read it and not the data. The
+values are copies, so the actions are found again by comparing for equality.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from alloc_jax.solve import pairs
+from alloc_jax.solve.pairs import Pair
+
+FOLD = 8  # parts of a row that are added lane by lane before it is summed
+
+
+def respond(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
+    """The best responses to a multiplier; the first of equals.
+
+    Args:
+      utility: f32[K, ...], and cost alike.
+      multiplier: f32[], at least 0.
+
+    Returns:
+      c64[...] the plan.
+    """
+    best_cost, best_utility = cost[0], utility[0]
+    best = best_utility - multiplier * best_cost
+    for k in range(1, utility.shape[0]):
+        score = utility[k] - multiplier * cost[k]
+        better = score > best
+        best = jnp.where(better, score, best)
+        best_cost, best_utility = jnp.where(better, cost[k], best_cost), jnp.where(better, utility[k], best_utility)
+    return jax.lax.complex(best_cost, best_utility)
+
+
+def extremes(utility: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The cheapest plan, the best plan, and a multiplier at which the cheapest is the best response.
+
+    Of several cheapest actions the best is taken, of several best ones the cheapest.
+    """
+    cheap_cost, cheap_utility, best_cost, best_utility = cost[0], utility[0], cost[0], utility[0]
+    for k in range(1, utility.shape[0]):
+        cheaper = (cost[k] < cheap_cost) | ((cost[k] == cheap_cost) & (utility[k] > cheap_utility))
+        better = (utility[k] > best_utility) | ((utility[k] == best_utility) & (cost[k] < best_cost))
+        cheap_cost, cheap_utility = (
+            jnp.where(cheaper, cost[k], cheap_cost),
+            jnp.where(cheaper, utility[k], cheap_utility),
+        )
+        best_cost, best_utility = jnp.where(better, cost[k], best_cost), jnp.where(better, utility[k], best_utility)
+    steepest = jnp.zeros_like(cheap_cost)
+    for k in range(utility.shape[0]):
+        gain, extra = utility[k] - cheap_utility, cost[k] - cheap_cost
+        rises = (gain > 0) & (extra > 0)
+        steepest = jnp.maximum(steepest, jnp.where(rises, gain / jnp.where(rises, extra, 1), 0))
+    # The margin covers the slope's rounding, the limit keeps products finite.
+    info = jnp.finfo(utility.dtype)
+    steepest = jnp.minimum(steepest.max() * (1 + 8 * info.eps), info.max**0.5)
+    return jax.lax.complex(cheap_cost, cheap_utility), jax.lax.complex(best_cost, best_utility), steepest
+
+
+def row_totals(plan: jax.Array, weight: jax.Array | None, ceiling: jax.Array) -> Pair:
+    """Spend and utility of each row of a plan, to twice the precision of the type.
+
+    Args:
+      plan: c64[rows, WIDTH].
+      weight: f32[rows, WIDTH], or None.
+      ceiling: c64[] powers of two above the values (times weight) of the plan.
+
+    Returns:
+      f32[2, rows] spends, then utilities.
+    """
+    rows, width = plan.shape
+    lanes = FOLD if width % FOLD == 0 else 1
+    folded = [x.reshape(rows, lanes, -1) for x in ((plan,) if weight is None else (plan, weight))]
+    sums = [0, 0, 0]
+    for lane in range(lanes):
+        values = [x[:, lane] for x in folded]
+        for part, terms in enumerate(_slices(*values, ceiling=ceiling)):
+            sums[part] = sums[part] + terms
+    # Without the barrier the compiler makes one long sum of the two, which it neither vectorises nor spreads over cores.
+    sums = [x.sum(axis=1) for x in jax.lax.optimization_barrier(sums)]
+    first, second, third = (jnp.stack([x.real, x.imag]) for x in sums)
+    return pairs.add_float(pairs.two_sum(first, second), third)
+
+
+def _slices(plan: jax.Array, weight: jax.Array | None = None, *, ceiling: jax.Array) -> list[jax.Array]:
+    """A plan (times weights) as the sum of three, of which the first two add up exactly over a row."""
+    parts = []
+    for x, top in ((plan.real, ceiling.real), (plan.imag, ceiling.imag)):
+        # Real and imaginary parts are sliced apart: XLA simplifies (x + y) - y to x for complex numbers, and only for those.
+        hi, lo = (x, None) if weight is None else pairs.two_product(x, weight)
+        first, second, third = pairs.slices(hi, top)
+        parts.append((first, second, third if lo is None else third + lo))
+    return [jax.lax.complex(*pair) for pair in zip(*parts, strict=True)]
+
+
+def actions_of(utility: jax.Array, cost: jax.Array, plan: jax.Array) -> jax.Array:
+    """i32[...] the first action with the plan's cost and utility."""
+    action = jnp.zeros(plan.shape, jnp.int32)
+    for k in reversed(range(utility.shape[0])):
+        action = jnp.where((cost[k] == plan.real) & (utility[k] == plan.imag), k, action)
+    return action

@@ -1,0 +1,193 @@
+"""One budget, one resource: feasible, optimal, certified, on every kind of input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alloc_jax.solve import prepare, reference, solve
+from alloc_jax.types import AllocationProblem, Status
+from tests.solve.instances import cases, mean_of, problem_of, smooth, tied
+
+CASES = list(cases())
+
+
+def budgets_of(utility, cost, valid, weight):
+    spend, _, _ = reference.frontier(utility, cost, valid, weight)
+    inner = spend[0] + np.linspace(0, 1, 7) * (spend[-1] - spend[0])
+    return np.concatenate([inner, spend[:3], [spend[-1] * 1.5 + 1]])
+
+
+def assert_certified(solution, utility, cost, valid, weight, budget, tolerance=2e-6):
+    best = reference.value(utility, cost, budget, valid, weight)
+    spend, _, _ = reference.frontier(utility, cost, valid, weight)
+    scale = max(1e-3, np.abs(utility).max())
+    action = np.asarray(solution.action)
+    assert solution.status == Status.OPTIMAL
+    assert mean_of(cost, action, weight) <= budget * (1 + 1e-12)
+    assert float(solution.spend) <= budget * (1 + 1e-12)
+    np.testing.assert_allclose(solution.spend, mean_of(cost, action, weight), rtol=3e-7)
+    np.testing.assert_allclose(solution.utility, mean_of(utility, action, weight), rtol=3e-7, atol=1e-7)
+    np.testing.assert_allclose(solution.mixed_spend, min(budget, spend[-1]), rtol=1e-6)
+    np.testing.assert_allclose(solution.mixed_utility, best, atol=tolerance * scale)
+    np.testing.assert_allclose(solution.dual_value, best, atol=tolerance * scale)
+    assert solution.dual_value >= best - 1e-6 * scale
+    assert solution.gap >= solution.mixed_gap - 1e-6 * scale
+    dual = reference.dual(utility, cost, budget, np.asarray(solution.multiplier), valid, weight)
+    np.testing.assert_allclose(solution.dual_value, dual, atol=tolerance * scale)
+    if valid is not None:
+        assert valid[np.arange(len(action)), action].all()
+    # The mixed plan is what it says: one question moved in part from its action to another.
+    mixed, share = solution.mixed, float(solution.mixed.probability[0])
+    moved = action.copy()
+    moved[mixed.question[0]] = mixed.other[0]
+    for x, claimed in ((cost, solution.mixed_spend), (utility, solution.mixed_utility)):
+        mean = (1 - share) * mean_of(x, action, weight) + share * mean_of(x, moved, weight)
+        np.testing.assert_allclose(claimed, mean, rtol=1e-6, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
+def test_agrees_with_the_reference_and_never_overspends(case):
+    _, *arrays = case
+    prepared = prepare(problem_of(*arrays))
+    for budget in budgets_of(*arrays):
+        assert_certified(solve(prepared, budget), *arrays, budget)
+
+
+def test_the_integral_plan_is_within_one_question_of_the_bound():
+    rng = np.random.default_rng(0)
+    for family in (smooth, tied):
+        utility, cost = family(rng, 2000)
+        for share in (0.1, 0.5, 0.9):
+            budget = cost[:, 0].mean() + share * (cost[:, -1].mean() - cost[:, 0].mean())
+            solution = solve(AllocationProblem(utility, cost), budget)
+            assert budget - solution.spend <= cost.max() / 2000
+            assert 0 <= solution.gap <= 1 / 2000
+
+
+def test_a_deterministic_plan_can_be_short_of_the_mixed_one():
+    solution = solve(AllocationProblem(np.float32([[0, 1]]), np.float32([[1, 3]])), 2.0)
+    assert (solution.utility, solution.mixed_utility, solution.dual_value) == (0.0, 0.5, 0.5)
+    assert (solution.spend, solution.mixed_spend, solution.mixed.probability[0]) == (1.0, 2.0, 0.5)
+
+
+def test_below_the_cheapest_plan_the_status_is_infeasible_and_the_plan_the_cheapest():
+    utility, cost = np.float32([[1, 2, 5], [4, 3, 9]]), np.float32([[2, 2, 3], [1, 1, 7]])
+    solution = solve(AllocationProblem(utility, cost), 1.49)
+    assert solution.status == Status.INFEASIBLE
+    assert solution.action.tolist() == [1, 0]
+    assert solution.spend == 1.5
+    with pytest.raises(ValueError, match="INFEASIBLE"):
+        solve(AllocationProblem(utility, cost), 1.49, check=True)
+
+
+def test_above_the_dearest_useful_plan_the_multiplier_is_zero():
+    utility, cost = np.float32([[0, 1, 1], [0.5, 0.5, 0.2]]), np.float32([[1, 2, 5], [1, 3, 4]])
+    solution = solve(AllocationProblem(utility, cost), 100)
+    assert (solution.multiplier, solution.spend, solution.mixed_spend, solution.gap) == (0, 1.5, 1.5, 0)
+    assert solution.action.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("total", range(10, 31))
+def test_a_budget_that_a_plan_meets_exactly_is_spent_to_the_end(total):
+    utility = np.tile(np.float32([[0, 1]]), (10, 1))
+    cost = np.tile(np.float32([[1, 3]]), (10, 1))
+    solution = solve(AllocationProblem(utility, cost), total / 10)
+    assert solution.action.sum() == (total - 10) // 2
+    assert solution.status == Status.OPTIMAL
+    # Ties are filled in index order.
+    assert solution.action.tolist() == sorted(solution.action.tolist(), reverse=True)
+
+
+def test_ties_leave_at_most_one_question_unspent():
+    utility, cost = tied(np.random.default_rng(3), 20_000)
+    prepared = prepare(AllocationProblem(utility, cost))
+    for budget in np.linspace(1.0, 4.0, 25):
+        solution = solve(prepared, budget)
+        useful = min(budget, reference.frontier(utility[:500], cost[:500])[0][-1])
+        assert mean_of(cost, solution.action) <= budget
+        if solution.multiplier > 0:
+            assert useful and budget - mean_of(cost, solution.action) <= 8 / 20_000
+        assert solution.mixed_gap <= 1e-6
+
+
+def test_spend_and_utility_rise_with_the_budget():
+    prepared = prepare(AllocationProblem(*smooth(np.random.default_rng(1), 500)))
+    found = jax.vmap(lambda budget: solve(prepared, budget))(jnp.linspace(2, 60, 40))
+    assert (jnp.diff(found.mixed_spend) >= 0).all() and (jnp.diff(found.mixed_utility) >= -1e-7).all()
+    assert (jnp.diff(found.multiplier) <= 0).all()
+
+
+def test_units_of_cost_only_rescale_the_multiplier():
+    utility, cost = smooth(np.random.default_rng(2), 400)
+    plain = solve(AllocationProblem(utility, cost), 6.0)
+    for unit in (2.0**-30, 2.0**20):
+        scaled = solve(AllocationProblem(utility, cost * np.float32(unit)), 6.0 * unit)
+        np.testing.assert_allclose(scaled.multiplier * unit, plain.multiplier, rtol=1e-5)
+        np.testing.assert_allclose(scaled.mixed_utility, plain.mixed_utility, rtol=1e-6)
+
+
+def test_the_order_of_questions_does_not_change_the_value():
+    rng = np.random.default_rng(4)
+    utility, cost = tied(rng, 3000)
+    order = rng.permutation(3000)
+    one, other = (solve(AllocationProblem(utility[o], cost[o]), 2.7) for o in (np.arange(3000), order))
+    np.testing.assert_allclose(one.mixed_utility, other.mixed_utility, rtol=1e-6)
+
+
+def test_jit_is_eager_and_lowers():
+    problem = AllocationProblem(*(jnp.asarray(x) for x in smooth(np.random.default_rng(5), 300)))
+    budget = jnp.float32(5.0)
+    compiled = jax.jit(solve).lower(problem, budget).compile()
+    eager = solve(problem, budget)
+    for one, other in zip(jax.tree.leaves(compiled(problem, budget)), jax.tree.leaves(eager), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_vmap_over_budgets_and_problems_is_a_loop():
+    rng = np.random.default_rng(6)
+    arrays = [smooth(rng, 200) for _ in range(3)]
+    problems = AllocationProblem(*(jnp.stack([jnp.asarray(a[j]) for a in arrays]) for j in range(2)))
+    budgets = jnp.float32([3.0, 5.0, 30.0])
+    mapped = jax.vmap(solve)(problems, budgets)
+    for i in range(3):
+        single = solve(jax.tree.map(lambda x, i=i: x[i], problems), budgets[i])
+        assert (mapped.action[i] == single.action).all()
+        np.testing.assert_allclose(mapped.gap[i], single.gap, atol=1e-7)
+
+
+def test_one_trace_a_shape():
+    problem = AllocationProblem(*smooth(np.random.default_rng(7), 100))
+    traces = []
+
+    @jax.jit
+    def counted(problem, budget):
+        traces.append(1)
+        return solve(problem, budget)
+
+    for budget in (2.0, 3.0, 4.0):
+        counted(problem, jnp.float32(budget))
+    assert len(traces) == 1
+
+
+def test_inside_jit_bad_values_are_a_status():
+    utility, cost = smooth(np.random.default_rng(8), 50)
+    for array, value in ((utility, np.nan), (utility, np.inf), (cost, -1.0), (cost, np.nan)):
+        arrays = {"utility": utility.copy(), "cost": cost.copy()}
+        arrays["utility" if array is utility else "cost"][3, 1] = value
+        assert jax.jit(solve)(AllocationProblem(**arrays), 3.0).status == Status.INVALID
+    masked = np.ones(utility.shape, bool)
+    masked[7] = False
+    assert jax.jit(solve)(AllocationProblem(utility, cost, masked), 3.0).status == Status.INVALID
+    assert jax.jit(solve)(AllocationProblem(utility, cost), jnp.float32(jnp.nan)).status == Status.INVALID
+
+
+def test_x64_agrees_with_float32():
+    utility, cost = smooth(np.random.default_rng(9), 300, dtype=np.float64)
+    with jax.enable_x64(True):
+        found = solve(AllocationProblem(utility, cost), 5.1)
+        assert found.spend.dtype == jnp.float64
+        np.testing.assert_allclose(found.mixed_utility, reference.value(utility, cost, 5.1), rtol=2e-7)
+        np.testing.assert_allclose(found.mixed_spend, 5.1, rtol=1e-14)
+    single = solve(AllocationProblem(utility.astype(np.float32), cost.astype(np.float32)), 5.1)
+    np.testing.assert_allclose(single.mixed_utility, found.mixed_utility, rtol=1e-6)

@@ -1,0 +1,109 @@
+"""Several budgets: within every one, near the bound, and the bound is HiGHS's optimum."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alloc_jax.solve import by_group, dual_value, solve
+from alloc_jax.types import AllocationProblem, Status
+from tests.solve.instances import mean_of, smooth, tied
+from tests.solve.test_frontier import highs
+
+
+def several(rng, family, questions, resources, actions=5):
+    """Costs of several resources that rise with the action, in units that differ by orders of magnitude."""
+    utility, cost = family(rng, questions, actions)
+    costs = np.stack([cost * rng.lognormal(0, 0.4, cost.shape) for _ in range(resources)], axis=2)
+    costs = (costs * 10.0 ** np.arange(-2, resources - 2)).astype(np.float32)
+    return utility, costs, (costs[:, 0].mean(axis=0) * np.linspace(1.8, 3, resources)).astype(np.float32)
+
+
+def assert_within(solution, cost, budget, weight=None):
+    spend = mean_of(cost, solution.action, weight)
+    assert (spend <= budget * (1 + 1e-12)).all()
+    np.testing.assert_allclose(solution.spend, spend, rtol=1e-6)
+    assert solution.status == Status.OPTIMAL
+
+
+@pytest.mark.parametrize("family", [smooth, tied])
+@pytest.mark.parametrize("resources", [2, 4])
+def test_within_every_budget_and_bounded_by_highs(family, resources):
+    utility, cost, budget = several(np.random.default_rng(resources), family, 60, resources)
+    solution = solve(AllocationProblem(utility, cost), budget)
+    assert_within(solution, cost, budget)
+    best = highs(utility, cost, budget)
+    np.testing.assert_allclose(solution.dual_value, best, rtol=2e-4)
+    assert solution.dual_value >= best - 1e-6
+    assert solution.utility <= solution.mixed_utility <= solution.dual_value
+    assert solution.gap <= 0.03
+
+
+@pytest.mark.parametrize("family", [smooth, tied])
+def test_the_gap_closes_with_the_number_of_questions(family):
+    gaps = []
+    for questions in (100, 1000, 10_000):
+        utility, cost, budget = several(np.random.default_rng(0), family, questions, 3)
+        solution = solve(AllocationProblem(utility, cost), budget)
+        assert_within(solution, cost, budget)
+        gaps.append(float(solution.gap))
+    assert gaps[2] < 2e-4 and gaps[2] < gaps[0]
+
+
+def test_weights_masks_and_a_slack_resource():
+    rng = np.random.default_rng(2)
+    utility, cost, budget = several(rng, smooth, 300, 2)
+    budget[1] *= 1e3
+    weight = rng.integers(0, 3, 300).astype(np.float32)
+    valid = rng.random(utility.shape) < 0.8
+    valid[:, 0] = True
+    solution = solve(AllocationProblem(utility, cost, valid, weight), budget)
+    assert_within(solution, cost, budget, weight)
+    assert valid[np.arange(300), solution.action].all()
+    assert solution.multiplier[1] == 0
+    single = solve(AllocationProblem(utility, cost[:, :, 0], valid, weight), budget[0])
+    np.testing.assert_allclose(solution.dual_value, single.dual_value, rtol=1e-4)
+
+
+def test_a_large_problem_starts_from_a_sample():
+    utility, cost, budget = several(np.random.default_rng(3), smooth, 50_000, 2)
+    solution = solve(AllocationProblem(utility, cost), budget)
+    assert_within(solution, cost, budget)
+    assert solution.gap / solution.dual_value < 2e-5
+
+
+def test_budgets_by_group_are_problems_apart():
+    rng = np.random.default_rng(4)
+    utility, cost = smooth(rng, 400, 5)
+    group = rng.integers(0, 2, 400)
+    budgets = np.float32([3.0, 6.0])
+    problem, budget = by_group(AllocationProblem(utility, cost), group, budgets)
+    solution = solve(problem, budget)
+    value = 0.0
+    for g in range(2):
+        members = group == g
+        assert mean_of(cost[members], solution.action[members]) <= budgets[g] * (1 + 1e-6)
+        apart = solve(AllocationProblem(utility[members], cost[members]), float(budgets[g]))
+        value += members.mean() * float(apart.dual_value)
+        np.testing.assert_allclose(solution.multiplier[g], apart.multiplier, rtol=0.05)
+    np.testing.assert_allclose(solution.dual_value, value, rtol=2e-5)
+
+
+def test_jit_is_eager_and_impossible_budgets_are_infeasible():
+    utility, cost, budget = several(np.random.default_rng(5), smooth, 100, 2)
+    problem = AllocationProblem(utility, cost)
+    eager, jitted = solve(problem, budget), jax.jit(solve)(problem, jnp.asarray(budget))
+    np.testing.assert_allclose(eager.utility, jitted.utility, atol=1e-3)
+    np.testing.assert_allclose(eager.dual_value, jitted.dual_value, rtol=1e-5)
+    assert solve(problem, budget * np.float32(0.1)).status == Status.INFEASIBLE
+    cost[3, 1, 1] = np.nan
+    assert jax.jit(solve)(AllocationProblem(utility, cost), budget).status == Status.INVALID
+    with pytest.raises(ValueError, match=r"question 3.*action 1"):
+        solve(AllocationProblem(utility, cost), budget)
+
+
+def test_the_bounds_derivative_is_the_price():
+    utility, cost, budget = several(np.random.default_rng(6), smooth, 500, 2)
+    problem = AllocationProblem(utility, cost)
+    slope = jax.grad(lambda b: dual_value(problem, b))(jnp.asarray(budget))
+    np.testing.assert_allclose(slope, solve(problem, budget).multiplier, rtol=1e-4)
