@@ -1,0 +1,118 @@
+"""Rules to beat: neighbours in feature space, the length of the prompt, a random mix.
+
+The first two predict like a learned policy and are priced and calibrated the same way, so that only the prediction
+differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.inference import standardise
+from alloc_jax.learn.policy import Prediction, Price, calibrate
+from alloc_jax.types import OutcomeTable
+
+
+@dataclass(frozen=True)
+class LengthFeature:
+    """One feature: how long the prompt is."""
+
+    def config(self) -> dict:
+        return {"name": "length", "version": 1}
+
+    def encode(self, questions: Sequence[str]) -> np.ndarray:
+        return np.array([[len(text)] for text in questions], np.float32)
+
+
+class KnownFeatures:
+    """Features that were given for known questions: a ceiling, since nobody has them for a new one."""
+
+    def __init__(self, name: str, questions: Sequence[str], features: np.ndarray):
+        self._name, self._rows = name, dict(zip(questions, np.asarray(features, np.float32), strict=True))
+
+    def config(self) -> dict:
+        return {"name": self._name, "version": 1}
+
+    def encode(self, questions: Sequence[str]) -> np.ndarray:
+        return np.stack([self._rows[question] for question in questions])
+
+
+@dataclass(frozen=True)
+class NearestNeighbours:
+    """Predicts the mean outcome of the nearest training questions, by Euclidean distance of standardised features."""
+
+    name: str
+    table: OutcomeTable  # the training questions
+    featurizer: TextFeatures | LengthFeature = field(default_factory=TextFeatures)
+    neighbours: int = 20
+
+    def __post_init__(self):
+        features = self.featurizer.encode(self.table.question)
+        mean, scale = features.mean(axis=0), features.std(axis=0)
+        object.__setattr__(self, "_moments", (mean, np.where(scale < 1e-6, np.inf, scale)))
+        object.__setattr__(self, "_features", standardise(features, *self._moments))
+        distances = self._distances(self._features)
+        np.fill_diagonal(distances, np.inf)  # each training question is predicted from the others
+        object.__setattr__(self, "_calibration", self._average(distances))
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return tuple(action.name for action in self.table.actions)
+
+    def predict_features(self, features: np.ndarray, budget: float | None = None) -> Prediction:
+        """The mean utility and cost of every action over the training questions nearest to features f32[N, D]."""
+        return self._average(self._distances(standardise(features, *self._moments)))
+
+    def head(self, budget: float | None) -> None:
+        """One prediction serves every budget."""
+
+    def price(self, budget: float) -> Price:
+        """The price calibrated on the training questions."""
+        return calibrate(self._calibration, self.table.cost, budget)
+
+    def _distances(self, features: np.ndarray) -> np.ndarray:
+        mine = self._features
+        return (features**2).sum(axis=1)[:, None] - 2 * features @ mine.T + (mine**2).sum(axis=1)
+
+    def _average(self, distances: np.ndarray) -> Prediction:
+        # Among equally near ones (many prompts are equally long) the earlier question wins: a fixed, arbitrary order.
+        count = min(self.neighbours, distances.shape[1] - 1)
+        near = np.argsort(distances, axis=1, kind="stable")[:, :count]
+        return Prediction(*(part[near].mean(axis=1) for part in (self.table.utility, self.table.cost)))
+
+
+def prompt_length(table: OutcomeTable) -> NearestNeighbours:
+    """The length heuristic at its best: what questions of about this length have earned, priced like a policy.
+
+    It averages many more neighbours than `NearestNeighbours` does by default, because one feature tells little.
+    """
+    return NearestNeighbours("prompt length", table, LengthFeature(), neighbours=max(20, len(table) // 20))
+
+
+def random_mix(table: OutcomeTable, budget: float) -> np.ndarray:
+    """The probabilities f64[K] of the most random choice of an action that spends a budget on average.
+
+    p_k is proportional to exp(-t * mean cost of k), with t such that the mean cost is the budget.
+
+    Raises:
+      ValueError: the budget is below the cheapest action's mean cost.
+    """
+    cost = table.cost.mean(axis=0, dtype=float)
+    if budget < cost.min():
+        raise ValueError(f"budget {budget:g} is below the cheapest action, which costs {cost.min():g} a question")
+
+    def tilted(t: float) -> np.ndarray:
+        weights = np.exp(-t * (cost - cost.min()))
+        return weights / weights.sum()
+
+    low, high = 0.0, 1.0 / max(np.ptp(cost), 1e-12)
+    while tilted(high) @ cost > budget and high < 1e12:
+        high *= 2
+    for _ in range(100):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if tilted(middle) @ cost > budget else (low, middle)
+    return tilted(high)

@@ -1,0 +1,247 @@
+"""The jobs behind the experiments: from a log to a folder with a report.
+
+`solve_then_learn` is the main job: it measures, solves, learns and scores. `solve_only` stops before learning: what
+knowing every question would buy.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from alloc_jax.evaluate import plots
+from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
+from alloc_jax.evaluate.html import to_html
+from alloc_jax.evaluate.report import Report, evaluate
+from alloc_jax.evaluate.text import to_markdown
+from alloc_jax.evaluate.workdir import new_workdir
+from alloc_jax.learn.policy import Policy
+from alloc_jax.learn.training import KINDS, PolicyConfig, train
+from alloc_jax.measure import measure, menu, parse_actions, read_log
+from alloc_jax.reasoner import builtin_difficulty
+from alloc_jax.solve import frontier
+from alloc_jax.types import Action, OutcomeTable, SampleLog
+
+VOTES = (1, 4, 8, 16)  # 2 is left out: with uniform ties a vote of 2 is as good as 1
+CEILING = "ceiling (generator's variables)"
+FRONTIER_CAPTION = "Accuracy against spend: the oracle, the policies with 95 % bands, the baselines"
+PRICE_CAPTION = "The price of compute against the budget, and how much of a budget is spent"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """What the main job does."""
+
+    log: str = "builtin"  # path of a sample log, or the shipped one
+    actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
+    resource: str = "compute"
+    budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    policies: tuple[str, ...] = KINDS
+    train_share: float = 0.6  # of the questions; the rest is held out
+    seed: int = 0
+
+    def __post_init__(self):
+        for kind in self.policies:
+            if kind not in KINDS:
+                raise ValueError(f"unknown policy {kind!r}: {' or '.join(KINDS)}")
+        if not 0 < self.train_share < 1:
+            raise ValueError(f"train_share is between 0 and 1, got {self.train_share}")
+        if not self.budgets or min(self.budgets) <= 0 or len(set(self.budgets)) < len(self.budgets):
+            raise ValueError(f"budgets are different positive numbers, got {self.budgets}")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the job measured: one table to learn from and two of the held-out questions."""
+
+    train: OutcomeTable
+    choose: OutcomeTable
+    score: OutcomeTable  # from samples that choose has not seen; choose itself where samples cannot be halved
+
+
+def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = False) -> Report:
+    """Runs the main job and writes report.md, report.html, pictures, policies, predictions and records into a folder.
+
+    Raises:
+      ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
+    """
+    with new_workdir(workdir, asdict(config), overwrite) as folder:
+        clock = _Clock()
+        log = read_log(config.log)
+        clock.log("read", f"{len(log)} questions, {len(log.sources)} sources, {int(log.count.sum())} samples")
+        tables = split_and_measure(log, config)
+        clock.log("measure", f"{len(tables.train)} questions to learn from, {len(tables.score)} held out")
+        policies = train_policies(tables.train, config)
+        clock.log("learn", ", ".join(config.policies))
+        rules = _rules(log, tables.train, policies, config)
+        report = evaluate(rules, tables.choose, tables.score, config.budgets, seed=config.seed)
+        clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets")
+        _write(folder, config, report, policies, rules, tables)
+        clock.log("write", "report and pictures")
+    return report
+
+
+def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) -> Report:
+    """Solves a log at every budget and writes frontier.csv, frontier.png, price.png and report.md into a folder.
+
+    Everything is chosen on one half of every question's samples and scored on the other; frontier.csv holds the exact
+    frontier of the half that is chosen on. The config's policies and train_share play no part.
+
+    Raises:
+      ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
+    """
+    with new_workdir(workdir, asdict(config), overwrite) as folder:
+        log = read_log(config.log)
+        choose, score = measure_halves(log, _actions(log, config), config.resource, jax.random.key(config.seed))
+        report = evaluate([], choose, score, config.budgets, seed=config.seed)
+        exact = frontier(choose.problem())
+        points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
+        np.savetxt(folder / "frontier.csv", points, delimiter=",", header="spend,utility,multiplier", comments="")
+        pictures = [(folder / "frontier.png", FRONTIER_CAPTION), (folder / "price.png", PRICE_CAPTION)]
+        curve = evaluate([], choose, score, _budget_grid(score, config), replicates=300, seed=config.seed)
+        plots.plot_frontier(curve, pictures[0][0])
+        plots.plot_price(exact, config.budgets, report.unit, pictures[1][0])
+        _write_records(folder, report, "What knowing the questions buys", pictures)
+    return report
+
+
+def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the comparison over many splits of the questions: seeds config.seed, config.seed + 1, ..."""
+    log = read_log(config.log)
+    found: dict[tuple[str, float], list] = {}
+    for seed in range(config.seed, config.seed + splits):
+        once = replace(config, seed=seed)
+        tables = split_and_measure(log, once)
+        rules = _rules(log, tables.train, train_policies(tables.train, once), once)
+        for row in evaluate(rules, tables.choose, tables.score, config.budgets, replicates=500, seed=seed).rows:
+            found.setdefault((row.rule, row.budget), []).append(row)
+        logging.getLogger("alloc_jax").info("split %d of %d", seed - config.seed + 1, splits)
+    header = ["rule", "budget", "spend / budget", "sd", "gap closed (%)", "sd", "above uniform"]
+    rows = []
+    for (rule, budget), seen in found.items():
+        spend = np.array([row.spend.value / budget for row in seen])
+        closed = 100 * np.array([row.closed.value for row in seen])
+        above = sum(row.over_uniform.low > 0 for row in seen)
+        numbers = (f"{x.mean():.{d}f}" for x, d in ((spend, 4), (closed, 1)))
+        spreads = (f"{x.std(ddof=1):.{d}f}" for x, d in ((spend, 4), (closed, 1)))
+        cells = [cell for pair in zip(numbers, spreads, strict=True) for cell in pair]
+        rows.append([rule, f"{budget:g}", *cells, f"{above} of {splits}"])
+    return header, rows
+
+
+def default_actions(log: SampleLog) -> tuple[Action, ...]:
+    """Every source with those of the votes 1, 4, 8, 16 that half of every question's samples can fill."""
+    fewest = int(log.count[log.count > 0].min())
+    return menu(log, [k for k in VOTES if k == 1 or k <= fewest // 2])
+
+
+def split_and_measure(log: SampleLog, config: JobConfig) -> Tables:
+    """Splits the questions, and the held-out questions' samples, by the config's seed, and measures the parts."""
+    question_key, sample_key = jax.random.split(jax.random.key(config.seed))
+    learn, held_out = log.split_questions((config.train_share, 1 - config.train_share), question_key)
+    table = measure(learn, _actions(log, config), config.resource)
+    return Tables(table, *measure_halves(held_out, table.actions, config.resource, sample_key))
+
+
+def measure_halves(log: SampleLog, actions: Sequence[Action], resource: str, key: jax.Array) -> list[OutcomeTable]:
+    """A table to choose on and one to score on, from disjoint halves of the samples; one table twice where a question has
+    a single sample."""
+    if (log.count == 1).any():
+        return [measure(log, actions, resource)] * 2
+    return [measure(half, actions, resource) for half in log.split_samples(key)]
+
+
+def _actions(log: SampleLog, config: JobConfig) -> tuple[Action, ...]:
+    return parse_actions(config.actions) if config.actions else default_actions(log)
+
+
+def train_policies(table: OutcomeTable, config: JobConfig) -> list[Policy]:
+    """The policies of a config, trained on a table."""
+    return [train(table, PolicyConfig(kind=kind, budgets=config.budgets, seed=config.seed)) for kind in config.policies]
+
+
+def train_ceiling(log: SampleLog, table: OutcomeTable, config: JobConfig) -> Policy:
+    """What a value policy would reach that knows what the built-in questions were generated from."""
+    known = KnownFeatures("generator", log.question, builtin_difficulty())
+    return replace(train(table, PolicyConfig(seed=config.seed), known), name=CEILING)
+
+
+def _rules(log: SampleLog, table: OutcomeTable, policies: list[Policy], config: JobConfig) -> list:
+    """The policies and the baselines that are compared with them."""
+    ceiling = [train_ceiling(log, table, config)] if config.log == "builtin" else []
+    return [*policies, NearestNeighbours("kNN", table), prompt_length(table), *ceiling]
+
+
+def _write(
+    folder: Path, config: JobConfig, report: Report, policies: list[Policy], rules: list, tables: Tables
+) -> None:
+    for policy in policies:
+        policy.save(folder / "policy" / policy.name)
+    _write_predictions(folder / "predictions.jsonl", report, policies, tables.score)
+    _write_records(folder, report, "Who gets the compute", _draw(folder, config, report, rules, tables))
+
+
+def _write_records(folder: Path, report: Report, title: str, pictures: list[tuple[Path, str]]) -> None:
+    with (folder / "metrics.jsonl").open("w") as metrics:
+        for row in report.rows:
+            record = {key: value for key, value in asdict(row).items() if key != "action"}
+            print(json.dumps(record, default=float), file=metrics)
+    (folder / "report.md").write_text(to_markdown(report, title, [(path.name, text) for path, text in pictures]))
+    (folder / "report.html").write_text(to_html(report, title, pictures))
+
+
+def _write_predictions(path: Path, report: Report, policies: list[Policy], table: OutcomeTable) -> None:
+    """One line a held-out question: what the value policies predict, and what every policy does at each budget."""
+    predicted = {p.name: p.predict(table.question) for p in policies if p.kind == "value"}
+    with path.open("w") as lines:
+        for i, name in enumerate(table.ids):
+            record = {"id": name, "question": table.question[i], "predicted": {}, "chosen": {}}
+            for policy, prediction in predicted.items():
+                parts = zip(report.actions, prediction.score[i], prediction.cost[i], strict=True)
+                record["predicted"][policy] = {a: [round(float(u), 4), round(float(c), 4)] for a, u, c in parts}
+            for policy in report.policies:
+                rows = [report.row(policy, budget) for budget in report.budgets]
+                record["chosen"][policy] = {f"{row.budget:g}": report.actions[row.action[i]] for row in rows}
+            print(json.dumps(record), file=lines)
+
+
+def _draw(folder: Path, config: JobConfig, report: Report, rules: list, tables: Tables) -> list[tuple[Path, str]]:
+    grid = _budget_grid(tables.score, config)
+    curve = evaluate(rules, tables.choose, tables.score, grid, replicates=300, seed=config.seed)
+    middle = config.budgets[len(config.budgets) // 2]
+    shown = [(report.oracle, "oracle"), *((policy, f"policy: {policy}") for policy in config.policies)]
+    panels = [(f"{title}, budget {middle:g}", report.row(rule, middle).action) for rule, title in shown]
+    pictures = [
+        (folder / "frontier.png", FRONTIER_CAPTION),
+        (folder / "who_gets_compute.png", "Shares of the actions among questions from hard to easy"),
+        (folder / "price.png", PRICE_CAPTION),
+    ]
+    plots.plot_frontier(curve, pictures[0][0])
+    plots.plot_shares(tables.score.actions, plots.share_right(tables.choose), panels, pictures[1][0])
+    plots.plot_price(frontier(tables.choose.problem()), config.budgets, report.unit, pictures[2][0])
+    return pictures
+
+
+def _budget_grid(table: OutcomeTable, config: JobConfig) -> np.ndarray:
+    """Twelve budgets for a curve, from just above the cheapest plan to just above the largest budget asked for."""
+    cheapest = np.where(table.valid, table.cost, np.inf).min(axis=1).mean()
+    return np.geomspace(max(1.05 * cheapest, 0.5 * min(config.budgets)), 1.1 * max(config.budgets), 12)
+
+
+class _Clock:
+    """Says how long each stage took."""
+
+    def __init__(self):
+        self._last = time.monotonic()
+
+    def log(self, stage: str, what: str) -> None:
+        now = time.monotonic()
+        logging.getLogger("alloc_jax").info("%-8s %5.1f s  %s", stage, now - self._last, what)
+        self._last = now

@@ -1,0 +1,93 @@
+"""A report as text: the tables that go to the terminal and into report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from alloc_jax.evaluate.outcomes import Interval
+from alloc_jax.evaluate.report import UNIFORM, Report, Row
+
+HOW_TO_READ = (
+    "Each row spends the budget its own way on the same held-out questions. *Accuracy* is the expected share of right"
+    " answers and *spend* what was really paid a question. *Over uniform* is the accuracy above the uniform mix (the best mix"
+    " of fixed actions that treats all questions alike) at the same spend, and *gap closed* its share of what the oracle"
+    " gains there; the oracle knows the questions from other samples than it is scored on. Brackets are paired 95 %"
+    " bootstrap intervals over questions. *Agrees* is how often a policy does what the oracle does, beside the share of the"
+    " oracle's most common action: a policy that knows nothing reaches the latter."
+)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells):
+        return (
+            "| "
+            + " | ".join(
+                c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+            )
+            + " |"
+        )
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the comparison at every budget."""
+    header = ["rule", "budget", "accuracy", "spend", "over uniform (points)", "gap closed (%)", "agrees / majority"]
+    return header, [_cells(row) for row in report.rows]
+
+
+def fixed_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the fixed actions, cheapest first."""
+    parts = zip(report.actions, report.fixed_cost, report.fixed_accuracy, strict=True)
+    rows = sorted(parts, key=lambda part: part[1].value)
+    return ["action on every question", "cost", "accuracy"], [[name, f"{c:.3f}", _percent(a)] for name, c, a in rows]
+
+
+def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the policies' regrets, in points of accuracy."""
+    header = ["policy", "budget", "price", "V(B) - U", "mispriced", "unspent", "imitation error x worst gap"]
+    rows = []
+    for row in report.rows:
+        if (regret := row.regret) is not None:
+            terms = [100 * term for term in (regret.regret, regret.mispriced, regret.unspent)]
+            bound = f"{regret.imitation_error:.3f} x {100 * regret.worst_gap:.1f}"
+            rows.append([row.rule, f"{row.budget:g}", f"{regret.multiplier:.4f}", *(f"{t:.2f}" for t in terms), bound])
+    return header, rows
+
+
+def to_markdown(report: Report, title: str, pictures: Sequence[tuple[str, str]] = ()) -> str:
+    """The whole report as Markdown.
+
+    Args:
+      report: what `evaluate` found.
+      title: of the page.
+      pictures: (file name, caption) of pictures beside it.
+    """
+    parts = [
+        f"# {title}",
+        f"{report.questions} held-out questions; cost in {report.unit}.",
+        HOW_TO_READ,
+        markdown_table(*main_table(report)),
+        *(f"![{caption}]({name})" for name, caption in pictures),
+        "## Every action on every question",
+        markdown_table(*fixed_table(report)),
+        "## Regret and what it is made of (points of accuracy)",
+        "V(B) - U is at most mispriced + unspent, all on the table of scores (whose own optimum V(B) is optimistic, chosen and"
+        " scored on the same samples); mispriced is at most the imitation error times the worst gap.",
+        markdown_table(*regret_table(report)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(row: Row) -> list[str]:
+    agreement = "" if row.agreement is None else f"{row.agreement:.2f} / {row.majority:.2f}"
+    relative = ["", ""] if row.rule == UNIFORM else [_percent(row.over_uniform, "+.1f"), _percent(row.closed, ".0f")]
+    return [row.rule, f"{row.budget:g}", _percent(row.accuracy), f"{row.spend:.3f}", *relative, agreement]
+
+
+def _percent(interval: Interval, spec: str = ".1f") -> str:
+    return format(Interval(*(100 * end for end in (interval.value, interval.low, interval.high))), spec)

@@ -1,0 +1,155 @@
+"""Cheap features of a question's text: counts of what is in it, and hashed n-grams. NumPy only, nothing to download.
+
+Four blocks, side by side:
+
+- surface counts: length, digits, numbers and how long they are, operators, brackets and how deep they nest, sentences,
+  the kind of lexical and structural features of arXiv 2604.14853;
+- hashed n-grams of the text's shape (every digit read as 0, every letter as a), which see structure whatever the
+content;
+- hashed n-grams of its characters;
+- hashed words and word pairs.
+
+Hashing needs no vocabulary, so a policy ships the sizes and nothing else (Weinberger et al., arXiv 0902.2206).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from zlib import crc32
+
+import numpy as np
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_WORD = re.compile(r"[^\W\d_]+")
+_MARKS = "+-*/^=<>%$\\.,;:?!()[]{}\"'"
+
+SURFACE = (
+    "characters",
+    "words",
+    "distinct words",
+    "mean word length",
+    "sentences",
+    "lines",
+    "capitals",
+    "digits",
+    "numbers",
+    "numbers of two digits",
+    "numbers of three or more digits",
+    "longest number",
+    "decimal points in numbers",
+    "operators",
+    "distinct operators",
+    "deepest bracket",
+    "mean bracket depth",
+    "character entropy",
+    *(f"count of {mark}" for mark in _MARKS),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFeatures:
+    """The default featuriser; its fields are its identity, stored with every policy that was trained on it."""
+
+    shape_buckets: int = 256  # hashed n-grams of 1 to 5 of the text's shape
+    character_buckets: int = 128  # hashed n-grams of 1 to 3 characters
+    word_buckets: int = 128  # hashed words and pairs of words
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The widths of the four blocks; training gives every block the same weight, however wide it is."""
+        return len(SURFACE), self.shape_buckets, self.character_buckets, self.word_buckets
+
+    @property
+    def width(self) -> int:
+        return sum(self.blocks)
+
+    def config(self) -> dict:
+        """What identifies the featuriser; a policy refuses another."""
+        return {"name": "text", "version": 1, **asdict(self)}
+
+    def encode(self, questions: Sequence[str]) -> np.ndarray:
+        """Features f32[N, D] of questions.
+
+        >>> TextFeatures().encode(["(8-2)*6", "What is 8-2?"]).shape == (2, TextFeatures().width)
+        True
+        """
+        out = np.zeros((len(questions), self.width), np.float32)
+        for row, text in enumerate(questions):
+            shape = _SHAPE_OF[np.minimum(codes := _codes(text), len(_SHAPE_OF) - 1)]
+            words = [crc32(word.encode()) for word in _WORD.findall(text.lower())]
+            counts = (
+                surface_counts(text),
+                _hashed_counts(shape, (1, 2, 3, 4, 5), self.shape_buckets),
+                _hashed_counts(codes, (1, 2, 3), self.character_buckets),
+                _hashed_counts(np.array(words, np.uint64), (1, 2), self.word_buckets),
+            )
+            out[row] = np.concatenate(counts)
+        return np.log1p(out)
+
+
+def surface_counts(text: str) -> np.ndarray:
+    """The counts named in `SURFACE`, f32[len(SURFACE)], of one text."""
+    words = _WORD.findall(text)
+    numbers = _NUMBER.findall(text)
+    lengths = [len(number) for number in numbers]
+    depths = np.cumsum([(c in "([{") - (c in ")]}") for c in text] or [0])
+    operators = [c for c in text if c in "+-*/^"]
+    frequency = np.unique(_codes(text), return_counts=True)[1] / max(len(text), 1)
+    return np.array(
+        [
+            len(text),
+            len(words),
+            len({word.lower() for word in words}),
+            sum(map(len, words)) / max(len(words), 1),
+            sum(text.count(mark) for mark in ".?!"),
+            text.count("\n") + 1,
+            sum(map(str.isupper, text)),
+            sum(map(str.isdigit, text)),
+            len(numbers),
+            sum(length == 2 for length in lengths),
+            sum(length >= 3 for length in lengths),
+            max(lengths, default=0),
+            sum("." in number for number in numbers),
+            len(operators),
+            len(set(operators)),
+            max(depths.max(), 0),
+            max(depths.mean(), 0),
+            -np.sum(frequency * np.log2(frequency)),
+            *(text.count(mark) for mark in _MARKS),
+        ],
+        np.float32,
+    )
+
+
+def _codes(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+
+
+def _shape(code: int) -> int:
+    character = chr(code)
+    if character.isdigit():
+        return ord("0")
+    if character.isalpha():
+        return ord("A") if character.isupper() else ord("a")
+    return ord(" ") if character.isspace() else code
+
+
+# Characters beyond Latin-1 share one shape.
+_SHAPE_OF = np.array([*(_shape(code) for code in range(256)), ord("a")], np.uint64)
+
+
+def _hashed_counts(codes: np.ndarray, sizes: tuple[int, ...], buckets: int) -> np.ndarray:
+    """How many n-grams of a sequence of codes u64[T] fall into each bucket, f32[buckets]."""
+    counts = np.zeros(buckets, np.float32)
+    for size in sizes:
+        if len(codes) < size or buckets == 0:
+            continue
+        windows = np.lib.stride_tricks.sliding_window_view(codes, size)
+        key = np.full(len(windows), size, np.uint64)
+        for column in range(size):  # a multiplicative hash: wraps modulo 2^64
+            key = (key ^ windows[:, column]) * np.uint64(0x9E3779B97F4A7C15)
+            key ^= key >> np.uint64(29)
+        counts += np.bincount((key % np.uint64(buckets)).astype(np.int64), minlength=buckets)
+    return counts

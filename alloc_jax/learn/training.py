@@ -1,0 +1,233 @@
+"""Training a policy: a small ensemble of Flax networks, all members at once, as one compiled program.
+
+The questions are cut into folds. A member learns from all folds but one and stops where its loss on that one is least;
+the policy averages all members. What members predict of the fold they did not see is kept: those are honest predictions
+on every training question, and the price is calibrated on them, so no question is spent on calibration alone.
+
+Two kinds:
+
+- `value` predicts the utility and cost of every action, utility as a gain over the cheapest action: what is decided
+  are differences between actions, and most of the variance of utility is shared by all of them. One policy serves every
+  budget.
+- `imitation` predicts which action the oracle takes at a budget (arXiv 2604.14853), one head a budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict
+
+from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.inference import forward, standardise
+from alloc_jax.learn.policy import Policy, read_head
+from alloc_jax.solve import solve
+from alloc_jax.types import OutcomeTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """How a policy is trained."""
+
+    kind: str = "value"  # value or imitation
+    budgets: tuple[float, ...] = ()  # imitation: the budgets whose oracle is imitated
+    hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers
+    folds: int = 5  # parts of the questions; a member leaves one out
+    seeds: int = 2  # members a fold
+    epochs: int = 60
+    batch: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
+    dropout: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown policy kind {self.kind!r}: {' or '.join(KINDS)}")
+        if self.kind == "imitation" and not self.budgets:
+            raise ValueError("an imitation policy imitates the oracle at given budgets: set budgets")
+        if self.folds < 2 or self.seeds < 1 or self.epochs < 1:
+            raise ValueError(f"a policy needs 2 folds, 1 seed and 1 epoch or more, got {self}")
+
+
+KINDS = ("value", "imitation")
+
+
+class Network(nn.Module):
+    """A multilayer perceptron."""
+
+    hidden: tuple[int, ...]
+    outputs: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for width in self.hidden:
+            x = nn.silu(nn.Dense(width)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.outputs, kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "normal"))(x)
+
+
+def train(table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | None = None) -> Policy:
+    """A policy that predicts, from a question's text, what the table measured.
+
+    Args:
+      table: utility and cost of K actions on N questions, all valid, one resource.
+      config: the kind and how it is trained.
+      featurizer: what turns text into features f32[N, D]; `TextFeatures()` by default.
+
+    Raises:
+      ValueError: fewer questions than folds, an action without samples on some question, several resources, features that
+        are not finite.
+    """
+    featurizer = featurizer or TextFeatures()
+    if len(table) < 2 * config.folds:
+        raise ValueError(
+            f"training on {config.folds} folds needs {2 * config.folds} questions or more, got {len(table)}"
+        )
+    if table.cost.ndim != 2:
+        raise ValueError(f"a policy prices one resource, the table has {len(table.resources)}: measure one of them")
+    if not table.valid.all():
+        i, k = np.argwhere(~table.valid)[0]
+        raise ValueError(
+            f"question {table.ids[i]!r} has no samples for {table.actions[k].name}: drop it before training"
+        )
+    features = featurizer.encode(table.question)
+    if not np.isfinite(features).all():
+        raise ValueError(
+            f"the features of question {table.ids[np.argwhere(~np.isfinite(features))[0][0]]!r} are not finite"
+        )
+
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    constant = scale < 1e-6  # a column that never varies teaches nothing
+    scale = np.where(constant, np.inf, scale / _block_weight(featurizer, ~constant)).astype(np.float32)
+    weights = {"feature_mean": mean, "feature_scale": scale}
+    targets, described = _value_targets(table) if config.kind == "value" else _imitation_targets(table, config)
+    weights |= described
+
+    key = jax.random.key(config.seed)
+    fold = np.asarray(jax.random.permutation(key, len(table))) % config.folds
+    x = standardise(features, weights["feature_mean"], weights["feature_scale"])[:, ~constant]
+    params = _fit(config, x.astype(np.float32), targets, fold, key)
+    for name, leaf in flatten_dict(params, sep="/").items():
+        weights[name] = np.asarray(leaf)
+    first = np.zeros((len(weights["Dense_0/kernel"]), features.shape[1], config.hidden[0]), np.float32)
+    first[:, ~constant] = weights["Dense_0/kernel"]
+    weights["Dense_0/kernel"] = first
+
+    # Members are ordered fold by fold: each question is predicted by the members that left its fold out.
+    outputs = forward(weights, features).reshape(config.folds, config.seeds, len(table), -1).mean(axis=1)
+    unseen = outputs[fold, np.arange(len(table))]
+    heads = range(len(config.budgets)) if config.kind == "imitation" else (None,)
+    return Policy(
+        name=config.kind,
+        kind=config.kind,
+        actions=tuple(action.name for action in table.actions),
+        resource=table.resources[0],
+        unit=table.units[0],
+        featurizer=featurizer,
+        weights=weights,
+        budgets=config.budgets,
+        calibration=tuple(read_head(unseen, weights, head) for head in heads),
+        calibration_cost=table.cost,
+    )
+
+
+def _block_weight(featurizer: TextFeatures, varies: np.ndarray) -> np.ndarray:
+    """What standardised features f32[D] are multiplied by: blocks weigh the same, and the mean square stays 1.
+
+    Otherwise hundreds of hashed n-grams, most of them noise, drown a few dozen counts.
+    """
+    widths = getattr(featurizer, "blocks", (len(varies),))
+    block = np.repeat(np.arange(len(widths)), widths)
+    alive = np.bincount(block[varies], minlength=len(widths))
+    share = varies.sum() / max((alive > 0).sum(), 1)
+    return np.sqrt(share / np.maximum(alive, 1))[block]
+
+
+def _cost_targets(table: OutcomeTable) -> tuple[np.ndarray, np.ndarray]:
+    action_cost = np.maximum(table.cost.mean(axis=0), 1e-6).astype(np.float32)
+    return table.cost / action_cost, action_cost
+
+
+def _value_targets(table: OutcomeTable):
+    ratio, action_cost = _cost_targets(table)
+    cheapest = int(np.argmin(action_cost))
+    base = table.utility[:, cheapest]
+    gain = table.utility - base[:, None]
+    described = {"action_cost": action_cost, "is_gain": (np.arange(len(action_cost)) != cheapest).astype(np.float32)}
+    return {"gain": gain, "base": base, "ratio": ratio}, described
+
+
+def _imitation_targets(table: OutcomeTable, config: PolicyConfig):
+    ratio, action_cost = _cost_targets(table)
+    problem = table.problem()
+    labels = [np.asarray(solve(problem, budget).action) for budget in config.budgets]
+    return {"label": np.stack(labels, axis=1), "ratio": ratio}, {"action_cost": action_cost}
+
+
+def _loss(kind: str, outputs: jax.Array, target: dict) -> jax.Array:
+    """Loss f32[N] of each question."""
+    actions = target["ratio"].shape[-1]
+    cost = jnp.mean((jnp.exp(outputs[:, -actions:]) - target["ratio"]) ** 2, axis=1)
+    if kind == "value":
+        gain = jnp.mean((outputs[:, :actions] - target["gain"]) ** 2, axis=1)
+        return gain + 0.1 * (outputs[:, actions] - target["base"]) ** 2 + 0.1 * cost
+    logits = outputs[:, :-actions].reshape(len(outputs), -1, actions)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, target["label"]).mean(axis=1) + cost
+
+
+def _fit(config: PolicyConfig, x: np.ndarray, targets: dict, fold: np.ndarray, key: jax.Array) -> dict:
+    """Parameters of the folds x seeds members, as leaves with the members in front."""
+    members = config.folds * config.seeds
+    steps = config.epochs * (len(x) // config.batch or 1)
+    outputs = sum(target.size // len(x) for name, target in targets.items() if name != "label")
+    if "label" in targets:
+        outputs += targets["label"].shape[1] * targets["ratio"].shape[1]
+    held_out = np.repeat(np.arange(config.folds), config.seeds)
+    keys = jax.random.split(key, members)
+    run = jax.jit(jax.vmap(partial(_fit_member, config, outputs, steps), in_axes=(None, None, None, 0, 0)))
+    targets = {name: jnp.asarray(target) for name, target in targets.items()}
+    return run(jnp.asarray(x), targets, jnp.asarray(fold), jnp.asarray(held_out), keys)
+
+
+def _fit_member(config: PolicyConfig, outputs: int, steps: int, x, targets, fold, held_out, key):
+    network = Network(config.hidden, outputs, config.dropout)
+    schedule = optax.cosine_decay_schedule(config.learning_rate, steps)
+    optimiser = optax.adamw(schedule, weight_decay=config.weight_decay)
+    init_key, key = jax.random.split(key)
+    params = network.init(init_key, x[:1], False)["params"]
+    batch = min(config.batch, len(x))
+    learns = (fold != held_out).astype(x.dtype)
+
+    def step(carry, rows_key):
+        params, state = carry
+        rows, dropout_key = rows_key
+
+        def batch_loss(params):
+            out = network.apply({"params": params}, x[rows], True, rngs={"dropout": dropout_key})
+            losses = _loss(config.kind, out, jax.tree.map(lambda target: target[rows], targets))
+            return jnp.sum(losses * learns[rows]) / jnp.maximum(jnp.sum(learns[rows]), 1)
+
+        updates, state = optimiser.update(jax.grad(batch_loss)(params), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    def epoch(carry, key):
+        params, state, best, best_loss = carry
+        order_key, dropout_key = jax.random.split(key)
+        order = jax.random.permutation(order_key, len(x))[: len(x) // batch * batch].reshape(-1, batch)
+        (params, state), _ = jax.lax.scan(step, (params, state), (order, jax.random.split(dropout_key, len(order))))
+        losses = _loss(config.kind, network.apply({"params": params}, x, False), targets)
+        loss = jnp.sum(losses * (1 - learns)) / jnp.sum(1 - learns)
+        best = jax.tree.map(lambda new, old: jnp.where(loss < best_loss, new, old), params, best)
+        return (params, state, best, jnp.minimum(loss, best_loss)), loss
+
+    carry = params, optimiser.init(params), params, jnp.inf
+    (_, _, best, _), _ = jax.lax.scan(epoch, carry, jax.random.split(key, config.epochs))
+    return best

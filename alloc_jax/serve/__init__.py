@@ -1,0 +1,5 @@
+"""Serve: a policy and a budget in, decisions out. NumPy alone: no JAX is loaded in front of a server."""
+
+from alloc_jax.serve.allocator import Allocator, Decision, allocator
+
+__all__ = ["Allocator", "Decision", "allocator"]

@@ -1,0 +1,78 @@
+"""The allocator: one question in, one action out, on average within the budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from alloc_jax.learn.policy import Policy, Price, load_policy, lottery
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with a question, and why."""
+
+    action: str
+    utility: float | None  # predicted, of the action taken; None where the policy scores actions on another scale
+    cost: float  # predicted
+    price: float  # the multiplier the decision was made at
+    runner_up: str | None  # the next best action at that price
+    margin: float  # by how much the action beats it, in utility minus price times cost
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """A policy with a price set for a budget."""
+
+    policy: Policy = field(repr=False)
+    budget: float
+    price: Price
+    seed: int = 0
+
+    def choose(self, text: str, request_id: str | None = None) -> Decision:
+        """The action for a question.
+
+        Args:
+          text: the question.
+          request_id: what decides between the two adjacent prices, the text itself by default: the same request always
+            gets the same answer.
+        """
+        prediction = self.policy.predict([text], self.budget)
+        chance = lottery([text if request_id is None else request_id], self.seed)[0]
+        price = self.price.low if chance < self.price.weight else self.price.high
+        value = prediction.score[0] - np.float32(price) * prediction.cost[0]
+        order = np.argsort(-value, kind="stable")
+        best, second = order[0], order[1] if len(order) > 1 else None
+        return Decision(
+            action=self.policy.actions[best],
+            utility=float(prediction.score[0, best]) if self.policy.kind == "value" else None,
+            cost=float(prediction.cost[0, best]),
+            price=price,
+            runner_up=None if second is None else self.policy.actions[second],
+            margin=float("inf") if second is None else float(value[best] - value[second]),
+        )
+
+
+def allocator(policy: Policy | str | Path, budget: float, calibration=None, seed: int = 0) -> Allocator:
+    """An allocator for a budget.
+
+    Args:
+      policy: a policy or the folder it was saved in.
+      budget: mean cost a question, in the policy's unit.
+      calibration: an `OutcomeTable` of questions the policy has not been trained on, to set the price by; by default
+        the policy's own predictions of the training questions, each made by networks that had not seen it.
+      seed: of the lottery between adjacent prices.
+
+    Raises:
+      ValueError: the budget is below the policy's cheapest plan, or the calibration table has other actions.
+    """
+    policy = policy if isinstance(policy, Policy) else load_policy(policy)
+    if calibration is None:
+        return Allocator(policy, budget, policy.price(budget), seed)
+    names = tuple(action.name for action in calibration.actions)
+    if names != policy.actions:
+        raise ValueError(f"the policy was trained for the actions {policy.actions}, the calibration table has {names}")
+    prediction = policy.predict(calibration.question, budget)
+    return Allocator(policy, budget, policy.price(budget, (prediction, calibration.cost)), seed)

@@ -1,0 +1,50 @@
+"""Any sample log to its frontier: what every budget would buy if the questions were known. No learning.
+
+    python experiments/frontier.py --workdir=runs/frontier
+    python experiments/frontier.py --workdir=runs/mine --log=samples.jsonl --resource=tokens --budgets=500,1000
+
+Writes frontier.csv (every breakpoint: spend, utility, multiplier), frontier.png, price.png, report.md and report.html.
+"""
+
+from absl import app, flags
+
+from alloc_jax.evaluate.job import JobConfig, solve_only
+from alloc_jax.evaluate.text import main_table, markdown_table
+
+_DEFAULT = JobConfig()
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", None, "Folder for the report; must be new or empty.", required=True)
+flags.DEFINE_bool("overwrite", False, "Replace an earlier run in the workdir.")
+flags.DEFINE_string("log", _DEFAULT.log, "Sample log (JSON lines), or `builtin`.")
+flags.DEFINE_string(
+    "actions", "", "Actions such as 'vote(large/think,1),vote(large/think,8)'; default: all sources, all votes."
+)
+flags.DEFINE_string("resource", _DEFAULT.resource, "What is paid with: samples, tokens or compute.")
+flags.DEFINE_list(
+    "budgets", [f"{budget:g}" for budget in _DEFAULT.budgets], "Mean cost a question, in the resource's unit."
+)
+flags.DEFINE_integer("seed", _DEFAULT.seed, "Seed of the split of the samples and of the bootstrap.")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    try:
+        config = JobConfig(
+            log=FLAGS.log,
+            actions=FLAGS.actions,
+            resource=FLAGS.resource,
+            budgets=tuple(map(float, FLAGS.budgets)),
+            policies=(),
+            seed=FLAGS.seed,
+        )
+        report = solve_only(config, FLAGS.workdir, FLAGS.overwrite)
+    except ValueError as error:
+        raise SystemExit(f"frontier: {error}") from error
+    print(f"{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
+    print(markdown_table(*main_table(report)))
+    print(f"\nreport: {FLAGS.workdir}/report.html")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,141 @@
+"""The main job as its user runs it: what it writes, and what it says to bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alloc_jax.evaluate.job import JobConfig, default_actions, solve_only, solve_then_learn
+from alloc_jax.evaluate.workdir import new_workdir
+from alloc_jax.measure import write_log
+from tests.conftest import made_log
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def log_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("log") / "samples.jsonl"
+    write_log(made_log(questions=120), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(log_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    report = solve_then_learn(JobConfig(log=log_file, resource="samples", budgets=(1.5, 3.0)), folder)
+    return report, folder
+
+
+def test_a_run_leaves_everything_it_promised(run):
+    report, folder = run
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "report.md",
+        "report.html",
+        "frontier.png",
+        "who_gets_compute.png",
+        "price.png",
+        "policy",
+        "predictions.jsonl",
+        "metrics.jsonl",
+        "config.json",
+        "stamp.json",
+    }
+    assert {path.name for path in (folder / "policy").iterdir()} == {"value", "imitation"}
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == len(report.rows)
+    predictions = [json.loads(line) for line in (folder / "predictions.jsonl").open()]
+    assert len(predictions) == report.questions == 48
+    assert predictions[0]["chosen"]["value"].keys() == {"1.5", "3"}
+    page = (folder / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 3
+    assert "http" not in page
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_run_is_not_replaced_unasked(run, log_file):
+    _, folder = run
+    before = (folder / "report.md").read_text()
+    config = JobConfig(log=log_file, resource="samples", budgets=(2.0,), policies=())
+    with pytest.raises(ValueError, match="holds another run"):
+        solve_only(config, folder)
+    assert (folder / "report.md").read_text() == before
+
+
+def test_other_peoples_files_are_never_replaced(tmp_path, log_file):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="other files"):
+        solve_only(JobConfig(log=log_file, resource="samples", budgets=(2.0,)), tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_overwrite_replaces_a_run(tmp_path, log_file):
+    config = JobConfig(log=log_file, resource="samples", budgets=(2.0,))
+    solve_only(config, tmp_path / "run")
+    (tmp_path / "run" / "old.txt").write_text("old")
+    solve_only(config, tmp_path / "run", overwrite=True)
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"frontier.csv", "frontier.png", "report.md"}
+    assert not (tmp_path / "run" / "old.txt").exists()
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), new_workdir(tmp_path / "run", {}) as folder:
+        (folder / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_single_samples_are_solved_in_hindsight(tmp_path):
+    write_log(made_log(questions=60, samples=1), tmp_path / "one.jsonl")
+    config = JobConfig(log=str(tmp_path / "one.jsonl"), resource="compute", budgets=(0.6,))
+    report = solve_only(config, tmp_path / "run")
+    assert report.oracle == "oracle (hindsight)"
+
+
+def test_default_votes_fit_in_half_of_the_samples():
+    assert {action.samples for action in default_actions(made_log(20, samples=16))} == {1, 4, 8}
+    assert {action.samples for action in default_actions(made_log(20, samples=1))} == {1}
+
+
+def script(name, *flags):
+    command = [sys.executable, str(ROOT / "experiments" / name), *flags]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--log=nowhere.jsonl"], "nowhere.jsonl"),
+        (["--policy=guess"], "unknown policy 'guess'"),
+        (["--resource=money"], "unknown resource 'money'"),
+        (["--resource=samples", "--budgets=0.5"], "below the cheapest"),
+        (["--resource=samples", "--budgets=2", "--actions=vote(huge,1)"], "unknown source 'huge'"),
+        (["--resource=samples", "--budgets=2", "--actions=vote(large,64)"], "needs 64 samples"),
+        (["--no_such_flag=1"], "no_such_flag"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(flags, message, log_file, tmp_path):
+    said = script("solve_then_learn.py", f"--workdir={tmp_path / 'run'}", f"--log={log_file}", *flags)
+    assert said.returncode != 0
+    assert message in said.stderr + said.stdout
+    assert "Traceback" not in said.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_frontier_script_prints_its_table(log_file, tmp_path):
+    flags = [f"--workdir={tmp_path / 'run'}", f"--log={log_file}", "--resource=tokens", "--budgets=20,60"]
+    said = script("frontier.py", *flags)
+    assert said.returncode == 0, said.stderr
+    assert "oracle (disjoint samples)" in said.stdout
+    header, *points = (tmp_path / "run" / "frontier.csv").read_text().splitlines()
+    assert header == "spend,utility,multiplier"
+    spends = [float(line.split(",")[0]) for line in points]
+    assert spends == sorted(spends) and len(spends) > 10
+
+
+def test_the_inspect_script_tells_what_is_in_a_log(log_file):
+    said = script("inspect_log.py", f"--log={log_file}")
+    assert said.returncode == 0, said.stderr
+    assert "120 questions" in said.stdout

@@ -1,0 +1,184 @@
+"""Prices meet budgets, policies come back from disk as they were, and serving needs no JAX."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alloc_jax.learn import PolicyConfig, TextFeatures, load_policy, train
+from alloc_jax.learn.inference import forward, standardise
+from alloc_jax.learn.policy import Prediction, calibrate, lottery
+from alloc_jax.learn.training import Network
+from alloc_jax.measure import measure, menu
+from alloc_jax.serve import allocator
+from tests.conftest import made_log
+
+QUICK = PolicyConfig(folds=2, seeds=1, epochs=5, hidden=(8,))
+
+
+@pytest.fixture(scope="module")
+def table(log):
+    return measure(log, menu(log, votes=(1, 4)), "compute")
+
+
+@pytest.fixture(scope="module", params=["value", "imitation"])
+def policy(request, table):
+    return train(table, replace(QUICK, kind=request.param, budgets=(0.5, 1.0)))
+
+
+def random_prediction(rng, n=300, k=4, ties=False):
+    score = rng.integers(0, 4, (n, k)) / 4 if ties else rng.random((n, k))
+    cost = np.tile([1.0, 2.0, 4.0, 8.0], (n, 1)) if ties else np.sort(rng.random((n, k)) * 8, axis=1)
+    return Prediction(score.astype(np.float32), cost.astype(np.float32))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_calibrated_price_spends_the_budget(ties):
+    rng = np.random.default_rng(0)
+    prediction = random_prediction(rng, ties=ties)
+    cost = prediction.cost * rng.uniform(0.5, 1.5, prediction.cost.shape)  # what was measured is not what was predicted
+    rows = np.arange(len(cost))
+    lowest, highest = (cost[rows, prediction.best_response(price)].mean() for price in (1e9, 0.0))
+    for budget in np.linspace(lowest, highest, 9)[1:-1]:
+        price = calibrate(prediction, cost, budget)
+        spends = [cost[rows, prediction.best_response(end)].mean() for end in (price.low, price.high)]
+        assert spends[1] <= budget <= spends[0]
+        np.testing.assert_allclose(price.weight * spends[0] + (1 - price.weight) * spends[1], budget, rtol=1e-6)
+        assert price.low <= price.mean <= price.high
+
+
+def test_a_budget_nobody_needs_has_price_0():
+    prediction = random_prediction(np.random.default_rng(1))
+    assert calibrate(prediction, prediction.cost, 100.0).mean == 0
+
+
+def test_a_budget_below_the_cheapest_plan_is_refused():
+    prediction = random_prediction(np.random.default_rng(2))
+    with pytest.raises(ValueError, match="below the policy's cheapest plan"):
+        calibrate(prediction, prediction.cost + 1, 0.5)
+
+
+def test_the_lottery_is_uniform_and_repeats():
+    ids = [f"q{i}" for i in range(4000)]
+    drawn = lottery(ids)
+    np.testing.assert_array_equal(drawn, lottery(ids))
+    assert (drawn != lottery(ids, seed=1)).any()
+    assert abs(np.mean(drawn < 0.3) - 0.3) < 4 * np.sqrt(0.21 / 4000)
+
+
+def test_numpy_answers_as_flax_does():
+    network = Network((16, 8), 5, 0.1)
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = np.random.default_rng(0).normal(size=(7, 6)).astype(np.float32)
+    params = jax.vmap(lambda key: network.init(key, jnp.asarray(x), False)["params"])(keys)
+    weights = {f"{layer}/{name}": np.asarray(leaf) for layer, part in params.items() for name, leaf in part.items()}
+    weights |= {"feature_mean": np.full(6, 0.1, np.float32), "feature_scale": np.full(6, 2.0, np.float32)}
+    inputs = jnp.asarray(standardise(x, weights["feature_mean"], weights["feature_scale"]))
+    expected = jax.vmap(lambda params: network.apply({"params": params}, inputs, False))(params)
+    np.testing.assert_allclose(forward(weights, x), expected, atol=1e-5)
+
+
+def test_policies_come_back_as_they_were(policy, table, tmp_path):
+    policy.save(tmp_path / "policy")
+    loaded = load_policy(tmp_path / "policy")
+    for budget in (0.5, 1.0):
+        for a, b in zip(
+            vars(policy.predict(table.question, budget)).values(),
+            vars(loaded.predict(table.question, budget)).values(),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+        assert policy.price(budget) == loaded.price(budget)
+
+
+def test_other_features_are_refused(policy, tmp_path):
+    policy.save(tmp_path / "policy")
+    with pytest.raises(ValueError, match="was trained on features"):
+        load_policy(tmp_path / "policy", TextFeatures(word_buckets=7))
+
+
+def test_an_unknown_schema_and_a_missing_file_are_named(policy, tmp_path):
+    policy.save(tmp_path / "policy")
+    described = json.loads((tmp_path / "policy" / "policy.json").read_text())
+    (tmp_path / "policy" / "policy.json").write_text(json.dumps({**described, "schema_version": 99}))
+    with pytest.raises(ValueError, match="schema version 99"):
+        load_policy(tmp_path / "policy")
+    (tmp_path / "policy" / "policy.npz").unlink()
+    with pytest.raises(ValueError, match=r"policy.npz is missing"):
+        load_policy(tmp_path / "policy")
+
+
+def test_each_question_is_calibrated_by_networks_that_have_not_seen_it():
+    # Labels that are pure noise cannot be predicted by networks that have not seen them.
+    log = made_log(questions=200, samples=2)
+    table = measure(log, menu(log, votes=(1,)), "compute")
+    noise = np.random.default_rng(0).random(table.utility.shape).astype(np.float32)
+    policy = train(replace(table, utility=noise), replace(QUICK, epochs=60, hidden=(64,), folds=4))
+    gain = noise[:, 1] - noise[:, 0]
+    unseen = policy.calibration[0].score[:, 1] - policy.calibration[0].score[:, 0]
+    assert abs(np.corrcoef(gain, unseen)[0, 1]) < 0.25
+
+
+def test_training_learns_what_text_tells(table):
+    policy = train(table, replace(QUICK, epochs=60, hidden=(32,), folds=4))
+    hard = np.array([len(text) for text in table.question])
+    assert np.corrcoef(policy.calibration[0].score.mean(axis=1), hard)[0, 1] < -0.5
+    # Cost is nearly a function of the length here.
+    ratio = policy.calibration[0].cost / table.cost
+    assert np.median(np.abs(ratio - 1)) < 0.15
+
+
+def test_the_same_seed_trains_the_same_policy(table):
+    first, again, other = (train(table, replace(QUICK, seed=seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.weights["Dense_0/kernel"], again.weights["Dense_0/kernel"])
+    assert (first.weights["Dense_0/kernel"] != other.weights["Dense_0/kernel"]).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(kind="guess"), "unknown policy kind 'guess'"),
+        (dict(kind="imitation"), "set budgets"),
+        (dict(folds=1), "2 folds"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        PolicyConfig(**change)
+
+
+def test_tables_that_cannot_be_learned_from_are_refused(table, log):
+    with pytest.raises(ValueError, match="needs 4 questions or more, got 3"):
+        train(table.select([0, 1, 2]), QUICK)
+    valid = table.valid.copy()
+    valid[5, 1] = False
+    with pytest.raises(ValueError, match=r"question 'q5' has no samples for vote\(small,4\)"):
+        train(replace(table, valid=valid), QUICK)
+    with pytest.raises(ValueError, match="prices one resource"):
+        train(measure(log, menu(log, votes=(1,)), ("samples", "compute")), QUICK)
+
+
+def test_the_allocator_keeps_its_budget_and_explains_itself(policy, table):
+    serve = allocator(policy, 0.8, calibration=table)
+    decisions = [serve.choose(text, name) for text, name in zip(table.question, table.ids, strict=True)]
+    columns = [policy.actions.index(decision.action) for decision in decisions]
+    assert abs(table.cost[np.arange(len(table)), columns].mean() - 0.8) < 0.05
+    assert all(decision.margin >= 0 and decision.runner_up != decision.action for decision in decisions)
+    assert serve.choose("2+3") == serve.choose("2+3")
+
+
+def test_serving_never_imports_jax(policy, tmp_path):
+    policy.save(tmp_path / "policy")
+    code = (
+        "import sys, alloc_jax as aj\n"
+        f"print(aj.allocator({str(tmp_path / 'policy')!r}, 0.8).choose('2+3').action)\n"
+        "assert not {'jax', 'flax', 'optax'} & set(sys.modules), 'serving loaded JAX'"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.strip() in policy.actions
