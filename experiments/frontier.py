@@ -8,6 +8,7 @@ Writes frontier.csv (every breakpoint: spend, utility, multiplier), frontier.png
 
 from absl import app, flags
 
+from alloc_jax.evaluate.console import plain_errors
 from alloc_jax.evaluate.job import JobConfig, solve_only
 from alloc_jax.evaluate.text import main_table, markdown_table
 
@@ -29,7 +30,7 @@ flags.DEFINE_integer("seed", _DEFAULT.seed, "Seed of the split of the samples an
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
-    try:
+    with plain_errors("frontier"):
         config = JobConfig(
             log=FLAGS.log,
             actions=FLAGS.actions,
@@ -39,8 +40,6 @@ def main(argv):
             seed=FLAGS.seed,
         )
         report = solve_only(config, FLAGS.workdir, FLAGS.overwrite)
-    except ValueError as error:
-        raise SystemExit(f"frontier: {error}") from error
     print(f"{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
     print(markdown_table(*main_table(report)))
     print(f"\nreport: {FLAGS.workdir}/report.html")

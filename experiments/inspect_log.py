@@ -6,6 +6,7 @@ python experiments/inspect_log.py --log=samples.jsonl
 
 from absl import app, flags
 
+from alloc_jax.evaluate.console import plain_errors
 from alloc_jax.measure import read_log
 from alloc_jax.measure.inspect import describe, format_description
 
@@ -16,10 +17,8 @@ flags.DEFINE_string("log", "builtin", "Sample log (JSON lines), or `builtin`.")
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
-    try:
+    with plain_errors("inspect_log"):
         facts = describe(read_log(FLAGS.log))
-    except ValueError as error:
-        raise SystemExit(f"inspect_log: {error}") from error
     print(format_description(facts))
 
 

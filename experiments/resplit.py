@@ -9,6 +9,7 @@ paired interval over the uniform mix excludes 0.
 
 from absl import app, flags
 
+from alloc_jax.evaluate.console import plain_errors
 from alloc_jax.evaluate.job import JobConfig, resplit
 from alloc_jax.evaluate.text import markdown_table
 
@@ -24,7 +25,7 @@ flags.DEFINE_integer("splits", 20, "How many splits.", lower_bound=2)
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
-    try:
+    with plain_errors("resplit"):
         config = JobConfig(
             log=FLAGS.log,
             resource=FLAGS.resource,
@@ -32,8 +33,6 @@ def main(argv):
             policies=tuple(FLAGS.policy),
         )
         print(markdown_table(*resplit(config, FLAGS.splits)))
-    except ValueError as error:
-        raise SystemExit(f"resplit: {error}") from error
 
 
 if __name__ == "__main__":

@@ -192,9 +192,18 @@ def _write_records(folder: Path, report: Report, title: str, pictures: list[tupl
     with (folder / "metrics.jsonl").open("w") as metrics:
         for row in report.rows:
             record = {key: value for key, value in asdict(row).items() if key != "action"}
-            print(json.dumps(record, default=float), file=metrics)
+            print(json.dumps(_plain(record), allow_nan=False), file=metrics)
     (folder / "report.md").write_text(to_markdown(report, title, [(path.name, text) for path, text in pictures]))
     (folder / "report.html").write_text(to_html(report, title, pictures))
+
+
+def _plain(value):
+    """Nested dictionaries and numbers as JSON has them: what is not a number is null."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if value is None or isinstance(value, str):
+        return value
+    return float(value) if np.isfinite(value) else None
 
 
 def _write_predictions(path: Path, report: Report, policies: list[Policy], table: OutcomeTable) -> None:

@@ -5,7 +5,7 @@ Four blocks, side by side:
 - surface counts: length, digits, numbers and how long they are, operators, brackets and how deep they nest, sentences,
   the kind of lexical and structural features of arXiv 2604.14853;
 - hashed n-grams of the text's shape (every digit read as 0, every letter as a), which see structure whatever the
-content;
+  content;
 - hashed n-grams of its characters;
 - hashed words and word pairs.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -75,18 +76,26 @@ class TextFeatures:
         >>> TextFeatures().encode(["(8-2)*6", "What is 8-2?"]).shape == (2, TextFeatures().width)
         True
         """
-        out = np.zeros((len(questions), self.width), np.float32)
-        for row, text in enumerate(questions):
-            shape = _SHAPE_OF[np.minimum(codes := _codes(text), len(_SHAPE_OF) - 1)]
-            words = [crc32(word.encode()) for word in _WORD.findall(text.lower())]
-            counts = (
-                surface_counts(text),
-                _hashed_counts(shape, (1, 2, 3, 4, 5), self.shape_buckets),
-                _hashed_counts(codes, (1, 2, 3), self.character_buckets),
-                _hashed_counts(np.array(words, np.uint64), (1, 2), self.word_buckets),
-            )
-            out[row] = np.concatenate(counts)
-        return np.log1p(out)
+        return _encode(self, tuple(questions))
+
+
+@lru_cache(maxsize=16)  # every rule of a comparison encodes the same questions
+def _encode(sizes: TextFeatures, questions: tuple[str, ...]) -> np.ndarray:
+    out = np.zeros((len(questions), sizes.width), np.float32)
+    for row, text in enumerate(questions):
+        codes = _codes(text)
+        shape = _SHAPE_OF[np.minimum(codes, len(_SHAPE_OF) - 1)]
+        words = [crc32(word.encode()) for word in _WORD.findall(text.lower())]
+        counts = (
+            surface_counts(text),
+            _hashed_counts(shape, (1, 2, 3, 4, 5), sizes.shape_buckets),
+            _hashed_counts(codes, (1, 2, 3), sizes.character_buckets),
+            _hashed_counts(np.array(words, np.uint64), (1, 2), sizes.word_buckets),
+        )
+        out[row] = np.concatenate(counts)
+    out = np.log1p(out)
+    out.flags.writeable = False
+    return out
 
 
 def surface_counts(text: str) -> np.ndarray:

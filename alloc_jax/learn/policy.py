@@ -2,8 +2,7 @@
 
 A policy scores every action on a question (`predict`); a price l turns scores into the action that maximises
 score - l * predicted cost. Predictions err, so the price that would meet a budget on the predictions does not meet it
-in
-truth: it is re-solved on calibration questions, whose measured costs are known, with predictions made by models that
+in truth: it is re-solved on calibration questions, whose measured costs are known, with predictions made by models that
 had not seen them (`calibrate`). Predictions also tie, so a price is a pair of adjacent prices and the share of each.
 """
 

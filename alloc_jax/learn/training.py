@@ -40,11 +40,10 @@ class PolicyConfig:
     hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers
     folds: int = 5  # parts of the questions; a member leaves one out
     seeds: int = 2  # members a fold
-    epochs: int = 60
-    batch: int = 128
-    learning_rate: float = 2e-3
+    epochs: int = 30
+    batch: int = 256
+    learning_rate: float = 4e-3
     weight_decay: float = 0.1
-    dropout: float = 0.1
     seed: int = 0
 
     def __post_init__(self):
@@ -64,13 +63,11 @@ class Network(nn.Module):
 
     hidden: tuple[int, ...]
     outputs: int
-    dropout: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         for width in self.hidden:
             x = nn.silu(nn.Dense(width)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.outputs, kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "normal"))(x)
 
 
@@ -185,49 +182,49 @@ def _loss(kind: str, outputs: jax.Array, target: dict) -> jax.Array:
 
 def _fit(config: PolicyConfig, x: np.ndarray, targets: dict, fold: np.ndarray, key: jax.Array) -> dict:
     """Parameters of the folds x seeds members, as leaves with the members in front."""
-    members = config.folds * config.seeds
-    steps = config.epochs * (len(x) // config.batch or 1)
     outputs = sum(target.size // len(x) for name, target in targets.items() if name != "label")
     if "label" in targets:
         outputs += targets["label"].shape[1] * targets["ratio"].shape[1]
     held_out = np.repeat(np.arange(config.folds), config.seeds)
-    keys = jax.random.split(key, members)
-    run = jax.jit(jax.vmap(partial(_fit_member, config, outputs, steps), in_axes=(None, None, None, 0, 0)))
+    batches = np.stack([_batches(config, np.flatnonzero(fold != f), m) for m, f in enumerate(held_out)])
+    unseen = (fold == held_out[:, None]).astype(x.dtype)
     targets = {name: jnp.asarray(target) for name, target in targets.items()}
-    return run(jnp.asarray(x), targets, jnp.asarray(fold), jnp.asarray(held_out), keys)
+    run = jax.jit(jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0)))
+    return run(jnp.asarray(x), targets, batches, unseen, jax.random.split(key, len(held_out)))
 
 
-def _fit_member(config: PolicyConfig, outputs: int, steps: int, x, targets, fold, held_out, key):
-    network = Network(config.hidden, outputs, config.dropout)
-    schedule = optax.cosine_decay_schedule(config.learning_rate, steps)
+def _batches(config: PolicyConfig, rows: np.ndarray, member: int) -> np.ndarray:
+    """i32[epochs, steps, batch] the questions of every step; drawn here because a permutation inside jit is a sort."""
+    rng = np.random.default_rng((config.seed, member))
+    batch = min(config.batch, len(rows))
+    steps = len(rows) // batch
+    return np.stack([rng.permutation(rows)[: steps * batch].reshape(steps, batch) for _ in range(config.epochs)])
+
+
+def _fit_member(config: PolicyConfig, outputs: int, x, targets, batches, unseen, key):
+    """The parameters at the epoch whose loss on the unseen questions is least."""
+    network = Network(config.hidden, outputs)
+    schedule = optax.cosine_decay_schedule(config.learning_rate, batches.shape[0] * batches.shape[1])
     optimiser = optax.adamw(schedule, weight_decay=config.weight_decay)
-    init_key, key = jax.random.split(key)
-    params = network.init(init_key, x[:1], False)["params"]
-    batch = min(config.batch, len(x))
-    learns = (fold != held_out).astype(x.dtype)
+    params = network.init(key, x[:1])["params"]
 
-    def step(carry, rows_key):
+    def step(carry, rows):
         params, state = carry
-        rows, dropout_key = rows_key
 
         def batch_loss(params):
-            out = network.apply({"params": params}, x[rows], True, rngs={"dropout": dropout_key})
-            losses = _loss(config.kind, out, jax.tree.map(lambda target: target[rows], targets))
-            return jnp.sum(losses * learns[rows]) / jnp.maximum(jnp.sum(learns[rows]), 1)
+            out = network.apply({"params": params}, x[rows])
+            return jnp.mean(_loss(config.kind, out, jax.tree.map(lambda target: target[rows], targets)))
 
         updates, state = optimiser.update(jax.grad(batch_loss)(params), state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    def epoch(carry, key):
+    def epoch(carry, rows):
         params, state, best, best_loss = carry
-        order_key, dropout_key = jax.random.split(key)
-        order = jax.random.permutation(order_key, len(x))[: len(x) // batch * batch].reshape(-1, batch)
-        (params, state), _ = jax.lax.scan(step, (params, state), (order, jax.random.split(dropout_key, len(order))))
-        losses = _loss(config.kind, network.apply({"params": params}, x, False), targets)
-        loss = jnp.sum(losses * (1 - learns)) / jnp.sum(1 - learns)
+        (params, state), _ = jax.lax.scan(step, (params, state), rows)
+        losses = _loss(config.kind, network.apply({"params": params}, x), targets)
+        loss = jnp.sum(losses * unseen) / jnp.sum(unseen)
         best = jax.tree.map(lambda new, old: jnp.where(loss < best_loss, new, old), params, best)
-        return (params, state, best, jnp.minimum(loss, best_loss)), loss
+        return (params, state, best, jnp.minimum(loss, best_loss)), None
 
-    carry = params, optimiser.init(params), params, jnp.inf
-    (_, _, best, _), _ = jax.lax.scan(epoch, carry, jax.random.split(key, config.epochs))
+    (_, _, best, _), _ = jax.lax.scan(epoch, (params, optimiser.init(params), params, jnp.inf), batches)
     return best

@@ -79,7 +79,7 @@ def describe(log: SampleLog) -> LogFacts:
     tokens = None if log.tokens is None else _mean(log.tokens, log.sampled)
     cost, unit = _single_costs(log, accuracy)
     responses = _responses(accuracy, cost)
-    names = list(dict.fromkeys(log.group))
+    names = sorted(set(log.group), key=lambda name: (name is None, name))
     groups = [] if names == [None] else [_describe_group(log, name, accuracy, tokens) for name in names]
     return LogFacts(
         questions=len(log),

@@ -52,8 +52,8 @@ RECIPES: dict[str, tuple[Phase, ...]] = {
         Phase(
             steps=3000,
             mix=arithmetic.HARD_MIX,
-            slip_sum=0.04,
-            slip_product=0.10,
+            slip_sum=0.03,
+            slip_product=0.09,
             direct_share=0.35,
             direct_weight=4.0,
         ),
@@ -62,8 +62,8 @@ RECIPES: dict[str, tuple[Phase, ...]] = {
         Phase(
             steps=3200,
             mix=arithmetic.HARD_MIX,
-            slip_sum=0.04,
-            slip_product=0.10,
+            slip_sum=0.03,
+            slip_product=0.09,
             direct_share=0.25,
             direct_weight=3.0,
         ),

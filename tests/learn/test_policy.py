@@ -72,14 +72,14 @@ def test_the_lottery_is_uniform_and_repeats():
 
 
 def test_numpy_answers_as_flax_does():
-    network = Network((16, 8), 5, 0.1)
+    network = Network((16, 8), 5)
     keys = jax.random.split(jax.random.key(0), 3)
     x = np.random.default_rng(0).normal(size=(7, 6)).astype(np.float32)
-    params = jax.vmap(lambda key: network.init(key, jnp.asarray(x), False)["params"])(keys)
+    params = jax.vmap(lambda key: network.init(key, jnp.asarray(x))["params"])(keys)
     weights = {f"{layer}/{name}": np.asarray(leaf) for layer, part in params.items() for name, leaf in part.items()}
     weights |= {"feature_mean": np.full(6, 0.1, np.float32), "feature_scale": np.full(6, 2.0, np.float32)}
     inputs = jnp.asarray(standardise(x, weights["feature_mean"], weights["feature_scale"]))
-    expected = jax.vmap(lambda params: network.apply({"params": params}, inputs, False))(params)
+    expected = jax.vmap(lambda params: network.apply({"params": params}, inputs))(params)
     np.testing.assert_allclose(forward(weights, x), expected, atol=1e-5)
 
 

@@ -1,0 +1,22 @@
+"""What a script says when it cannot go on: one line that names what is wrong, and no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def plain_errors(script: str) -> Iterator[None]:
+    """Ends the script with one line where its input is wrong (status 1) or it is interrupted (status 130).
+
+    Args:
+      script: what the line starts with.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"{script}: {error}") from error
+    except KeyboardInterrupt:
+        print(f"{script}: interrupted; nothing was written")
+        raise SystemExit(130) from None
