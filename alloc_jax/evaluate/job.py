@@ -19,7 +19,7 @@ import numpy as np
 from alloc_jax.evaluate import plots
 from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
 from alloc_jax.evaluate.html import to_html
-from alloc_jax.evaluate.report import Report, evaluate
+from alloc_jax.evaluate.report import Report, check_budgets, evaluate
 from alloc_jax.evaluate.text import to_markdown
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
@@ -53,7 +53,8 @@ class JobConfig:
                 raise ValueError(f"unknown policy {kind!r}: {' or '.join(KINDS)}")
         if not 0 < self.train_share < 1:
             raise ValueError(f"train_share is between 0 and 1, got {self.train_share}")
-        if not self.budgets or min(self.budgets) <= 0 or len(set(self.budgets)) < len(self.budgets):
+        positive = all(np.isfinite(budget) and budget > 0 for budget in self.budgets)
+        if not self.budgets or not positive or len(set(self.budgets)) < len(self.budgets):
             raise ValueError(f"budgets are different positive numbers, got {self.budgets}")
 
 
@@ -147,7 +148,9 @@ def split_and_measure(log: SampleLog, config: JobConfig) -> Tables:
     question_key, sample_key = jax.random.split(jax.random.key(config.seed))
     learn, held_out = log.split_questions((config.train_share, 1 - config.train_share), question_key)
     table = measure(learn, _actions(log, config), config.resource)
-    return Tables(table, *measure_halves(held_out, table.actions, config.resource, sample_key))
+    tables = Tables(table, *measure_halves(held_out, table.actions, config.resource, sample_key))
+    check_budgets(vars(tables), config.budgets)  # here, not after the training
+    return tables
 
 
 def measure_halves(log: SampleLog, actions: Sequence[Action], resource: str, key: jax.Array) -> list[OutcomeTable]:
@@ -232,7 +235,7 @@ def _draw(folder: Path, config: JobConfig, report: Report, rules: list, tables: 
         (folder / "who_gets_compute.png", "Shares of the actions among questions from hard to easy"),
         (folder / "price.png", PRICE_CAPTION),
     ]
-    plots.plot_frontier(curve, pictures[0][0])
+    plots.plot_frontier(curve, pictures[0][0], config.policies)
     plots.plot_shares(tables.score.actions, plots.share_right(tables.choose), panels, pictures[1][0])
     plots.plot_price(frontier(tables.choose.problem()), config.budgets, report.unit, pictures[2][0])
     return pictures

@@ -40,7 +40,9 @@ class Interval:
 
     @classmethod
     def of(cls, value: float, replicates: np.ndarray) -> Interval:
-        """The percentile interval of bootstrap replicates."""
+        """The percentile interval of bootstrap replicates; NaN ends where none of them is a number."""
+        if np.isnan(replicates).all():
+            return cls(float(value), np.nan, np.nan)
         low, high = np.nanpercentile(replicates, [2.5, 97.5])
         return cls(float(value), float(low), float(high))
 

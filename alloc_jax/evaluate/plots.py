@@ -44,8 +44,14 @@ class Band:
         return cls(rule, np.array([row.spend.value for row in rows]), np.array(ends))
 
 
-def plot_frontier(report: Report, path: Path) -> None:
-    """Accuracy against spend: oracle, policies with their bands, baselines, fixed actions and their mix."""
+def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> None:
+    """Accuracy against spend: oracle, policies, baselines, fixed actions and their mix.
+
+    Args:
+      report: at the budgets of the curves.
+      path: of the picture.
+      banded: the policies that stand out, with their 95 % bands.
+    """
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     cost = np.array([interval.value for interval in report.fixed_cost])
@@ -57,16 +63,17 @@ def plot_frontier(report: Report, path: Path) -> None:
     axes.plot(oracle.spend, oracle.accuracy[:, 0], color="black", linestyle="--", label=oracle.name)
     for number, name in enumerate(report.policies):
         band, colour = Band.of(report, name), COLOURS[number % len(COLOURS)]
-        learned = name in report.learned
-        axes.plot(band.spend, band.accuracy[:, 0], color=colour, label=name, linewidth=2 if learned else 1)
-        if learned:
+        stands_out = name in banded
+        axes.plot(band.spend, band.accuracy[:, 0], color=colour, label=name, linewidth=2 if stands_out else 1)
+        if stands_out:
             axes.fill_between(
                 band.spend, band.accuracy[:, 1], band.accuracy[:, 2], color=colour, alpha=0.15, linewidth=0
             )
-    band = Band.of(report, RANDOM)
-    axes.plot(band.spend, band.accuracy[:, 0], color="#BBBBBB", linestyle=":", label=RANDOM)
     reach = 1.1 * max(report.budgets)
     floor = oracle.accuracy[0, 0] - 0.02  # the worst fixed actions would squeeze everything that is compared
+    band = Band.of(report, RANDOM)
+    if band.accuracy[:, 0].max() > floor:
+        axes.plot(band.spend, band.accuracy[:, 0], color="#BBBBBB", linestyle=":", label=RANDOM)
     axes.set(xlim=(0, reach), ylim=(floor, None), xlabel=f"spend a question ({report.unit})", ylabel="accuracy")
     axes.legend(frameon=False, loc="lower right")
     axes.set_title(f"How much accuracy a budget buys ({report.questions} held-out questions)", loc="left")

@@ -20,7 +20,7 @@ import numpy as np
 
 from alloc_jax.evaluate.baselines import random_mix
 from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix
-from alloc_jax.learn.policy import Policy, lottery
+from alloc_jax.learn.policy import lottery
 from alloc_jax.solve import solve
 from alloc_jax.types import OutcomeTable
 
@@ -68,7 +68,6 @@ class Report:
     resource: str
     unit: str
     policies: tuple[str, ...]  # everything that predicts and is priced, baselines among them
-    learned: tuple[str, ...]  # those of them that were trained
     oracle: str  # what the oracle's row is called
 
     def row(self, rule: str, budget: float) -> Row:
@@ -154,7 +153,6 @@ def evaluate(
         resource=score.resources[0],
         unit=score.units[0],
         policies=tuple(policy.name for policy in policies),
-        learned=tuple(policy.name for policy in policies if isinstance(policy, Policy)),
         oracle=oracle_name,
     )
 
@@ -231,9 +229,18 @@ def _check(policies: Sequence, choose: OutcomeTable, score: OutcomeTable, budget
             raise ValueError(
                 f"policy {policy.name!r} was trained for the actions {policy.actions}, the table has {actions}"
             )
+    check_budgets({"choose": choose, "score": score}, budgets)
+
+
+def check_budgets(tables: dict[str, OutcomeTable], budgets: Sequence[float]) -> None:
+    """Refuses budgets that are no numbers or that some table's cheapest plan exceeds.
+
+    Raises:
+      ValueError: names the budget and the table.
+    """
     if not len(budgets) or not np.isfinite(budgets).all():
         raise ValueError(f"budgets are finite numbers, got {tuple(budgets)}")
-    for name, table in (("choose", choose), ("score", score)):
+    for name, table in tables.items():
         cheapest = np.where(table.valid, table.cost, np.inf).min(axis=1).mean()
         if min(budgets) < cheapest:
             raise ValueError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alloc_jax.evaluate.console import plain_errors
 from alloc_jax.evaluate.job import JobConfig, default_actions, solve_only, solve_then_learn
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.measure import write_log
@@ -29,6 +30,10 @@ def run(log_file, tmp_path_factory):
     return report, folder
 
 
+def lines(path):
+    return path.read_text().splitlines()
+
+
 def test_a_run_leaves_everything_it_promised(run):
     report, folder = run
     names = {path.name for path in folder.iterdir()}
@@ -45,8 +50,9 @@ def test_a_run_leaves_everything_it_promised(run):
         "stamp.json",
     }
     assert {path.name for path in (folder / "policy").iterdir()} == {"value", "imitation"}
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) == len(report.rows)
-    predictions = [json.loads(line) for line in (folder / "predictions.jsonl").open()]
+    metrics = [json.loads(line, parse_constant=pytest.fail) for line in lines(folder / "metrics.jsonl")]
+    assert len(metrics) == len(report.rows)
+    predictions = [json.loads(line) for line in lines(folder / "predictions.jsonl")]
     assert len(predictions) == report.questions == 48
     assert predictions[0]["chosen"]["value"].keys() == {"1.5", "3"}
     page = (folder / "report.html").read_text()
@@ -104,24 +110,44 @@ def script(name, *flags):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=None)
 
 
+BAD = [
+    ({"log": "nowhere.jsonl"}, "nowhere.jsonl"),
+    ({"policies": ("guess",)}, "unknown policy 'guess'"),
+    ({"resource": "money"}, "unknown resource 'money'"),
+    ({"budgets": (0.5,)}, "below the cheapest"),
+    ({"actions": "vote(huge,1)"}, "unknown source 'huge'"),
+    ({"actions": "vote(large,64)"}, "needs 64 samples"),
+    ({"budgets": (2.0, 2.0)}, "different positive numbers"),
+    ({"budgets": (float("nan"),)}, "different positive numbers"),
+    ({"train_share": 1.0}, "train_share"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), BAD)
+def test_bad_input_is_named_and_leaves_nothing(changed, message, log_file, tmp_path):
+    with pytest.raises((ValueError, OSError), match=message):
+        solve_then_learn(
+            JobConfig(**{"log": log_file, "resource": "samples", "budgets": (2.0,), **changed}), tmp_path / "run"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--log=nowhere.jsonl"], "nowhere.jsonl"),
-        (["--policy=guess"], "unknown policy 'guess'"),
-        (["--resource=money"], "unknown resource 'money'"),
-        (["--resource=samples", "--budgets=0.5"], "below the cheapest"),
-        (["--resource=samples", "--budgets=2", "--actions=vote(huge,1)"], "unknown source 'huge'"),
-        (["--resource=samples", "--budgets=2", "--actions=vote(large,64)"], "needs 64 samples"),
-        (["--no_such_flag=1"], "no_such_flag"),
-    ],
+    ("flags", "message"), [(["--log=nowhere.jsonl"], "nowhere.jsonl"), (["--no_such_flag=1"], "no_such_flag")]
 )
-def test_bad_input_is_named_and_leaves_nothing(flags, message, log_file, tmp_path):
-    said = script("solve_then_learn.py", f"--workdir={tmp_path / 'run'}", f"--log={log_file}", *flags)
-    assert said.returncode != 0
+def test_a_script_says_what_is_wrong_in_a_line(flags, message, tmp_path):
+    said = script("solve_then_learn.py", f"--workdir={tmp_path / 'run'}", *flags)
+    assert said.returncode == 1
     assert message in said.stderr + said.stdout
     assert "Traceback" not in said.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_script_ends_without_a_traceback(capsys):
+    with pytest.raises(SystemExit) as stopped, plain_errors("job"):
+        raise KeyboardInterrupt
+    assert stopped.value.code == 130
+    assert capsys.readouterr().out == "job: interrupted; nothing was written\n"
 
 
 def test_the_frontier_script_prints_its_table(log_file, tmp_path):

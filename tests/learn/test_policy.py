@@ -18,7 +18,7 @@ from alloc_jax.measure import measure, menu
 from alloc_jax.serve import allocator
 from tests.conftest import made_log
 
-QUICK = PolicyConfig(folds=2, seeds=1, epochs=5, hidden=(8,))
+QUICK = PolicyConfig(folds=2, left_out=1, epochs=5, hidden=(8,))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_the_same_seed_trains_the_same_policy(table):
     [
         (dict(kind="guess"), "unknown policy kind 'guess'"),
         (dict(kind="imitation"), "set budgets"),
-        (dict(folds=1), "2 folds"),
+        (dict(folds=1), "leave out 1 fold"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(change, message):
