@@ -28,7 +28,7 @@ from alloc_jax.solve.resources import descend, in_chunks
 from alloc_jax.types import AllocationProblem
 
 STAGES = (625.0, 125.0, 25.0, 5.0, 1.0)  # temperatures on the way down, in units of the last
-STEPS = 40  # passes a temperature at most; five are usual
+PASSES = 200  # at most; five a temperature are usual
 
 
 def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Array:
@@ -83,7 +83,8 @@ def _multiplier(problem: AllocationProblem, budget: jax.Array, temperature: jax.
     flat = budget.reshape(-1)
     data, unit, _ = in_chunks(several, flat)
     start = jnp.full(flat.shape, temperature)
-    return (descend(data, start, temperature, STAGES, STEPS) / unit).reshape(budget.shape)
+    found = descend(data, start, temperature * jnp.asarray(STAGES, flat.dtype), PASSES)
+    return (found.multiplier / unit).reshape(budget.shape)
 
 
 @_multiplier.defjvp
