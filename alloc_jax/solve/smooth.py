@@ -52,7 +52,7 @@ def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Ar
     budget, temperature = (jnp.asarray(x, problem.utility.dtype) for x in (budget, temperature))
     if budget.shape != problem.cost.shape[2:]:
         raise ValueError(f"budget has shape {problem.cost.shape[2:]} for this problem, got {budget.shape}")
-    return _multiplier(problem, budget, temperature)
+    return _multiplier_jit(problem, budget, temperature)
 
 
 def smooth_plan(problem: AllocationProblem, budget, temperature) -> jax.Array:
@@ -98,3 +98,6 @@ def _implicit(primals, tangents):
     matrix = jnp.where(moves[:, None] & moves[None], curvature, jnp.eye(budget.size, dtype=curvature.dtype))
     step = -jnp.linalg.solve(matrix, jnp.where(moves, change, 0))
     return multiplier, jnp.where(moves, step, 0).reshape(budget.shape)
+
+
+_multiplier_jit = jax.jit(_multiplier)  # once a shape, for callers outside jit as well
