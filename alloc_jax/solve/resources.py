@@ -188,8 +188,7 @@ def _is_shape(x) -> bool:
 def newton_step(multiplier: jax.Array, sums: Sums, temperature: jax.Array, damping: jax.Array | float) -> jax.Array:
     """Newton's step on the resources that bind: those with a price, and those overspent at price 0.
 
-    The ridge |unspent| / reach keeps a price that nothing is curved in from leaving by more than five times its size; it
-    vanishes with the gradient, so that the last steps are Newton's.
+    The ridge |unspent| / reach stops a price without curvature from leaping; it vanishes with the gradient.
     """
     free = (multiplier > 0) | (sums.unspent < 0)
     tiny = jnp.finfo(multiplier.dtype).tiny
@@ -197,7 +196,6 @@ def newton_step(multiplier: jax.Array, sums: Sums, temperature: jax.Array, dampi
     reach = jnp.maximum(jnp.maximum(multiplier, 0.01 * multiplier.max()), temperature)
     limit = jnp.abs(sums.unspent) / reach
     ridge = 1e-7 * curvature + 0.2 * limit + damping * (curvature + limit) + tiny
-    # Prices have units of their own: with a diagonal of ones, the system is as well conditioned as it can be.
     size = jnp.sqrt(jnp.where(free, curvature + ridge, 1))
     both = free[:, None] & free[None] & ~jnp.eye(multiplier.size, dtype=bool)
     matrix = jnp.where(both, sums.curvature / size[:, None] / size[None], 0) + jnp.eye(
