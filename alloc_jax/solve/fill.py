@@ -7,10 +7,13 @@ the rows, a prefix inside one row.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from alloc_jax.solve import pairs
 from alloc_jax.solve.layout import PreparedProblem
@@ -50,6 +53,14 @@ def between(prepared: PreparedProblem, wanted: Pair, low: jax.Array, high: jax.A
         end = jax.tree.map(lambda new, old, inside=inside: jnp.where(inside, new, old), end, getattr(bracket, name))
         bracket = bracket._replace(**{name: end, "plans": plans})
     return finish(prepared, bracket, total_target(prepared, wanted, "spend"), "spend")
+
+
+def solution_specs(mesh: Mesh | None) -> Solution | None:
+    """How a `Solution` lies on a mesh: the plan where its questions are, the rest everywhere."""
+    if mesh is None:
+        return None
+    names = (field.name for field in dataclasses.fields(Solution))
+    return Solution(**{name: P(mesh.axis_names) if name == "action" else P() for name in names})
 
 
 def total_target(prepared: PreparedProblem, wanted: Pair, goal: str) -> Pair:
@@ -100,8 +111,12 @@ def with_extremes(prepared: PreparedProblem, bracket: Bracket, above: jax.Array,
 
 def fill(prepared: PreparedProblem, bracket: Bracket, target: Pair, goal: str) -> Cut:
     """The cut of a bracket at a target: before it every switch fits, the one at it does not."""
-    more, less = bracket.more, bracket.less
-    row, before = _prefix_within(pairs.subtract(more.rows, less.rows), less.total, target, goal)
+    more, less, axes = bracket.more, bracket.less, prepared.axes
+    steps = pairs.subtract(more.rows, less.rows)
+    base, device = less.total, 0
+    if axes is not None:
+        device, base = _prefix_within(pairs.by_device(pairs.total(steps), axes), base, target, goal)
+    row, before = _prefix_within(steps, base, target, goal)
     weight = None if prepared.weight is None else prepared.weight[row]
     cells = [bracket.plans[end.slot, row] for end in (more, less)]
     steps = pairs.subtract(*(_values(x, weight) for x in cells))  # f32[2, WIDTH]
@@ -110,7 +125,16 @@ def fill(prepared: PreparedProblem, bracket: Bracket, target: Pair, goal: str) -
     k = GOALS.index(goal)
     room = pairs.subtract(target, Pair(total.hi[k], total.lo[k])).hi
     share = jnp.clip(room / jnp.where(extra.hi[k] > 0, extra.hi[k], 1), 0, 1) * (extra.hi[k] > 0)
-    return Cut(row * cells[0].shape[0] + column, total, share, extra)
+    question = device * prepared.size + jnp.minimum(row * cells[0].shape[0] + column, prepared.size)
+    return from_device(Cut(question, total, share, extra), device, axes)
+
+
+def from_device(tree, device, axes: tuple[str, ...] | None):
+    """What one device of a mesh's axes has, on all of them."""
+    if axes is None:
+        return tree
+    here = jax.lax.axis_index(axes) == device
+    return jax.lax.psum(jax.tree.map(lambda x: jnp.where(here, x, 0), tree), axes)
 
 
 def _values(cells: jax.Array, weight: jax.Array | None) -> Pair:
@@ -145,13 +169,17 @@ def certified(prepared: PreparedProblem, bracket: Bracket, cut: Cut, goal: str, 
     plans = [jax.lax.dynamic_index_in_dim(bracket.plans, end.slot, keepdims=False) for end in (more, less)]
     rows, width = plans[0].shape
     position = width * jnp.arange(rows, dtype=jnp.int32)[:, None] + jnp.arange(width, dtype=jnp.int32)[None]
-    last = cut.question + (goal == "utility")  # a budget stops before the cut, a wanted utility after it
+    first = 0 if prepared.axes is None else jax.lax.axis_index(prepared.axes) * prepared.size
+    last = cut.question - first + (goal == "utility")  # a budget stops before the cut, a wanted utility after it
     action = actions_of(prepared.utility, prepared.cost, jnp.where(position < last, *plans)).reshape(-1)[
         : prepared.size
     ]
-    question = jnp.minimum(cut.question, prepared.size - 1)
-    at = (slice(None), question // width, question % width)
+    devices = 1 if prepared.mesh is None else prepared.mesh.size
+    question = jnp.minimum(cut.question, devices * prepared.size - 1)
+    local = question % prepared.size
+    at = (slice(None), local // width, local % width)
     raised, lowered = (actions_of(prepared.utility[at], prepared.cost[at], plan[at[1:]]) for plan in plans)
+    raised, lowered = from_device((raised, lowered), question // prepared.size, prepared.axes)
 
     mixed = pairs.add(cut.total, pairs.multiply(cut.extra, pairs.pair(jnp.stack([cut.share, cut.share]))))
     total, other, probability = cut.total, raised, cut.share

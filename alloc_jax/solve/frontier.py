@@ -9,15 +9,17 @@ below it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from alloc_jax.solve import door, pairs
-from alloc_jax.solve.fill import between
+from alloc_jax.solve.fill import between, from_device, solution_specs
 from alloc_jax.solve.hull import hulls
-from alloc_jax.solve.layout import PreparedProblem
+from alloc_jax.solve.layout import PreparedProblem, on_mesh, specs_of
 from alloc_jax.solve.plans import respond, row_totals
 from alloc_jax.solve.solver import prepare
 from alloc_jax.types import AllocationProblem, MixedPlan, Solution, Status
@@ -87,6 +89,8 @@ def frontier(problem: AllocationProblem | PreparedProblem, *, points: int | None
     """
     prepared = problem if isinstance(problem, PreparedProblem) else prepare(problem)
     if points is None:
+        if prepared.mesh is not None:
+            raise ValueError("the exact frontier sorts on one device: pass points= for a table shared out over a mesh")
         if door.is_traced(prepared):
             raise ValueError("the exact frontier sorts on the host: pass points= for a grid inside jit and vmap")
         return exact(prepared)
@@ -189,22 +193,26 @@ def _at_steps(found: Frontier, budget) -> Solution:
 GRID_SAMPLE = 16384  # questions whose hulls place the grid
 
 
-def gridded(prepared: PreparedProblem, points: int) -> Frontier:
-    """The best responses at `points` multipliers: one pass over the data each, nothing sorted but a sample."""
+def gridded(prepared: PreparedProblem, points: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Spend, utility and multiplier of the best responses at `points` multipliers: one pass over the data each, nothing sorted but a sample."""
     multiplier = grid(prepared, points)
 
     def at(multiplier):
         plan = respond(prepared.utility, prepared.cost, multiplier)
-        return pairs.total(row_totals(plan, prepared.weight, prepared.ceiling))
+        return pairs.across(pairs.total(row_totals(plan, prepared.weight, prepared.ceiling)), prepared.axes)
 
     inner = jax.lax.map(at, multiplier[1:-1])
     parts = zip(prepared.cheapest, inner, prepared.dearest, strict=True)
     total = pairs.Pair(*(jnp.concatenate([first[None], x, last[None]]) for first, x, last in parts))
     mean = pairs.divide(total, pairs.Pair(*(jnp.broadcast_to(x, total.hi.shape) for x in prepared.questions)))
-    return Frontier(pairs.rounded_up(mean)[:, 0], mean.hi[:, 1], multiplier, prepared)
+    return pairs.rounded_up(mean)[:, 0], mean.hi[:, 1], multiplier
 
 
-_gridded_jit = jax.jit(gridded, static_argnames="points")
+@partial(jax.jit, static_argnames="points")
+def _gridded_jit(prepared: PreparedProblem, points: int) -> Frontier:
+    specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
+    kernel = on_mesh(lambda prepared: gridded(prepared, points), prepared.mesh, specs, out=P())
+    return Frontier(*kernel(prepared), prepared)
 
 
 def grid(prepared: PreparedProblem, points: int) -> jax.Array:
@@ -230,6 +238,7 @@ def grid(prepared: PreparedProblem, points: int) -> jax.Array:
     wanted = spend[-1] * jnp.arange(1, points - 1, dtype=spend.dtype) / (points - 1)
     inner = slope[jnp.minimum(jnp.searchsorted(spend, wanted), slope.size - 1)]
     inner = jnp.clip(inner, 0, prepared.steepest)
+    inner = from_device(inner, 0, prepared.axes)
     return jnp.concatenate([prepared.steepest[None], inner, jnp.zeros_like(prepared.steepest)[None]])
 
 
@@ -239,4 +248,6 @@ def _at_grid(prepared: PreparedProblem, spend: jax.Array, multiplier: jax.Array,
     margin = 8 * jnp.finfo(spend.dtype).eps
     less = (spend * (1 + margin) <= wanted.hi).sum() - 1
     more = (spend * (1 - margin) <= wanted.hi).sum()
-    return between(prepared, wanted, multiplier[jnp.minimum(more, spend.size - 1)], multiplier[jnp.maximum(less, 0)])
+    low, high = multiplier[jnp.minimum(more, spend.size - 1)], multiplier[jnp.maximum(less, 0)]
+    specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
+    return on_mesh(between, prepared.mesh, specs, out=solution_specs(prepared.mesh))(prepared, wanted, low, high)

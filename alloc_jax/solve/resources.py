@@ -3,17 +3,21 @@
     D_t(l) = l . B + mean_i  t log sum_a exp((u - l . c)[i, a] / t)
 
 The gradient of D_t is the unspent budget of the softmax plan, its Hessian the mean covariance of the costs over t: R x R numbers
-that come out of the same pass. A step is Newton's on the resources whose budget binds, shortened until D_t falls.
+that come out of the same pass. A step is Newton's on the resources whose budget binds, damped until D_t falls.
 
-    sample   temperatures from 0.05 to 1e-3 of the utility's range on 20,000 questions, which lands within 1e-4;
-    full     1e-4, then 1e-5, at most STEPS passes each. The plain dual D(l), which bounds every plan, comes out of them too.
-    round    The softmax plan meets the budgets, ties included, which it splits. Question i takes the action that a point of a
+    cool     The temperature falls by half decades from the utility's range, as soon as a Newton step is smaller than it.
+    stop     The softmax plan loses `loss` to the best responses at its prices, so the plain dual D(l), which bounds every plan,
+             is within loss + (l - l*) . unspent of its minimum. At 2e-7 of it the search ends: on smooth data at a
+             temperature of 1e-4, on ties, which a softmax plan splits, at 1e-6.
+    sample   Above 40,000 questions all this is done on 20,000 first. The whole table begins where they ended, and takes
+             two to four passes.
+    round    The softmax plan meets the budgets, ties included. Question i takes the action that a point of a
              low-discrepancy sequence picks, so that spends stay within a few questions' worth of the softmax plan's.
     repair   What the rounding overspends: questions follow, from the last one back, the best response at prices raised
-             until it fits in every resource. So the plan is feasible whenever any such price exists.
+             until it fits in every resource. Status INFEASIBLE says that no such prices were found.
 
 Costs are divided by their budgets on entry, so that units do not matter. Passes go over the data in chunks that fit into a core's
-cache: a chunk's softmax is computed once and read by all R + R^2 sums.
+cache: a chunk's softmax is computed once and read by all R + R^2 sums. Spends and the bound are exact totals in two floats.
 """
 
 from __future__ import annotations
@@ -30,8 +34,9 @@ from alloc_jax.types import AllocationProblem, MixedPlan, Solution, Status
 
 CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
 SAMPLE = 20_000  # questions: its multipliers lie within 1e-4 of the dual value
-STEPS = 6  # Newton passes a temperature
-COARSE, FINE = (0.05, 0.01, 1e-3), (1e-4, 1e-5)  # temperatures in units of the utility's range
+TOLERANCE = 2e-7  # of the dual value, relative, at which the search for the prices stops
+PASSES = 120  # over the data at most; on more than 2 SAMPLE questions two to four are usual
+STAGES = 12  # temperatures: half a decade apart, from the utility's range to a millionth of it
 
 
 class Chunks(NamedTuple):
@@ -40,6 +45,7 @@ class Chunks(NamedTuple):
     utility: jax.Array  # f32[chunks, K, CHUNK]
     cost: jax.Array  # f32[chunks, R, K, CHUNK]
     weight: jax.Array  # f32[chunks, CHUNK] summing to 1; 0 in the padding
+    budget: jax.Array  # f32[R] 1, or 0 where the budget is 0
 
 
 class Sums(NamedTuple):
@@ -49,6 +55,7 @@ class Sums(NamedTuple):
     smooth: jax.Array  # f32[] D_t(l)
     unspent: jax.Array  # f32[R] gradient of D_t
     curvature: jax.Array  # f32[R, R] its Hessian
+    loss: jax.Array  # f32[] what the softmax plan loses to the best responses at these prices
 
 
 def solve_resources(problem: AllocationProblem, budget: jax.Array) -> Solution:
@@ -62,23 +69,29 @@ def solve_resources(problem: AllocationProblem, budget: jax.Array) -> Solution:
       A `Solution` with multiplier and spends f32[R]. Its mixed plan mixes the one question at which the repair ends.
     """
     data, unit, invalid = in_chunks(problem, budget)
-    heights = jnp.where(data.utility > _lowest(data.utility), data.utility, jnp.nan)
-    scale = jnp.nanmax(heights, axis=1) - jnp.nanmin(heights, axis=1)
-    scale = jnp.maximum((data.weight * scale).sum(), jnp.finfo(scale.dtype).tiny)
-    multiplier = jnp.full(budget.shape, scale)
+    scale, tolerance = scale_of(data), TOLERANCE if budget.dtype == jnp.float32 else 1e-9
+    temperatures = scale * jnp.logspace(0, -STAGES / 2, STAGES + 1, dtype=budget.dtype)
+    start, stage = jnp.full(budget.shape, scale / budget.size), 0
     size = problem.utility.shape[0]
     if size > 2 * SAMPLE:
-        every = size // SAMPLE
-        some = AllocationProblem(
-            *(None if x is None else x[::every] for x in jax.tree.leaves(problem, is_leaf=_is_none))
-        )
-        sample, _, _ = in_chunks(some, budget)
-        multiplier = descend(sample, multiplier, scale, COARSE, 30)
-        multiplier = descend(data, multiplier, scale, FINE, STEPS)
-    else:
-        multiplier = descend(data, multiplier, scale, COARSE + FINE, 30)
-    bound = sums_at(data, multiplier, FINE[-1] * scale).dual
-    return certified(problem, budget, data, unit, multiplier, bound, FINE[-1] * scale, invalid)
+        some = jax.tree.map(lambda x: x[:: size // SAMPLE], problem)
+        found = descend(in_chunks(some, budget)[0], start, temperatures, PASSES, tolerance)
+        start, stage = found.multiplier, found.stage
+    found = descend(data, start, temperatures, PASSES, tolerance, stage)
+    return certified(problem, budget, data, unit, found, temperatures[found.stage], invalid)
+
+
+def scale_of(data: Chunks) -> jax.Array:
+    """f32[] the mean over the questions of how much their utilities differ; above 0."""
+    allowed = data.utility > _lowest(data.utility)
+    top = jnp.where(allowed, data.utility, -jnp.inf).max(axis=1)
+    bottom = jnp.where(allowed, data.utility, jnp.inf).min(axis=1)
+    size = jnp.where(allowed.any(axis=1), jnp.maximum(jnp.abs(top), jnp.abs(bottom)), 0)
+    spread = jnp.where(allowed.any(axis=1), top - bottom, 0)
+    eps = jnp.finfo(spread.dtype).eps
+    spread, size = ((data.weight * x).sum() for x in (spread, size))
+    # Below the rounding of the utilities there is no difference to trade.
+    return jnp.maximum(spread, 1e3 * eps * size) + eps * jnp.finfo(spread.dtype).tiny ** 0.5
 
 
 def by_group(problem: AllocationProblem, group: jax.Array, budget: jax.Array) -> tuple[AllocationProblem, jax.Array]:
@@ -98,10 +111,6 @@ def by_group(problem: AllocationProblem, group: jax.Array, budget: jax.Array) ->
     share = (weight[:, None] * member).sum(axis=0) / weight.sum()
     cost = jnp.asarray(problem.cost)[:, :, None] * member[:, None]
     return AllocationProblem(problem.utility, cost, problem.valid, problem.weight), budget * share
-
-
-def _is_none(x):
-    return x is None
 
 
 def _lowest(x: jax.Array) -> jax.Array:
@@ -127,7 +136,8 @@ def in_chunks(problem: AllocationProblem, budget: jax.Array) -> tuple[Chunks, ja
         return jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, width, *x.shape[1:])
 
     utility, cost = chunked(utility).transpose(0, 2, 1), chunked(cost / unit[None, None]).transpose(0, 3, 2, 1)
-    return Chunks(utility, cost, chunked(weight / weight.sum())), unit, invalid
+    limit = (budget > 0).astype(budget.dtype)
+    return Chunks(utility, cost, chunked(weight / weight.sum()), limit), unit, invalid
 
 
 def net_of(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
@@ -155,75 +165,116 @@ def sums_at(data: Chunks, multiplier: jax.Array, temperature: jax.Array) -> Sums
         new = (
             (weight * best).sum(),
             (weight * jnp.log(mass)).sum(),
+            (share * (best[None] - net)).sum(),
             (mean * weight[None]).sum(axis=1),
             jnp.matmul(deviation, deviation.T, precision="highest"),
         )
         return jax.tree.map(jnp.add, totals, new), None
 
     zeros = jax.tree.map(
-        lambda shape: jnp.zeros(shape, multiplier.dtype), ((), (), (resources,), (resources,) * 2), is_leaf=_is_shape
+        lambda shape: jnp.zeros(shape, multiplier.dtype),
+        ((), (), (), (resources,), (resources,) * 2),
+        is_leaf=_is_shape,
     )
-    (best, spread, spend, curvature), _ = jax.lax.scan(add_chunk, zeros, data)
-    dual = multiplier.sum() + best
-    return Sums(dual, dual + temperature * spread, 1 - spend, curvature / temperature)
+    (best, spread, loss, spend, curvature), _ = jax.lax.scan(add_chunk, zeros, data[:3])
+    dual = (multiplier * data.budget).sum() + best
+    return Sums(dual, dual + temperature * spread, data.budget - spend, curvature / temperature, loss)
 
 
 def _is_shape(x) -> bool:
     return isinstance(x, tuple) and all(isinstance(n, int) for n in x)
 
 
-def newton_step(multiplier: jax.Array, sums: Sums) -> jax.Array:
-    """Newton's step on the resources that bind: those with a price, and those overspent at price 0."""
+def newton_step(multiplier: jax.Array, sums: Sums, temperature: jax.Array, damping: jax.Array | float) -> jax.Array:
+    """Newton's step on the resources that bind: those with a price, and those overspent at price 0.
+
+    The ridge |unspent| / reach stops a price without curvature from leaping; it vanishes with the gradient.
+    """
     free = (multiplier > 0) | (sums.unspent < 0)
-    trace = jnp.where(free, jnp.diag(sums.curvature), 0).sum()
-    ridge = 1e-6 * trace / multiplier.size + jnp.finfo(trace.dtype).tiny
-    both = free[:, None] & free[None]
-    matrix = jnp.where(both, sums.curvature, 0) + jnp.diag(jnp.where(free, ridge, 1))
-    step = jnp.where(free, -jnp.linalg.solve(matrix, jnp.where(free, sums.unspent, 0)), 0)
-    # A price may fall by nine tenths, or rise ninefold, and no further: the smoothed dual is not a parabola that far away.
-    reach = jnp.maximum(multiplier, 0.01 * multiplier.max() + jnp.finfo(trace.dtype).tiny)
-    return jnp.clip(step, -reach, 9 * reach)
+    tiny = jnp.finfo(multiplier.dtype).tiny
+    curvature = jnp.diag(sums.curvature)
+    reach = jnp.maximum(jnp.maximum(multiplier, 0.01 * multiplier.max()), temperature)
+    limit = jnp.abs(sums.unspent) / reach
+    ridge = 1e-7 * curvature + 0.2 * limit + damping * (curvature + limit) + tiny
+    size = jnp.sqrt(jnp.where(free, curvature + ridge, 1))
+    both = free[:, None] & free[None] & ~jnp.eye(multiplier.size, dtype=bool)
+    matrix = jnp.where(both, sums.curvature / size[:, None] / size[None], 0) + jnp.eye(
+        multiplier.size, dtype=size.dtype
+    )
+    step = -jnp.linalg.solve(matrix, jnp.where(free, sums.unspent, 0) / size) / size
+    step = jnp.where(free & jnp.isfinite(step), step, 0)
+    return jnp.clip(step, -multiplier, 9 * reach)
+
+
+class Descent(NamedTuple):
+    """Where the search for the prices stands."""
+
+    multiplier: jax.Array  # f32[R]
+    sums: Sums
+    damping: jax.Array  # f32[]
+    stage: jax.Array  # i32[] of the temperatures
+    passes: jax.Array  # i32[] over the data
+    best: jax.Array  # f32[R] where the plain dual was least
+    bound: jax.Array  # f32[] its value there
 
 
 def descend(
-    data: Chunks, multiplier: jax.Array, scale: jax.Array, temperatures: tuple[float, ...], steps: int
-) -> jax.Array:
-    """The minimiser of the smoothed dual at the last of some falling temperatures, each the start of the next."""
+    data: Chunks,
+    multiplier: jax.Array,
+    temperatures: jax.Array,
+    passes: int,
+    tolerance: float | None = None,
+    stage: jax.Array | int = 0,
+) -> Descent:
+    """Minimises the smoothed dual at falling temperatures, by Newton steps damped until they go down.
 
-    tolerance = 1e-6 if multiplier.dtype == jnp.float32 else 1e-12
+    Args:
+      data: the problem.
+      multiplier: f32[R] the start.
+      temperatures: f32[T] falling.
+      passes: over the data, at most.
+      tolerance: stop where the plain dual is this close (relative) to its minimum; None: the minimiser at the last temperature.
+      stage: the temperature to begin with.
+    """
+    exact = 1e-6 if multiplier.dtype == jnp.float32 else 1e-12
+    last = temperatures.shape[0] - 1
 
-    def at_temperature(multiplier, temperature):
-        temperature = temperature * scale
+    def finished(state: Descent):
+        multiplier, sums = state.multiplier, state.sums
+        stuck = (state.stage == last) & (state.damping > 1e6)
+        if tolerance is None:
+            binding = jnp.where((multiplier > 0) | (sums.unspent < 0), jnp.abs(sums.unspent), 0)
+            return stuck | ((state.stage == last) & (binding.max() <= exact))
+        # D(l) - D(l*) <= loss + (l - l*) . unspent for any plan with these spends; Newton's step says where l* is.
+        away = jnp.abs(newton_step(multiplier, sums, temperatures[state.stage], 0.0) * sums.unspent).sum()
+        return stuck | (sums.loss + away <= tolerance * jnp.abs(sums.dual))
 
-        def unfinished(state):
-            _, sums, _, fraction, passes = state
-            binding = jnp.where((multiplier_of(state) > 0) | (sums.unspent < 0), jnp.abs(sums.unspent), 0)
-            return (binding.max() > tolerance) & (passes < steps) & (fraction > 1e-4)
+    def step(state: Descent):
+        multiplier, sums, damping, stage = state[:4]
+        move = newton_step(multiplier, sums, temperatures[stage], damping)
+        trial = jnp.minimum(jnp.maximum(multiplier + move, 0), 1e12 * temperatures[0])
+        near = jnp.abs(newton_step(multiplier, sums, temperatures[stage], 0.0)).max() <= 0.5 * temperatures[stage]
+        cooler = jnp.where((near | (damping > 1e6)) & (stage < last), stage + 1, stage)
+        found = sums_at(data, trial, temperatures[cooler])
+        rounding = 4 * jnp.finfo(trial.dtype).eps * jnp.abs(sums.smooth)
+        falls = (found.smooth <= sums.smooth + rounding) | (cooler > stage)
+        multiplier, sums = jax.tree.map(lambda a, b: jnp.where(falls, a, b), (trial, found), (multiplier, sums))
+        damping = jnp.where(falls, jnp.where(damping < 1e-3, 0.0, damping / 8), jnp.maximum(8 * damping, 0.05))
+        damping = jnp.where(cooler > stage, 0.0, damping).astype(trial.dtype)
+        lower = found.dual < state.bound
+        best, bound = jnp.where(lower, trial, state.best), jnp.where(lower, found.dual, state.bound)
+        return Descent(multiplier, sums, damping, cooler, state.passes + 1, best, bound)
 
-        def step(state):
-            multiplier, sums, direction, fraction, passes = state
-            trial = jnp.maximum(multiplier + fraction * direction, 0)
-            found = sums_at(data, trial, temperature)
-            rounding = 4 * jnp.finfo(trial.dtype).eps * jnp.abs(sums.smooth)
-            falls = found.smooth <= sums.smooth + rounding
-            multiplier, sums = jax.tree.map(lambda a, b: jnp.where(falls, a, b), (trial, found), (multiplier, sums))
-            return multiplier, sums, newton_step(multiplier, sums), jnp.where(falls, 1.0, fraction / 4), passes + 1
-
-        sums = sums_at(data, multiplier, temperature)
-        state = multiplier, sums, newton_step(multiplier, sums), jnp.ones_like(temperature), 1
-        return jax.lax.while_loop(unfinished, step, state)[0], None
-
-    return jax.lax.scan(at_temperature, multiplier, jnp.asarray(temperatures, multiplier.dtype))[0]
-
-
-def multiplier_of(state) -> jax.Array:
-    return state[0]
+    stage = jnp.asarray(stage, jnp.int32)
+    sums = sums_at(data, multiplier, temperatures[stage])
+    start = Descent(multiplier, sums, jnp.zeros_like(sums.dual), stage, jnp.int32(1), multiplier, sums.dual)
+    return jax.lax.while_loop(lambda state: ~finished(state) & (state.passes < passes), step, start)
 
 
 def responses(data: Chunks, multiplier: jax.Array) -> jax.Array:
     """i32[chunks, CHUNK] best responses."""
     return jax.lax.map(
-        lambda chunk: jnp.argmax(net_of(chunk.utility, chunk.cost, multiplier), axis=0).astype(jnp.int32), data
+        lambda chunk: jnp.argmax(net_of(*chunk, multiplier), axis=0).astype(jnp.int32), (data.utility, data.cost)
     )
 
 
@@ -232,8 +283,8 @@ def rounded(data: Chunks, multiplier: jax.Array, temperature: jax.Array) -> jax.
     width = data.utility.shape[2]
 
     def pick(entry):
-        number, chunk = entry
-        net = net_of(chunk.utility, chunk.cost, multiplier)
+        number, utility, cost = entry
+        net = net_of(utility, cost, multiplier)
         plan = jax.nn.softmax(net / temperature, axis=0)
         index = number.astype(jnp.uint32) * jnp.uint32(width) + jnp.arange(width, dtype=jnp.uint32)
         point = (index * jnp.uint32(2654435769) >> 8).astype(
@@ -243,14 +294,14 @@ def rounded(data: Chunks, multiplier: jax.Array, temperature: jax.Array) -> jax.
         # Rounding may leave the last sum below 1: then the likeliest action is taken.
         return jnp.where(below < plan.shape[0], below, jnp.argmax(plan, axis=0)).astype(jnp.int32)
 
-    return jax.lax.map(pick, (jnp.arange(data.utility.shape[0]), data))
+    return jax.lax.map(pick, (jnp.arange(data.utility.shape[0]), data.utility, data.cost))
 
 
-def certified(problem, budget, data, unit, multiplier, bound, temperature, invalid) -> Solution:
+def certified(problem, budget, data, unit, found: Descent, temperature, invalid) -> Solution:
     """The rounded plan, repaired until it fits, with exact totals."""
     size = problem.utility.shape[0]
-    wanted, spare = rounded(data, multiplier, temperature), within(problem, budget, data, multiplier)
-    wanted, spare = (x.reshape(-1)[:size] for x in (wanted, spare))
+    wanted, spare = rounded(data, found.multiplier, temperature), within(problem, budget, data, found.multiplier)
+    wanted, spare, best = (x.reshape(-1)[:size] for x in (wanted, spare, responses(data, found.best)))
     weight = problem.weight
     # [1 + R, N] utility and costs of either plan, of which the first questions follow `wanted` and the others `spare`.
     values = [_chosen(problem, plan) for plan in (wanted, spare)]
@@ -281,7 +332,11 @@ def certified(problem, budget, data, unit, multiplier, bound, temperature, inval
     room = pairs.subtract(pairs.pair(budget), Pair(mean.hi[1:], mean.lo[1:])).hi
     most = jnp.where(extra[1:] > 0, room / jnp.where(extra[1:] > 0, extra[1:], 1), 1).min()
     probability = jnp.where(cut < size, jnp.clip(most, 0, 1), 0) * (extra[0] > 0)
-    price = jnp.where(budget > 0, multiplier / unit, multiplier)
+    # The bound is the Lagrangian of the best responses, from exact totals.
+    price = found.best / unit
+    response = pairs.divide(_total(_chosen(problem, best), weight), questions)
+    unspent = pairs.subtract(pairs.pair(budget), Pair(response.hi[1:], response.lo[1:])).hi
+    bound = response.hi[0] + (price * unspent).sum()
     mixed_utility = mean.hi[0] + probability * extra[0]
     feasible = fits(mean)
     status = jnp.where(feasible, Status.OPTIMAL, Status.INFEASIBLE)
@@ -303,26 +358,28 @@ def certified(problem, budget, data, unit, multiplier, bound, temperature, inval
 def within(problem: AllocationProblem, budget: jax.Array, data: Chunks, multiplier: jax.Array) -> jax.Array:
     """i32[chunks, CHUNK] best responses at the multipliers, raised until they fit in every budget.
 
-    All prices rise together, by a factor that grows from 1 + 1e-6 to 2^40; the last is the plan that is cheapest at these prices.
+    The prices of overspent resources rise, by factors that grow from 1 + 1e-6 to 4. A price that keeps rising makes utility weigh
+    less and less, so that in the end this is the multiplicative-weights search for a plan that fits.
     """
     size = problem.utility.shape[0]
-    floor = 1e-6 * multiplier.max() + jnp.finfo(multiplier.dtype).tiny
+    weight = jnp.asarray(size, budget.dtype) if problem.weight is None else problem.weight.sum()
 
-    def plan(turn):
-        factor = 1 + 1e-6 * 2.0 ** (2 * turn.astype(multiplier.dtype))
-        return responses(data, jnp.maximum(multiplier, floor) * factor)
-
-    def over(state):
-        turn, action = state
+    def overspent(action):
         spend = _total(_chosen(problem, action.reshape(-1)[:size]), problem.weight)
-        weight = jnp.asarray(size, budget.dtype) if problem.weight is None else problem.weight.sum()
-        return (spend.hi[1:] / weight > budget * (1 - 2e-7)).any() & (turn < 30)
+        return spend.hi[1:] / weight > budget * (1 - 2e-7)
 
     def raised(state):
-        turn = state[0] + 1
-        return turn, plan(turn)
+        turn, price, action, over = state
+        factor = 1 + jnp.minimum(1e-6 * 2.0 ** (2 * turn.astype(price.dtype)), 3)
+        price = jnp.where(over, price * factor, price)
+        price = price / jnp.maximum(1, price.max() / jnp.finfo(price.dtype).max ** 0.25)
+        action = responses(data, price)
+        return turn + 1, price, action, overspent(action)
 
-    return jax.lax.while_loop(over, raised, (jnp.int32(0), plan(jnp.int32(0))))[1]
+    price = jnp.maximum(multiplier, 1e-6 * multiplier.max() + jnp.finfo(multiplier.dtype).tiny ** 0.5)
+    action = responses(data, price)
+    start = jnp.int32(0), price, action, overspent(action)
+    return jax.lax.while_loop(lambda state: state[3].any() & (state[0] < 60), raised, start)[2]
 
 
 def _chosen(problem: AllocationProblem, action: jax.Array) -> jax.Array:

@@ -92,7 +92,7 @@ def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array)
     plans = jax.lax.dynamic_update_slice(bracket.plans, plan[None], (slot, jnp.int32(0), jnp.int32(0)))
     plan = jax.lax.dynamic_index_in_dim(plans, slot, keepdims=False)
     rows = row_totals(plan, prepared.weight, prepared.ceiling)
-    return plans, End(multiplier, pairs.total(rows), rows, slot)
+    return plans, End(multiplier, pairs.across(pairs.total(rows), prepared.axes), rows, slot)
 
 
 def search(prepared: PreparedProblem, target: Pair, goal: str) -> Bracket:
@@ -143,7 +143,7 @@ def sampled_start(prepared: PreparedProblem, target: Pair, goal: str) -> Start:
     if weight is None:
         share = (prepared.size // full * width + min(prepared.size % full, width)) / prepared.size
     else:
-        share = weight.sum() / prepared.questions.hi
+        share = everywhere(weight.sum(), prepared.axes) / prepared.questions.hi
     ends = (Pair(*(share * x for x in total)) for total in (prepared.cheapest, prepared.dearest))
     sample = dataclasses.replace(
         prepared, utility=utility, cost=cost, weight=weight, **dict(zip(("cheapest", "dearest"), ends, strict=True))
@@ -154,10 +154,15 @@ def sampled_start(prepared: PreparedProblem, target: Pair, goal: str) -> Start:
     def total(multiplier):
         chosen = respond(utility, cost, multiplier)
         chosen = chosen.real if goal == "spend" else chosen.imag
-        return (chosen if weight is None else chosen * weight).sum()
+        return everywhere((chosen if weight is None else chosen * weight).sum(), prepared.axes)
 
     fall = total(0.97 * middle) - total(1.03 * middle)
     return Start(middle, fall / (0.06 * middle * share))
+
+
+def everywhere(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
+    """The rounded sum over the devices of a mesh's axes."""
+    return x if axes is None else jax.lax.psum(x, axes)
 
 
 def propose(bracket: Bracket, target: Pair, goal: str, start: Start | None, steepest: jax.Array) -> jax.Array:

@@ -28,7 +28,7 @@ from alloc_jax.solve.resources import descend, in_chunks
 from alloc_jax.types import AllocationProblem
 
 STAGES = (625.0, 125.0, 25.0, 5.0, 1.0)  # temperatures on the way down, in units of the last
-STEPS = 40  # passes a temperature at most; five are usual
+PASSES = 200  # at most; five a temperature are usual
 
 
 def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Array:
@@ -52,7 +52,7 @@ def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Ar
     budget, temperature = (jnp.asarray(x, problem.utility.dtype) for x in (budget, temperature))
     if budget.shape != problem.cost.shape[2:]:
         raise ValueError(f"budget has shape {problem.cost.shape[2:]} for this problem, got {budget.shape}")
-    return _multiplier(problem, budget, temperature)
+    return _multiplier_jit(problem, budget, temperature)
 
 
 def smooth_plan(problem: AllocationProblem, budget, temperature) -> jax.Array:
@@ -83,7 +83,8 @@ def _multiplier(problem: AllocationProblem, budget: jax.Array, temperature: jax.
     flat = budget.reshape(-1)
     data, unit, _ = in_chunks(several, flat)
     start = jnp.full(flat.shape, temperature)
-    return (descend(data, start, temperature, STAGES, STEPS) / unit).reshape(budget.shape)
+    found = descend(data, start, temperature * jnp.asarray(STAGES, flat.dtype), PASSES)
+    return (found.multiplier / unit).reshape(budget.shape)
 
 
 @_multiplier.defjvp
@@ -97,3 +98,6 @@ def _implicit(primals, tangents):
     matrix = jnp.where(moves[:, None] & moves[None], curvature, jnp.eye(budget.size, dtype=curvature.dtype))
     step = -jnp.linalg.solve(matrix, jnp.where(moves, change, 0))
     return multiplier, jnp.where(moves, step, 0).reshape(budget.shape)
+
+
+_multiplier_jit = jax.jit(_multiplier)  # once a shape, for callers outside jit as well

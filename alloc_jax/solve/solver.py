@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from alloc_jax.solve import door, pairs
-from alloc_jax.solve.fill import solve_kernel
-from alloc_jax.solve.layout import PreparedProblem, lay_out
+from alloc_jax.solve.fill import solution_specs, solve_kernel
+from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of
 from alloc_jax.solve.resources import solve_resources
 from alloc_jax.types import AllocationProblem, Solution, Status
 
-_lay_out_jit = jax.jit(lay_out)
 _solve_resources_jit = jax.jit(solve_resources)
-_solve_jit = jax.jit(solve_kernel, static_argnames="goal")
 
 
-def prepare(problem: AllocationProblem) -> PreparedProblem:
-    """What `solve` and `frontier` make of a problem first; pass it in the problem's place to pay for it once."""
+@partial(jax.jit, static_argnames="mesh")
+def _lay_out_jit(problem: AllocationProblem, mesh: Mesh | None) -> PreparedProblem:
+    if mesh is None:
+        return lay_out(problem)
+    out = specs_of(mesh, problem.utility.shape[0] // mesh.size, problem.weight is not None)
+    return on_mesh(lambda problem: lay_out(problem, mesh), mesh, P(mesh.axis_names), out=out)(problem)
+
+
+@partial(jax.jit, static_argnames="goal")
+def _solve_jit(prepared: PreparedProblem, wanted: pairs.Pair, goal: str) -> Solution:
+    specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
+    kernel = on_mesh(partial(solve_kernel, goal=goal), prepared.mesh, specs, out=solution_specs(prepared.mesh))
+    return kernel(prepared, wanted)
+
+
+def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> PreparedProblem:
+    """What `solve` and `frontier` make of a problem first; pass it in the problem's place to pay for it once.
+
+    Args:
+      problem: utility f32[N, K], cost f32[N, K].
+      mesh: share the questions out over the devices of a mesh. `solve` and the gridded frontier then run where the
+        questions are, and exchange a few scalars a pass.
+
+    Raises:
+      ValueError: like `solve`; or N is not a multiple of the mesh's size.
+    """
     problem = door.as_arrays(problem)
-    prepared = _lay_out_jit(problem)
+    if mesh is not None and problem.utility.shape[0] % mesh.size:
+        raise ValueError(f"a mesh of {mesh.size} devices takes equal shares, got {problem.utility.shape[0]} questions")
+    prepared = _lay_out_jit(problem, mesh)
     if not door.is_traced(prepared.invalid) and bool(prepared.invalid):
         door.explain(problem)
     return prepared

@@ -1,0 +1,44 @@
+"""A table shared out over eight devices: the answers of one, by all-reduces only."""
+
+import os
+import re
+import subprocess
+import sys
+
+PROGRAM = """
+import jax, numpy as np
+from alloc_jax.solve import frontier, prepare, solve
+from alloc_jax.solve.solver import _solve_jit
+from alloc_jax.solve import door
+from alloc_jax.types import AllocationProblem
+from tests.solve.instances import mean_of, smooth, tied
+
+mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+for family in (smooth, tied):
+    rng = np.random.default_rng(0)
+    utility, cost = family(rng, 8 * 1500, 4)
+    problem = AllocationProblem(utility, cost, weight=rng.integers(1, 3, 8 * 1500).astype(np.float32))
+    one, all_ = prepare(problem), prepare(problem, mesh=mesh)
+    low, high = (float(x.hi[0] / one.questions.hi) for x in (one.cheapest, one.dearest))
+    for budget in (0.5 * low, 0.9 * low + 0.1 * high, 0.4 * low + 0.6 * high, 2 * high):
+        a, b = solve(one, budget), solve(all_, budget)
+        assert a.status == b.status, (a.status, b.status)
+        assert budget < low or mean_of(cost, b.action, problem.weight) <= budget * (1 + 1e-12)
+        for name in ("multiplier", "spend", "utility", "dual_value", "mixed_spend", "mixed_utility"):
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=2e-5, atol=1e-6, err_msg=name)
+        assert abs(a.mixed_gap - b.mixed_gap) <= 1e-6
+        np.testing.assert_allclose(mean_of(utility, b.action, problem.weight), b.utility, rtol=1e-6)
+    grid, exact = frontier(all_, points=9), frontier(problem)
+    np.testing.assert_allclose(grid.utility, exact.value(grid.spend), atol=1e-5)
+    budget = 0.5 * (low + high)
+    np.testing.assert_allclose(grid.at(budget).mixed_utility, solve(one, budget).mixed_utility, rtol=1e-3)
+print(_solve_jit.lower(all_, door.as_pair(2.0, np.float32, "budget"), goal="spend").compile().as_text())
+"""
+
+
+def test_shards_give_the_answer_of_one_device_by_all_reduces_only():
+    flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
+    run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+    collectives = re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", run.stdout)
+    assert set(collectives) == {"all-reduce"}
