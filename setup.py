@@ -26,6 +26,13 @@ setup(
     ],
     extras_require={
         "plot": ["matplotlib>=3.8"],
-        "test": ["alloc_jax[plot]", "pytest>=8", "hypothesis>=6.100", "highspy>=1.7", "ruff>=0.11"],
+        "test": [
+            "alloc_jax[plot]",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "highspy>=1.7",
+            "ruff>=0.11",
+        ],
     },
 )

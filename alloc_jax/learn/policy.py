@@ -36,6 +36,40 @@ class Prediction:
         """The best action i64[N] at a price."""
         return np.argmax(self.score - np.float32(multiplier) * self.cost, axis=1)
 
+    def spend(self, multiplier: float, cost: np.ndarray) -> float:
+        """What the best responses at a price really spend a question, given the measured costs f32[N, K]."""
+        action = self.best_response(multiplier)
+        return float(np.mean(cost[np.arange(len(cost)), action], dtype=np.float64))
+
+    @property
+    def price_scale(self) -> float:
+        """The order of magnitude of a price: utility over cost."""
+        return float(np.ptp(self.score) / max(np.ptp(self.cost), 1e-30)) or 1.0
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What an ensemble's members predict of questions they have not seen, and so how the ensemble will spend on new ones.
+
+    m of its M members have not seen a question, and an average of fewer members is noisier and chooses otherwise. The
+    variance that averaging removes is linear in 1 / m, so the spend is extrapolated in 1 / m from m / 2 and m to M members.
+    """
+
+    whole: Prediction  # averaged over the m members that have not seen the question
+    halves: tuple[Prediction, ...] = ()  # averaged over either half of them; none where m is odd
+    reach: float = 0.0  # 1 - m / M
+
+    def spend(self, multiplier: float, cost: np.ndarray) -> float:
+        """What the best responses of all M members at a price will spend a new question."""
+        spend = self.whole.spend(multiplier, cost)
+        if not self.halves:
+            return spend
+        return spend + self.reach * (spend - np.mean([half.spend(multiplier, cost) for half in self.halves]))
+
+    @property
+    def price_scale(self) -> float:
+        return self.whole.price_scale
+
 
 @dataclass(frozen=True)
 class Price:
@@ -66,7 +100,7 @@ def lottery(ids: Sequence[str], seed: int = 0) -> np.ndarray:
     return np.array([crc32(f"{seed}:{name}".encode()) / 2**32 for name in ids])
 
 
-def calibrate(prediction: Prediction, cost: np.ndarray, budget: float, negative: bool = False) -> Price:
+def calibrate(prediction: Prediction | Unseen, cost: np.ndarray, budget: float, negative: bool = False) -> Price:
     """The price at which the best responses to a prediction spend the budget, by the measured costs.
 
     Args:
@@ -82,12 +116,11 @@ def calibrate(prediction: Prediction, cost: np.ndarray, budget: float, negative:
     Raises:
       ValueError: even the highest price spends more than the budget.
     """
-    rows = np.arange(len(cost))
 
     def spend(multiplier: float) -> float:
-        return float(np.mean(cost[rows, prediction.best_response(multiplier)], dtype=np.float64))
+        return prediction.spend(multiplier, cost)
 
-    scale = float(np.ptp(prediction.score) / max(np.ptp(prediction.cost), 1e-30)) or 1.0
+    scale = prediction.price_scale
     low, high = 0.0, scale
     while negative and spend(low) < budget and low > -1e6 * scale:
         low = min(2 * low, -scale)
@@ -124,7 +157,7 @@ class Policy:
     featurizer: TextFeatures = field(repr=False)
     weights: dict[str, np.ndarray] = field(repr=False)  # of the ensemble; each array has the members as its first axis
     budgets: tuple[float, ...] = ()  # [M] the budgets an imitation policy was trained for
-    calibration: tuple[Prediction, ...] = field(repr=False, default=())  # one, or one a budget for imitation
+    calibration: tuple[Unseen, ...] = field(repr=False, default=())  # one, or one a budget for imitation
     calibration_cost: np.ndarray = field(repr=False, default=None)  # f32[N, K] measured
 
     def predict(self, questions: Sequence[str], budget: float | None = None) -> Prediction:
@@ -161,10 +194,13 @@ class Policy:
             "unit": self.unit,
             "budgets": self.budgets,
             "featurizer": self.featurizer.config(),
+            "reach": [unseen.reach for unseen in self.calibration],
         }
         arrays = {f"weights/{name}": array for name, array in self.weights.items()}
-        for number, prediction in enumerate(self.calibration):
-            arrays |= {f"calibration/{number}/score": prediction.score, f"calibration/{number}/cost": prediction.cost}
+        for number, unseen in enumerate(self.calibration):
+            for part, prediction in enumerate((unseen.whole, *unseen.halves)):
+                name = f"calibration/{number}/{part}"
+                arrays |= {f"{name}/score": prediction.score, f"{name}/cost": prediction.cost}
         arrays["calibration_cost"] = self.calibration_cost
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             made = Path(scratch) / "policy"
@@ -204,7 +240,12 @@ def load_policy(folder: str | Path, featurizer: TextFeatures | None = None) -> P
         raise ValueError(f"the policy in {folder} was trained on features {identity}, got {given}")
     with np.load(folder / "policy.npz") as file:
         arrays = dict(file.items())
-    heads = sum(name.endswith("/score") for name in arrays)
+    calibration = []
+    for number, reach in enumerate(described["reach"]):
+        parts = sum(name.startswith(f"calibration/{number}/") for name in arrays) // 2
+        names = [f"calibration/{number}/{part}" for part in range(parts)]
+        whole, *halves = (Prediction(arrays[f"{name}/score"], arrays[f"{name}/cost"]) for name in names)
+        calibration.append(Unseen(whole, tuple(halves), reach))
     return Policy(
         name=described["name"],
         kind=described["kind"],
@@ -214,8 +255,6 @@ def load_policy(folder: str | Path, featurizer: TextFeatures | None = None) -> P
         budgets=tuple(described["budgets"]),
         featurizer=featurizer,
         weights={name.removeprefix("weights/"): a for name, a in arrays.items() if name.startswith("weights/")},
-        calibration=tuple(
-            Prediction(arrays[f"calibration/{i}/score"], arrays[f"calibration/{i}/cost"]) for i in range(heads)
-        ),
+        calibration=tuple(calibration),
         calibration_cost=arrays["calibration_cost"],
     )

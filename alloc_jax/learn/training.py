@@ -1,10 +1,9 @@
 """Training a policy: a small ensemble of Flax networks, all members at once, as one compiled program.
 
-The questions are cut into folds. A member leaves two of them out and stops where its loss on those is least; every pair
-of folds has a member, and the policy averages all. What the members that did not see a question predict of it, on average,
-is kept: those are honest predictions on every training question, and the price is calibrated on them, so no question
-is spent on calibration alone. Pairs, because an average over members of different data chooses otherwise than one member
-does: with a single fold left out the honest predictions are one data set's, and the price is off by some 4 %.
+The questions are cut into folds. A member leaves half of the folds out and stops where its loss on those is least; every such half
+has a member, and the policy averages all. What the members that have not seen a question predict of it is kept: those
+are honest predictions on every training question, and the price is calibrated on them (`policy.Unseen`), so no question is
+spent on calibration alone.
 
 Two kinds:
 
@@ -29,7 +28,7 @@ from flax.traverse_util import flatten_dict
 
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import forward, standardise
-from alloc_jax.learn.policy import Policy, read_head
+from alloc_jax.learn.policy import Policy, Unseen, read_head
 from alloc_jax.solve import solve
 from alloc_jax.types import OutcomeTable
 
@@ -41,8 +40,8 @@ class PolicyConfig:
     kind: str = "value"  # value or imitation
     budgets: tuple[float, ...] = ()  # imitation: the budgets whose oracle is imitated
     hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers
-    folds: int = 5  # parts of the questions
-    left_out: int = 2  # parts a member leaves out; every combination has a member
+    folds: int = 6  # parts of the questions
+    left_out: int = 3  # parts a member leaves out; every combination has a member
     epochs: int = 30
     batch: int = 256
     learning_rate: float = 4e-3
@@ -123,8 +122,10 @@ def train(table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | 
     first[:, ~constant] = weights["Dense_0/kernel"]
     weights["Dense_0/kernel"] = first
 
-    share = (unseen / unseen.sum(axis=0)).astype(np.float32)
-    honest = np.einsum("mno,mn->no", forward(weights, features), share)
+    outputs = forward(weights, features)
+    groups = [unseen, *_halves(unseen)]
+    averages = [np.einsum("mno,mn->no", outputs, (g / g.sum(axis=0)).astype(np.float32)) for g in groups]
+    reach = 1 - config.left_out / config.folds
     heads = range(len(config.budgets)) if config.kind == "imitation" else (None,)
     return Policy(
         name=config.kind,
@@ -135,9 +136,20 @@ def train(table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | 
         featurizer=featurizer,
         weights=weights,
         budgets=config.budgets,
-        calibration=tuple(read_head(honest, weights, head) for head in heads),
+        calibration=tuple(
+            Unseen(
+                read_head(averages[0], weights, head), tuple(read_head(x, weights, head) for x in averages[1:]), reach
+            )
+            for head in heads
+        ),
         calibration_cost=table.cost,
     )
+
+
+def _halves(unseen: np.ndarray) -> list[np.ndarray]:
+    """Of the members that have not seen a question, every other one and the rest, bool[members, N] twice; none for odd numbers."""
+    rank = np.cumsum(unseen, axis=0)
+    return [] if unseen[:, 0].sum() % 2 else [unseen & (rank % 2 == half) for half in (0, 1)]
 
 
 def _block_weight(featurizer: TextFeatures, varies: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 
 from alloc_jax.learn import PolicyConfig, TextFeatures, load_policy, train
 from alloc_jax.learn.inference import forward, standardise
-from alloc_jax.learn.policy import Prediction, calibrate, lottery
+from alloc_jax.learn.policy import Prediction, Unseen, calibrate, lottery
 from alloc_jax.learn.training import Network
 from alloc_jax.measure import measure, menu
 from alloc_jax.serve import allocator
@@ -50,6 +50,26 @@ def test_the_calibrated_price_spends_the_budget(ties):
         assert spends[1] <= budget <= spends[0]
         np.testing.assert_allclose(price.weight * spends[0] + (1 - price.weight) * spends[1], budget, rtol=1e-6)
         assert price.low <= price.mean <= price.high
+
+
+def test_an_ensemble_spends_what_was_extrapolated_from_half_of_it():
+    # Twelve members err independently on 20,000 questions; prices are set by six of them and deployed on all.
+    rng = np.random.default_rng(5)
+    truth = np.sort(rng.random((20_000, 4)), axis=1) ** 2
+    cost = np.tile(np.float32([1, 2, 4, 8]), (len(truth), 1))
+    members = (truth + rng.normal(0, 0.25, (12, *truth.shape))).astype(np.float32)
+
+    def average(some):
+        return Prediction(members[some].mean(axis=0), cost)
+
+    half = average(slice(0, 6))
+    unseen = Unseen(half, (average(slice(0, 6, 2)), average(slice(1, 6, 2))), reach=0.5)
+    for budget in (2.0, 3.0):
+        plain, extrapolated = (
+            abs(average(slice(12)).spend(calibrate(known, cost, budget).mean, cost) / budget - 1)
+            for known in (half, unseen)
+        )
+        assert extrapolated < 0.6 * plain
 
 
 def test_a_budget_nobody_needs_has_price_0():
@@ -120,16 +140,16 @@ def test_each_question_is_calibrated_by_networks_that_have_not_seen_it():
     noise = np.random.default_rng(0).random(table.utility.shape).astype(np.float32)
     policy = train(replace(table, utility=noise), replace(QUICK, epochs=60, hidden=(64,), folds=4))
     gain = noise[:, 1] - noise[:, 0]
-    unseen = policy.calibration[0].score[:, 1] - policy.calibration[0].score[:, 0]
+    unseen = policy.calibration[0].whole.score[:, 1] - policy.calibration[0].whole.score[:, 0]
     assert abs(np.corrcoef(gain, unseen)[0, 1]) < 0.25
 
 
 def test_training_learns_what_text_tells(table):
     policy = train(table, replace(QUICK, epochs=60, hidden=(32,), folds=4))
     hard = np.array([len(text) for text in table.question])
-    assert np.corrcoef(policy.calibration[0].score.mean(axis=1), hard)[0, 1] < -0.5
+    assert np.corrcoef(policy.calibration[0].whole.score.mean(axis=1), hard)[0, 1] < -0.5
     # Cost is nearly a function of the length here.
-    ratio = policy.calibration[0].cost / table.cost
+    ratio = policy.calibration[0].whole.cost / table.cost
     assert np.median(np.abs(ratio - 1)) < 0.15
 
 
