@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,5 +19,5 @@ def plain_errors(script: str) -> Iterator[None]:
     except (ValueError, OSError) as error:
         raise SystemExit(f"{script}: {error}") from error
     except KeyboardInterrupt:
-        print(f"{script}: interrupted; nothing was written")
+        print(f"{script}: interrupted; nothing was written", file=sys.stderr)
         raise SystemExit(130) from None

@@ -147,7 +147,7 @@ def test_an_interrupted_script_ends_without_a_traceback(capsys):
     with pytest.raises(SystemExit) as stopped, plain_errors("job"):
         raise KeyboardInterrupt
     assert stopped.value.code == 130
-    assert capsys.readouterr().out == "job: interrupted; nothing was written\n"
+    assert capsys.readouterr().err == "job: interrupted; nothing was written\n"
 
 
 def test_the_frontier_script_prints_its_table(log_file, tmp_path):
