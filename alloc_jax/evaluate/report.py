@@ -160,7 +160,7 @@ def evaluate(
 def decompose_regret(
     table: OutcomeTable, action: np.ndarray, budget: float, multiplier: float, best_utility: float
 ) -> Regret:
-    """The regret of actions i32[N] at a budget, and the terms that bound it at a price l >= 0 (DESIGN section 3).
+    """The regret of actions i32[N] at a budget, and the terms that bound it at a price l >= 0.
 
     Args:
       table: that scores everything.
