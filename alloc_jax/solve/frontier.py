@@ -112,9 +112,7 @@ def exact(prepared: PreparedProblem) -> Frontier:
     order = _steepest_first(slope, real)
     slope, action = slope[order], hull.action.reshape(-1)[order]
     question = (order % rows).astype(np.int32)
-    earlier = np.concatenate([hull.start[None], hull.action])[: len(hull.action)].reshape(-1)[order]
-    cost, utility = (np.asarray(x).reshape(prepared.actions, rows) for x in (prepared.cost, prepared.utility))
-    extra, gain = (x[action, question].astype(np.float64) - x[earlier, question] for x in (cost, utility))
+    extra, gain = (np.subtract(x[1:], x[:-1], dtype=np.float64).reshape(-1)[order] for x in (hull.cost, hull.utility))
     if weight is not None:
         extra, gain = extra * weight[question], gain * weight[question]
     first = np.asarray(prepared.cheapest.hi, np.float64) + np.asarray(prepared.cheapest.lo)
@@ -128,8 +126,10 @@ def exact(prepared: PreparedProblem) -> Frontier:
     count = float(prepared.questions.hi) + float(prepared.questions.lo)
     multiplier = np.concatenate([[np.asarray(prepared.steepest)], slope[ends - 1]])
     dtype = prepared.utility.dtype
-    enough = pairs.rounded_up(pairs.Pair(*map(jnp.asarray, pairs.split(spend[points] / count, dtype))))
-    mean, multiplier = (jnp.asarray(x.astype(dtype)) for x in (value[points] / count, multiplier))
+    mean_spend = spend[points] / count
+    enough = mean_spend.astype(dtype)
+    enough = np.where(enough < mean_spend, np.nextafter(enough, dtype.type(np.inf)), enough)
+    enough, mean, multiplier = (jnp.asarray(x, dtype) for x in (enough, value[points] / count, multiplier))
     return Frontier(enough, mean, multiplier, prepared, steps)
 
 
@@ -229,9 +229,7 @@ def grid(prepared: PreparedProblem, points: int) -> jax.Array:
         }
     )
     hull = hulls(sample)
-    at = jnp.concatenate([hull.start[None], hull.action])
-    cost = jnp.take_along_axis(sample.cost, at, axis=0)
-    slope, extra = hull.slope.reshape(-1), (cost[1:] - cost[:-1]).reshape(-1)
+    slope, extra = hull.slope.reshape(-1), (hull.cost[1:] - hull.cost[:-1]).reshape(-1)
     extra = jnp.where(slope > 0, extra, 0)
     order = jnp.argsort(-slope)
     slope, spend = slope[order], jnp.cumsum(extra[order])

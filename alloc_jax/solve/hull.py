@@ -16,6 +16,10 @@ class Hull(NamedTuple):
     start: jax.Array  # i32[rows, WIDTH] the cheapest action, the best of several
     slope: jax.Array  # f32[K - 1, rows, WIDTH] utility gained a unit of cost, never rising from step to step
     action: jax.Array  # i32[K - 1, rows, WIDTH] where the step leads
+    cost: (
+        jax.Array
+    )  # f32[K, rows, WIDTH] of the cheapest action, then of where each step leads; unchanged where there is none
+    utility: jax.Array  # f32[K, rows, WIDTH]
 
 
 def hulls(prepared: PreparedProblem) -> Hull:
@@ -43,8 +47,9 @@ def hulls(prepared: PreparedProblem) -> Hull:
             slope, action = jnp.where(take, rise, slope), jnp.where(take, k, action)
             next_cost, next_utility = jnp.where(take, cost[k], next_cost), jnp.where(take, utility[k], next_utility)
         slope = jnp.minimum(slope, ceiling)  # rounding may let a slope rise by a digit; the order of steps may not
-        return (next_cost, next_utility, slope), (slope, action)
+        return (next_cost, next_utility, slope), (slope, action, next_cost, next_utility)
 
     top = jnp.full_like(at_cost, jnp.finfo(at_cost.dtype).max)
-    _, (slope, action) = jax.lax.scan(step, (at_cost, at_utility, top), length=actions - 1)
-    return Hull(start, slope, action)
+    _, (slope, action, *reached) = jax.lax.scan(step, (at_cost, at_utility, top), length=actions - 1)
+    along = (jnp.concatenate([x[None], later]) for x, later in zip((at_cost, at_utility), reached, strict=True))
+    return Hull(start, slope, action, *along)
