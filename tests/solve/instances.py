@@ -34,8 +34,9 @@ FAMILIES = {"smooth": smooth, "tied": tied, "unsorted": unsorted}
 
 def cases():
     """(name, utility, cost, valid, weight) over families, sizes down to one question and one action, masks, weights."""
-    kinds = ((1, 1, False, False), (1, 4, True, True), (6, 3, True, True), (300, 8, False, False), (300, 8, True, True))
-    for (name, family), (questions, actions, masked, weighted) in itertools.product(FAMILIES.items(), kinds):
+    sizes = ((1, 1), (1, 4), (6, 3), (300, 8))
+    options = ((False, False), (True, True))
+    for (name, family), (questions, actions), (masked, weighted) in itertools.product(FAMILIES.items(), sizes, options):
         rng = np.random.default_rng([questions, actions, masked, weighted])
         utility, cost = family(rng, questions, actions)
         valid = weight = None
