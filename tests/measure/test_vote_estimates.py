@@ -3,7 +3,6 @@
 import itertools
 from fractions import Fraction
 
-import jax
 import numpy as np
 import pytest
 
@@ -11,6 +10,7 @@ from alloc_jax.measure.batch import win_moments
 from alloc_jax.measure.estimators import vote_batch
 from alloc_jax.measure.votes import AnswerCounts, answer_counts, expected_votes
 from tests.measure.sample_logs import counted_vote, enumerated_vote, vote_of, worth_of
+from tests.precision import double_precision
 
 EVERY = tuple(range(1, 9))  # the votes of 8 samples; one set for many tests, because each set is compiled once
 
@@ -188,7 +188,7 @@ def test_a_log_and_its_halves_share_one_trace():
 def test_double_precision_elsewhere_changes_nothing():
     counts = count(random_answers(10, 8, seed=14))
     single = expected_votes(counts, EVERY)
-    with jax.enable_x64(True):
+    with double_precision():
         double = expected_votes(counts, EVERY)
     for a, b in zip(single, double, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)

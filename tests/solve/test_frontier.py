@@ -10,6 +10,7 @@ import pytest
 
 from alloc_jax.solve import best_response, dual_value, frontier, reference, solve
 from alloc_jax.types import AllocationProblem, Status
+from tests.precision import double_precision
 from tests.solve.instances import mean_of, smooth, tied, unsorted
 
 FAMILIES = pytest.mark.parametrize("family", [smooth, tied, unsorted])
@@ -123,7 +124,7 @@ def test_best_responses_spend_less_as_the_price_rises():
 def test_the_optimal_values_derivatives_are_finite_differences():
     utility, cost = smooth(np.random.default_rng(9), 60, 5, np.float64)
     direction = np.random.default_rng(10).random(utility.shape)
-    with jax.enable_x64(True):
+    with double_precision():
         problem = AllocationProblem(jnp.asarray(utility), jnp.asarray(cost))
         budget = jnp.asarray(4.0)
 

@@ -7,6 +7,7 @@ import pytest
 
 from alloc_jax.solve import prepare, reference, solve
 from alloc_jax.types import AllocationProblem, Status
+from tests.precision import double_precision
 from tests.solve.instances import cases, mean_of, problem_of, smooth, tied
 
 CASES = list(cases())
@@ -184,7 +185,7 @@ def test_inside_jit_bad_values_are_a_status():
 
 def test_x64_agrees_with_float32():
     utility, cost = smooth(np.random.default_rng(9), 300, dtype=np.float64)
-    with jax.enable_x64(True):
+    with double_precision():
         found = solve(AllocationProblem(utility, cost), 5.1)
         assert found.spend.dtype == jnp.float64
         np.testing.assert_allclose(found.mixed_utility, reference.value(utility, cost, 5.1), rtol=2e-7)

@@ -7,6 +7,7 @@ import pytest
 
 from alloc_jax.solve import by_group, dual_value, solve
 from alloc_jax.types import AllocationProblem, Status
+from tests.precision import double_precision
 from tests.solve.instances import mean_of, smooth, tied, unsorted
 from tests.solve.test_frontier import highs
 
@@ -80,7 +81,7 @@ def test_the_gap_closes_with_the_number_of_questions(family):
 
 
 def test_x64_closes_the_bound_further():
-    with jax.enable_x64(True):
+    with double_precision():
         utility, cost, budget = (x.astype(np.float64) for x in several(np.random.default_rng(8), tied, 60, 2))
         solution = solve(AllocationProblem(utility, cost), budget)
         assert_within(solution, cost, budget)

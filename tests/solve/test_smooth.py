@@ -7,6 +7,7 @@ import pytest
 
 from alloc_jax.solve import smooth_multiplier, smooth_plan, solve
 from alloc_jax.types import AllocationProblem
+from tests.precision import double_precision
 from tests.solve.instances import smooth
 
 TEMPERATURE = 0.02
@@ -23,7 +24,7 @@ def problem_and_budget(resources, questions=40):
 
 @pytest.mark.parametrize("resources", [0, 3])
 def test_derivatives_are_finite_differences(resources):
-    with jax.enable_x64(True):
+    with double_precision():
         utility, cost, budget = problem_and_budget(resources)
         rng = np.random.default_rng(7)
         directions = [jnp.asarray(rng.random(x.shape)) * x.mean() for x in (utility, cost, budget)]
@@ -75,6 +76,6 @@ def test_vmap_is_a_loop_and_a_slack_budget_has_no_price():
 def test_float32_derivatives_agree_with_float64():
     utility, cost = smooth(np.random.default_rng(3), 500, dtype=np.float64)
     single = jax.grad(smooth_multiplier, argnums=1)(AllocationProblem(*map(np.float32, (utility, cost))), 4.0, 0.01)
-    with jax.enable_x64(True):
+    with double_precision():
         double = jax.grad(smooth_multiplier, argnums=1)(AllocationProblem(utility, cost), 4.0, 0.01)
     np.testing.assert_allclose(single, double, rtol=1e-3)
