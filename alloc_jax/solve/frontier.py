@@ -8,7 +8,10 @@ below it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from bisect import bisect_right
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 
 import jax
@@ -30,14 +33,18 @@ class Steps:
     """The exact frontier's steps in the order they are taken; NumPy arrays on the host."""
 
     start: np.ndarray  # i32[N] the cheapest plan
-    question: np.ndarray  # i32[S] which question moves
-    action: np.ndarray  # i32[S] to which action
+    position: np.ndarray  # u32[S] action * padded + question: who moves, and to which action
     slope: np.ndarray  # f32[S] falling
-    spend: np.ndarray  # f64[S + 1] total spend before each step, and after the last
-    utility: np.ndarray  # f64[S + 1]
+    total: np.ndarray  # c128[S + 1] total spend + i utility before each step, and after the last
+    padded: int = field(metadata={"static": True})  # questions with the layout's padding
+
+    def moved(self, at: slice | int) -> tuple[np.ndarray, np.ndarray]:
+        """The questions that move at these steps, and the actions they move to."""
+        action, question = np.divmod(self.position[at], np.uint32(self.padded))
+        return question.astype(np.int32), action.astype(np.int32)
 
 
-jax.tree_util.register_dataclass(Steps, [f for f in Steps.__dataclass_fields__], [])
+jax.tree_util.register_dataclass(Steps, ["start", "position", "slope", "total"], ["padded"])
 
 
 @jax.tree_util.register_dataclass
@@ -105,44 +112,81 @@ _hulls_jit = jax.jit(hulls)
 def exact(prepared: PreparedProblem) -> Frontier:
     """Every breakpoint, by one sort of all hull steps."""
     hull = jax.tree.map(np.asarray, _hulls_jit(prepared))
-    rows = hull.start.size
-    slope = hull.slope.reshape(-1)
+    position, slope = _steepest_first(hull.slope.reshape(-1))
+    padded = hull.start.size
     weight = None if prepared.weight is None else np.asarray(prepared.weight).reshape(-1)
-    real = np.flatnonzero(slope > 0).astype(np.uint64)
-    order = _steepest_first(slope, real)
-    slope, action = slope[order], hull.action.reshape(-1)[order]
-    question = (order % rows).astype(np.int32)
-    extra, gain = (np.subtract(x[1:], x[:-1], dtype=np.float64).reshape(-1)[order] for x in (hull.cost, hull.utility))
-    if weight is not None:
-        extra, gain = extra * weight[question], gain * weight[question]
-    first = np.asarray(prepared.cheapest.hi, np.float64) + np.asarray(prepared.cheapest.lo)
-    spend, value = (
-        start + np.concatenate([[0.0], np.cumsum(x)]) for start, x in zip(first, (extra, gain), strict=True)
-    )
-    steps = Steps(hull.start.reshape(-1)[: prepared.size], question, action, slope, spend, value)
+    total = np.empty(len(position) + 1, np.complex128)
+    total[0] = complex(*(np.asarray(prepared.cheapest.hi, np.float64) + np.asarray(prepared.cheapest.lo)))
+    before, after = hull.before.reshape(-1), hull.after.reshape(-1)
+
+    def differences(block: slice):
+        at = position[block]
+        moved = total[1:][block]
+        np.subtract(after[at], before[at], dtype=np.complex128, out=moved)
+        if weight is not None:
+            moved *= weight[at % np.uint32(padded)]
+        np.cumsum(moved, out=moved)
+
+    _in_blocks(differences, len(position))
+    _join_blocks(total)
+    steps = Steps(hull.start.reshape(-1)[: prepared.size], position, slope, total, padded)
+
     # Steps of one slope are one piece of the frontier.
-    ends = np.flatnonzero(np.append(slope[1:] != slope[:-1], True)) + 1 if slope.size else np.zeros(0, int)
-    points = np.concatenate([[0], ends])
+    last = np.empty(len(position) + 1, bool)
+    last[0] = last[-1] = True
+    np.not_equal(slope[1:], slope[:-1], out=last[1:-1])
     count = float(prepared.questions.hi) + float(prepared.questions.lo)
-    multiplier = np.concatenate([[np.asarray(prepared.steepest)], slope[ends - 1]])
-    dtype = prepared.utility.dtype
-    mean_spend = spend[points] / count
-    enough = mean_spend.astype(dtype)
-    enough = np.where(enough < mean_spend, np.nextafter(enough, dtype.type(np.inf)), enough)
-    enough, mean, multiplier = (jnp.asarray(x, dtype) for x in (enough, value[points] / count, multiplier))
-    return Frontier(enough, mean, multiplier, prepared, steps)
+    dtype = prepared.utility.dtype.type
+    spend, utility = np.empty((2, len(total)), dtype)
+
+    def means(block: slice):
+        mean = total[block] / count
+        spend[block], utility[block] = mean.real, mean.imag
+        short = spend[block] < mean.real
+        spend[block][short] = np.nextafter(spend[block][short], dtype(np.inf))
+
+    _in_blocks(means, len(total))
+    multiplier = np.append(np.asarray(prepared.steepest), slope)
+    return Frontier(*(jnp.asarray(x[last]) for x in (spend, utility, multiplier)), prepared, steps)
 
 
-def _steepest_first(slope: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """The real steps' positions, steepest first, equal slopes in their order (a question's earlier step comes first)."""
+BLOCK = 1 << 16  # steps: their complex128 totals stay in a core's cache
+
+
+def _in_blocks(work, size: int) -> None:
+    """Calls `work` on slices that cover `size` steps, on all cores: NumPy lets go of the interpreter while it computes."""
+    blocks = [slice(first, min(first + BLOCK, size)) for first in range(0, size, BLOCK)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(work, blocks))
+
+
+def _join_blocks(total: np.ndarray) -> None:
+    """Running sums within blocks behind total[0] become running sums of everything, in place."""
+    ends = np.append(np.arange(BLOCK, len(total) - 1, BLOCK), len(total) - 1)
+    starts = total[0] + np.append(0, np.cumsum(total[ends])[:-1])
+
+    def shift(block: slice):
+        total[1:][block] += starts[block.start // BLOCK]
+
+    _in_blocks(shift, len(total) - 1)
+
+
+def _steepest_first(slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of the real steps and their slopes, steepest first, equal slopes in their order.
+
+    A question's own slopes fall strictly, so its steps keep their order.
+    """
     if slope.dtype != np.float32:
-        return real[np.argsort(-slope[real], kind="stable")].astype(np.int64)
+        real = np.flatnonzero(slope > 0)
+        order = real[np.argsort(-slope[real], kind="stable")].astype(np.uint32)
+        return order, slope[order]
     # Bits of positive floats sort like the floats: slope and position in one integer sort several times faster than an
-    # argsort.
-    falling = np.uint64(0xFFFFFFFF) - slope.view(np.uint32)[real].astype(np.uint64)
-    keys = (falling << np.uint64(32)) | real
+    # argsort, and hold both afterwards.
+    keys = np.arange(slope.size, dtype=np.uint64)
+    keys |= (~slope.view(np.uint32)).astype(np.uint64) << np.uint64(32)
+    keys = keys[slope > 0]
     keys.sort()
-    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    return keys.astype(np.uint32), (~(keys >> np.uint64(32)).astype(np.uint32)).view(np.float32)
 
 
 def _at_steps(found: Frontier, budget) -> Solution:
@@ -152,21 +196,23 @@ def _at_steps(found: Frontier, budget) -> Solution:
     count = float(prepared.questions.hi) + float(prepared.questions.lo)
     target = (float(wanted.hi) + float(wanted.lo)) * count * (1 + 2.0**-50)
     last = len(steps.slope)
-    taken = max(int(np.searchsorted(steps.spend, target, side="right")) - 1, 0)
+    taken = max(bisect_right(steps.total, target, key=lambda total: total.real) - 1, 0)
     action = steps.start.copy()
-    action[steps.question[:taken]] = steps.action[:taken]  # a question's later steps overwrite its earlier ones
-    spend, utility = steps.spend[taken], steps.utility[taken]
-    step = min(taken, last - 1)
-    if taken < last and target >= steps.spend[0]:
-        share = (target - spend) / (steps.spend[taken + 1] - spend)
-        mixed = MixedPlan(*(np.array([x]) for x in (steps.question[step], steps.action[step], np.float32(share))))
-        mixed_spend, mixed_utility = target, utility + share * (steps.utility[taken + 1] - utility)
+    question, moved_to = steps.moved(slice(taken))
+    action[question] = moved_to  # a question's later steps overwrite its earlier ones
+    spend, utility = steps.total[taken].real, steps.total[taken].imag
+    infeasible = target < spend
+    if taken < last and not infeasible:
+        step = steps.total[taken + 1] - steps.total[taken]
+        share = (target - spend) / step.real
+        mixed = MixedPlan(*steps.moved(slice(taken, taken + 1)), np.full(1, share, found.spend.dtype))
+        mixed_spend, mixed_utility = target, utility + share * step.imag
         multiplier = steps.slope[taken]
     else:
         mixed = MixedPlan(np.zeros(1, np.int32), action[:1], np.zeros(1, np.float32))
         mixed_spend, mixed_utility = spend, utility
         multiplier = 0.0 if taken == last else float(prepared.steepest)
-    status = Status.INFEASIBLE if target < steps.spend[0] else Status.INVALID if prepared.invalid else Status.OPTIMAL
+    status = Status.INFEASIBLE if infeasible else Status.INVALID if prepared.invalid else Status.OPTIMAL
     dtype = found.spend.dtype
     numbers = {
         "multiplier": multiplier,
@@ -229,8 +275,8 @@ def grid(prepared: PreparedProblem, points: int) -> jax.Array:
         }
     )
     hull = hulls(sample)
-    slope, extra = hull.slope.reshape(-1), (hull.cost[1:] - hull.cost[:-1]).reshape(-1)
-    extra = jnp.where(slope > 0, extra, 0)
+    slope = hull.slope.reshape(-1)
+    extra = jnp.where(slope > 0, (hull.after - hull.before).real.reshape(-1), 0)
     order = jnp.argsort(-slope)
     slope, spend = slope[order], jnp.cumsum(extra[order])
     wanted = spend[-1] * jnp.arange(1, points - 1, dtype=spend.dtype) / (points - 1)

@@ -11,45 +11,53 @@ from alloc_jax.solve.layout import PreparedProblem
 
 
 class Hull(NamedTuple):
-    """The steps from a question's cheapest action up its hull, steepest first; K - 1 at most, slope 0 where there is none."""
+    """The steps along every question's hull, each at the action it leads to; slope 0 where an action ends no step."""
 
     start: jax.Array  # i32[rows, WIDTH] the cheapest action, the best of several
-    slope: jax.Array  # f32[K - 1, rows, WIDTH] utility gained a unit of cost, never rising from step to step
-    action: jax.Array  # i32[K - 1, rows, WIDTH] where the step leads
-    cost: (
-        jax.Array
-    )  # f32[K, rows, WIDTH] of the cheapest action, then of where each step leads; unchanged where there is none
-    utility: jax.Array  # f32[K, rows, WIDTH]
+    slope: jax.Array  # f32[K, rows, WIDTH] utility gained a unit of cost; falls strictly along a question's hull
+    before: jax.Array  # c64[K, rows, WIDTH] cost + i utility of where the step begins
+    after: jax.Array  # c64[K, rows, WIDTH] and of the action it leads to
 
 
 def hulls(prepared: PreparedProblem) -> Hull:
-    """All hulls by gift wrapping: K - 1 times, the steepest step to a dearer action, the longest of several.
+    """All hulls at once, in two elementwise passes of K^2 comparisons; costs may come in any order.
 
-    K^2 comparisons a question, in registers and without a sort; costs may come in any order.
+    Action k lies on the hull where the least slope that leads to it, min (u_k - u_j) / (c_k - c_j) over cheaper j, is above
+    the greatest that leads on, max (u_l - u_k) / (c_l - c_k) over dearer l, and above 0. A slope is one number for both
+    of its ends, so that the steps of a hull fall strictly whatever the rounding. The step to k begins at the dearest of the
+    cheaper vertices.
     """
     utility, cost = prepared.utility, prepared.cost
-    actions = utility.shape[0]
-    at_cost, at_utility, start = cost[0], utility[0], jnp.zeros(cost.shape[1:], jnp.int32)
-    for k in range(1, actions):
+    actions = range(utility.shape[0])
+    start, at_cost, at_utility = jnp.zeros(cost.shape[1:], jnp.int32), cost[0], utility[0]
+    for k in actions[1:]:
         cheaper = (cost[k] < at_cost) | ((cost[k] == at_cost) & (utility[k] > at_utility))
         start = jnp.where(cheaper, k, start)
         at_cost, at_utility = jnp.where(cheaper, cost[k], at_cost), jnp.where(cheaper, utility[k], at_utility)
 
-    def step(carry, _):
-        at_cost, at_utility, ceiling = carry
-        slope = jnp.zeros_like(at_cost)
-        action = jnp.zeros(at_cost.shape, jnp.int32)
-        next_cost, next_utility = at_cost, at_utility
-        for k in range(actions):
-            gain, extra = utility[k] - at_utility, cost[k] - at_cost
-            rise = jnp.where((gain > 0) & (extra > 0), gain / jnp.where(extra > 0, extra, 1), 0)
-            take = (rise > slope) | ((rise == slope) & (rise > 0) & (cost[k] > next_cost))
-            slope, action = jnp.where(take, rise, slope), jnp.where(take, k, action)
-            next_cost, next_utility = jnp.where(take, cost[k], next_cost), jnp.where(take, utility[k], next_utility)
-        slope = jnp.minimum(slope, ceiling)  # rounding may let a slope rise by a digit; the order of steps may not
-        return (next_cost, next_utility, slope), (slope, action, next_cost, next_utility)
+    highest = jnp.finfo(cost.dtype).max
+    vertex = []
+    for k in actions:
+        leads_to, leads_on = jnp.full_like(at_cost, highest), jnp.zeros_like(at_cost)
+        for j in actions:
+            if j == k:
+                continue
+            less, more = cost[j] < cost[k], cost[j] > cost[k]
+            better = (utility[j] > utility[k]) | ((utility[j] == utility[k]) & (j < k))
+            slope = (utility[k] - utility[j]) / (cost[k] - cost[j])
+            leads_to = jnp.where(less, jnp.minimum(leads_to, slope), leads_to)
+            leads_on = jnp.where(more, jnp.maximum(leads_on, slope), leads_on)
+            leads_on = jnp.where(
+                ~less & ~more & better, highest, leads_on
+            )  # at the same cost only the best is a vertex
+        vertex.append(leads_to > leads_on)
+    vertex = jax.lax.optimization_barrier(jnp.stack(vertex))
 
-    top = jnp.full_like(at_cost, jnp.finfo(at_cost.dtype).max)
-    _, (slope, action, *reached) = jax.lax.scan(step, (at_cost, at_utility, top), length=actions - 1)
-    along = (jnp.concatenate([x[None], later]) for x, later in zip((at_cost, at_utility), reached, strict=True))
-    return Hull(start, slope, action, *along)
+    before_cost, before_utility = jnp.full_like(cost, -1), jnp.zeros_like(utility)
+    for j in actions:
+        nearer = vertex[j][None] & (cost[j][None] < cost) & (cost[j][None] > before_cost)
+        before_cost = jnp.where(nearer, cost[j][None], before_cost)
+        before_utility = jnp.where(nearer, utility[j][None], before_utility)
+    ends = vertex & (before_cost >= 0)
+    slope = jnp.where(ends, (utility - before_utility) / jnp.where(ends, cost - before_cost, 1), 0)
+    return Hull(start, slope, jax.lax.complex(before_cost, before_utility), jax.lax.complex(cost, utility))
