@@ -80,7 +80,7 @@ class ComputeUnit:
     name: str  # "mean large/think samples"
 
 
-SAMPLE_FIELDS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "latency_s", "reward")
+SAMPLE_FIELDS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "latency_s", "reward")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,8 +101,9 @@ class SampleLog:
     answer: np.ndarray  # i32[N, M, S] index into answers[i]; -1 where a sample has no answer, and in the padding
     correct: np.ndarray  # bool[N, M, S] False in the padding
     prompt_tokens: np.ndarray | None = None  # f32[N, M, S] NaN where unknown; None where no sample has it
+    cached_tokens: np.ndarray | None = None  # f32[N, M, S] prompt tokens that came from a cache; part of prompt_tokens
     completion_tokens: np.ndarray | None = None  # f32[N, M, S]
-    reasoning_tokens: np.ndarray | None = None  # f32[N, M, S]
+    reasoning_tokens: np.ndarray | None = None  # f32[N, M, S] part of completion_tokens
     latency_s: np.ndarray | None = None  # f32[N, M, S]
     reward: np.ndarray | None = None  # f32[N, M, S]
     compute_unit: ComputeUnit | None = None  # set when a log is made, carried by select and split; None if unknown

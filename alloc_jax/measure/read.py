@@ -2,7 +2,8 @@
 
     {"sources": {"large/think": {"parameters": 1.2e6}}}
     {"id": "q1", "question": "2 + 2", "gold": "4", "group": "sum", "source": "large/think", "samples": [{"answer": "4",
-     "correct": true, "prompt_tokens": 5, "completion_tokens": 12, "reasoning_tokens": null, "latency_s": 0.2}, ...]}
+     "correct": true, "prompt_tokens": 5, "cached_tokens": 4, "completion_tokens": 12, "reasoning_tokens": null,
+     "latency_s": 0.2}, ...]}
 
 The first line may describe the sources, which are then the only ones. Every other line holds one (id, source), and
 needs `id`, `question`, `source` and `samples`, and of a sample `correct`. An unknown value is null or absent, never 0;

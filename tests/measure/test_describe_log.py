@@ -34,7 +34,14 @@ def test_facts_that_the_log_cannot_give_are_none_and_print_as_dashes():
     log = hand_made([[4, 2], [1, 0]], samples=4, completion_tokens=None, prompt_tokens=None)
     source = describe(log).sources[0]
     assert source.vote_gain is None and source.tokens is None and source.tokens_difficulty is None
-    assert source.missing == ("prompt_tokens", "completion_tokens", "reasoning_tokens", "latency_s", "reward")
+    assert source.missing == (
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+        "reasoning_tokens",
+        "latency_s",
+        "reward",
+    )
     lines = format_description(describe(log)).splitlines()
     assert next(line for line in lines if line.startswith("mean tokens")).split() == ["mean", "tokens", "-", "-"]
 
