@@ -88,13 +88,15 @@ class Gatherer:
         """
         identity = _key(record.get("id"), "id")
         where = f"question {identity!r}"
-        unknown = [name for name in record if name not in _RECORD_FIELDS]
-        if unknown:
-            raise ValueError(f"{where}: {unknown[0]}: unknown field; known: {', '.join(_RECORD_FIELDS)}")
+        if not record.keys() <= set(_RECORD_FIELDS):
+            unknown = next(name for name in record if name not in _RECORD_FIELDS)
+            raise ValueError(f"{where}: {unknown}: unknown field; known: {', '.join(_RECORD_FIELDS)}")
         question = record.get("question")
         if not isinstance(question, str):
             raise ValueError(f"{where}: question: expected a text, got {_show(question)}")
-        gold, group = (_optional_key(record.get(name), f"{where}: {name}") for name in ("gold", "group"))
+        gold, group = record.get("gold"), record.get("group")
+        if not {type(gold), type(group)} <= _TEXT:
+            gold, group = _optional_key(gold, f"{where}: gold"), _optional_key(group, f"{where}: group")
         source = record.get("source")
         if not isinstance(source, str) or not source:
             raise ValueError(f"{where}: source: expected a name, got {_show(source)}")
@@ -109,12 +111,11 @@ class Gatherer:
             for j, (answer, right) in enumerate(zip(answers, correct, strict=True)):
                 if right and answer is None:
                     raise ValueError(f"{place(j, 'answer')}: null, yet correct is true")
-        unknown = array("f", [math.nan]) * n
-        fields = {name: _numbers(columns[name], name, place) if name in columns else unknown for name in SAMPLE_FIELDS}
+        fields = {name: _numbers(values, name, place) for name, values in columns.items() if name in self.fields}
         _check_encodable([identity, question, gold, group, source, *answers], where)
 
         row = self.ids.get(identity)
-        if row is not None:
+        if row is not None and self.text[row] != (question, gold, group):
             for name, old, new in zip(
                 ("question", "gold", "group"), self.text[row], (question, gold, group), strict=True
             ):
@@ -139,7 +140,13 @@ class Gatherer:
         self.answer.extend([-1 if answer is None else codes.setdefault(answer, len(codes)) for answer in answers])
         self.correct.extend(correct)
         for name, values in fields.items():
+            self._pad(self.fields[name], len(self.correct) - n)
             self.fields[name].extend(values)
+
+    @staticmethod
+    def _pad(values: array, length: int) -> None:
+        """Fills up what earlier records did not say; a field that none says stays empty until the end."""
+        values.extend(array("f", [math.nan]) * (length - len(values)))
 
     def log(self) -> SampleLog:
         """The log of all records so far.
@@ -165,6 +172,7 @@ class Gatherer:
 
         fields = {}
         for name, values in self.fields.items():
+            self._pad(values, len(self.correct))
             known = not np.isnan(np.asarray(values)).all()
             fields[name] = packed(values, np.float32, np.nan) if known else None
         question, gold, group = zip(*self.text, strict=True)
