@@ -102,6 +102,7 @@ class Document:
                     yield from _elements(window, "record")
                 else:
                     yield from self._fields(window)
+                window.end()
             except ValueError as error:
                 yield f"byte {window.bytes}", error
 
@@ -120,6 +121,7 @@ class Document:
                 self.header[name] = window.value()
             if window.peek() != "}":
                 window.take(",")
+        window.take("}")
         if not found:
             raise ValueError(f"{self.array}: expected a list, got nothing")
 
@@ -176,6 +178,10 @@ class _Window:
             raise ValueError(f"broken JSON: expected {character!r}, got {repr(got) if got else 'the end of the file'}")
         self.at += 1
 
+    def end(self) -> None:
+        if got := self.peek():
+            raise ValueError(f"broken JSON: expected the end of the file, got {got!r}")
+
     def value(self) -> Any:
         """The next value whole. What it needs is read in steps that double, so that it is parsed about twice."""
         self.peek()
@@ -191,7 +197,7 @@ class _Window:
             except RecursionError:
                 raise ValueError("broken JSON: nested too deeply") from None
             if len(self.text) - self.at > LARGEST:
-                raise ValueError(broken or f"a value of more than {LARGEST >> 20} MiB")
+                raise ValueError(f"a value of more than {LARGEST >> 20} MiB, or {broken or 'a broken one'}")
             if not self.more(max(_CHUNK, len(self.text) - self.at)) and broken:
                 raise ValueError(broken)
 
