@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +125,7 @@ def bit(value: Any, where: str, threshold: float | None = None) -> bool:
             value = number(value, where)
     if isinstance(value, bool):
         return value
-    if not isinstance(value, (int, float)) or math.isnan(value):
+    if not isinstance(value, (int, float)) or value != value:
         raise ValueError(f"{where}: expected a bit or a score, got {_brief(value)}")
     if threshold is not None:
         return value >= threshold
@@ -149,7 +149,9 @@ def number(value: Any, where: str) -> float | int | None:
             raise ValueError(f"{where}: expected a number, got {_brief(value)}") from None
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise ValueError(f"{where}: expected a number, got {_brief(value)}")
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ValueError(f"{where}: {_brief(value)} is beyond all numbers")
+    return None if value != value else value
 
 
 def positive(value: Any, where: str) -> float | int | None:
