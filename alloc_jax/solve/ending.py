@@ -52,7 +52,7 @@ class Rounds(NamedTuple):
     mixed: Mixed  # the best so far
     integral: Plan
     best: Bound
-    key: jax.Array  # i32[chunks, width] where the next round starts
+    key: Plan  # where the next round starts
     gain: jax.Array  # f32[chunks, width] what every question gains there by the best of its other actions
     tighten: jax.Array  # f32[] how many questions' costs its budgets are lowered by
     round: jax.Array  # i32[]
@@ -85,22 +85,27 @@ def finished(
 
     def improve(state: Rounds) -> Rounds:
         where, contested = contest(prepared, data, state.gain)
-        rest = left_of(target, totals(prepared, state.key), data.unit)
+        rest = left_of(target, state.key.total, data.unit)
         swing = (contested.weight[None] * jnp.ptp(contested.cost, axis=2)).max(axis=1)
-        own = gathered(jnp.take_along_axis(state.key, where, axis=1).reshape(-1), prepared.axes)
+        own = gathered(jnp.take_along_axis(state.key.action, where, axis=1).reshape(-1), prepared.axes)
         penalty = jnp.maximum(2 * state.best.multiplier, scale)
         mix = optimise(contested, own, pairs.add_float(rest, -state.tighten * swing), penalty)
-        key = put(state.key, where, mix.key, prepared.axes)
-        total = totals(prepared, key)
-        beside = MixedPlan(numbers(prepared, where)[mix.question], mix.action, mix.share, None)
-        mixed = Mixed(Plan(key, pairs.add(total, mixture(contested, mix, data.unit)), mix.fits), beside)
+        worth = worths(contested, data.unit)
 
+        def moved(plan: Plan, before: jax.Array, after: jax.Array) -> Plan:
+            total = pairs.add(plan.total, pairs.subtract(summed_at(worth, after), summed_at(worth, before)))
+            return plan_of(put(plan.action, where, after, prepared.axes), total, target)
+
+        key = moved(state.key, own, mix.key)
+        beside = MixedPlan(numbers(prepared, where)[mix.question], mix.action, mix.share, None)
+        mixed_total = pairs.add(key.total, mixture(contested, mix, data.unit))
+        mixed = Mixed(Plan(key.action, mixed_total, mix.fits), beside)
         slack = rounding(scale.dtype) * jnp.abs(target.hi / data.unit)
-        action = settle(contested, mix.key, left_of(target, total, data.unit), slack, penalty)
-        integral = integral_of(prepared, put(key, where, action, prepared.axes), target)
+        action = settle(contested, mix.key, left_of(target, key.total, data.unit), slack, penalty)
+        integral = moved(key, mix.key, action)
 
         prices = jnp.where(mix.fits, mix.multiplier, state.best.multiplier)
-        bound, gain = priced(prepared, data, key, prices, target)
+        bound, gain = priced(prepared, data, key.action, prices, target)
         integral = choose(better(integral, state.integral), integral, state.integral)
         tighten = jnp.where(integral.fits, 0, jnp.maximum(2 * state.tighten, 1)).astype(scale.dtype)
         return Rounds(
@@ -114,10 +119,10 @@ def finished(
         )
 
     bound, gain = priced(prepared, data, plan, multiplier, target)
-    integral = integral_of(prepared, plan, target)
+    integral = plan_of(plan, totals(prepared, plan), target)
     nothing = jnp.zeros(prepared.resources, jnp.int32)
     mixed = Mixed(integral, MixedPlan(nothing, nothing, nothing.astype(scale.dtype), None))
-    start = Rounds(mixed, integral, bound, plan, gain, jnp.zeros_like(scale), jnp.int32(0))
+    start = Rounds(mixed, integral, bound, integral, gain, jnp.zeros_like(scale), jnp.int32(0))
     state = jax.lax.while_loop(unfinished, improve, start)
     return certified(prepared, data, target, state, impossible(state))
 
@@ -194,9 +199,21 @@ def left_of(target: Pair, total: Pair, unit: jax.Array) -> Pair:
     return Pair(*(x / unit for x in pairs.subtract(target, spends_of(total))))
 
 
-def integral_of(prepared: PreparedResources, action: jax.Array, target: Pair) -> Plan:
-    total = totals(prepared, action)
+def plan_of(action: jax.Array, total: Pair, target: Pair) -> Plan:
+    """A plan with these totals."""
     return Plan(action, total, pairs.at_most(spends_of(total), target).all())
+
+
+def worths(contested: Contested, unit: jax.Array) -> Pair:
+    """f32[1 + R, M, K] what the contested questions' actions add to the totals of a plan."""
+    utility, cost, weight = contested
+    values = jnp.concatenate([utility[None], cost * unit[:, None, None]])
+    return pairs.two_product(values, jnp.broadcast_to(weight[None, :, None], values.shape))
+
+
+def summed_at(worth: Pair, action: jax.Array) -> Pair:
+    """f32[1 + R] the totals of the contested questions alone."""
+    return pairs.total(Pair(*(jnp.take_along_axis(x, action[None, :, None], axis=2)[:, :, 0] for x in worth)))
 
 
 def mixture(contested: Contested, mix: Mix, unit: jax.Array) -> Pair:
