@@ -228,8 +228,21 @@ def test_jit_is_eager_and_impossible_budgets_are_infeasible():
         solve(AllocationProblem(utility, cost), budget)
 
 
-def test_the_bounds_derivative_is_the_price():
-    utility, cost, budget = several(np.random.default_rng(6), smooth, 60, 2)
-    problem = AllocationProblem(utility, cost)
-    slope = jax.grad(lambda b: dual_value(problem, b))(jnp.asarray(budget))
-    np.testing.assert_allclose(slope, solve(problem, budget).multiplier, rtol=1e-4)
+def test_the_bounds_derivatives_are_the_price_and_finite_differences():
+    with double_precision():
+        utility, cost, budget = (jnp.asarray(x, jnp.float64) for x in several(np.random.default_rng(6), smooth, 60, 2))
+        rng = np.random.default_rng(7)
+        directions = [jnp.asarray(rng.random(x.shape)) * x.mean() for x in (utility, cost, budget)]
+
+        def value(u, c, b):
+            moved = zip((utility, cost, budget), (u, c, b), directions, strict=True)
+            u, c, b = (x + step * direction for x, step, direction in moved)
+            return dual_value(AllocationProblem(u, c), b)
+
+        value = jax.jit(value)
+        slopes = jax.grad(value, (0, 1, 2))(0.0, 0.0, 0.0)
+        for position, slope in enumerate(slopes):
+            ends = [value(*(np.arange(3) == position) * step) for step in (1e-6, -1e-6)]
+            np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-4)
+        by_budget = jax.grad(lambda b: dual_value(AllocationProblem(utility, cost), b))(budget)
+        np.testing.assert_allclose(by_budget, solve(AllocationProblem(utility, cost), budget).multiplier)
