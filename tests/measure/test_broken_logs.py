@@ -232,7 +232,7 @@ def test_a_line_beyond_the_limit_is_refused(name, tmp_path, monkeypatch):
     else:
         path.write_text(path.read_text().rstrip("\n") + "x" * 400_000 + "\n")
     monkeypatch.setattr(text, "LARGEST", 1 << 17)
-    with pytest.raises(LogError, match="a (line|value) of more than 0 MiB"):
+    with pytest.raises(LogError, match=r"a (line|value) of more than 0 MiB"):
         read_log(path, **options)
 
 
