@@ -25,9 +25,13 @@ setup(
         "absl-py>=1.4",
     ],
     extras_require={
+        "grade": ["math-verify[antlr4_13_2]>=0.8"],
+        "inspect": ["zipfile-zstd>=0.0.4"],
+        "parquet": ["pyarrow>=15"],
         "plot": ["matplotlib>=3.8"],
+        "tokenizer": ["tokenizers>=0.20"],
         "test": [
-            "alloc_jax[plot]",
+            "alloc_jax[grade,inspect,parquet,plot,tokenizer]",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

@@ -4,6 +4,7 @@ from alloc_jax.measure.gather import LogError
 from alloc_jax.measure.grade import Grade, Grader, grade
 from alloc_jax.measure.inspect import describe, format_description
 from alloc_jax.measure.read import LogWarning, Reading, read_log, read_logs
+from alloc_jax.measure.store import Provenance, load_table, provenance, save_table
 from alloc_jax.measure.table import measure, menu, parse_actions
 from alloc_jax.measure.write import write_log
 
@@ -12,14 +13,18 @@ __all__ = [
     "Grader",
     "LogError",
     "LogWarning",
+    "Provenance",
     "Reading",
     "describe",
     "format_description",
     "grade",
+    "load_table",
     "measure",
     "menu",
     "parse_actions",
+    "provenance",
     "read_log",
     "read_logs",
+    "save_table",
     "write_log",
 ]
