@@ -103,7 +103,10 @@ class Grader:
 # ---------------------------------------------------------------------------------------------------------------
 
 _NUMBER = re.compile(r"(?<![\w.])[-\u2212+]?\$?(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?(?:\s*/\s*([1-9]\d*))?")
-_CHOICE = re.compile(r"(?<![A-Za-z'\u2019])\(?([A-J])\)?(?![A-Za-z'\u2019])")
+# "A" and "I" are words, too: before another word they are choices only in brackets, or after "is" or a colon.
+_CHOICE = re.compile(
+    r"(?<![A-Za-z'\u2019])(?:\([A-J]\)|[B-HJ]|(?<=is )[AI]|(?<=: )[AI]|[AI](?!\s+[a-z]))(?![A-Za-z'\u2019])"
+)
 
 
 def _number(text: str) -> str | None:
@@ -118,7 +121,7 @@ def _number(text: str) -> str | None:
 
 def _choice(text: str) -> str | None:
     found = _CHOICE.findall(text)
-    return found[-1] if found else None
+    return found[-1].strip("()") if found else None
 
 
 def _text(text: str) -> str | None:
