@@ -2,7 +2,7 @@
 
 from alloc_jax.measure.gather import LogError
 from alloc_jax.measure.grade import Grade, Grader, grade
-from alloc_jax.measure.inspect import describe, format_description
+from alloc_jax.measure.inspect import describe, fitting_menu, format_description, format_table
 from alloc_jax.measure.read import LogWarning, Reading, read_log, read_logs
 from alloc_jax.measure.store import Provenance, load_table, provenance, save_table
 from alloc_jax.measure.table import measure, menu, parse_actions
@@ -16,7 +16,9 @@ __all__ = [
     "Provenance",
     "Reading",
     "describe",
+    "fitting_menu",
     "format_description",
+    "format_table",
     "grade",
     "load_table",
     "measure",

@@ -178,6 +178,12 @@ def notes_of(reading: Reading) -> list[str]:
     return notes
 
 
+def format_reading(reading: Reading) -> str:
+    """The formats that a log was read in, and a line for each thing that should be known of it."""
+    formats = [f"{name} ({n} files)" if n > 1 else name for name, n in Counter(reading.formats).items()]
+    return "\n".join([f"format: {', '.join(formats)}", *(f"note: {note}" for note in notes_of(reading)), ""])
+
+
 class _Account:
     """What was skipped, and what could not be graded."""
 
