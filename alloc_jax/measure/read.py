@@ -35,7 +35,7 @@ from alloc_jax.types import SampleLog
 PathLike = str | os.PathLike
 
 _LISTED = 5  # skipped records that are listed, with their reasons
-_GRADED = 512  # records that are graded at a time
+_GRADED = 2048  # responses that are graded at a time, in whole records
 _NEEDS = {
     "requests": "the file of its requests, which hold the questions",
     "gold": "a file of reference answers",
@@ -252,8 +252,7 @@ def _graded(
     records: Iterable[tuple[str, dict[str, Any]]], grader: Grader, ungraded: str, account: _Account
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The records with `response` replaced by `answer` and `correct`, a limited number at a time."""
-    records = iter(records)
-    while part := list(islice(records, _GRADED)):
+    for part in _parts(records):
         asked = [(text, record["gold"]) for _, record in part for text in record.get("samples", {}).get("response", ())]
         grades = iter(grader.grade(*zip(*asked, strict=True)) if asked else ())
         for where, record in part:
@@ -269,6 +268,18 @@ def _graded(
                     continue
                 record = {**record, "samples": samples}
             yield where, record
+
+
+def _parts(records: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """The records in lists of about as many responses as are graded at a time."""
+    part, size = [], 0
+    for where, record in records:
+        part.append((where, record))
+        size += max(len(record.get("samples", {}).get("response", ())), 1)
+        if size >= _GRADED:
+            yield part
+            part, size = [], 0
+    yield part
 
 
 def _kept(values: Sequence[Any], keep: Sequence[bool]) -> list[Any]:
