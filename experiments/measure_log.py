@@ -9,6 +9,7 @@ The table is saved with the hashes of the files that it came from and the option
 
 from absl import app, flags
 
+from alloc_jax import parse_actions
 from alloc_jax.evaluate.console import plain_errors
 from alloc_jax.measure import (
     describe,
@@ -16,7 +17,6 @@ from alloc_jax.measure import (
     format_description,
     format_table,
     measure,
-    parse_actions,
     save_table,
 )
 from alloc_jax.measure.flags import define_reading_flags, input_files, read_flagged, reading_options
