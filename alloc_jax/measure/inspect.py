@@ -31,7 +31,7 @@ class SourceFacts:
     accuracy: float  # mean over questions of the share of right samples
     easy: float  # share of the questions right at least 9 times in 10
     hard: float  # share of the questions right at most once in 10
-    silent: float  # share of the samples without an answer
+    silent: float | None  # share of the samples without an answer; None where answers were not logged
     missing: tuple[str, ...]  # fields that some or all samples lack
     tokens: float | None  # mean over questions of the mean tokens of a sample
     total_prompt_tokens: float | None  # of all samples, like the three below; None where one sample's is unknown
@@ -109,7 +109,7 @@ def _describe_source(log: SampleLog, m: int, accuracy: np.ndarray, tokens: np.nd
         accuracy=_average(right),
         easy=_average(right >= EASY - 1e-9),
         hard=_average(right <= HARD + 1e-9),
-        silent=_average((log.answer[:, m] < 0)[log.sampled[:, m]]),
+        silent=_average((log.answer[:, m] < 0)[log.sampled[:, m]]) if _logged(log, m) else None,
         missing=tuple(name for name in SAMPLE_FIELDS if _lacks(log, name, m)),
         tokens=_average(spent) if known else None,
         total_prompt_tokens=_total(log, "prompt_tokens", m),
@@ -147,9 +147,13 @@ def _vote_gains(log: SampleLog, m: int) -> np.ndarray | None:
 
 def _largest_vote(log: SampleLog, m: int) -> int:
     """The most votes that every question of a source can hold; 1 where right samples have no answers to count."""
-    unlogged = log.correct[:, m].any(axis=1) & (log.answer[:, m] < 0).all(axis=1)
     count = log.count[:, m]
-    return min(1, int(count.max())) if unlogged.any() else int(count[count > 0].min(initial=count.max()))
+    return int(count[count > 0].min(initial=count.max())) if _logged(log, m) else min(1, int(count.max()))
+
+
+def _logged(log: SampleLog, m: int) -> bool:
+    """Whether the answers of a source were logged: no question has right samples and not one answer."""
+    return not (log.correct[:, m].any(axis=1) & (log.answer[:, m] < 0).all(axis=1)).any()
 
 
 def fitting_menu(log: SampleLog, votes: Sequence[int] = (1, 4, 8, 16)) -> tuple[Action, ...]:

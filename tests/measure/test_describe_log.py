@@ -119,6 +119,7 @@ def test_a_fitting_menu_has_the_votes_that_every_question_can_hold():
     assert names == ["vote(small,1)", "vote(small,4)", "vote(large,1)", "vote(large,4)", "vote(large,8)"]
     mute = make_log(3, 9, answer=np.full((3, 2, 9), -1, np.int32))
     assert [action.name for action in fitting_menu(mute)] == ["vote(small,1)", "vote(large,1)"]
+    assert describe(log).sources[0].silent > 0 and describe(mute).sources[0].silent is None
     absent = make_log(3, 9, count=count * [0, 1])
     assert {action.source for action in fitting_menu(absent)} == {"large"}
     for one in (log, mute, absent):

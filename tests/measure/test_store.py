@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from contextlib import suppress
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alloc_jax.measure import load_table, measure, menu, provenance, save_table, store
+from alloc_jax.measure import load_table, measure, menu, provenance, read_log, save_table, store, write_log
 from alloc_jax.types import OutcomeTable
 from tests.measure.sample_logs import make_log
 
@@ -119,6 +120,21 @@ def test_a_failed_save_leaves_the_earlier_file_and_no_other(tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         save_table(make_table(), path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
+
+
+def test_without_the_package_the_error_names_the_extra_and_nothing_is_written(tmp_path, monkeypatch):
+    (tmp_path / "log.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    log = make_log()
+    for call in (
+        lambda: save_table(make_table(), tmp_path / "new.parquet"),
+        lambda: write_log(log, tmp_path / "new.parquet"),
+        lambda: load_table(tmp_path / "log.parquet"),
+        lambda: read_log(tmp_path / "log.parquet"),
+    ):
+        with pytest.raises(ImportError, match=r"pip install 'alloc_jax\[parquet\]'"):
+            call()
+    assert os.listdir(tmp_path) == ["log.parquet"]
 
 
 def test_a_name_that_says_neither_form_is_refused(tmp_path):

@@ -50,6 +50,7 @@ class ParquetLog(Reader):
 
 def write_parquet(records: Iterable[dict[str, Any]], sources: dict[str, Any], path: str | os.PathLike) -> None:
     """Writes records, in the columns form of the `Gatherer`, row group by row group."""
+    module = parquet()
     import pyarrow as pa
 
     text, numbers = pa.string(), pa.list_(pa.float32())
@@ -57,7 +58,7 @@ def write_parquet(records: Iterable[dict[str, Any]], sources: dict[str, Any], pa
     kinds |= dict.fromkeys(SAMPLE_FIELDS, numbers)
     header = json.dumps({"version": VERSION, "sources": sources}, ensure_ascii=False, allow_nan=False)
     schema = pa.schema(list(kinds.items()), metadata={_KEY: header.encode()})
-    with parquet().ParquetWriter(Path(path), schema, compression="zstd") as writer:
+    with module.ParquetWriter(Path(path), schema, compression="zstd") as writer:
         rows: list[dict[str, Any]] = []
         for record in records:
             rows.append({**{name: record.get(name) for name in _HEAD}, **record["samples"]})
