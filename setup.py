@@ -25,6 +25,7 @@ setup(
         "absl-py>=1.4",
     ],
     extras_require={
+        "bench": ["numba>=0.60", "ortools>=9.10", "mpax>=0.2", "scipy>=1.11", "highspy>=1.7"],
         "grade": ["math-verify[antlr4_13_2]>=0.8"],
         "inspect": ["zipfile-zstd>=0.0.4"],
         "parquet": ["pyarrow>=15"],
