@@ -15,7 +15,7 @@ import numpy as np
 from alloc_jax.types import SAMPLE_FIELDS, SampleLog, Source
 
 _RECORD_FIELDS = ("id", "question", "gold", "group", "source", "samples")
-_NON_NEGATIVE = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "latency_s")
+_NON_NEGATIVE = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "latency_s", "usd")
 _LARGEST = float(np.finfo(np.float32).max)
 
 

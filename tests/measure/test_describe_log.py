@@ -40,6 +40,7 @@ def test_facts_that_the_log_cannot_give_are_none_and_print_as_dashes():
         "completion_tokens",
         "reasoning_tokens",
         "latency_s",
+        "usd",
         "reward",
     )
     lines = format_description(describe(log)).splitlines()
