@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from alloc_jax.actions import Action, parse_actions
 from alloc_jax.evaluate import plots
 from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
 from alloc_jax.evaluate.html import to_html
@@ -24,10 +25,10 @@ from alloc_jax.evaluate.text import to_markdown
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
-from alloc_jax.measure import measure, menu, parse_actions, read_log
+from alloc_jax.measure import measure, menu, read_log
 from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.solve import frontier
-from alloc_jax.types import Action, OutcomeTable, SampleLog
+from alloc_jax.types import OutcomeTable, SampleLog
 
 VOTES = (1, 4, 8, 16)  # 2 is left out: with uniform ties a vote of 2 is as good as 1
 CEILING = "ceiling (generator's variables)"

@@ -2,7 +2,22 @@
 
 from alloc_jax.measure.gather import LogError
 from alloc_jax.measure.inspect import describe, format_description
+from alloc_jax.measure.paired import PlanUtility, plan_utility
+from alloc_jax.measure.prices import Price, PriceBook
 from alloc_jax.measure.read import read_log, write_log
-from alloc_jax.measure.table import measure, menu, parse_actions
+from alloc_jax.measure.table import measure, menu, reprice
 
-__all__ = ["LogError", "describe", "format_description", "measure", "menu", "parse_actions", "read_log", "write_log"]
+__all__ = [
+    "LogError",
+    "PlanUtility",
+    "Price",
+    "PriceBook",
+    "describe",
+    "format_description",
+    "measure",
+    "menu",
+    "plan_utility",
+    "read_log",
+    "reprice",
+    "write_log",
+]

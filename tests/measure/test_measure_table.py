@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from alloc_jax.measure import measure, menu, parse_actions
-from alloc_jax.types import Action, Source, vote
+from alloc_jax.actions import Action, parse_actions, vote
+from alloc_jax.measure import measure, menu
+from alloc_jax.types import Source
 from tests.measure.sample_logs import enumerated_vote, make_log
 
 
@@ -103,7 +104,8 @@ NAN = np.full((6, 2, 4), np.nan, np.float32)
         ({}, ["guess(small,1)"], "samples", "unknown aggregator; known: vote"),
         ({}, ["vote(tiny,1)"], "samples", "unknown source 'tiny'; the log has 'small', 'large'"),
         ({}, ["vote(small,5)"], "samples", r"needs 5 samples, but question 'q0' has 4 of 'small' \(6 of 6"),
-        ({}, ["vote(small,1)"], "usd", "unknown resource 'usd'; known: samples, tokens, compute"),
+        ({}, ["vote(small,1)"], "eur", "unknown resource 'eur'; known: samples, prompt_tokens"),
+        ({}, ["vote(small,1)"], "usd", "needs prices"),
         ({}, ["vote(small,1)"], (), "no resource"),
         ({}, ["vote(small,1)"], ("tokens", "tokens"), "listed twice"),
         ({"count": np.zeros((6, 2), np.int32)}, ["vote(small,1)"], "samples", "no samples of 'small'"),
