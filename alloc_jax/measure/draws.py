@@ -127,7 +127,7 @@ def covariance(influence: np.ndarray, error: np.ndarray) -> np.ndarray:
       f64[P, K, K], positive semidefinite, with error^2 on its diagonal.
 
     >>> together = covariance(np.array([[[1.0, -1.0], [2.0, -2.0]]]), np.array([[1.0, 2.0]]))
-    >>> together[0].tolist()
+    >>> together[0].round(6).tolist()
     [[1.0, 2.0], [2.0, 4.0]]
     """
     length = np.sqrt((influence**2).sum(axis=2, keepdims=True))

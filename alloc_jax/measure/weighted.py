@@ -82,15 +82,17 @@ def grid_step(reward: np.ndarray) -> float | None:
     (0.2, None)
     """
     values = np.unique(np.abs(reward))[::-1]
-    step, least = 0.0, values[0] / MOST_LEVELS
-    for value in values:
-        rest = float(value)
-        while rest > least / 2:
-            step, rest = rest, step - rest * round(step / rest) if step else 0.0
-            rest = abs(rest)
-        if step and step < least * (1 - 1e-3):
+    largest, step = float(values[0]), 0.0
+    if largest == 0:
+        return 1.0
+    for value in map(float, values):  # Euclid's algorithm on numbers with noise
+        while value > largest / MOST_LEVELS / 2:
+            step, value = value, abs(step - value * round(step / value))
+        if step < largest / MOST_LEVELS * (1 - 1e-3):
             return None
-    return step or 1.0
+    step = largest / round(largest / step)
+    off = np.abs(values - step * np.rint(values / step)).max()
+    return step if off <= _TIE * largest else None
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -24,27 +24,43 @@ def action(rule: str, k: int) -> Action:
     return Action("s", k, name, ties or "uniform")
 
 
-@pytest.fixture(params=["enumerated", "on the grid"])
-def weighted_way(request, monkeypatch):
-    if request.param == "on the grid":
-        monkeypatch.setattr(weighted, "MOST_SUBSETS", 0)
+@pytest.fixture
+def no_enumeration(monkeypatch):
+    """Weighted votes are summed on the grid of their rewards even where few subsets could be enumerated."""
+    monkeypatch.setattr(weighted, "MOST_SUBSETS", 0)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("disagree", [0.0, 0.3])
-def test_equals_enumeration_over_all_subsets(rule, disagree, weighted_way):
-    pairs = random_pairs(25, 6, seed=0, disagree=disagree)
-    sizes = (2, 3, 5, 6)
+def assert_equals_enumeration(rule, pairs, sizes):
     parts = rule_of(action(rule, 2))(pairs, sizes, False)
+    n = int(pairs.count[0])
     for i in range(len(pairs.answer)):
         for k, part in zip(sizes, parts, strict=True):
-            mean, each = average(rule, pair_at(pairs, i), subsets(6, k))
+            mean, each = average(rule, pair_at(pairs, i), subsets(n, k))
             assert part.mean[i] == pytest.approx(float(mean), abs=3e-6)
-            if not disagree:
-                np.testing.assert_allclose(part.drawn[i], [float(x) for x in each], atol=5e-6)
+            np.testing.assert_allclose(part.drawn[i], [float(x) for x in each], atol=5e-6)
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_equals_enumeration_over_all_subsets(rule):
+    assert_equals_enumeration(rule, random_pairs(25, 6, seed=0), (2, 3, 5, 6))
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "weighted" in rule])
+def test_rewards_on_a_grid_equal_enumeration(rule, no_enumeration):
+    assert_equals_enumeration(rule, random_pairs(25, 6, seed=0), (3, 6))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_where_graders_disagree_on_an_answer_it_is_worth_its_mean(rule):
+    pairs = random_pairs(25, 6, seed=3, disagree=0.3)
+    (part,) = rule_of(action(rule, 3))(pairs, (3,), False)
+    for i in range(len(pairs.answer)):
+        mean, _ = average(rule, pair_at(pairs, i), subsets(6, 3))
+        assert part.mean[i] == pytest.approx(float(mean), abs=3e-6)
+    np.testing.assert_allclose(part.drawn.sum(axis=1), 3 * part.mean, atol=1e-5)  # the samples of a draw are its own
+
+
+@pytest.mark.parametrize("rule", [*RULES, "weighted_vote/first"])
 def test_draws_with_replacement_equal_enumeration(rule):
     pairs = random_pairs(12, 4, seed=1)
     (part,) = rule_of(action(rule, 4))(pairs, (4,), True)
@@ -55,7 +71,9 @@ def test_draws_with_replacement_equal_enumeration(rule):
 
 
 @pytest.mark.parametrize("name", ["vote", "weighted_vote"])
-def test_the_tied_answer_drawn_first_is_found_over_all_orders(name, weighted_way):
+@pytest.mark.parametrize("way", ["enumerated", "on the grid"])
+def test_the_tied_answer_drawn_first_is_found_over_all_orders(name, way, monkeypatch):
+    monkeypatch.setattr(weighted, "MOST_SUBSETS", 1e9 if way == "enumerated" else 0)
     pairs = random_pairs(20, 5, seed=2)
     uniform, first = estimate_actions(pairs, [action(name, 4), action(f"{name}/first", 4)])
     for i in range(len(pairs.answer)):
@@ -63,12 +81,3 @@ def test_the_tied_answer_drawn_first_is_found_over_all_orders(name, weighted_way
         assert first.mean[i] == pytest.approx(float(mean), abs=3e-6)
     # Equal counts are first equally often; equal sums of rewards may be of more and of fewer samples.
     assert np.array_equal(first.mean, uniform.mean) == (name == "vote")
-
-
-def test_first_drawn_with_replacement_equals_enumeration():
-    pairs = random_pairs(8, 4, seed=1)
-    (part,) = rule_of(action("weighted_vote/first", 4))(pairs, (4,), True)
-    for i in range(len(pairs.answer)):
-        mean, each = average("weighted_vote/first", pair_at(pairs, i), resamples(4, 4))
-        assert part.mean[i] == pytest.approx(float(mean), abs=3e-6)
-        np.testing.assert_allclose(part.drawn[i], [float(x) for x in each], atol=5e-6)
