@@ -24,6 +24,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,8 @@ from alloc_jax.measure.votes import grader_pull
 
 MOST_SUBSETS = 200_000  # that are enumerated for a pair
 MOST_LEVELS = 4096  # steps from 0 to the largest reward on a grid
-MOST_FLOATS = 2**27  # in the tables of one pair: n (k + 1) sums, and J k (k + 1) sums
+MOST_FLOATS = 2**27  # in the tables of one question
+MOST_WORK = 2**33  # multiplications for one question
 _FLOATS_PER_BATCH = 2**24
 _TIE = 1e-6
 
@@ -57,19 +59,24 @@ def expected_weighted_votes(
     """
     given = pairs.sampled & (pairs.answer >= 0)
     reward = np.where(given, pairs.value, 0).astype(np.float64)
+    step = grid_step(reward) if reward.size else 1.0
     parts = []
     for k in sizes:
-        subsets = np.array([math.comb(int(n), k) for n in pairs.count])
-        few = (subsets <= MOST_SUBSETS) & (not replacement)
+        grid = None if step is None else _Grid.of(pairs, reward, step, k, ties)
+        subsets = np.array([math.comb(int(n), k) for n in pairs.count], float)
+        cheaper = grid is None or grid.floats > MOST_FLOATS or subsets * pairs.answer.shape[1] < grid.work
+        rows = np.flatnonzero((subsets <= MOST_SUBSETS) & cheaper & (not replacement))
         moment, share = np.zeros(pairs.answer.shape), np.zeros(pairs.answers.count.shape)
-        for i in np.flatnonzero(few):
+        for i in rows:
             moment[i], share[i] = _enumerate(pairs, reward, i, k, ties)
-        rows = np.flatnonzero(~few)
+        rows = np.setdiff1d(np.arange(len(reward)), rows)
         if rows.size:
-            step = grid_step(reward[rows])
-            if step is None and replacement:
-                step = np.abs(reward[rows]).max() / 32
-            moment[rows], share[rows] = _on_grid(pairs.select(rows), reward[rows], step, k, replacement, ties)
+            if grid is None and replacement:
+                grid = _Grid.of(pairs, reward, np.abs(reward).max() / 32, k, ties)
+            _check_grid(grid, pairs, k)
+            of_rows = pairs.select(rows)
+            moment[rows], found = _on_grid(of_rows, reward[rows], grid, k, replacement, ties)
+            share[rows, : found.shape[1]] = found  # fewer rows may hold fewer answers
         mean = (pairs.answers.correct * share).sum(axis=1, dtype=np.float64)
         parts.append(Expectation(mean, moment + grader_pull(pairs, share, k, replacement)))
     return parts
@@ -115,17 +122,22 @@ def _enumerate(pairs: Pairs, reward: np.ndarray, i: int, k: int, ties: str) -> t
     width = len(worth)
     real = np.flatnonzero(pairs.sampled[i])
     member = np.eye(width + 1)[place[real]][:, :width]  # [n, C]
-    drawn = _subsets(n, k)
-    total, size = drawn @ (member * reward[i, real][:, None]), drawn @ member
-    total = np.where(size > 0, total, -np.inf)
-    best = total.max(axis=1, keepdims=True)
-    winner = (total >= best - _TIE * k * np.abs(reward[i]).max()) & (size > 0)
-    tied = winner.sum(axis=1, keepdims=True)
-    chances = winner * size if ties == "first" else winner * (tied == 1) if ties == "abstain" else winner
-    win = chances / np.maximum(chances.sum(axis=1, keepdims=True), 1)
-    moment = np.zeros(pairs.answer.shape[1])
-    moment[real] = (win @ worth) @ drawn / len(drawn)
-    return moment, win.mean(axis=0)
+    slack = _TIE * k * np.abs(reward[i]).max()
+    moment, share = np.zeros(n), np.zeros(width)
+    subsets = _subsets(n, k)
+    for start in range(0, len(subsets), 2048):  # small enough for the cache
+        drawn = subsets[start : start + 2048]
+        total, size = drawn @ (member * reward[i, real][:, None]), drawn @ member
+        total = np.where(size > 0, total, -np.inf)
+        winner = (total >= total.max(axis=1, keepdims=True) - slack) & (size > 0)
+        tied = winner.sum(axis=1, keepdims=True)
+        chances = winner * size if ties == "first" else winner * (tied == 1) if ties == "abstain" else winner
+        win = chances / np.maximum(chances.sum(axis=1, keepdims=True), 1)
+        moment += (win @ worth) @ drawn
+        share += win.sum(axis=0)
+    by_slot = np.zeros(pairs.answer.shape[1])
+    by_slot[real] = moment / len(subsets)
+    return by_slot, share / len(subsets)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -133,27 +145,44 @@ def _enumerate(pairs: Pairs, reward: np.ndarray, i: int, k: int, ties: str) -> t
 # ---------------------------------------------------------------------------------------------------------------
 
 
+class _Grid(NamedTuple):
+    """The sums that k rewards can have, and what it takes to go through them."""
+
+    step: float
+    low: int  # steps of the lowest reward, at most 0
+    high: int
+    classes: int
+    nodes: int  # of the tie integral
+    floats: float  # in the tables of one question
+    work: float  # multiplications for one question
+
+    @classmethod
+    def of(cls, pairs: Pairs, reward: np.ndarray, step: float, k: int, ties: str) -> _Grid:
+        low, high = (int(np.rint(end / step)) for end in (min(reward.min(), 0), max(reward.max(), 0)))
+        classes, cells = _rounded(pairs.answers.count.shape[1]), (k + 1) * (k * (high - low) + 1)
+        nodes = {"abstain": 1, "first": -(-k // 2)}.get(ties, -(-min(classes, k) // 2))
+        floats, work = cells * (pairs.answer.shape[1] + 2.0 * classes * nodes), 2.0 * k * cells * classes * nodes
+        return cls(step, low, high, classes, nodes, floats, work)
+
+
+def _check_grid(grid: _Grid | None, pairs: Pairs, k: int) -> None:
+    what = f"a weighted vote over {k} of {pairs.count.max()} samples has too many subsets to enumerate, and the rewards"
+    cure = "round them, as in dataclasses.replace(log, reward=log.reward.round(1))"
+    if grid is None:
+        raise ValueError(f"{what} are multiples of no step that reaches the largest in {MOST_LEVELS}: {cure}")
+    if grid.floats > MOST_FLOATS or grid.work > MOST_WORK:
+        raise ValueError(
+            f"{what}, in {grid.high - grid.low} steps, take {grid.floats:.1e} floats and {grid.work:.1e} multiplications a"
+            f" question; the limits are {MOST_FLOATS:.1e} and {MOST_WORK:.1e}: {cure}"
+        )
+
+
 def _on_grid(
-    pairs: Pairs, reward: np.ndarray, step: float | None, k: int, replacement: bool, ties: str
+    pairs: Pairs, reward: np.ndarray, grid: _Grid, k: int, replacement: bool, ties: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """E[h N] f64[P, S] and the chance that each answer wins f64[P, C]."""
-    counts, slots = pairs.answers, pairs.answer.shape[1]
-    if step is None:
-        raise ValueError(
-            f"a weighted vote over {k} of {pairs.count.max()} samples has too many subsets to enumerate, and the rewards are"
-            f" multiples of no step that reaches the largest in {MOST_LEVELS}: round them, as in"
-            " dataclasses.replace(log, reward=log.reward.round(1))"
-        )
-    level = np.rint(reward / step).astype(np.int64)
-    low, high = min(level.min(), 0), max(level.max(), 0)
-    sums, classes = k * int(high - low) + 1, _rounded(counts.count.shape[1])
-    nodes = {"abstain": 1, "first": -(-k // 2)}.get(ties, -(-min(classes, k) // 2))
-    floats = (k + 1) * sums * (slots + classes * nodes * 2)
-    if max(floats, classes * k * (k + 1) * sums * nodes // 8) > MOST_FLOATS:
-        raise ValueError(
-            f"a weighted vote over {k} of {pairs.count.max()} samples with {int(high - low)} steps of reward takes tables of"
-            f" {floats:.2g} floats a question; the limit is {MOST_FLOATS:.2g}: round the rewards to fewer steps"
-        )
+    counts, slots, classes = pairs.answers, pairs.answer.shape[1], grid.classes
+    level = np.rint(reward / grid.step).astype(np.int64)
     pair, target = np.nonzero((counts.count > 0) & (counts.correct > 0))
     # The samples by answer: the target's first, then the others' by position, the rest last.
     place = counts.place[pair]
@@ -168,7 +197,7 @@ def _on_grid(
 
     moment, share = np.zeros((len(counts.count), slots)), np.zeros(counts.count.shape)
     n = pairs.count[pair]
-    most = min(max(_FLOATS_PER_BATCH // floats, 1), _rounded(len(pair)))
+    most = min(max(_FLOATS_PER_BATCH // grid.floats, 1), _rounded(len(pair)))
     batch = 2 ** int(np.log2(most))
     for size in np.unique(n):
         row = with_replacement(size, k) if replacement else without_replacement(size, k, k / (size + 1))
@@ -181,7 +210,7 @@ def _on_grid(
             win, (one, none) = _win_batch(
                 jnp.ones((batch, slots), jnp.float32), jnp.ones((batch,), jnp.float32),
                 by_class[part].astype(np.int32), begins[part], ends[part].astype(np.int32), exists[part], silent,
-                row[1][: k + 1 if replacement else 2], (k, int(low), int(high), nodes, ties),
+                row[1][: k + 1 if replacement else 2], (k, grid.low, grid.high, grid.nodes, ties),
             )  # fmt: skip
             win, one, none = (np.asarray(x, np.float64)[: len(at)] / scale for x in (win, one, none))
             spread = none / np.maximum(counts.silent[pair[at]], 1)
