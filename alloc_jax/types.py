@@ -265,14 +265,15 @@ class AllocationProblem:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MixedPlan:
-    """The integral plan with a few questions mixed: question j takes `other` with `probability`, else its own action.
+    """A plan with a few questions mixed: question j takes `other` with `probability`, else its own action.
 
-    One question suffices with one resource (J = 1), R with R resources.
+    One question suffices with one resource (J = 1), R with R resources. A question that occurs twice has three actions.
     """
 
     question: jax.Array  # i32[J]
     other: jax.Array  # i32[J] the second action of each mixed question
     probability: jax.Array  # f32[J] of taking it
+    action: jax.Array | None = None  # i32[N] the questions' own actions; None: those of the integral plan
 
 
 @jax.tree_util.register_dataclass

@@ -81,7 +81,7 @@ def _envelope(primals, tangents):
 
     def at_plan(x):
         """x[N, K, ...] averaged over the mixed plan's actions, [N, ...]."""
-        chosen = x[rows, solution.action]
+        chosen = x[rows, solution.action if mixed.action is None else mixed.action]
         share = mixed.probability.reshape(-1, *[1] * (x.ndim - 2))
         return chosen.at[mixed.question].add(share * (x[mixed.question, mixed.other] - chosen[mixed.question]))
 

@@ -55,12 +55,14 @@ def between(prepared: PreparedProblem, wanted: Pair, low: jax.Array, high: jax.A
     return finish(prepared, bracket, total_target(prepared, wanted, "spend"), "spend")
 
 
-def solution_specs(mesh: Mesh | None) -> Solution | None:
-    """How a `Solution` lies on a mesh: the plan where its questions are, the rest everywhere."""
+def solution_specs(mesh: Mesh | None, several: bool = False) -> Solution | None:
+    """How a `Solution` lies on a mesh: plans where their questions are, the rest everywhere."""
     if mesh is None:
         return None
-    names = (field.name for field in dataclasses.fields(Solution))
-    return Solution(**{name: P(mesh.axis_names) if name == "action" else P() for name in names})
+    plan = P(mesh.axis_names)
+    everywhere = {field.name: P() for field in dataclasses.fields(Solution)}
+    mixed = MixedPlan(P(), P(), P(), plan if several else None)
+    return Solution(**{**everywhere, "action": plan, "mixed": mixed})
 
 
 def total_target(prepared: PreparedProblem, wanted: Pair, goal: str) -> Pair:

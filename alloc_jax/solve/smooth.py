@@ -23,8 +23,9 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import door
+from alloc_jax.solve.chunks import lay_out_resources
 from alloc_jax.solve.derivatives import net_utility
-from alloc_jax.solve.resources import descend, in_chunks
+from alloc_jax.solve.newton import Budgeted, descend
 from alloc_jax.types import AllocationProblem
 
 STAGES = (625.0, 125.0, 25.0, 5.0, 1.0)  # temperatures on the way down, in units of the last
@@ -81,10 +82,10 @@ def _multiplier(problem: AllocationProblem, budget: jax.Array, temperature: jax.
         problem.utility, problem.cost.reshape(*problem.utility.shape, -1), problem.valid, problem.weight
     )
     flat = budget.reshape(-1)
-    data, unit, _ = in_chunks(several, flat)
+    data = Budgeted.of(lay_out_resources(several), flat)
     start = jnp.full(flat.shape, temperature)
     found = descend(data, start, temperature * jnp.asarray(STAGES, flat.dtype), PASSES)
-    return (found.multiplier / unit).reshape(budget.shape)
+    return (found.multiplier / data.unit).reshape(budget.shape)
 
 
 @_multiplier.defjvp

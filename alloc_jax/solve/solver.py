@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,34 +11,51 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from alloc_jax.solve import door, pairs
+from alloc_jax.solve.chunks import PreparedResources, lay_out_resources, resource_specs
 from alloc_jax.solve.fill import solution_specs, solve_kernel
-from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of
+from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of, transposed, transposed_specs
 from alloc_jax.solve.resources import solve_resources
-from alloc_jax.types import AllocationProblem, Solution, Status
-
-_solve_resources_jit = jax.jit(solve_resources)
+from alloc_jax.types import AllocationProblem, Solution
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _lay_out_jit(problem: AllocationProblem, mesh: Mesh | None) -> PreparedProblem:
-    if mesh is None:
-        return lay_out(problem)
-    out = specs_of(mesh, problem.utility.shape[0] // mesh.size, problem.weight is not None)
-    return on_mesh(lambda problem: lay_out(problem, mesh), mesh, P(mesh.axis_names), out=out)(problem)
+def _transposed_jit(problem: AllocationProblem, mesh: Mesh | None) -> tuple[AllocationProblem, jax.Array]:
+    axes = None if mesh is None else mesh.axis_names
+    out = transposed_specs(mesh, problem.weight is not None), P()
+    return on_mesh(partial(transposed, axes=axes), mesh, _questions(mesh), out=out)(problem)
+
+
+@partial(jax.jit, static_argnames=("masked", "size", "mesh"))
+def _lay_out_jit(problem: AllocationProblem, invalid: jax.Array, masked: bool, size: int, mesh: Mesh | None):
+    kernel = partial(lay_out, masked=masked, size=size, mesh=mesh)
+    return on_mesh(kernel, mesh, transposed_specs(mesh, problem.weight is not None), out=P())(problem, invalid)
+
+
+@partial(jax.jit, static_argnames=("size", "mesh"))
+def _lay_out_resources_jit(problem: AllocationProblem, size: int, mesh: Mesh | None) -> PreparedResources:
+    out = resource_specs(mesh, size)
+    return on_mesh(partial(lay_out_resources, mesh=mesh), mesh, _questions(mesh), out=out)(problem)
+
+
+def _questions(mesh: Mesh | None) -> P | None:
+    return None if mesh is None else P(mesh.axis_names)
 
 
 @partial(jax.jit, static_argnames="goal")
-def _solve_jit(prepared: PreparedProblem, wanted: pairs.Pair, goal: str) -> Solution:
-    specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
-    kernel = on_mesh(partial(solve_kernel, goal=goal), prepared.mesh, specs, out=solution_specs(prepared.mesh))
-    return kernel(prepared, wanted)
+def _solve_jit(prepared: PreparedProblem | PreparedResources, wanted: pairs.Pair, goal: str) -> Solution:
+    mesh, several = prepared.mesh, isinstance(prepared, PreparedResources)
+    if several:
+        kernel, specs = solve_resources, resource_specs(mesh, prepared.size)
+    else:
+        kernel, specs = partial(solve_kernel, goal=goal), specs_of(mesh, prepared.size, prepared.weight is not None)
+    return on_mesh(kernel, mesh, specs, out=solution_specs(mesh, several))(prepared, wanted)
 
 
-def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> PreparedProblem:
+def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> PreparedProblem | PreparedResources:
     """What `solve` and `frontier` make of a problem first; pass it in the problem's place to pay for it once.
 
     Args:
-      problem: utility f32[N, K], cost f32[N, K].
+      problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R].
       mesh: share the questions out over the devices of a mesh. `solve` and the gridded frontier then run where the
         questions are, and exchange a few scalars a pass.
 
@@ -47,13 +65,25 @@ def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> Prepared
     problem = door.as_arrays(problem)
     if mesh is not None and problem.utility.shape[0] % mesh.size:
         raise ValueError(f"a mesh of {mesh.size} devices takes equal shares, got {problem.utility.shape[0]} questions")
-    prepared = _lay_out_jit(problem, mesh)
+    size = problem.utility.shape[0] // (1 if mesh is None else mesh.size)
+    if problem.cost.ndim == 3 and problem.cost.shape[2] > 1:
+        prepared = _lay_out_resources_jit(problem, size, mesh)
+    else:
+        laid, invalid = _transposed_jit(problem, mesh)
+        about = _lay_out_jit(laid, invalid, problem.valid is not None, size, mesh)
+        prepared = replace(about, utility=laid.utility, cost=laid.cost, weight=laid.weight)
     if not door.is_traced(prepared.invalid) and bool(prepared.invalid):
         door.explain(problem)
     return prepared
 
 
-def solve(problem: AllocationProblem | PreparedProblem, budget=None, *, utility=None, check: bool = False) -> Solution:
+def solve(
+    problem: AllocationProblem | PreparedProblem | PreparedResources,
+    budget=None,
+    *,
+    utility=None,
+    check: bool = False,
+) -> Solution:
     """The plan of greatest mean utility within a budget, or of least spend that reaches a mean utility.
 
         max mean_i utility[i, a_i]   subject to   mean_i cost[i, a_i] <= budget
@@ -88,26 +118,15 @@ def solve(problem: AllocationProblem | PreparedProblem, budget=None, *, utility=
     if (budget is None) == (utility is None):
         raise ValueError("pass a budget, or the utility to reach at least spend: one of the two")
     name, value, goal = ("budget", budget, "spend") if utility is None else ("utility", utility, "utility")
-    if not isinstance(problem, PreparedProblem) and jnp.ndim(problem.cost) == 3 and jnp.shape(problem.cost)[2] > 1:
-        solution = _solve_several(problem, budget)
-    else:
-        prepared = problem if isinstance(problem, PreparedProblem) else prepare(problem)
-        several = not isinstance(problem, PreparedProblem) and jnp.ndim(problem.cost) == 3
-        value = jnp.reshape(value, ()) if several and jnp.shape(value) == (1,) else value
-        wanted = door.as_pair(value, prepared.utility.dtype, name)
-        solution = _solve_jit(prepared, wanted, goal=goal)
+    prepared = problem if isinstance(problem, (PreparedProblem, PreparedResources)) else prepare(problem)
+    count = None
+    if isinstance(prepared, PreparedResources):
+        count = prepared.resources
+        if goal == "utility":
+            raise ValueError("the least spend for a utility has a meaning for one resource only")
+    elif jnp.shape(value) == (1,) and prepared is not problem and jnp.ndim(problem.cost) == 3:
+        value = jnp.reshape(value, ())
+    solution = _solve_jit(prepared, door.as_pair(value, prepared.utility.dtype, name, count), goal=goal)
     if check:
         door.raise_unless_optimal(solution.status, name)
-    return solution
-
-
-def _solve_several(problem: AllocationProblem, budget) -> Solution:
-    if budget is None:
-        raise ValueError("the least spend for a utility has a meaning for one resource only")
-    problem = door.as_arrays(problem)
-    wanted = door.as_pair(budget, problem.utility.dtype, "budget", problem.cost.shape[2])
-    # float32 budgets are rounded down: several resources are decided without their lower halves.
-    solution = _solve_resources_jit(problem, pairs.rounded_down(pairs.Pair(*map(jnp.asarray, wanted))))
-    if not door.is_traced(solution.status) and int(solution.status) == Status.INVALID:
-        door.explain(problem)
     return solution

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alloc_jax.solve import by_group, dual_value, solve
+from alloc_jax.solve import by_group, dual_value, reference, solve
 from alloc_jax.types import AllocationProblem, Status
 from tests.precision import double_precision
 from tests.solve.instances import mean_of, smooth, tied, unsorted
@@ -23,8 +23,29 @@ def several(rng, family, questions, resources, actions=5):
 def assert_within(solution, cost, budget, weight=None):
     spend = mean_of(cost, solution.action, weight)
     assert (spend <= budget * (1 + 1e-12)).all()
+    assert (solution.spend <= budget).all()
     np.testing.assert_allclose(solution.spend, spend, rtol=1e-6)
     assert solution.status == Status.OPTIMAL
+
+
+def assert_mixes_few(solution, utility, cost, budget, weight=None):
+    """The mixed plan is what its fields say, mixes at most R questions, and spends every budget that has a price."""
+    mixed, resources = solution.mixed, len(budget)
+    assert mixed.question.size == resources
+    scale = np.abs(utility).max()
+    for values, claimed in ((utility[:, :, None], [solution.mixed_utility]), (cost, solution.mixed_spend)):
+        mean = mean_of(values, mixed.action, weight)
+        for question, other, probability in zip(mixed.question, mixed.other, mixed.probability, strict=True):
+            moved = np.array(mixed.action)
+            moved[question] = other
+            mean = mean + float(probability) * (mean_of(values, moved, weight) - mean_of(values, mixed.action, weight))
+        np.testing.assert_allclose(claimed, mean, rtol=2e-6, atol=1e-6 * scale)
+    taken = np.zeros(len(utility))
+    np.add.at(taken, np.asarray(mixed.question), np.asarray(mixed.probability))
+    assert (mixed.probability >= 0).all() and (taken <= 1 + 1e-5).all()
+    assert (solution.mixed_spend <= budget * (1 + 1e-6)).all()
+    priced = np.asarray(solution.multiplier * budget) > 1e-3 * scale
+    np.testing.assert_allclose(solution.mixed_spend[priced], budget[priced], rtol=2e-6)
 
 
 def variants(rng, family, resources):
@@ -56,9 +77,11 @@ def test_within_every_budget_and_the_bound_is_highs_optimum(resources):
             scale = np.abs(utility).max()
             best = highs(utility, cost, budget)
             np.testing.assert_allclose(solution.dual_value, best, atol=1e-6 * scale, err_msg=f"{family} {name}")
-            assert solution.utility <= solution.mixed_utility <= solution.dual_value + 1e-6 * scale, name
-            assert (mean_of(utility, solution.action) - solution.utility) < 1e-6 * scale
-            assert solution.gap <= 0.05 * scale, (family, name)
+            np.testing.assert_allclose(solution.mixed_utility, best, atol=1e-6 * scale, err_msg=f"{family} {name}")
+            assert_mixes_few(solution, utility, cost, budget)
+            assert solution.utility <= solution.mixed_utility + 1e-6 * scale, name
+            np.testing.assert_allclose(solution.utility, mean_of(utility, solution.action), atol=1e-6 * scale)
+            assert solution.mixed_gap <= 1e-6 * scale and solution.gap <= 0.01 * scale, (family, name)
 
 
 @pytest.mark.parametrize("family", [smooth, tied])
@@ -66,7 +89,9 @@ def test_the_gap_closes_on_a_large_problem_which_starts_from_a_sample(family):
     utility, cost, budget = several(np.random.default_rng(3), family, 50_000, 2)
     solution = solve(AllocationProblem(utility, cost), budget)
     assert_within(solution, cost, budget)
-    assert solution.gap / solution.dual_value < 2e-4
+    assert_mixes_few(solution, utility, cost, budget)
+    assert solution.gap / solution.dual_value < 1e-5
+    assert solution.mixed_gap / solution.dual_value < 1e-6
 
 
 @pytest.mark.parametrize("family", [smooth, tied])
@@ -77,7 +102,7 @@ def test_the_gap_closes_with_the_number_of_questions(family):
         solution = solve(AllocationProblem(utility, cost), budget)
         assert_within(solution, cost, budget)
         gaps.append(float(solution.gap))
-    assert gaps[1] < 2e-4 and gaps[1] < gaps[0]
+    assert gaps[1] < 2e-5 and gaps[1] < gaps[0]
 
 
 def test_x64_closes_the_bound_further():
@@ -85,7 +110,76 @@ def test_x64_closes_the_bound_further():
         utility, cost, budget = (x.astype(np.float64) for x in several(np.random.default_rng(8), tied, 60, 2))
         solution = solve(AllocationProblem(utility, cost), budget)
         assert_within(solution, cost, budget)
-        np.testing.assert_allclose(solution.dual_value, highs(utility, cost, budget), rtol=1e-6)
+        np.testing.assert_allclose(solution.dual_value, highs(utility, cost, budget), rtol=1e-9)
+        assert solution.mixed_gap < 1e-10
+
+
+def test_a_plan_is_found_wherever_one_fits():
+    found = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        questions, actions = rng.integers(3, 5), 3
+        utility = rng.uniform(0, 1, (questions, actions)).astype(np.float32)
+        cost = (rng.integers(0, 9, (questions, actions, 2)) / 4).astype(np.float32)
+        least, most = cost.min(axis=1).mean(axis=0), cost.max(axis=1).mean(axis=0)
+        budget = (least + (most - least) * rng.uniform(0.05, 0.9, 2)).astype(np.float32)
+        solution = solve(AllocationProblem(utility, cost), budget)
+        best, _ = reference.best_integral(utility, cost, budget)
+        assert (solution.status == Status.OPTIMAL) == (best is not None), seed
+        if best is not None:
+            found += 1
+            assert_within(solution, cost, budget)
+            assert solution.utility <= best + 1e-6 and solution.dual_value >= best - 1e-6
+    assert 10 < found < 40
+
+
+def test_a_mixed_plan_can_fit_where_no_integral_one_does():
+    solution = solve(AllocationProblem(np.float32([[0, 1]]), np.float32([[[0, 2], [2, 0]]])), np.float32([1, 1]))
+    assert solution.status == Status.INFEASIBLE
+    np.testing.assert_allclose(solution.mixed_spend, [1, 1], rtol=1e-6)
+    np.testing.assert_allclose([solution.mixed_utility, solution.dual_value], 0.5, rtol=1e-6)
+
+
+def test_a_bound_below_the_worst_plan_proves_that_none_fits():
+    utility, cost, budget = several(np.random.default_rng(10), smooth, 100, 3)
+    solution = solve(AllocationProblem(utility, cost), 0.2 * budget)
+    assert solution.status == Status.INFEASIBLE
+    assert solution.dual_value < utility.min(axis=1).mean()
+
+
+@pytest.mark.parametrize("resources", [2, 3])
+def test_ties_that_every_resource_shares_are_filled(resources):
+    rng = np.random.default_rng(11)
+    utility, cost = tied(rng, 6000, 4)
+    costs = np.stack([cost * 10.0**r for r in range(resources)], axis=2).astype(np.float32)
+    costs[:, :, -1] = np.float32([1, 1, 2, 3])  # and one in which others are dear
+    budget = costs[:, 0].mean(axis=0) * np.float32([1.7] * (resources - 1) + [1.3])
+    solution = solve(AllocationProblem(utility, costs), budget)
+    assert_within(solution, costs, budget)
+    assert_mixes_few(solution, utility, costs, budget)
+    assert solution.mixed_gap <= 1e-6 and solution.gap <= resources / 6000
+
+
+def test_vmap_over_budgets_and_problems_is_a_loop():
+    rng = np.random.default_rng(12)
+    arrays = [several(rng, smooth, 60, 2) for _ in range(3)]
+    problems = AllocationProblem(*(jnp.stack([a[j] for a in arrays]) for j in range(2)))
+    budgets = jnp.stack([arrays[i][2] * scale for i, scale in enumerate(np.float32([0.8, 1, 1e3]))])
+    mapped = jax.vmap(solve)(problems, budgets)
+    for i in range(3):
+        single = solve(jax.tree.map(lambda x, i=i: x[i], problems), budgets[i])
+        np.testing.assert_allclose(mapped.mixed_utility[i], single.mixed_utility, atol=1e-6)
+        np.testing.assert_allclose(mapped.dual_value[i], single.dual_value, atol=1e-6)
+        assert (mean_of(arrays[i][1], mapped.action[i]) <= np.asarray(budgets[i]) * (1 + 1e-12)).all()
+
+
+def test_units_of_cost_only_rescale_the_multipliers():
+    utility, cost, budget = several(np.random.default_rng(13), smooth, 200, 2)
+    plain = solve(AllocationProblem(utility, cost), budget)
+    unit = np.float32([2.0**-30, 2.0**20])
+    scaled = solve(AllocationProblem(utility, cost * unit), budget * unit)
+    np.testing.assert_array_equal(scaled.action, plain.action)
+    np.testing.assert_allclose(scaled.multiplier * unit, plain.multiplier, rtol=1e-6)
 
 
 def test_weights_masks_and_a_slack_resource():
@@ -134,8 +228,21 @@ def test_jit_is_eager_and_impossible_budgets_are_infeasible():
         solve(AllocationProblem(utility, cost), budget)
 
 
-def test_the_bounds_derivative_is_the_price():
-    utility, cost, budget = several(np.random.default_rng(6), smooth, 60, 2)
-    problem = AllocationProblem(utility, cost)
-    slope = jax.grad(lambda b: dual_value(problem, b))(jnp.asarray(budget))
-    np.testing.assert_allclose(slope, solve(problem, budget).multiplier, rtol=1e-4)
+def test_the_bounds_derivatives_are_the_price_and_finite_differences():
+    with double_precision():
+        utility, cost, budget = (jnp.asarray(x, jnp.float64) for x in several(np.random.default_rng(6), smooth, 60, 2))
+        rng = np.random.default_rng(7)
+        directions = [jnp.asarray(rng.random(x.shape)) * x.mean() for x in (utility, cost, budget)]
+
+        def value(u, c, b):
+            moved = zip((utility, cost, budget), (u, c, b), directions, strict=True)
+            u, c, b = (x + step * direction for x, step, direction in moved)
+            return dual_value(AllocationProblem(u, c), b)
+
+        value = jax.jit(value)
+        slopes = jax.grad(value, (0, 1, 2))(0.0, 0.0, 0.0)
+        for position, slope in enumerate(slopes):
+            ends = [value(*(np.arange(3) == position) * step) for step in (1e-6, -1e-6)]
+            np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-4)
+        by_budget = jax.grad(lambda b: dual_value(AllocationProblem(utility, cost), b))(budget)
+        np.testing.assert_allclose(by_budget, solve(AllocationProblem(utility, cost), budget).multiplier)

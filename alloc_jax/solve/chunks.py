@@ -1,0 +1,122 @@
+"""The layout for several resources: chunks of questions whose costs of every resource fit into a core's cache.
+
+One resource has a layout of its own (`layout`): there a pass is bound by memory. Here a chunk is read once, and its softmax
+used by R + R^2 sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from alloc_jax.solve import pairs
+from alloc_jax.solve.layout import highest_of, in_rows
+from alloc_jax.solve.pairs import Pair
+from alloc_jax.solve.search import everywhere
+from alloc_jax.types import AllocationProblem
+
+CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PreparedResources:
+    """An `AllocationProblem` with several resources in chunks. Question i sits at chunk i // width, column i % width."""
+
+    utility: jax.Array  # f32[chunks, K, width] `forbidden` where an action may not be taken; 0 in the padding
+    cost: jax.Array  # f32[chunks, R, K, width] 0 where an action may not be taken, and in the padding
+    weight: jax.Array  # f32[chunks, width] 1 where there are no weights; 0 in the padding
+    questions: Pair  # f32[] total weight
+    least: jax.Array  # f32[] mean utility where every question takes its worst action
+    invalid: jax.Array  # bool[] NaN, an infinity, a negative cost or weight, or a question without a valid action
+    size: int = field(metadata={"static": True})  # N, or the questions of a device
+    mesh: Mesh | None = field(default=None, metadata={"static": True})  # whose devices share out the chunks
+
+    @property
+    def axes(self) -> tuple[str, ...] | None:
+        return None if self.mesh is None else self.mesh.axis_names
+
+    @property
+    def resources(self) -> int:
+        return self.cost.shape[1]
+
+
+def forbidden(dtype) -> float:
+    """The utility of an action that may not be taken: it loses every comparison, and stays finite beside any cost."""
+    return float(jnp.finfo(dtype).min / 4)
+
+
+def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> PreparedResources:
+    """The chunks of a problem.
+
+    Args:
+      problem: utility f32[N, K], cost f32[N, K, R].
+      mesh: this runs on every device of it, for the device's questions.
+    """
+    axes = None if mesh is None else mesh.axis_names
+    utility, cost, valid = problem.utility, problem.cost, problem.valid
+    bad = ~(jnp.isfinite(utility) & (jnp.isfinite(cost) & (cost >= 0)).all(axis=2))
+    worst = utility.min(axis=1)
+    if valid is None:
+        invalid = bad.any()
+    else:
+        invalid = (bad & valid).any() | ~valid.any(axis=1).all()
+        worst = jnp.where(valid, utility, jnp.inf).min(axis=1)
+        utility, cost = jnp.where(valid, utility, forbidden(utility.dtype)), jnp.where(valid[:, :, None], cost, 0)
+    size = utility.shape[0]
+    weight = jnp.ones_like(worst) if problem.weight is None else problem.weight
+    width = min(CHUNK, size)
+
+    def chunked(x):
+        x = jnp.pad(x, [(0, -size % width)] + [(0, 0)] * (x.ndim - 1))
+        return jnp.moveaxis(x.reshape(-1, width, *x.shape[1:]), 1, -1)
+
+    questions = summed(jnp.ones_like(weight)[None], weight, axes)
+    questions = Pair(*(x[0] for x in questions))
+    least = everywhere((weight * worst).sum(), axes) / questions.hi
+    invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all() | ~(questions.hi > 0)
+    return PreparedResources(
+        utility=chunked(utility),
+        cost=chunked(cost).swapaxes(1, 2),
+        weight=chunked(weight),
+        questions=questions,
+        least=least,
+        invalid=highest_of(invalid.astype(jnp.int32), axes) > 0,
+        size=size,
+        mesh=mesh,
+    )
+
+
+def resource_specs(mesh: Mesh | None, size: int) -> PreparedResources | None:
+    """How a `PreparedResources` lies on a mesh."""
+    if mesh is None:
+        return None
+    cells = P(mesh.axis_names)
+    return PreparedResources(cells, cells, cells, P(), P(), P(), size, mesh)
+
+
+def totals(prepared: PreparedResources, action: jax.Array) -> Pair:
+    """f32[1 + R] total utility and costs of a plan i32[chunks, width], to twice the precision of the type."""
+
+    def chosen(x):
+        value = x[:, 0]
+        for k in range(1, x.shape[1]):
+            value = jnp.where(action == k, x[:, k], value)
+        return value
+
+    costs = [chosen(prepared.cost[:, r]) for r in range(prepared.resources)]
+    values = jnp.stack([chosen(prepared.utility), *costs])
+    return summed(values.reshape(len(values), -1), prepared.weight.reshape(-1), prepared.axes)
+
+
+def summed(values: jax.Array, weight: jax.Array, axes: tuple[str, ...] | None) -> Pair:
+    """The weighted sums of f32[M, N] over all questions of all devices, in two floats."""
+    high, low = (in_rows(x) for x in pairs.two_product(values, jnp.broadcast_to(weight[None], values.shape)))
+    top = pairs.power_above(jnp.abs(high).max(axis=(1, 2), keepdims=True))
+    first, second, third = pairs.slices(high, jnp.broadcast_to(top, high.shape))
+    first, second, third = (x.sum(axis=2) for x in (first, second, third + low))
+    return pairs.across(pairs.total(pairs.add_float(pairs.two_sum(first, second), third)), axes)

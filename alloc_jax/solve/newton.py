@@ -1,0 +1,203 @@
+"""Newton on the entropy-smoothed dual of R budgets.
+
+    D_t(l) = l . B + mean_i  t log sum_a exp((u - l . c)[i, a] / t)
+
+Its gradient is the unspent budget of the softmax plan, its Hessian the mean covariance of the costs over t: R x R numbers
+that come out of the same pass. A step is Newton's on the resources whose budget binds, damped until D_t falls.
+
+    cool    The temperature falls by the stages it is given, as soon as a Newton step is smaller than it.
+    stop    The softmax plan loses `loss` to the best responses at its prices, so the plain dual D(l), which bounds every plan,
+            is within loss + (l - l*) . unspent of its minimum. At a tolerance of it the search ends.
+
+Costs are counted in powers of two next to the budgets, so that units do not matter and nothing is rounded by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from alloc_jax.solve import pairs
+from alloc_jax.solve.chunks import PreparedResources, forbidden
+from alloc_jax.solve.search import everywhere
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Budgeted:
+    """A prepared problem and its budgets, in units in which every budget lies in [1/2, 1), or is 0."""
+
+    utility: jax.Array  # f32[chunks, K, width]
+    cost: jax.Array  # f32[chunks, R, K, width] in the problem's own units
+    share: jax.Array  # f32[chunks, width] weights that sum to 1 over all devices
+    unit: jax.Array  # f32[R] powers of two
+    budget: jax.Array  # f32[R] in these units
+    axes: tuple[str, ...] | None = field(metadata={"static": True})  # of the mesh
+
+    @classmethod
+    def of(cls, prepared: PreparedResources, budget: jax.Array) -> Budgeted:
+        unit = jnp.where(budget > 0, pairs.power_above(jnp.where(budget > 0, budget, 1)), 1)
+        share = prepared.weight / prepared.questions.hi
+        return cls(prepared.utility, prepared.cost, share, unit, budget / unit, prepared.axes)
+
+    def sample(self, questions: int) -> Budgeted:
+        """About so many questions: the first columns of every chunk, whose multipliers are near those of all."""
+        chunks, _, width = self.utility.shape
+        columns = max(1, min(width, questions // chunks))
+        share = self.share[:, :columns]
+        share = share / everywhere(share.sum(), self.axes)
+        return Budgeted(self.utility[..., :columns], self.cost[..., :columns], share, self.unit, self.budget, self.axes)
+
+
+class Sums(NamedTuple):
+    """What one pass gives at one multiplier."""
+
+    dual: jax.Array  # f32[] D(l), the bound
+    smooth: jax.Array  # f32[] D_t(l)
+    unspent: jax.Array  # f32[R] gradient of D_t
+    curvature: jax.Array  # f32[R, R] its Hessian
+    loss: jax.Array  # f32[] what the softmax plan loses to the best responses at these prices
+
+
+def scale_of(data: Budgeted) -> jax.Array:
+    """f32[] the mean over the questions of how much their utilities differ; above 0."""
+    allowed = data.utility > forbidden(data.utility.dtype)
+    top = jnp.where(allowed, data.utility, -jnp.inf).max(axis=1)
+    bottom = jnp.where(allowed, data.utility, jnp.inf).min(axis=1)
+    some = allowed.any(axis=1)
+    size = jnp.where(some, jnp.maximum(jnp.abs(top), jnp.abs(bottom)), 0)
+    spread = jnp.where(some, top - bottom, 0)
+    spread, size = (everywhere((data.share * x).sum(), data.axes) for x in (spread, size))
+    # Below the rounding of the utilities there is no difference to trade.
+    eps = jnp.finfo(spread.dtype).eps
+    return jnp.maximum(spread, 1e3 * eps * size) + eps * jnp.finfo(spread.dtype).tiny ** 0.5
+
+
+def net_of(utility: jax.Array, cost: jax.Array, price: jax.Array) -> jax.Array:
+    """utility - price . cost of one chunk, f32[K, width]."""
+    net = utility
+    for r in range(cost.shape[0]):
+        net = net - price[r] * cost[r]
+    return net
+
+
+def sums_at(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> Sums:
+    """One pass over the data: both duals, the gradient and the Hessian at a multiplier (in the units of `data`)."""
+    resources = data.cost.shape[1]
+    unit = data.unit[:, None]
+
+    def add_chunk(totals, chunk):
+        utility, cost, share = chunk
+        net = net_of(utility, cost, multiplier / data.unit)
+        best = net.max(axis=0)
+        plan = jnp.exp((net - best[None]) / temperature)
+        mass = plan.sum(axis=0)
+        plan = jax.lax.optimization_barrier(plan * (share / mass)[None])  # read by every sum, computed once
+        mean = (plan[None] * cost).sum(axis=1) / jnp.where(share > 0, share, 1)[None]
+        deviation = (cost - mean[:, None]) * jnp.sqrt(plan)[None]
+        deviation = jax.lax.optimization_barrier(deviation.reshape(resources, -1) / unit)
+        new = (
+            (share * best).sum(),
+            (share * jnp.log(mass)).sum(),
+            (plan * (best[None] - net)).sum(),
+            (mean * share[None]).sum(axis=1),
+            jnp.matmul(deviation, deviation.T, precision="highest"),
+        )
+        return jax.tree.map(jnp.add, totals, new), None
+
+    shapes = ((), (), (), (resources,), (resources,) * 2)
+    zeros = tuple(jnp.zeros(shape, multiplier.dtype) for shape in shapes)
+    found, _ = jax.lax.scan(add_chunk, zeros, (data.utility, data.cost, data.share))
+    best, spread, loss, spend, curvature = (everywhere(x, data.axes) for x in found)
+    dual = (multiplier * data.budget).sum() + best
+    unspent = data.budget - spend / data.unit
+    return Sums(dual, dual + temperature * spread, unspent, curvature / temperature, loss)
+
+
+def newton_step(multiplier: jax.Array, sums: Sums, temperature: jax.Array, damping: jax.Array | float) -> jax.Array:
+    """Newton's step on the resources that bind: those with a price, and those overspent at price 0.
+
+    The ridge |unspent| / reach stops a price without curvature from leaping; it vanishes with the gradient.
+    """
+    free = (multiplier > 0) | (sums.unspent < 0)
+    tiny = jnp.finfo(multiplier.dtype).tiny
+    curvature = jnp.diag(sums.curvature)
+    reach = jnp.maximum(jnp.maximum(multiplier, 0.01 * multiplier.max()), temperature)
+    limit = jnp.abs(sums.unspent) / reach
+    ridge = 1e-7 * curvature + 0.2 * limit + damping * (curvature + limit) + tiny
+    size = jnp.sqrt(jnp.where(free, curvature + ridge, 1))
+    both = free[:, None] & free[None] & ~jnp.eye(multiplier.size, dtype=bool)
+    matrix = jnp.where(both, sums.curvature / size[:, None] / size[None], 0) + jnp.eye(
+        multiplier.size, dtype=size.dtype
+    )
+    step = -jnp.linalg.solve(matrix, jnp.where(free, sums.unspent, 0) / size) / size
+    step = jnp.where(free & jnp.isfinite(step), step, 0)
+    return jnp.clip(step, -multiplier, 9 * reach)
+
+
+class Descent(NamedTuple):
+    """Where the search for the prices stands."""
+
+    multiplier: jax.Array  # f32[R]
+    sums: Sums
+    damping: jax.Array  # f32[]
+    stage: jax.Array  # i32[] of the temperatures
+    passes: jax.Array  # i32[] over the data
+    best: jax.Array  # f32[R] where the plain dual was least
+    bound: jax.Array  # f32[] its value there
+
+
+def descend(
+    data: Budgeted,
+    multiplier: jax.Array,
+    temperatures: jax.Array,
+    passes: int,
+    tolerance: float | None = None,
+    stage: jax.Array | int = 0,
+) -> Descent:
+    """Minimises the smoothed dual at falling temperatures, by Newton steps damped until they go down.
+
+    Args:
+      data: the problem.
+      multiplier: f32[R] the start.
+      temperatures: f32[T] falling.
+      passes: over the data, at most.
+      tolerance: stop where the plain dual is this close (relative) to its minimum; None: the minimiser at the last temperature.
+      stage: the temperature to begin with.
+    """
+    exact = 1e-6 if multiplier.dtype == jnp.float32 else 1e-12
+    last = temperatures.shape[0] - 1
+
+    def finished(state: Descent):
+        multiplier, sums = state.multiplier, state.sums
+        stuck = (state.stage == last) & (state.damping > 1e6)
+        if tolerance is None:
+            binding = jnp.where((multiplier > 0) | (sums.unspent < 0), jnp.abs(sums.unspent), 0)
+            return stuck | ((state.stage == last) & (binding.max() <= exact))
+        # D(l) - D(l*) <= loss + (l - l*) . unspent for any plan with these spends; Newton's step says where l* is.
+        away = jnp.abs(newton_step(multiplier, sums, temperatures[state.stage], 0.0) * sums.unspent).sum()
+        return stuck | (sums.loss + away <= tolerance * jnp.abs(sums.dual))
+
+    def step(state: Descent):
+        multiplier, sums, damping, stage = state[:4]
+        move = newton_step(multiplier, sums, temperatures[stage], damping)
+        trial = jnp.minimum(jnp.maximum(multiplier + move, 0), 1e12 * temperatures[0])
+        near = jnp.abs(newton_step(multiplier, sums, temperatures[stage], 0.0)).max() <= 0.5 * temperatures[stage]
+        cooler = jnp.where((near | (damping > 1e6)) & (stage < last), stage + 1, stage)
+        found = sums_at(data, trial, temperatures[cooler])
+        rounding = 4 * jnp.finfo(trial.dtype).eps * jnp.abs(sums.smooth)
+        falls = (found.smooth <= sums.smooth + rounding) | (cooler > stage)
+        multiplier, sums = jax.tree.map(lambda a, b: jnp.where(falls, a, b), (trial, found), (multiplier, sums))
+        damping = jnp.where(falls, jnp.where(damping < 1e-3, 0.0, damping / 8), jnp.maximum(8 * damping, 0.05))
+        damping = jnp.where(cooler > stage, 0.0, damping).astype(trial.dtype)
+        lower = found.dual < state.bound
+        best, bound = jnp.where(lower, trial, state.best), jnp.where(lower, found.dual, state.bound)
+        return Descent(multiplier, sums, damping, cooler, state.passes + 1, best, bound)
+
+    stage = jnp.asarray(stage, jnp.int32)
+    sums = sums_at(data, multiplier, temperatures[stage])
+    start = Descent(multiplier, sums, jnp.zeros_like(sums.dual), stage, jnp.int32(1), multiplier, sums.dual)
+    return jax.lax.while_loop(lambda state: ~finished(state) & (state.passes < passes), step, start)
