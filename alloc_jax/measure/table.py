@@ -73,8 +73,6 @@ def measure(
     """
     actions = _check_actions(log, actions)
     resources = check_resources(resource, prices)
-    if missing not in ("error", "drop"):
-        raise ValueError(f"missing is 'error' or 'drop', got {missing!r}")
     if shrink is not None and shrink not in METHODS:
         raise ValueError(f"shrink is None or {' or '.join(map(repr, METHODS))}, got {shrink!r}")
     columns = [None if action.source is None else log.source_index(action.source) for action in actions]
@@ -86,7 +84,7 @@ def measure(
     for rows, pairs, present, which in _jobs(log, actions, columns):
         _fill(rows, pairs, present, which, actions, (utility, utility_se, shared))
     count = _by_action(log.count, columns)
-    valid = (count > 0) | (np.array(columns) == None)  # noqa: E711
+    valid = (count > 0) | np.array([m is None for m in columns])
     if shrink:
         raw = utility_se.copy()
         for k in np.flatnonzero([m is not None for m in columns]):
@@ -143,10 +141,8 @@ def reprice(
     if not np.array_equal(table.samples, _by_action(log.count, columns)):
         raise ValueError("the table was measured on other samples than the log holds")
     kept, dropped = _priced(log, resources, columns, prices, missing)
-    if dropped:
-        table = replace(table.select([place_ for place_, i in enumerate(log.ids) if i not in set(dropped)]))
-    table = replace(table, resources=resources, dropped=(*table.dropped, *dropped))
-    return _with_costs(table, kept, resource, columns, prices)
+    table = table.select(np.isin(log.ids, kept.ids))
+    return _with_costs(replace(table, dropped=(*table.dropped, *dropped)), kept, resource, columns, prices)
 
 
 def _with_costs(table: OutcomeTable, log: SampleLog, resource, columns, prices) -> OutcomeTable:
@@ -248,6 +244,8 @@ def _check_actions(log: SampleLog, actions: Sequence[Action | str]) -> tuple[Act
 
 def _priced(log, resources, columns, prices, missing) -> tuple[SampleLog, tuple[str, ...]]:
     """The questions that can be priced, and the ids of those that cannot."""
+    if missing not in ("error", "drop"):
+        raise ValueError(f"missing is 'error' or 'drop', got {missing!r}")
     sampled = [m for m in columns if m is not None]
     if "usd" in resources and prices is None and log.usd is None and sampled:
         raise ValueError("resource 'usd' needs prices, as in prices=PriceBook.load(path): the log states no dollars")
