@@ -76,27 +76,50 @@ def unit_name(log: SampleLog, resource: str, columns: Sequence[int] = (), prices
     return resource.replace("_", " ")
 
 
-def unpriced(
-    log: SampleLog, resources: Sequence[str], columns: Sequence[int], prices: PriceBook | None = None
-) -> tuple[np.ndarray, str | None]:
-    """The questions that cannot be priced, bool[N], and what the first lack is (None where there is none).
+def priced(
+    log: SampleLog,
+    actions: Sequence[Action],
+    resource: str | Sequence[str],
+    *,
+    prices: PriceBook | None = None,
+    missing: str = "error",
+) -> tuple[SampleLog, tuple[str, ...]]:
+    """The questions on which every action can be priced, and the ids of the others.
+
+    Drop before a log is split: its halves would each lose the questions that lack something in that half.
 
     Args:
       log: the samples.
-      resources: some of `RESOURCES`.
-      columns: the sources (positions on axis M) that are paid.
+      actions: whose sources are paid.
+      resource: one or several of `RESOURCES`.
       prices: for dollars.
+      missing: "error" refuses the first lack, "drop" leaves its question out.
+
+    Raises:
+      ValueError: a price, token count or latency is missing (named with the first question that lacks it); or with "drop",
+        no question is left.
     """
+    if missing not in ("error", "drop"):
+        raise ValueError(f"missing is 'error' or 'drop', got {missing!r}")
+    resources = check_resources(resource, prices)
+    columns = sorted({log.source_index(action.source) for action in actions if action.source is not None})
+    if "usd" in resources and prices is None and log.usd is None and columns:
+        raise ValueError("resource 'usd' needs prices, as in prices=PriceBook.load(path): the log states no dollars")
     rows, why = np.zeros(len(log), bool), None
-    for resource in resources:
-        for m in sorted(set(columns)):
-            for lack in _lacks(log, resource, m, prices):
-                if why is None and lack.rows.any():
-                    first = log.ids[int(np.argmax(lack.rows))]
-                    total = f"({lack.rows.sum()} of {len(log)} questions)"
-                    why = f"resource {resource!r}: question {first!r} {lack.what} {total}"
-                rows |= lack.rows
-    return rows, why
+    for name in resources:
+        for lack in (lack for m in columns for lack in _lacks(log, name, m, prices)):
+            if why is None and lack.rows.any():
+                first = log.ids[int(np.argmax(lack.rows))]
+                total = f"({lack.rows.sum()} of {len(log)} questions)"
+                why = f"resource {name!r}: question {first!r} {lack.what} {total}"
+            rows |= lack.rows
+    if why is None:
+        return log, ()
+    if missing == "error":
+        raise ValueError(why)
+    if rows.all():
+        raise ValueError(f"{why}: with missing='drop' no question is left")
+    return log.select(~rows), tuple(identity for identity, out in zip(log.ids, rows, strict=True) if out)
 
 
 def action_costs(
@@ -105,7 +128,7 @@ def action_costs(
     """The cost of every action on every question, and its standard error.
 
     Args:
-      log: whose samples have what the resources need (`unpriced`).
+      log: whose samples have what the resources need (`priced`).
       actions: K actions.
       resources: R of `RESOURCES`.
       prices: for dollars.

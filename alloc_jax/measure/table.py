@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from alloc_jax.actions import Action, vote
-from alloc_jax.measure.costs import action_costs, check_resources, unit_name, unpriced
+from alloc_jax.measure.costs import action_costs, check_resources, priced, unit_name
 from alloc_jax.measure.draws import Pairs, covariance
 from alloc_jax.measure.estimators import COUNTING, REWARDED, estimate_actions, needs_reward
 from alloc_jax.measure.prices import PriceBook
@@ -72,11 +72,10 @@ def measure(
         The message names the first place.
     """
     actions = _check_actions(log, actions)
-    resources = check_resources(resource, prices)
     if shrink is not None and shrink not in METHODS:
         raise ValueError(f"shrink is None or {' or '.join(map(repr, METHODS))}, got {shrink!r}")
+    log, dropped = priced(log, actions, resource, prices=prices, missing=missing)
     columns = [None if action.source is None else log.source_index(action.source) for action in actions]
-    log, dropped = _priced(log, resources, columns, prices, missing)
     _check_samples(log, actions, columns)
 
     utility, utility_se = np.zeros((2, len(log), len(actions)))
@@ -98,7 +97,7 @@ def measure(
         question=log.question,
         group=log.group,
         actions=actions,
-        resources=resources,
+        resources=(),
         units=(),
         utility=np.clip(utility, 0, 1).astype(np.float32),
         utility_se=utility_se.astype(np.float32),
@@ -131,7 +130,6 @@ def reprice(
     Raises:
       ValueError: the log lacks a question of the table, or what its samples cost.
     """
-    resources = check_resources(resource, prices)
     place = {identity: i for i, identity in enumerate(log.ids)}
     unknown = [identity for identity in table.ids if identity not in place]
     if unknown:
@@ -140,7 +138,7 @@ def reprice(
     columns = [None if action.source is None else log.source_index(action.source) for action in table.actions]
     if not np.array_equal(table.samples, _by_action(log.count, columns)):
         raise ValueError("the table was measured on other samples than the log holds")
-    kept, dropped = _priced(log, resources, columns, prices, missing)
+    kept, dropped = priced(log, table.actions, resource, prices=prices, missing=missing)
     table = table.select(np.isin(log.ids, kept.ids))
     return _with_costs(replace(table, dropped=(*table.dropped, *dropped)), kept, resource, columns, prices)
 
@@ -240,23 +238,6 @@ def _check_actions(log: SampleLog, actions: Sequence[Action | str]) -> tuple[Act
             raise ValueError(f"action {action.name} is listed twice")
         seen.add(action)
     return actions
-
-
-def _priced(log, resources, columns, prices, missing) -> tuple[SampleLog, tuple[str, ...]]:
-    """The questions that can be priced, and the ids of those that cannot."""
-    if missing not in ("error", "drop"):
-        raise ValueError(f"missing is 'error' or 'drop', got {missing!r}")
-    sampled = [m for m in columns if m is not None]
-    if "usd" in resources and prices is None and log.usd is None and sampled:
-        raise ValueError("resource 'usd' needs prices, as in prices=PriceBook.load(path): the log states no dollars")
-    rows, why = unpriced(log, resources, sampled, prices)
-    if why is None:
-        return log, ()
-    if missing == "error":
-        raise ValueError(why)
-    if rows.all():
-        raise ValueError(f"{why}: with missing='drop' no question is left")
-    return log.select(~rows), tuple(identity for identity, out in zip(log.ids, rows, strict=True) if out)
 
 
 def _check_samples(log: SampleLog, actions: Sequence[Action], columns: Sequence[int | None]) -> None:

@@ -49,7 +49,7 @@ def test_shrunken_utilities_are_nearer_to_the_truth_and_know_how_near():
 
 
 def test_the_fewer_samples_the_more_is_drawn():
-    log, chance = simulated_log(1000, 64, seed=1)
+    _, chance = simulated_log(1000, 64, seed=1)
     weights = []
     for samples in (4, 16, 64):
         part, _ = simulated_log(1000, samples, 2, chance)

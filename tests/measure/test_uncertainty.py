@@ -105,7 +105,7 @@ def test_the_covariance_of_two_rules_is_that_of_their_delete_one_differences():
         differences = np.zeros((len(actions), 7))
         for a, action in enumerate(actions):
 
-            def mean_over(samples, action=action):
+            def mean_over(samples, i=i, action=action):
                 draws = itertools.combinations(samples, action.samples)
                 return average(action.aggregator, pair_at(pairs, i), draws)[0]
 
