@@ -13,6 +13,7 @@ from alloc_jax.evaluate.console import plain_errors
 from alloc_jax.evaluate.job import JobConfig, resplit
 from alloc_jax.evaluate.text import markdown_table
 from alloc_jax.measure import RESOURCES
+from alloc_jax.measure.shrink import METHODS
 
 _DEFAULT = JobConfig()
 FLAGS = flags.FLAGS
@@ -21,6 +22,7 @@ flags.DEFINE_string("resource", _DEFAULT.resource, f"What is paid with: {', '.jo
 flags.DEFINE_string(
     "prices", "", "Price book (JSON) behind the resource usd; without it, the dollars that the log states."
 )
+flags.DEFINE_enum("shrink", "", ["", *METHODS], "How utilities that are chosen on are shrunken; scores never are.")
 flags.DEFINE_enum(
     "missing",
     _DEFAULT.missing,
@@ -41,6 +43,7 @@ def main(argv):
             resource=FLAGS.resource,
             prices=FLAGS.prices,
             missing=FLAGS.missing,
+            shrink=FLAGS.shrink,
             budgets=tuple(map(float, FLAGS.budgets)),
             policies=tuple(FLAGS.policy),
         )

@@ -44,6 +44,7 @@ class JobConfig:
     actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
     resource: str = "compute"
     prices: str = ""  # path of a price book, behind the resource `usd`
+    shrink: str = ""  # "empirical_bayes" chooses and learns on shrunken utilities; scores are never shrunken
     missing: str = "error"  # or "drop": leave out the questions that lack a price, token count or latency
     budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     policies: tuple[str, ...] = KINDS
@@ -104,7 +105,7 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         log, prices = _read(config)
         key = jax.random.key(config.seed)
-        choose, score = measure_halves(log, _actions(log, config), config.resource, key, prices)
+        choose, score = measure_halves(log, _actions(log, config), config, key, prices)
         report = evaluate([], choose, score, config.budgets, seed=config.seed)
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
@@ -151,20 +152,24 @@ def split_and_measure(log: SampleLog, config: JobConfig, prices: PriceBook | Non
     """Splits the questions, and the held-out questions' samples, by the config's seed, and measures the parts."""
     question_key, sample_key = jax.random.split(jax.random.key(config.seed))
     learn, held_out = log.split_questions((config.train_share, 1 - config.train_share), question_key)
-    table = measure(learn, _actions(log, config), config.resource, prices=prices)
-    tables = Tables(table, *measure_halves(held_out, table.actions, config.resource, sample_key, prices))
+    table = measure(learn, _actions(log, config), config.resource, prices=prices, shrink=config.shrink or None)
+    tables = Tables(table, *measure_halves(held_out, table.actions, config, sample_key, prices))
     check_budgets(vars(tables), config.budgets)  # here, not after the training
     return tables
 
 
 def measure_halves(
-    log: SampleLog, actions: Sequence[Action], resource: str, key: jax.Array, prices: PriceBook | None = None
+    log: SampleLog, actions: Sequence[Action], config: JobConfig, key: jax.Array, prices: PriceBook | None = None
 ) -> list[OutcomeTable]:
     """A table to choose on and one to score on, from disjoint halves of the samples; one table twice where a question has
     a single sample."""
     if (log.count == 1).any():
-        return [measure(log, actions, resource, prices=prices)] * 2
-    return [measure(half, actions, resource, prices=prices) for half in log.split_samples(key)]
+        return [measure(log, actions, config.resource, prices=prices)] * 2
+    choose, score = log.split_samples(key)
+    return [
+        measure(choose, actions, config.resource, prices=prices, shrink=config.shrink or None),
+        measure(score, actions, config.resource, prices=prices),
+    ]
 
 
 def _read(config: JobConfig) -> tuple[SampleLog, PriceBook | None]:

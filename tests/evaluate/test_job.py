@@ -11,6 +11,7 @@ import pytest
 
 from alloc_jax.evaluate.console import plain_errors
 from alloc_jax.evaluate.job import JobConfig, default_actions, solve_only, solve_then_learn
+from alloc_jax.evaluate.report import UNIFORM
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.measure import write_log
 from tests.conftest import made_log
@@ -115,6 +116,20 @@ def test_dollars_come_from_a_price_book_and_questions_without_counts_are_refused
     report = solve_only(replace(config, missing="drop"), tmp_path / "run")
     assert report.questions == 59 and report.unit == "usd (prices of 2025-01-01)"
     assert "1 of 60 questions" in caplog.text and "'q7'" in caplog.text
+
+
+def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are_not_shrunken(tmp_path):
+    write_log(made_log(questions=300, samples=4), tmp_path / "log.jsonl")
+    config = JobConfig(
+        log=str(tmp_path / "log.jsonl"), actions="single(small) vote(small,2) single(large)", budgets=(1.2,)
+    )
+    config = replace(config, resource="samples")
+    plain, shrunken = (
+        solve_only(replace(config, shrink=way), tmp_path / f"run{way}") for way in ("", "empirical_bayes")
+    )
+    earned = [report.row(report.oracle, 1.2).accuracy.value for report in (plain, shrunken)]
+    assert earned[1] > earned[0] + 0.01
+    assert plain.row(UNIFORM, 1.2).accuracy == shrunken.row(UNIFORM, 1.2).accuracy
 
 
 def test_single_samples_are_solved_in_hindsight(tmp_path):
