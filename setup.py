@@ -26,6 +26,7 @@ setup(
     ],
     extras_require={
         "plot": ["matplotlib>=3.8"],
+        "bench": ["numba>=0.60", "ortools>=9.10", "mpax>=0.2", "scipy>=1.11", "highspy>=1.7"],
         "test": [
             "alloc_jax[plot]",
             "pytest>=8",
