@@ -126,12 +126,9 @@ def plot_price(frontier: Frontier, budgets: Sequence[float], unit: str, path: Pa
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     spend, multiplier = np.asarray(frontier.spend), np.asarray(frontier.multiplier)
     left.step(spend, multiplier, where="pre", color=COLOURS[0])
-    left.set(
-        xlabel=f"budget ({unit})",
-        ylabel="multiplier: accuracy one more unit buys",
-        yscale="log",
-        ylim=(1e-4 * multiplier.max(), None),
-    )
+    left.set(xlabel=f"budget ({unit})", ylabel="multiplier: accuracy one more unit buys")
+    if multiplier.max() > 0:  # 0 where no action is dearer and better than another
+        left.set(yscale="log", ylim=(1e-4 * multiplier.max(), None))
     left.set_title("Price of compute", loc="left")
     grid = np.linspace(0, spend[-1] * 1.15, 200)
     right.plot(grid, np.where(grid < spend[0], np.nan, np.minimum(grid, spend[-1])), color=COLOURS[1])
