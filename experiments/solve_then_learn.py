@@ -14,6 +14,8 @@ from absl import app, flags, logging
 from alloc_jax.evaluate.console import plain_errors
 from alloc_jax.evaluate.job import JobConfig, solve_then_learn
 from alloc_jax.evaluate.text import main_table, markdown_table
+from alloc_jax.measure import RESOURCES
+from alloc_jax.measure.shrink import METHODS
 
 _DEFAULT = JobConfig()
 FLAGS = flags.FLAGS
@@ -23,7 +25,17 @@ flags.DEFINE_string("log", _DEFAULT.log, "Sample log (JSON lines), or `builtin`.
 flags.DEFINE_string(
     "actions", "", "Actions such as 'vote(large/think,1),vote(large/think,8)'; default: all sources, all votes."
 )
-flags.DEFINE_string("resource", _DEFAULT.resource, "What is paid with: samples, tokens or compute.")
+flags.DEFINE_string("resource", _DEFAULT.resource, f"What is paid with: {', '.join(RESOURCES)}.")
+flags.DEFINE_string(
+    "prices", "", "Price book (JSON) behind the resource usd; without it, the dollars that the log states."
+)
+flags.DEFINE_enum("shrink", "", ["", *METHODS], "How utilities that are chosen on are shrunken; scores never are.")
+flags.DEFINE_enum(
+    "missing",
+    _DEFAULT.missing,
+    ["error", "drop"],
+    "Refuse, or leave out, questions that lack a price, count or latency.",
+)
 flags.DEFINE_list(
     "budgets", [f"{budget:g}" for budget in _DEFAULT.budgets], "Mean cost a question, in the resource's unit."
 )
@@ -41,6 +53,9 @@ def main(argv):
             log=FLAGS.log,
             actions=FLAGS.actions,
             resource=FLAGS.resource,
+            prices=FLAGS.prices,
+            missing=FLAGS.missing,
+            shrink=FLAGS.shrink,
             budgets=tuple(map(float, FLAGS.budgets)),
             policies=tuple(FLAGS.policy),
             train_share=FLAGS.train_share,

@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from alloc_jax.actions import Action, parse_actions
 from alloc_jax.evaluate import plots
 from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
 from alloc_jax.evaluate.html import to_html
@@ -24,10 +25,10 @@ from alloc_jax.evaluate.text import to_markdown
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
-from alloc_jax.measure import measure, menu, parse_actions, read_log
+from alloc_jax.measure import PriceBook, measure, menu, priced, read_log
 from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.solve import frontier
-from alloc_jax.types import Action, OutcomeTable, SampleLog
+from alloc_jax.types import OutcomeTable, SampleLog
 
 VOTES = (1, 4, 8, 16)  # 2 is left out: with uniform ties a vote of 2 is as good as 1
 CEILING = "ceiling (generator's variables)"
@@ -42,6 +43,9 @@ class JobConfig:
     log: str = "builtin"  # path of a sample log, or the shipped one
     actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
     resource: str = "compute"
+    prices: str = ""  # path of a price book, behind the resource `usd`
+    shrink: str = ""  # "empirical_bayes" chooses and learns on shrunken utilities; scores are never shrunken
+    missing: str = "error"  # or "drop": leave out the questions that lack a price, token count or latency
     budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     policies: tuple[str, ...] = KINDS
     train_share: float = 0.6  # of the questions; the rest is held out
@@ -75,9 +79,9 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         clock = _Clock()
-        log = read_log(config.log)
+        log, prices = _read(config)
         clock.log("read", f"{len(log)} questions, {len(log.sources)} sources, {int(log.count.sum())} samples")
-        tables = split_and_measure(log, config)
+        tables = split_and_measure(log, config, prices)
         clock.log("measure", f"{len(tables.train)} questions to learn from, {len(tables.score)} held out")
         policies = train_policies(tables.train, config)
         clock.log("learn", ", ".join(config.policies))
@@ -99,8 +103,9 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
       ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        log = read_log(config.log)
-        choose, score = measure_halves(log, _actions(log, config), config.resource, jax.random.key(config.seed))
+        log, prices = _read(config)
+        key = jax.random.key(config.seed)
+        choose, score = measure_halves(log, _actions(log, config), config, key, prices)
         report = evaluate([], choose, score, config.budgets, seed=config.seed)
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
@@ -115,11 +120,11 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
 
 def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison over many splits of the questions: seeds config.seed, config.seed + 1, ..."""
-    log = read_log(config.log)
+    log, prices = _read(config)
     found: dict[tuple[str, float], list] = {}
     for seed in range(config.seed, config.seed + splits):
         once = replace(config, seed=seed)
-        tables = split_and_measure(log, once)
+        tables = split_and_measure(log, once, prices)
         rules = _rules(log, tables.train, train_policies(tables.train, once), once)
         for row in evaluate(rules, tables.choose, tables.score, config.budgets, replicates=500, seed=seed).rows:
             found.setdefault((row.rule, row.budget), []).append(row)
@@ -143,22 +148,41 @@ def default_actions(log: SampleLog) -> tuple[Action, ...]:
     return menu(log, [k for k in VOTES if k == 1 or k <= fewest // 2])
 
 
-def split_and_measure(log: SampleLog, config: JobConfig) -> Tables:
+def split_and_measure(log: SampleLog, config: JobConfig, prices: PriceBook | None = None) -> Tables:
     """Splits the questions, and the held-out questions' samples, by the config's seed, and measures the parts."""
     question_key, sample_key = jax.random.split(jax.random.key(config.seed))
     learn, held_out = log.split_questions((config.train_share, 1 - config.train_share), question_key)
-    table = measure(learn, _actions(log, config), config.resource)
-    tables = Tables(table, *measure_halves(held_out, table.actions, config.resource, sample_key))
+    table = measure(learn, _actions(log, config), config.resource, prices=prices, shrink=config.shrink or None)
+    tables = Tables(table, *measure_halves(held_out, table.actions, config, sample_key, prices))
     check_budgets(vars(tables), config.budgets)  # here, not after the training
     return tables
 
 
-def measure_halves(log: SampleLog, actions: Sequence[Action], resource: str, key: jax.Array) -> list[OutcomeTable]:
+def measure_halves(
+    log: SampleLog, actions: Sequence[Action], config: JobConfig, key: jax.Array, prices: PriceBook | None = None
+) -> list[OutcomeTable]:
     """A table to choose on and one to score on, from disjoint halves of the samples; one table twice where a question has
     a single sample."""
     if (log.count == 1).any():
-        return [measure(log, actions, resource)] * 2
-    return [measure(half, actions, resource) for half in log.split_samples(key)]
+        return [measure(log, actions, config.resource, prices=prices)] * 2
+    choose, score = log.split_samples(key)
+    return [
+        measure(choose, actions, config.resource, prices=prices, shrink=config.shrink or None),
+        measure(score, actions, config.resource, prices=prices),
+    ]
+
+
+def _read(config: JobConfig) -> tuple[SampleLog, PriceBook | None]:
+    """The config's log, without the questions that cannot be priced where they are to be dropped, and its prices."""
+    log = read_log(config.log)
+    prices = PriceBook.load(config.prices) if config.prices else None
+    kept, dropped = priced(log, _actions(log, config), config.resource, prices=prices, missing=config.missing)
+    if dropped:
+        logging.getLogger("alloc_jax").warning(
+            "%d of %d questions lack a price, token count or latency and are left out, the first of them %r",
+            len(dropped), len(log), dropped[0],
+        )  # fmt: skip
+    return kept, prices
 
 
 def _actions(log: SampleLog, config: JobConfig) -> tuple[Action, ...]:

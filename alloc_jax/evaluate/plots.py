@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from alloc_jax.actions import Action
 from alloc_jax.evaluate.outcomes import upper_hull
 from alloc_jax.evaluate.report import RANDOM, Report
 from alloc_jax.solve import Frontier
-from alloc_jax.types import Action, OutcomeTable
+from alloc_jax.types import OutcomeTable
 
 # Okabe and Ito's colours, which most colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -105,8 +106,8 @@ def plot_shares(
         floor = np.zeros(len(centres))
         for k, action in enumerate(actions):
             share = np.array([np.mean(choice[bins == b] == k) if (bins == b).any() else 0 for b in range(len(centres))])
-            ladder = sorted(a.samples for a in actions if a.source == action.source)
-            depth = 0.35 + 0.6 * (ladder.index(action.samples) + 1) / len(ladder)
+            ladder = sorted((a for a in actions if a.source == action.source), key=lambda a: a.samples)
+            depth = 0.35 + 0.6 * (ladder.index(action) + 1) / len(ladder)
             colour = plt.get_cmap(maps[sources.index(action.source) % len(maps)])(depth)
             axes.bar(range(len(centres)), share, bottom=floor, width=0.95, color=colour, label=action.name)
             floor += share
@@ -125,12 +126,9 @@ def plot_price(frontier: Frontier, budgets: Sequence[float], unit: str, path: Pa
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     spend, multiplier = np.asarray(frontier.spend), np.asarray(frontier.multiplier)
     left.step(spend, multiplier, where="pre", color=COLOURS[0])
-    left.set(
-        xlabel=f"budget ({unit})",
-        ylabel="multiplier: accuracy one more unit buys",
-        yscale="log",
-        ylim=(1e-4 * multiplier.max(), None),
-    )
+    left.set(xlabel=f"budget ({unit})", ylabel="multiplier: accuracy one more unit buys")
+    if multiplier.max() > 0:  # 0 where no action is dearer and better than another
+        left.set(yscale="log", ylim=(1e-4 * multiplier.max(), None))
     left.set_title("Price of compute", loc="left")
     grid = np.linspace(0, spend[-1] * 1.15, 200)
     right.plot(grid, np.where(grid < spend[0], np.nan, np.minimum(grid, spend[-1])), color=COLOURS[1])
@@ -147,6 +145,6 @@ def plot_price(frontier: Frontier, budgets: Sequence[float], unit: str, path: Pa
 
 def share_right(table: OutcomeTable) -> np.ndarray:
     """The share of right samples of each question, f64[N], every source counting the same."""
-    sources = {action.source: k for k, action in enumerate(table.actions)}
+    sources = {action.source: k for k, action in enumerate(table.actions) if action.source is not None}
     columns = list(sources.values())
     return (table.successes[:, columns] / np.maximum(table.samples[:, columns], 1)).mean(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from alloc_jax.evaluate.outcomes import Interval
@@ -44,7 +45,9 @@ def fixed_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the fixed actions, cheapest first."""
     parts = zip(report.actions, report.fixed_cost, report.fixed_accuracy, strict=True)
     rows = sorted(parts, key=lambda part: part[1].value)
-    return ["action on every question", "cost", "accuracy"], [[name, f"{c:.3f}", _percent(a)] for name, c, a in rows]
+    return ["action on every question", "cost", "accuracy"], [
+        [name, _amount(c, c.value), _percent(a)] for name, c, a in rows
+    ]
 
 
 def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -86,7 +89,12 @@ def to_markdown(report: Report, title: str, pictures: Sequence[tuple[str, str]] 
 def _cells(row: Row) -> list[str]:
     agreement = "" if row.agreement is None else f"{row.agreement:.2f} / {row.majority:.2f}"
     relative = ["", ""] if row.rule == UNIFORM else [_percent(row.over_uniform, "+.1f"), _percent(row.closed, ".0f")]
-    return [row.rule, f"{row.budget:g}", _percent(row.accuracy), f"{row.spend:.3f}", *relative, agreement]
+    return [row.rule, f"{row.budget:g}", _percent(row.accuracy), _amount(row.spend, row.budget), *relative, agreement]
+
+
+def _amount(interval: Interval, size: float) -> str:
+    """Three decimals, and more where the amounts are small: a sample may cost a thousandth of a dollar."""
+    return format(interval, f".{max(3, 2 - math.floor(math.log10(size))) if size > 0 else 3}f")
 
 
 def _percent(interval: Interval, spec: str = ".1f") -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alloc_jax.measure.costs import RESOURCES, unit_name
+from alloc_jax.measure.costs import unit_name
 from alloc_jax.measure.table import measure, menu
 from alloc_jax.types import SAMPLE_FIELDS, Action, OutcomeTable, SampleLog
 
@@ -169,7 +169,7 @@ def fitting_menu(log: SampleLog, votes: Sequence[int] = (1, 4, 8, 16)) -> tuple[
 
 def _single_costs(log: SampleLog, accuracy: np.ndarray) -> tuple[np.ndarray, str]:
     """The cost of one sample of every pair, in the most telling resource that the log knows everywhere."""
-    for resource in reversed(RESOURCES):
+    for resource in ("compute", "tokens", "samples"):
         try:
             sampled = [source for m, source in enumerate(log.sources) if log.count[:, m].any()]
             table = measure(log, menu(sampled, votes=(1,)), resource)

@@ -1,6 +1,6 @@
 """Outcomes of public runs go through the readers; skipped where the folder of them is absent.
 
-ALLOC_JAX_DATA names the folder; by default it is shared/data beside the tests.
+ALLOC_JAX_DATA names the folder; by default it is shared/data beside the project.
 """
 
 import os
@@ -25,7 +25,7 @@ from alloc_jax.types import SAMPLE_FIELDS
 from tests.measure.test_read_log import assert_same_log
 from tests.measure.test_store import assert_same_table
 
-DATA = Path(os.environ.get("ALLOC_JAX_DATA") or Path(__file__).parents[2] / "shared" / "data")
+DATA = Path(os.environ.get("ALLOC_JAX_DATA") or Path(__file__).parents[3] / "shared" / "data")
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no folder of real logs: name it in ALLOC_JAX_DATA")
 
 # file -> its shape, and the sample fields that its costs and rewards become
