@@ -1,4 +1,4 @@
-"""Rules to beat: neighbours in feature space, the length of the prompt, a random mix.
+"""Rules to beat: neighbours in feature space, the length of the prompt, a random mix, the best single action.
 
 The first two predict like a learned policy and are priced and calibrated the same way, so that only the prediction
 differs.
@@ -116,3 +116,13 @@ def random_mix(table: OutcomeTable, budget: float) -> np.ndarray:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if tilted(middle) @ cost > budget else (low, middle)
     return tilted(high)
+
+
+def best_single(table: OutcomeTable, budget: float) -> int | None:
+    """The action that earns most on all questions of those whose mean cost is within the budget; None where none is.
+
+    This is the 'fixed' rule of arXiv 2604.14853; it leaves unspent what lies between the budget and its cost.
+    """
+    cost, utility = table.cost.mean(axis=0, dtype=float), table.utility.mean(axis=0, dtype=float)
+    utility[cost > budget * (1 + 1e-6)] = -np.inf
+    return int(np.argmax(utility)) if np.isfinite(utility).any() else None

@@ -194,7 +194,7 @@ def _write(
 def _write_records(folder: Path, report: Report, title: str, pictures: list[tuple[Path, str]]) -> None:
     with (folder / "metrics.jsonl").open("w") as metrics:
         for row in report.rows:
-            record = {key: value for key, value in asdict(row).items() if key != "action"}
+            record = {key: value for key, value in asdict(row).items() if key not in ("plan", "over")}
             print(json.dumps(_plain(record), allow_nan=False), file=metrics)
     (folder / "report.md").write_text(to_markdown(report, title, [(path.name, text) for path, text in pictures]))
     (folder / "report.html").write_text(to_html(report, title, pictures))
@@ -206,6 +206,8 @@ def _plain(value):
         return {key: _plain(part) for key, part in value.items()}
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
     return float(value) if np.isfinite(value) else None
 
 
@@ -220,7 +222,7 @@ def _write_predictions(path: Path, report: Report, policies: list[Policy], table
                 record["predicted"][policy] = {a: [round(float(u), 4), round(float(c), 4)] for a, u, c in parts}
             for policy in report.policies:
                 rows = [report.row(policy, budget) for budget in report.budgets]
-                record["chosen"][policy] = {f"{row.budget:g}": report.actions[row.action[i]] for row in rows}
+                record["chosen"][policy] = {f"{row.budget:g}": report.actions[row.plan[i].argmax()] for row in rows}
             print(json.dumps(record), file=lines)
 
 
@@ -229,7 +231,7 @@ def _draw(folder: Path, config: JobConfig, report: Report, rules: list, tables: 
     curve = evaluate(rules, tables.choose, tables.score, grid, replicates=300, seed=config.seed)
     middle = config.budgets[len(config.budgets) // 2]
     shown = [(report.oracle, "oracle"), *((policy, f"policy: {policy}") for policy in config.policies)]
-    panels = [(f"{title}, budget {middle:g}", report.row(rule, middle).action) for rule, title in shown]
+    panels = [(f"{title}, budget {middle:g}", report.row(rule, middle).plan) for rule, title in shown]
     pictures = [
         (folder / "frontier.png", FRONTIER_CAPTION),
         (folder / "who_gets_compute.png", "Shares of the actions among questions from hard to easy"),

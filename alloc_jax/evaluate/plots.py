@@ -89,7 +89,7 @@ def plot_shares(
     Args:
       actions: K actions.
       difficulty: f32[N] the share of right samples, over all sources and the samples nobody chose on.
-      chosen: (title, i32[N] actions) of each panel.
+      chosen: (title, plan f64[N, K]) of each panel.
       path: of the picture.
     """
     plt = _pyplot()
@@ -101,10 +101,10 @@ def plot_shares(
     centres = [f"{difficulty[bins == b].mean():.2f}" if (bins == b).any() else "" for b in range(len(edges) - 1)]
     sources = list(dict.fromkeys(action.source for action in actions))
     maps = ("Purples", "Oranges", "Greens", "Blues", "Reds", "Greys")
-    for axes, (title, choice) in zip(panels[0], chosen, strict=True):
+    for axes, (title, plan) in zip(panels[0], chosen, strict=True):
         floor = np.zeros(len(centres))
         for k, action in enumerate(actions):
-            share = np.array([np.mean(choice[bins == b] == k) if (bins == b).any() else 0 for b in range(len(centres))])
+            share = np.array([plan[bins == b, k].mean() if (bins == b).any() else 0 for b in range(len(centres))])
             ladder = sorted(a.samples for a in actions if a.source == action.source)
             depth = 0.35 + 0.6 * (ladder.index(action.samples) + 1) / len(ladder)
             colour = plt.get_cmap(maps[sources.index(action.source) % len(maps)])(depth)
