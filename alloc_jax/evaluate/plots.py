@@ -14,6 +14,7 @@ from alloc_jax.solve import Frontier
 from alloc_jax.types import Action, OutcomeTable
 
 # Okabe and Ito's colours, which most colour-blind readers can tell apart.
+DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -61,10 +62,10 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> Non
     axes.plot(cost, accuracy, "o", color="#BBBBBB", markersize=4, label="fixed actions", zorder=1)
     oracle = Band.of(report, report.oracle)
     axes.plot(oracle.spend, oracle.accuracy[:, 0], color="black", linestyle="--", label=oracle.name)
-    for number, name in enumerate(report.policies):
-        band, colour = Band.of(report, name), COLOURS[number % len(COLOURS)]
-        stands_out = name in banded
-        axes.plot(band.spend, band.accuracy[:, 0], color=colour, label=name, linewidth=2 if stands_out else 1)
+    for number, name in enumerate(sorted(report.policies, key=lambda name: name not in banded)):
+        band, colour, stands_out = Band.of(report, name), COLOURS[number % len(COLOURS)], name in banded
+        style = {"linewidth": 2} if stands_out else {"linewidth": 1, "linestyle": DASHES[number % len(DASHES)]}
+        axes.plot(band.spend, band.accuracy[:, 0], color=colour, label=name, **style)
         if stands_out:
             axes.fill_between(
                 band.spend, band.accuracy[:, 1], band.accuracy[:, 2], color=colour, alpha=0.15, linewidth=0
@@ -141,6 +142,37 @@ def plot_price(frontier: Frontier, budgets: Sequence[float], unit: str, path: Pa
     for axes in (left, right):
         for budget in budgets:
             axes.axvline(budget, color="#DDDDDD", linewidth=1, zorder=0)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def plot_sizes(report: Report, path: Path) -> None:
+    """Learning curves: the share of the gap that is closed against the share of the training questions.
+
+    Args:
+      report: of rules that are named after what they are and, behind the last comma, a share of the questions.
+      path: of the picture.
+    """
+    plt = _pyplot()
+    figure, panels = plt.subplots(
+        1, len(report.budgets), figsize=(4 * len(report.budgets), 3.6), sharey=True, layout="constrained", squeeze=False
+    )
+    rules = list(dict.fromkeys(name.rpartition(", ")[0] for name in report.policies))
+    for axes, budget in zip(panels[0], report.budgets, strict=True):
+        for number, rule in enumerate(rules):
+            names = [name for name in report.policies if name.rpartition(", ")[0] == rule]
+            share = [float(name.rpartition(", ")[2].partition("%")[0]) for name in names]
+            rows = [report.row(name, budget).closed for name in names]
+            value, low, high = (100 * np.array([getattr(row, end) for row in rows]) for end in ("value", "low", "high"))
+            axes.plot(share, value, "o-", color=COLOURS[number], label=rule)
+            axes.fill_between(share, low, high, color=COLOURS[number], alpha=0.15, linewidth=0)
+        axes.axhline(0, color="#BBBBBB", linewidth=1)
+        axes.set_xscale("log")
+        axes.set_xticks(share, [f"{x:g}" for x in share], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set(xlabel="% of the training questions", title=f"budget {budget:g}")
+    panels[0][0].set_ylabel("gap closed (%)")
+    panels[0][0].legend(frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

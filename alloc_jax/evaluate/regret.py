@@ -30,7 +30,9 @@ class Agreement:
 
     rate: float  # share of questions
     majority: float  # what doing the same everywhere reaches
-    known: tuple[float, float] | None  # what knowing the true outcomes reaches, between these; None without other samples
+    known: (
+        tuple[float, float] | None
+    )  # what knowing the true outcomes reaches, between these; None without other samples
 
 
 @dataclass(frozen=True)

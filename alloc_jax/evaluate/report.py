@@ -34,7 +34,12 @@ class Deployed:
     rule: str
     budget: float
     plan: np.ndarray  # f64[N, K] the chance of each action; the mean over repetitions where there were several
-    multiplier: float | None  # the price it deployed, in utility per unit of cost; None where its scores are no utilities
+    multiplier: (
+        float | None
+    )  # the price it deployed, in utility per unit of cost; None where its scores are no utilities
+    told: bool = (
+        False  # whether it knows the very samples that the oracle chooses on, so that agreeing with it means nothing
+    )
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,7 @@ def score_plans(
             regret = decompose_regret(
                 score, made.plan, budget, multiplier, float(best.mixed_utility), choose if halved else None
             )
-            agrees = agreement(made.plan, label, hindsight if halved else None)
+            agrees = None if made.told else agreement(made.plan, label, hindsight if halved else None)
             rows.append(scored.row(made.rule, made.plan, agrees, regret))
         shape = score.utility.shape
         rows.append(scored.row(RANDOM, np.broadcast_to(random_mix(score, budget), shape)))
@@ -202,7 +207,9 @@ def score_plans(
 class _Scorer:
     """What rows at one budget share."""
 
-    def __init__(self, budget: float, table: OutcomeTable, bootstrap: Bootstrap, uniform: UniformMix, oracle: np.ndarray):
+    def __init__(
+        self, budget: float, table: OutcomeTable, bootstrap: Bootstrap, uniform: UniformMix, oracle: np.ndarray
+    ):
         self._budget, self._table, self._bootstrap, self._uniform = budget, table, bootstrap, uniform
         self._oracle_over = self._means(oracle)[2]
 

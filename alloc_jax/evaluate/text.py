@@ -38,7 +38,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison at every budget."""
-    header = ["rule", "budget", "accuracy", "spend", "over uniform (points)", "gap closed (%)", "agrees / majority / knowing all"]
+    header = [
+        "rule",
+        "budget",
+        "accuracy",
+        "spend",
+        "over uniform (points)",
+        "gap closed (%)",
+        "agrees / majority / knowing all",
+    ]
     return header, [_cells(row) for row in report.rows]
 
 
@@ -46,7 +54,7 @@ def fixed_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the fixed actions, cheapest first."""
     parts = zip(report.actions, report.fixed_cost, report.fixed_accuracy, strict=True)
     rows = sorted(parts, key=lambda part: part[1].value)
-    return ["action on every question", "cost", "accuracy"], [[name, f"{c:.3f}", _percent(a)] for name, c, a in rows]
+    return ["action on every question", "cost", "accuracy"], [[name, f"{c:.3f}", percent(a)] for name, c, a in rows]
 
 
 def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -90,9 +98,9 @@ def to_markdown(report: Report, title: str, pictures: Sequence[tuple[str, str]] 
 
 
 def _cells(row: Row) -> list[str]:
-    relative = ["", ""] if row.rule == UNIFORM else [_percent(row.over_uniform, "+.1f"), _percent(row.closed, ".0f")]
+    relative = ["", ""] if row.rule == UNIFORM else [percent(row.over_uniform, "+.1f"), percent(row.closed, ".0f")]
     agrees = "" if row.agreement is None else _agreement(row.agreement)
-    return [row.rule, f"{row.budget:g}", _percent(row.accuracy), f"{row.spend:.3f}", *relative, agrees]
+    return [row.rule, f"{row.budget:g}", percent(row.accuracy), f"{row.spend:.3f}", *relative, agrees]
 
 
 def _agreement(agreement: Agreement) -> str:
@@ -100,5 +108,6 @@ def _agreement(agreement: Agreement) -> str:
     return f"{agreement.rate:.2f} / {agreement.majority:.2f}{known}"
 
 
-def _percent(interval: Interval, spec: str = ".1f") -> str:
+def percent(interval: Interval, spec: str = ".1f") -> str:
+    """An interval in hundredths."""
     return format(Interval(*(100 * end for end in (interval.value, interval.low, interval.high))), spec)

@@ -32,7 +32,9 @@ class BoostedTrees:
     featurizer: TextFeatures
     budgets: tuple[float, ...]  # of the heads; one head without a budget where kind is value
     heads: tuple[Callable[[np.ndarray], Prediction], ...]
-    unseen: tuple[Prediction, ...]  # each head's predictions of the training questions, by trees that have not seen them
+    unseen: tuple[
+        Prediction, ...
+    ]  # each head's predictions of the training questions, by trees that have not seen them
     cost: np.ndarray  # f32[N, K] the training questions' measured costs
 
     def predict_features(self, features: np.ndarray, budget: float | None = None) -> Prediction:
@@ -141,7 +143,8 @@ def _fit_gains(gain: np.ndarray, cost: np.ndarray, features: np.ndarray, rows: n
 def _train(features: np.ndarray, target: np.ndarray, settings: dict):
     xgboost = _xgboost()
     data = xgboost.QuantileDMatrix(features, target)
-    settings = {"max_depth": DEPTH, "eta": RATE, "tree_method": "hist", "verbosity": 0, **settings}
+    # A second thread gains nothing on a few thousand questions; callers run several fits at once instead.
+    settings = {"max_depth": DEPTH, "eta": RATE, "tree_method": "hist", "nthread": 1, "verbosity": 0, **settings}
     return xgboost.train(settings, data, TREES)
 
 
