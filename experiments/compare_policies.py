@@ -12,7 +12,7 @@ expect value policies above the uniform mix and kNN at every budget, and level w
 from absl import app, flags
 
 from alloc_jax.evaluate.compare import CompareConfig, compare_policies
-from alloc_jax.evaluate.console import define_flags, no_more_arguments, plain_errors, read_flags, show_progress
+from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
 from alloc_jax.evaluate.text import markdown_table
 from alloc_jax.evaluate.verdicts import difference_table, verdict_table
 
@@ -23,8 +23,7 @@ define_flags(_DEFAULT, *_NAMES)
 
 
 def main(argv):
-    no_more_arguments(argv)
-    show_progress()
+    start(argv)
     with plain_errors("compare_policies"):
         config = CompareConfig(**read_flags(_DEFAULT, *_NAMES))
         found = compare_policies(config, FLAGS.workdir, FLAGS.overwrite)

@@ -8,7 +8,7 @@ Writes frontier.csv (every breakpoint: spend, utility, multiplier), frontier.png
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import define_flags, no_more_arguments, plain_errors, read_flags
+from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
 from alloc_jax.evaluate.job import JobConfig, solve_only
 from alloc_jax.evaluate.text import main_table, markdown_table
 
@@ -19,7 +19,7 @@ define_flags(_DEFAULT, *_NAMES)
 
 
 def main(argv):
-    no_more_arguments(argv)
+    start(argv)
     with plain_errors("frontier"):
         config = JobConfig(policies=(), **read_flags(_DEFAULT, *_NAMES))
         report = solve_only(config, FLAGS.workdir, FLAGS.overwrite)

@@ -9,7 +9,7 @@ paired interval over the uniform mix excludes 0.
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import define_flags, no_more_arguments, plain_errors, read_flags, show_progress
+from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
 from alloc_jax.evaluate.job import JobConfig, resplit
 from alloc_jax.evaluate.text import markdown_table
 
@@ -21,8 +21,7 @@ flags.DEFINE_integer("splits", 20, "How many splits, with the seed and those beh
 
 
 def main(argv):
-    no_more_arguments(argv)
-    show_progress()
+    start(argv)
     with plain_errors("resplit"):
         print(markdown_table(*resplit(JobConfig(**read_flags(_DEFAULT, *_NAMES)), FLAGS.splits)))
 

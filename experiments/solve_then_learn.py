@@ -11,7 +11,7 @@ the best uniform mix and the oracle, which is what knowing the generator's own v
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import define_flags, no_more_arguments, plain_errors, read_flags, show_progress
+from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
 from alloc_jax.evaluate.job import JobConfig, solve_then_learn
 from alloc_jax.evaluate.text import main_table, markdown_table
 
@@ -22,8 +22,7 @@ define_flags(_DEFAULT, *_NAMES)
 
 
 def main(argv):
-    no_more_arguments(argv)
-    show_progress()
+    start(argv)
     with plain_errors("solve_then_learn"):
         config = JobConfig(**read_flags(_DEFAULT, *_NAMES))
         report = solve_then_learn(config, FLAGS.workdir, FLAGS.overwrite)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alloc_jax.evaluate.archives import read_archive
 from alloc_jax.evaluate.cases import Case, LogConfig, read_case, source_cases, transferred
 from alloc_jax.evaluate.contenders import ABLATIONS, BASELINES, ablation, baseline, ceilings, parse_policy, policy
 from alloc_jax.evaluate.crossfit import Part, cross_fit, question_folds
@@ -71,7 +72,7 @@ def compare_policies(config: CompareConfig, workdir: str | Path, overwrite: bool
       ValueError: anything is wrong with the configuration, a log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        cases = [read_case(log, config.log) for log in config.logs]
+        cases = [(read_archive if log.endswith(".npz") else read_case)(log, config.log) for log in config.logs]
         between = [source_cases(log, config.log) for log in config.logs] if config.transfer else []
         found = compare(cases, config)
         transfers = [compare_transfer(cases, config) for cases in between]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 _HELP = {
     "log": "Sample log, or `builtin`.",
@@ -82,18 +83,16 @@ def split_outside_brackets(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def show_progress() -> None:
-    """Shows what a job says of its stages."""
+def start(argv: Sequence[str]) -> None:
+    """Refuses arguments that are no flags, and shows what the job says of its stages and nothing else."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    absl_logging.set_verbosity(absl_logging.WARNING)
     log, handler = logging.getLogger("alloc_jax"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-
-
-def no_more_arguments(argv: Sequence[str]) -> None:
-    """Refuses arguments that are no flags."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    log.propagate = False
 
 
 @contextmanager

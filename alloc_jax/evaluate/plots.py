@@ -62,10 +62,10 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> Non
     axes.plot(cost, accuracy, "o", color="#BBBBBB", markersize=4, label="fixed actions", zorder=1)
     oracle = Band.of(report, report.oracle)
     axes.plot(oracle.spend, oracle.accuracy[:, 0], color="black", linestyle="--", label=oracle.name)
-    for number, name in enumerate(sorted(report.policies, key=lambda name: name not in banded)):
-        band, colour, stands_out = Band.of(report, name), COLOURS[number % len(COLOURS)], name in banded
-        style = {"linewidth": 2} if stands_out else {"linewidth": 1, "linestyle": DASHES[number % len(DASHES)]}
-        axes.plot(band.spend, band.accuracy[:, 0], color=colour, label=name, **style)
+    for number, name in enumerate(report.policies):
+        band, colour = Band.of(report, name), COLOURS[number % len(COLOURS)]
+        stands_out = name in banded
+        axes.plot(band.spend, band.accuracy[:, 0], color=colour, label=name, linewidth=2 if stands_out else 1)
         if stands_out:
             axes.fill_between(
                 band.spend, band.accuracy[:, 1], band.accuracy[:, 2], color=colour, alpha=0.15, linewidth=0
@@ -142,6 +142,53 @@ def plot_price(frontier: Frontier, budgets: Sequence[float], unit: str, path: Pa
     for axes in (left, right):
         for budget in budgets:
             axes.axvline(budget, color="#DDDDDD", linewidth=1, zorder=0)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def plot_gains(report: Report, path: Path, banded: Sequence[str] = ()) -> None:
+    """Frontiers of many rules: accuracy against spend, and how far it lies above the uniform mix, with paired 95 % bands.
+
+    Args:
+      report: at the budgets of the curves.
+      path: of the picture.
+      banded: the rules that stand out, with bands on the right, where differences are paired and bands are narrow.
+    """
+    plt = _pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    hull = upper_hull(*(np.array([i.value for i in x]) for x in (report.fixed_cost, report.fixed_accuracy)))
+    left.plot(
+        [report.fixed_cost[k].value for k in hull],
+        [100 * report.fixed_accuracy[k].value for k in hull],
+        color="#888888",
+        label="uniform mix",
+    )
+    right.axhline(0, color="#888888")
+    oracle = {"color": "black", "linestyle": "--"}
+    names = [report.oracle, *sorted(report.policies, key=lambda name: name not in banded)]
+    for number, name in enumerate(names):
+        rows = sorted((row for row in report.rows if row.rule == name), key=lambda row: row.spend.value)
+        spend = [row.spend.value for row in rows]
+        style = {"color": COLOURS[(number - 1) % len(COLOURS)], "linewidth": 2}
+        if name not in banded:
+            style |= {"linewidth": 1, "linestyle": DASHES[number % len(DASHES)]}
+        style = oracle if number == 0 else style
+        left.plot(spend, [100 * row.accuracy.value for row in rows], label=name, **style)
+        right.plot(spend, [100 * row.over_uniform.value for row in rows], **style)
+        if name in banded:
+            ends = [[100 * getattr(row.over_uniform, end) for row in rows] for end in ("low", "high")]
+            right.fill_between(spend, *ends, color=style["color"], alpha=0.15, linewidth=0)
+    shown = [row for row in report.rows if row.rule in names]
+    spends = [row.spend.value for row in shown]
+    accuracies = [100 * row.accuracy.value for row in shown]
+    margin = 0.03 * np.ptp(accuracies)
+    for axes in (left, right):
+        wide = max(spends) > 30 * min(spends)
+        axes.set(xscale="log" if wide else "linear", xlim=(0.95 * min(spends), 1.05 * max(spends)))
+        axes.set_xlabel(f"spend a question ({report.unit})")
+    left.set(ylim=(min(accuracies) - margin, max(accuracies) + margin), ylabel="accuracy (%)")
+    right.set(ylabel="points above the uniform mix at the same spend")
+    figure.legend(loc="outside right", frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -126,7 +126,7 @@ def write_comparison(found: Sequence[Comparison], transfers: Sequence[Mapping[st
         file = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
         reports |= {name: comparison.report}
         reports |= {f"{name}, ablation of {part}": report for part, report in comparison.ablations.items()}
-        plots.plot_frontier(comparison.curve, folder / f"{file}_frontier.png", comparison.learned)
+        plots.plot_gains(comparison.curve, folder / f"{file}_frontier.png", comparison.learned)
         page += _case_page(comparison, f"{file}_frontier.png")
         for part, report in comparison.ablations.items():
             page += [f"### {name}: ablation of {part}", markdown_table(*variant_table(report))]
@@ -151,7 +151,7 @@ def _case_page(comparison: Comparison, picture: str) -> list[str]:
         f"## {case.name}",
         f"{report.questions} questions, {len(report.actions)} actions; cost in {report.unit}; {scored}{dropped}.",
         markdown_table(*main_table(report)),
-        f"![Accuracy against spend, with 95 % bands]({picture})",
+        f"![Accuracy against spend, and how far above the uniform mix with paired 95 % bands]({picture})",
         f"### {case.name}: paired differences",
         markdown_table(*difference_table(comparison)),
         f"### {case.name}: regret and what it is made of (points of accuracy)",
