@@ -26,8 +26,10 @@ setup(
     ],
     extras_require={
         "plot": ["matplotlib>=3.8"],
+        # The same package without what only GPUs need, which is most of it, where there is such a build.
+        "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[plot]",
+            "alloc_jax[plot,trees]",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

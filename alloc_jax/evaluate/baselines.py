@@ -124,5 +124,10 @@ def best_single(table: OutcomeTable, budget: float) -> int | None:
     This is the 'fixed' rule of arXiv 2604.14853; it leaves unspent what lies between the budget and its cost.
     """
     cost, utility = table.cost.mean(axis=0, dtype=float), table.utility.mean(axis=0, dtype=float)
-    utility[cost > budget * (1 + 1e-6)] = -np.inf
-    return int(np.argmax(utility)) if np.isfinite(utility).any() else None
+    within = cost <= budget * (1 + 1e-6)
+    if not within.any():
+        return None
+    best = within & (
+        utility >= utility[within].max() - 1e-6
+    )  # of those that tie the cheapest: 2 votes earn what 1 does
+    return int(np.argmin(np.where(best, cost, np.inf)))
