@@ -48,35 +48,43 @@ class PreparedProblem:
         return self.utility.shape[0]
 
 
-def lay_out(problem: AllocationProblem, mesh: Mesh | None = None) -> PreparedProblem:
-    """The kernels' layout of a problem with one resource: a pass to lay out, and one for the extreme plans.
+def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tuple[AllocationProblem, jax.Array]:
+    """A problem with one resource as [K, rows, WIDTH] and [rows, WIDTH], its forbidden actions masked; and whether it is invalid.
 
-    Args:
-      problem: utility f32[N, K], cost f32[N, K] or f32[N, K, 1].
-      mesh: this runs on every device of it, for the device's questions.
+    This is a program of its own: in one with `lay_out`, the compiler transposes again for every loop that reads.
     """
-    axes = None if mesh is None else mesh.axis_names
-    utility, cost = problem.utility, problem.cost
-    if cost.ndim == 3:
-        cost = cost[..., 0]
-    size, dtype = utility.shape[0], utility.dtype
-    valid = None if problem.valid is None else in_rows(problem.valid.T)
-    weight = None if problem.weight is None else in_rows(problem.weight)
-    utility, cost = in_rows(utility.T), in_rows(cost.T)
-
+    utility, cost, valid, weight = problem.utility, problem.cost, problem.valid, problem.weight
+    cost = cost[..., 0] if cost.ndim == 3 else cost
     bad = ~(jnp.isfinite(utility) & jnp.isfinite(cost) & (cost >= 0))
-    heights = utility, cost
     if valid is None:
         invalid = bad.any()
     else:
-        padding = (jnp.arange(valid[0].size) >= size).reshape(valid[0].shape)
-        invalid = (bad & valid).any() | ~(valid.any(axis=0) | padding).all()
-        heights = (jnp.where(valid, x, 0) for x in heights)
-        # The sentinels lose every comparison; padding keeps zeros, which add nothing.
-        top, masked = jnp.finfo(dtype).max, ~(valid | padding[None])
-        utility, cost = jnp.where(masked, -top, utility), jnp.where(masked, top, cost)
+        invalid = (bad & valid).any() | ~valid.any(axis=1).all()
+        top = jnp.finfo(utility.dtype).max  # loses every comparison; padding keeps zeros, which add nothing
+        utility, cost = jnp.where(valid, utility, -top), jnp.where(valid, cost, top)
+    if weight is not None:
+        invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all()
+        weight = in_rows(weight)
+    laid = AllocationProblem(in_rows(utility.T), in_rows(cost.T), None, weight)
+    return laid, highest_of(invalid.astype(jnp.int32), axes) > 0
+
+
+def lay_out(
+    problem: AllocationProblem, invalid: jax.Array, masked: bool, size: int, mesh: Mesh | None
+) -> PreparedProblem:
+    """What the kernels want to know of a problem beside its arrays, which the result leaves out.
+
+    Args:
+      problem: from `transposed`, and `invalid` too.
+      masked: whether it has forbidden actions.
+      size: N, or the questions of a device.
+      mesh: this runs on every device of it, for the device's questions.
+    """
+    axes = None if mesh is None else mesh.axis_names
+    utility, cost, weight = problem.utility, problem.cost, problem.weight
+    heights = [jnp.where(cost == jnp.finfo(cost.dtype).max, 0, x) if masked else x for x in (utility, cost)]
     highest = [highest_of(jnp.abs(x).max(), axes) for x in heights]
-    count = pairs.split(float(size if mesh is None else size * mesh.size), dtype)
+    count = pairs.split(float(size if mesh is None else size * mesh.size), utility.dtype)
     questions = Pair(jnp.asarray(count.hi), jnp.asarray(count.lo))
     if weight is not None:
         heaviest = highest_of(weight.max(), axes)
@@ -84,14 +92,14 @@ def lay_out(problem: AllocationProblem, mesh: Mesh | None = None) -> PreparedPro
         highest = [x * heaviest for x in highest]
         total = pairs.total(row_totals(ones, weight, _ceiling([heaviest] * 2)))
         questions = Pair(*(x[0] for x in pairs.across(total, axes)))
-        invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all() | ~(questions.hi > 0)
+        invalid |= ~(questions.hi > 0)
     ceiling = _ceiling(reversed(highest))
     cheapest, dearest, steepest = extremes(utility, cost)
     cheapest, dearest = (
         pairs.across(pairs.total(row_totals(plan, weight, ceiling)), axes) for plan in (cheapest, dearest)
     )
-    steepest, invalid = highest_of(steepest, axes), highest_of(invalid.astype(jnp.int32), axes) > 0
-    return PreparedProblem(utility, cost, weight, questions, ceiling, cheapest, dearest, steepest, invalid, size, mesh)
+    steepest = highest_of(steepest, axes)
+    return PreparedProblem(None, None, None, questions, ceiling, cheapest, dearest, steepest, invalid, size, mesh)
 
 
 def on_mesh(kernel, mesh: Mesh | None, *specs, out):
@@ -101,6 +109,14 @@ def on_mesh(kernel, mesh: Mesh | None, *specs, out):
     return lambda *args: jax.shard_map(
         kernel, mesh=mesh, in_specs=specs + (P(),) * (len(args) - len(specs)), out_specs=out, check_vma=False
     )(*args)
+
+
+def transposed_specs(mesh: Mesh | None, weighted: bool) -> AllocationProblem | None:
+    """How a transposed problem lies on a mesh."""
+    if mesh is None:
+        return None
+    cells = P(None, mesh.axis_names)
+    return AllocationProblem(cells, cells, None, P(mesh.axis_names) if weighted else None)
 
 
 def specs_of(mesh: Mesh | None, size: int, weighted: bool) -> PreparedProblem | None:

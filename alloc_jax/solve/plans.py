@@ -57,8 +57,17 @@ def extremes(utility: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array,
         steepest = jnp.maximum(steepest, jnp.where(rises, gain / jnp.where(rises, extra, 1), 0))
     # The margin covers the slope's rounding, the limit keeps products finite.
     info = jnp.finfo(utility.dtype)
-    steepest = jnp.minimum(steepest.max() * (1 + 8 * info.eps), info.max**0.5)
+    steepest = jnp.minimum(greatest(steepest) * (1 + 8 * info.eps), info.max**0.5)
     return jax.lax.complex(cheap_cost, cheap_utility), jax.lax.complex(best_cost, best_utility), steepest
+
+
+def greatest(x: jax.Array) -> jax.Array:
+    """The greatest of numbers that are at least 0, as integers: their bits sort alike.
+
+    The CPU compiler splits the maximum of a chain of float maxima into an array for each of them.
+    """
+    integer = jnp.int32 if x.dtype == jnp.float32 else jnp.int64
+    return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, integer).max(), x.dtype)
 
 
 def row_totals(plan: jax.Array, weight: jax.Array | None, ceiling: jax.Array) -> Pair:

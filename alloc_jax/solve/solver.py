@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -12,20 +13,32 @@ from jax.sharding import PartitionSpec as P
 from alloc_jax.solve import door, pairs
 from alloc_jax.solve.chunks import PreparedResources, lay_out_resources, resource_specs
 from alloc_jax.solve.fill import solution_specs, solve_kernel
-from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of
+from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of, transposed, transposed_specs
 from alloc_jax.solve.resources import solve_resources
 from alloc_jax.types import AllocationProblem, Solution
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _lay_out_jit(problem: AllocationProblem, mesh: Mesh | None) -> PreparedProblem | PreparedResources:
-    several = problem.cost.ndim == 3 and problem.cost.shape[2] > 1
-    kernel = lay_out_resources if several else lay_out
-    if mesh is None:
-        return kernel(problem)
-    size = problem.utility.shape[0] // mesh.size
-    out = resource_specs(mesh, size) if several else specs_of(mesh, size, problem.weight is not None)
-    return on_mesh(lambda problem: kernel(problem, mesh), mesh, P(mesh.axis_names), out=out)(problem)
+def _transposed_jit(problem: AllocationProblem, mesh: Mesh | None) -> tuple[AllocationProblem, jax.Array]:
+    axes = None if mesh is None else mesh.axis_names
+    out = transposed_specs(mesh, problem.weight is not None), P()
+    return on_mesh(partial(transposed, axes=axes), mesh, _questions(mesh), out=out)(problem)
+
+
+@partial(jax.jit, static_argnames=("masked", "size", "mesh"))
+def _lay_out_jit(problem: AllocationProblem, invalid: jax.Array, masked: bool, size: int, mesh: Mesh | None):
+    kernel = partial(lay_out, masked=masked, size=size, mesh=mesh)
+    return on_mesh(kernel, mesh, transposed_specs(mesh, problem.weight is not None), out=P())(problem, invalid)
+
+
+@partial(jax.jit, static_argnames=("size", "mesh"))
+def _lay_out_resources_jit(problem: AllocationProblem, size: int, mesh: Mesh | None) -> PreparedResources:
+    out = resource_specs(mesh, size)
+    return on_mesh(partial(lay_out_resources, mesh=mesh), mesh, _questions(mesh), out=out)(problem)
+
+
+def _questions(mesh: Mesh | None) -> P | None:
+    return None if mesh is None else P(mesh.axis_names)
 
 
 @partial(jax.jit, static_argnames="goal")
@@ -52,7 +65,13 @@ def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> Prepared
     problem = door.as_arrays(problem)
     if mesh is not None and problem.utility.shape[0] % mesh.size:
         raise ValueError(f"a mesh of {mesh.size} devices takes equal shares, got {problem.utility.shape[0]} questions")
-    prepared = _lay_out_jit(problem, mesh)
+    size = problem.utility.shape[0] // (1 if mesh is None else mesh.size)
+    if problem.cost.ndim == 3 and problem.cost.shape[2] > 1:
+        prepared = _lay_out_resources_jit(problem, size, mesh)
+    else:
+        laid, invalid = _transposed_jit(problem, mesh)
+        about = _lay_out_jit(laid, invalid, problem.valid is not None, size, mesh)
+        prepared = replace(about, utility=laid.utility, cost=laid.cost, weight=laid.weight)
     if not door.is_traced(prepared.invalid) and bool(prepared.invalid):
         door.explain(problem)
     return prepared
