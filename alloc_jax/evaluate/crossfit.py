@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alloc_jax.evaluate.cases import Case
-from alloc_jax.evaluate.report import Deployed, deploy
+from alloc_jax.evaluate.report import Deployed, check_budgets, deploy
 from alloc_jax.types import OutcomeTable
 
 
@@ -84,6 +84,8 @@ def cross_fit(
     names = [contender.name for contender in contenders]
     if len(set(names)) < len(names):
         raise ValueError(f"contenders need different names, got {names}")
+    for part in parts:
+        check_budgets({f"{case.name}, fold {part.number + 1}": case.learn.select(part.train)}, budgets)
 
     def run(part: Part) -> list[list[Deployed]]:
         held = case.score.select(part.held)

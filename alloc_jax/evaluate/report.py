@@ -11,6 +11,7 @@ questions, and scores them together.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,8 +122,10 @@ def evaluate(
 def deploy(policy, table: OutcomeTable, budgets: Sequence[float], seed: int) -> list[Deployed]:
     """What a policy does with the questions of a table at each budget.
 
+    Where no price makes it spend as little as a budget, it does the action it takes for the cheapest, and a warning says so.
+
     Raises:
-      ValueError: the policy was trained for other actions, or cannot keep a budget.
+      ValueError: the policy was trained for other actions.
     """
     actions = tuple(action.name for action in table.actions)
     if policy.actions != actions:
@@ -133,11 +136,19 @@ def deploy(policy, table: OutcomeTable, budgets: Sequence[float], seed: int) -> 
     in_utility = getattr(policy, "kind", "value") == "value"
     predictions, rows = {}, []  # predictions by head: most policies predict once for all budgets
     for budget in map(float, budgets):
-        price, head = policy.price(budget), policy.head(budget)
+        head = policy.head(budget)
         if head not in predictions:
             predictions[head] = policy.predict_features(features, budget)
-        plan = as_plan(price.choose(predictions[head], chances), len(actions))
-        rows.append(Deployed(policy.name, budget, plan, max(price.mean, 0.0) if in_utility else None))
+        prediction = predictions[head]
+        try:
+            price = policy.price(budget)
+        except ValueError as error:
+            cheapest = int(prediction.cost.mean(axis=0).argmin())
+            logging.getLogger("alloc_jax").warning("%s: %s; it does %s", policy.name, error, actions[cheapest])
+            action, multiplier = np.full(len(table), cheapest), None
+        else:
+            action, multiplier = price.choose(prediction, chances), max(price.mean, 0.0) if in_utility else None
+        rows.append(Deployed(policy.name, budget, as_plan(action, len(actions)), multiplier))
     return rows
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from alloc_jax.evaluate import plots
 from alloc_jax.evaluate.cases import Case
-from alloc_jax.evaluate.contenders import BASELINES, GENERATOR, OUTCOMES
+from alloc_jax.evaluate.contenders import BASELINES, CLASSES, GAINS, GENERATOR, KNN, OUTCOMES
 from alloc_jax.evaluate.outcomes import Interval
 from alloc_jax.evaluate.records import write_metrics
 from alloc_jax.evaluate.report import UNIFORM, Report
 from alloc_jax.evaluate.text import HOW_TO_READ, fixed_table, main_table, markdown_table, percent, regret_table
 
-BEST_BASELINE = "best baseline"
+BEST = {"best of kNN and trees": (KNN, CLASSES, GAINS), "best baseline": BASELINES}
 _CEILINGS = (GENERATOR, OUTCOMES)
 _HOW = (
     "Every question is answered for by rules that learned from other questions, prices included; repetitions with other folds and"
@@ -41,14 +41,14 @@ class Comparison:
     def baselines(self) -> list[str]:
         return [rule for rule in BASELINES if rule in self.report.policies]
 
-    def best_baseline(self, budget: float) -> str | None:
-        """The baseline that earned most at a budget: known only afterwards, so harder to beat than any one of them."""
-        rows = [self.report.row(rule, budget) for rule in self.baselines]
-        return max(rows, key=lambda row: row.over_uniform.value).rule if rows else None
+    def best_of(self, rules: Sequence[str], budget: float) -> str:
+        """The rule that earned most at a budget: known only afterwards, so harder to beat than any one of them."""
+        rows = [self.report.row(rule, budget) for rule in rules if rule in self.baselines]
+        return max(rows, key=lambda row: row.over_uniform.value).rule
 
     def difference(self, rule: str, other: str, budget: float) -> Interval:
-        """By how much a rule earns more than another one, or than the best baseline, at a budget."""
-        other = self.best_baseline(budget) if other == BEST_BASELINE else other
+        """By how much a rule earns more than another one, or than the best of some (`BEST`), at a budget."""
+        other = self.best_of(BEST[other], budget) if other in BEST else other
         return self.report.difference(rule, other, budget)
 
 
@@ -58,9 +58,9 @@ def verdict(difference: Interval) -> int:
 
 
 def opponents(found: Sequence[Comparison]) -> list[str]:
-    """Whom rules are measured against: the uniform mix, each baseline, and the best of them."""
+    """Whom rules are measured against: the uniform mix, each baseline, and the best of several."""
     common = [rule for rule in BASELINES if all(rule in comparison.baselines for comparison in found)]
-    return [UNIFORM, *common, *([BEST_BASELINE] if common else [])]
+    return [UNIFORM, *common, *(best for best, rules in BEST.items() if len(set(rules) & set(common)) > 1)]
 
 
 def verdict_table(found: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
@@ -70,7 +70,7 @@ def verdict_table(found: Sequence[Comparison]) -> tuple[list[str], list[list[str
     for rule in _common_rules(found):
         cells = []
         for other in against:
-            if rule == other or (rule in BASELINES and other == BEST_BASELINE):
+            if rule == other or rule in BEST.get(other, ()):
                 cells.append("")
                 continue
             verdicts = [verdict(c.difference(rule, other, budget)) for c in found for budget in c.report.budgets]
@@ -87,7 +87,7 @@ def difference_table(comparison: Comparison) -> tuple[list[str], list[list[str]]
         for budget in comparison.report.budgets:
             cells = []
             for other in against:
-                name = f" ({comparison.best_baseline(budget)})" if other == BEST_BASELINE else ""
+                name = f" ({comparison.best_of(BEST[other], budget)})" if other in BEST else ""
                 cells.append(percent(comparison.difference(rule, other, budget), "+.2f") + name)
             rows.append([rule, f"{budget:g}", *cells])
     return ["points", "budget", *(f"over {other}" for other in against)], rows

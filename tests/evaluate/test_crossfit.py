@@ -130,8 +130,24 @@ def test_an_error_says_which_rule_fold_and_seed(case):
 
 def test_a_budget_no_fold_can_meet_is_named(case):
     fit = Contender("kNN", lambda table, seed: NearestNeighbours("kNN", table))
-    with pytest.raises(ValueError, match=r"kNN, fold 1.*budget of 0.5 is below"):
+    with pytest.raises(ValueError, match=r"budget 0\.5 is below the cheapest plan on made, fold 1"):
         cross_fit([fit], case, (0.5,), question_folds(case.learn, 5, (0,)))
+
+
+def test_a_rule_that_cannot_spend_so_little_does_the_cheapest_action_and_says_so(case, caplog):
+    class Dear(Spy):
+        def __init__(self, table):
+            super().__init__(table)
+            self.price = self.refuse
+
+        def refuse(self, budget):
+            raise ValueError("no price is high enough")
+
+    parts = question_folds(case.learn, 2, (0,))
+    with caplog.at_level("WARNING", logger="alloc_jax"):
+        made = cross_fit([Contender("dear", lambda table, seed: Dear(table))], case, (2.0,), parts)[0]
+    assert "no price is high enough; it does vote(small,1)" in caplog.text
+    assert (made.plan[:, 0] == 1).all() and made.multiplier is None
 
 
 @pytest.mark.parametrize(
