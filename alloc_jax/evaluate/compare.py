@@ -29,7 +29,7 @@ class CompareConfig:
     """What is compared, and how."""
 
     logs: tuple[str, ...] = ("builtin",)
-    resource: str = "samples"
+    resource: str = "compute"
     actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
     budgets: tuple[float, ...] = ()  # empty: three for each log, between its cheapest and its dearest useful action
     policies: tuple[str, ...] = KINDS  # kinds, with options where they differ: value(epochs=10)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
+from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, RidgeRegression, prompt_length
 from alloc_jax.evaluate.cases import Case
 from alloc_jax.evaluate.crossfit import Contender
 from alloc_jax.evaluate.trees import boosted_classes, boosted_gains
@@ -74,28 +74,25 @@ def baseline(name: str, budgets: Sequence[float], featurizer: TextFeatures | Non
 
 
 def ceilings(case: Case) -> list[Contender]:
-    """What can be reached at most: value policies that are told what a question's text can only hint at.
+    """What can be reached at most, by rules that are told what a question's text can only hint at.
 
-    One knows the variables a question was generated from. The other one knows the outcomes of every action on the question
-    itself, as far as half of its samples tell them, and learns from the other half what such knowledge is worth.
+    A value policy knows the variables a question was generated from. A linear rule knows the outcomes of every action on the
+    question itself, as far as half of its samples tell them, and has learned from other questions what such knowledge says
+    of the other half: the oracle that chooses on one half takes it at face value, this one shrinks it.
     """
     made = []
     if case.generator is not None:
-        made.append(_told(GENERATOR, KnownFeatures("generator", case.learn.question, case.generator), None))
+        variables = KnownFeatures("generator", case.learn.question, case.generator)
+        made.append(Contender(GENERATOR, lambda table, seed: train(table, PolicyConfig(seed=seed), variables)))
     if case.halved:
         rates = case.choose.successes / np.maximum(case.choose.samples, 1)
         known = np.concatenate([case.choose.utility, rates, case.choose.cost], axis=1)
-        made.append(_told(OUTCOMES, KnownFeatures("outcomes", case.choose.question, known), case.score))
+        outcomes = KnownFeatures("outcomes", case.choose.question, known)
+        rule = Contender(
+            OUTCOMES, lambda table, seed: RidgeRegression(OUTCOMES, table, outcomes), case.score, told=True
+        )
+        made.append(rule)
     return made
-
-
-def _told(name: str, featurizer: KnownFeatures, table: OutcomeTable | None) -> Contender:
-    """A value policy that is told features; where it learns from a table of its own, they come from the oracle's samples."""
-
-    def fit(table: OutcomeTable, seed: int):
-        return train(table, PolicyConfig(seed=seed), featurizer)
-
-    return Contender(name, fit, table, told=table is not None)
 
 
 @dataclass(frozen=True)
