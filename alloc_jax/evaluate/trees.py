@@ -36,10 +36,11 @@ class BoostedTrees:
         Prediction, ...
     ]  # each head's predictions of the training questions, by trees that have not seen them
     cost: np.ndarray  # f32[N, K] the training questions' measured costs
+    varies: np.ndarray  # bool[D] the features that differ among the training questions: trees cannot use the others
 
     def predict_features(self, features: np.ndarray, budget: float | None = None) -> Prediction:
         """What the trees predict of every action, from features f32[N, D]."""
-        return self.heads[self.head(budget) or 0](features)
+        return self.heads[self.head(budget) or 0](features[:, self.varies])
 
     def head(self, budget: float | None) -> int | None:
         """Which budget's classifier answers: the nearest. None where one head serves all."""
@@ -91,6 +92,8 @@ def _boosted(name, kind, table: OutcomeTable, budgets, fits, featurizer, seed: i
         raise ValueError(f"{name}: question {table.ids[i]!r} has no outcome of {table.actions[k].name}")
     featurizer = featurizer or TextFeatures()
     features = featurizer.encode(table.question)
+    varies = np.ptp(features, axis=0) > 0
+    features = features[:, varies]
     everything = np.arange(len(table))
     fold = np.random.default_rng(seed).permutation(everything) % folds
     unseen = []
@@ -103,7 +106,7 @@ def _boosted(name, kind, table: OutcomeTable, budgets, fits, featurizer, seed: i
         unseen.append(Prediction(*parts))
     heads = tuple(fit(features, everything) for fit in fits)
     actions = tuple(action.name for action in table.actions)
-    return BoostedTrees(name, kind, actions, featurizer, budgets, heads, tuple(unseen), table.cost)
+    return BoostedTrees(name, kind, actions, featurizer, budgets, heads, tuple(unseen), table.cost, varies)
 
 
 def _fit_classes(label: np.ndarray, cost: np.ndarray, features: np.ndarray, rows: np.ndarray):
@@ -126,6 +129,9 @@ def _fit_gains(gain: np.ndarray, cost: np.ndarray, features: np.ndarray, rows: n
     mean = np.maximum(cost[rows].mean(axis=0), 1e-12)
     ratio = cost / mean
     targets = np.concatenate([gain, ratio], axis=1)[rows]
+    # Votes of one source cost the same multiple of their means: such outputs share their trees.
+    _, first, shared = np.unique(targets.round(5), axis=1, return_index=True, return_inverse=True)
+    targets = targets[:, first]
     varies = np.ptp(targets, axis=0) > 1e-6  # counted samples cost the same on every question
     constant = targets[0].astype(np.float32)
     booster = _train(features[rows], targets[:, varies], {"objective": "reg:squarederror"}) if varies.any() else None
@@ -134,7 +140,7 @@ def _fit_gains(gain: np.ndarray, cost: np.ndarray, features: np.ndarray, rows: n
         outputs = np.tile(constant, (len(features), 1))
         if booster:
             outputs[:, varies] = _predict(booster, features).reshape(len(features), -1)
-        score, ratio = np.split(outputs, 2, axis=1)
+        score, ratio = np.split(outputs[:, shared.ravel()], 2, axis=1)
         return Prediction(score, np.maximum(ratio * mean, 0).astype(np.float32))
 
     return predict

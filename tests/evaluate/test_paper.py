@@ -9,7 +9,9 @@ from alloc_jax.measure import write_log
 from tests.conftest import made_log
 
 pytest.importorskip("xgboost")
-CONFIG = PaperConfig(questions=100, samples=32, seeds=2, folds=2, policies=("value(epochs=2)",))
+CONFIG = PaperConfig(
+    questions=100, samples=32, seeds=2, folds=2, policies=("value(epochs=2, hidden=(8,), folds=2, left_out=1)",)
+)
 
 
 @pytest.fixture(scope="module")

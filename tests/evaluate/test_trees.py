@@ -8,11 +8,13 @@ import pytest
 from alloc_jax.evaluate import evaluate
 from alloc_jax.evaluate.report import UNIFORM
 from alloc_jax.evaluate.trees import boosted_classes, boosted_gains
+from alloc_jax.learn.features import TextFeatures
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
 
 pytest.importorskip("xgboost")
 BUDGETS = (1.5, 2.0)
+FEW = TextFeatures(shape_buckets=8, character_buckets=16, word_buckets=0)  # a fraction of the time
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_trees_keep_the_budget_and_are_above_the_uniform_mix(report, rule, budge
 
 def test_gains_have_one_head_and_classes_one_for_each_budget(tables):
     train = tables[0]
-    classes, gains = boosted_classes(train, BUDGETS), boosted_gains(train)
+    classes, gains = boosted_classes(train, BUDGETS, FEW), boosted_gains(train, FEW)
     assert [gains.head(budget) for budget in BUDGETS] == [None, None]
     assert [classes.head(budget) for budget in (1.4, 1.6, 1.9, 99)] == [0, 0, 1, 1]
     features = classes.featurizer.encode(train.question[:5])
@@ -52,15 +54,16 @@ def test_gains_have_one_head_and_classes_one_for_each_budget(tables):
 def test_costs_that_differ_between_questions_are_predicted():
     log = made_log(questions=300)
     table = measure(log, menu(log, votes=(1, 4)), "tokens")
-    trees = boosted_gains(table)
+    trees = boosted_gains(table, FEW)
     predicted = trees.predict_features(trees.featurizer.encode(table.question)).cost
     assert np.corrcoef(predicted[:, 0], table.cost[:, 0])[0, 1] > 0.9
     assert (predicted >= 0).all()
+    np.testing.assert_allclose(predicted[:, 1], 4 * predicted[:, 0], rtol=1e-4)  # votes of one source share their trees
 
 
 def test_calibration_never_sees_its_own_questions(tables):
     train = tables[0]
-    trees = boosted_gains(train)
+    trees = boosted_gains(train, FEW)
     seen = trees.predict_features(trees.featurizer.encode(train.question))
     gain = train.utility - train.utility[:, [0]]
     errors = [np.mean((prediction.score - gain) ** 2) for prediction in (seen, trees.unseen[0])]
@@ -69,14 +72,14 @@ def test_calibration_never_sees_its_own_questions(tables):
 
 def test_seeds_change_the_folds_of_the_calibration(tables):
     train = tables[0]
-    first, again, other = (boosted_gains(train, seed=seed).price(2.0) for seed in (0, 0, 1))
+    first, again, other = (boosted_gains(train, FEW, seed=seed).price(2.0) for seed in (0, 0, 1))
     assert first == again
     assert first != other
 
 
 def test_one_label_everywhere_is_learned(tables):
     train = tables[0].select(np.arange(40))
-    cheapest = boosted_classes(train, (1.0,))
+    cheapest = boosted_classes(train, (1.0,), FEW)
     prediction = cheapest.predict_features(cheapest.featurizer.encode(train.question[:3]), 1.0)
     assert len(np.unique(prediction.best_response(0.0))) == 1
 
