@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -16,15 +17,30 @@ from alloc_jax.evaluate.outcomes import upper_hull
 from alloc_jax.types import Action, OutcomeTable
 
 DRAWS = (1, 2, 4, 8, 16)
+_NEEDED = ("qid", "question", "action", "correct", "cost", "cost_unit")
 
 
 def read_archive(path: str | Path, config: LogConfig) -> Case:
     """The case of an archive; the group of a question is its task where the archive has tasks.
 
-    Actions whose cost is not known are left out, and those with one sample where others have several, and of many actions those that no mix of others beats are kept.
+    Left out are actions whose cost is not known, those with one sample where others have several, and, of more than ten
+    actions, those that a mix of others beats.
+
+    Args:
+      path: of the `.npz` file, with `qid`, `question`, `action`, `correct` u8[N, A, S] (255: no sample), `cost` f32[N, A] of one
+        sample and `cost_unit`, and perhaps `answer` and `task` or `group`.
+      config: budgets, and how many questions with which seed; what it says of actions and resources has no use here.
+
+    Raises:
+      ValueError: the file lacks one of these, or leaves nothing to decide.
     """
-    with np.load(path) as file:
-        data = {name: file[name] for name in file.files if name != "meta"}
+    try:
+        with Path(path).open("rb") as file, np.load(file) as arrays:
+            data = {name: arrays[name] for name in arrays.files if name != "meta"}
+    except (BadZipFile, ValueError) as error:
+        raise ValueError(f"{path} is no archive of arrays: {error}") from None
+    if missing := [name for name in _NEEDED if name not in data]:
+        raise ValueError(f"{path}: an archive of outcomes holds {', '.join(_NEEDED)}; {missing[0]!r} is missing")
     rows = np.arange(len(data["qid"]))
     if 0 < config.questions < len(rows):
         rows = np.sort(np.random.default_rng(config.seed).permutation(rows)[: config.questions])
