@@ -100,8 +100,9 @@ def _calls(data, keep: np.ndarray, right: np.ndarray, drawn: np.ndarray) -> Outc
     actions = tuple(Action(str(name), 1) for name in data["action"][keep])
     unit = str(data["cost_unit"]).split(",")[0]
     valid = (count > 0) & np.isfinite(cost)
-    scale = 1000.0 if unit.startswith("USD") else 1.0  # dollars a thousand calls: budgets of a size that can be read
-    unit = unit.replace("USD per", "USD per thousand", 1)
+    in_dollars = unit in ("USD per call", "USD per sample")
+    scale = 1000.0 if in_dollars else 1.0  # dollars a thousand calls: budgets of a size that can be read
+    unit = unit.replace("per", "per thousand", 1) + "s" if in_dollars else unit
     return _table(data, actions, good / np.maximum(count, 1), cost * scale, valid, good, count, unit)
 
 
@@ -111,12 +112,12 @@ def _draws(data, right: np.ndarray, drawn: np.ndarray) -> OutcomeTable:
     miss = np.ones((len(good), len(DRAWS)))
     for column, k in enumerate(DRAWS):
         for j in range(k):
-            miss[:, column] *= np.maximum(count - good - j, 0) / (count - j)
+            miss[:, column] *= np.maximum(count - good - j, 0) / np.maximum(count - j, 1)
     name = str(data["action"][-1])
     actions = tuple(Action(name, k, "passes") for k in DRAWS)
     cost = np.broadcast_to(np.array(DRAWS, float), miss.shape)
     wide = [np.repeat(part[:, None], len(DRAWS), axis=1) for part in (good, count)]
-    return _table(data, actions, 1 - miss, cost, np.ones(miss.shape, bool), *wide, "samples")
+    return _table(data, actions, 1 - miss, cost, wide[1] >= DRAWS, *wide, "samples")
 
 
 def _hull(table: OutcomeTable) -> np.ndarray:

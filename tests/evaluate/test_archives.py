@@ -67,6 +67,21 @@ def test_a_question_with_an_outcome_missing_is_left_out_and_counted(tmp_path):
     assert case.dropped == 1 and "q4" not in case.learn.ids
 
 
+def test_a_question_with_too_few_samples_for_the_most_draws_is_left_out(tmp_path):
+    correct = arrays()["correct"].copy()
+    correct[4, -1, 31:] = 255  # halves of 16 and 15
+    case = read_archive(saved(tmp_path, correct=correct), LogConfig())
+    assert case.dropped == 1 and "q4" not in case.learn.ids
+
+
+def test_dollars_are_of_a_thousand_calls_and_other_units_stay(tmp_path):
+    correct = arrays()["correct"][:, :, :1]
+    for unit, shown, scale in (("USD per call, estimated", "USD per thousand calls", 1000), ("USD per token", None, 1)):
+        case = read_archive(saved(tmp_path, correct=correct, cost_unit=np.array(unit)), LogConfig())
+        assert case.learn.units == (shown or unit,)
+        np.testing.assert_allclose(case.learn.cost[0], scale * arrays()["cost"][0])
+
+
 def test_questions_are_drawn_with_all_that_is_known_of_them(tmp_path):
     task = np.array([f"task {i % 4}" for i in range(30)])
     whole = read_archive(saved(tmp_path, task=task), LogConfig())
