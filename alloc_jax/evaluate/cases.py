@@ -25,9 +25,7 @@ class Case:
     name: str
     learn: OutcomeTable  # from all samples: what rules learn from, on other questions than they are scored on
     choose: OutcomeTable  # from half of the samples: what oracles choose on
-    score: (
-        OutcomeTable  # from the other half: what everything is scored on; choose itself where samples cannot be halved
-    )
+    score: OutcomeTable  # from the other half, to score on; choose itself where samples cannot be halved
     budgets: tuple[float, ...]
     generator: np.ndarray | None = None  # f32[N, D] variables the questions were generated from, where they are known
     dropped: int = 0  # questions left out because an action has no outcome there

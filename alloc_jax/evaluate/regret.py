@@ -30,9 +30,7 @@ class Agreement:
 
     rate: float  # share of questions
     majority: float  # what doing the same everywhere reaches
-    known: (
-        tuple[float, float] | None
-    )  # what knowing the true outcomes reaches, between these; None without other samples
+    known: tuple[float, float] | None  # between which rates knowing the truth is; None without other samples
 
 
 @dataclass(frozen=True)

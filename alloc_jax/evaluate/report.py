@@ -35,12 +35,8 @@ class Deployed:
     rule: str
     budget: float
     plan: np.ndarray  # f64[N, K] the chance of each action; the mean over repetitions where there were several
-    multiplier: (
-        float | None
-    )  # the price it deployed, in utility per unit of cost; None where its scores are no utilities
-    told: bool = (
-        False  # whether it knows the very samples that the oracle chooses on, so that agreeing with it means nothing
-    )
+    multiplier: float | None  # the price it deployed, in utility per unit of cost; None if its scores are no utilities
+    told: bool = False  # whether it knows the oracle's own samples, so that agreeing with it means nothing
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,7 @@ class BoostedTrees:
     featurizer: TextFeatures
     budgets: tuple[float, ...]  # of the heads; one head without a budget where kind is value
     heads: tuple[Callable[[np.ndarray], Prediction], ...]
-    unseen: tuple[
-        Prediction, ...
-    ]  # each head's predictions of the training questions, by trees that have not seen them
+    unseen: tuple[Prediction, ...]  # of each head for the training questions, by trees that have not seen them
     cost: np.ndarray  # f32[N, K] the training questions' measured costs
     varies: np.ndarray  # bool[D] the features that differ among the training questions: trees cannot use the others
 
