@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from alloc_jax.evaluate.outcomes import upper_hull
-from alloc_jax.evaluate.report import RANDOM, Report
+from alloc_jax.evaluate.report import HINDSIGHT, RANDOM, Report
 from alloc_jax.solve import Frontier
 from alloc_jax.types import Action, OutcomeTable
 
@@ -156,13 +156,7 @@ def plot_gains(report: Report, path: Path, banded: Sequence[str] = ()) -> None:
     """
     plt = _pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
-    hull = upper_hull(*(np.array([i.value for i in x]) for x in (report.fixed_cost, report.fixed_accuracy)))
-    left.plot(
-        [report.fixed_cost[k].value for k in hull],
-        [100 * report.fixed_accuracy[k].value for k in hull],
-        color="#888888",
-        label="uniform mix",
-    )
+    left.plot(*uniform_line(report), color="#888888", label="uniform mix")
     right.axhline(0, color="#888888")
     oracle = {"color": "black", "linestyle": "--"}
     names = [report.oracle, *sorted(report.policies, key=lambda name: name not in banded)]
@@ -174,7 +168,8 @@ def plot_gains(report: Report, path: Path, banded: Sequence[str] = ()) -> None:
             style |= {"linewidth": 1, "linestyle": DASHES[number % len(DASHES)]}
         style = oracle if number == 0 else style
         left.plot(spend, [100 * row.accuracy.value for row in rows], label=name, **style)
-        right.plot(spend, [100 * row.over_uniform.value for row in rows], **style)
+        if name != HINDSIGHT:  # far above everybody: it would squeeze what is compared
+            right.plot(spend, [100 * row.over_uniform.value for row in rows], **style)
         if name in banded:
             ends = [[100 * getattr(row.over_uniform, end) for row in rows] for end in ("low", "high")]
             right.fill_between(spend, *ends, color=style["color"], alpha=0.15, linewidth=0)
@@ -191,6 +186,14 @@ def plot_gains(report: Report, path: Path, banded: Sequence[str] = ()) -> None:
     figure.legend(loc="outside right", frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def uniform_line(report: Report) -> tuple[np.ndarray, np.ndarray]:
+    """Spend and accuracy (%) of the uniform mix, at enough points that a logarithmic axis bends the line between two actions."""
+    cost, accuracy = (np.array([i.value for i in x]) for x in (report.fixed_cost, report.fixed_accuracy))
+    hull = upper_hull(cost, accuracy)
+    spend = np.union1d(np.geomspace(max(cost[hull[0]], 1e-9), cost[hull[-1]], 200), cost[hull])
+    return spend, 100 * np.interp(spend, cost[hull], accuracy[hull])
 
 
 def plot_sizes(report: Report, path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
 from alloc_jax.evaluate.cases import Case, default_budgets, make_case, transferred
 from alloc_jax.evaluate.crossfit import Contender, cross_fit, question_folds
-from alloc_jax.evaluate.report import score_plans
+from alloc_jax.evaluate.plots import uniform_line
+from alloc_jax.evaluate.report import UNIFORM, score_plans
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
 
@@ -96,6 +97,14 @@ def test_a_rule_that_learns_from_shuffled_outcomes_closes_nothing(case):
     for budget in BUDGETS:
         assert report.row("shuffled", budget).over_uniform.low <= 0
         assert report.difference("learns", "shuffled", budget).low > 0
+
+
+def test_the_uniform_line_of_a_picture_is_straight_in_spend_between_two_actions(case):
+    report = score_plans([], case.choose, case.score, BUDGETS, replicates=10)
+    spend, accuracy = uniform_line(report)
+    for budget in BUDGETS:
+        drawn = np.exp(np.interp(np.log(budget), np.log(spend), np.log(accuracy)))  # as a logarithmic axis joins points
+        assert drawn == pytest.approx(100 * report.row(UNIFORM, budget).accuracy.value, rel=1e-3)
 
 
 def test_threads_change_nothing(case):
