@@ -5,8 +5,7 @@
     python experiments/compare_policies.py --workdir=runs/parts --ablations=features,size,heads --transfer --seeds=1
 
 All questions are scored, by rules that learned from others. The workdir then holds report.md (wins, ties and losses; for each
-log the table, paired differences, regret), a picture of the frontiers with bands, and metrics.jsonl. On the built-in log
-expect value policies above the uniform mix and kNN at every budget, and level with boosted trees.
+log the table, paired differences, regret), a picture of the frontiers with bands, and metrics.jsonl.
 """
 
 from absl import app, flags
