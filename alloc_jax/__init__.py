@@ -21,7 +21,7 @@ _HOME = {
         "Status",
         "vote",
     ],
-    "measure": ["measure", "menu", "parse_actions", "read_log", "write_log"],
+    "measure": ["load_table", "measure", "menu", "parse_actions", "read_log", "save_table", "write_log"],
     "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve"],
     "learn": ["Policy", "PolicyConfig", "TextFeatures", "load_policy", "train"],
     "evaluate": ["Report", "evaluate"],

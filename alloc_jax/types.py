@@ -80,7 +80,15 @@ class ComputeUnit:
     name: str  # "mean large/think samples"
 
 
-SAMPLE_FIELDS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "latency_s", "reward")
+SAMPLE_FIELDS = (
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "latency_s",
+    "usd",
+    "reward",
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,6 +113,7 @@ class SampleLog:
     completion_tokens: np.ndarray | None = None  # f32[N, M, S]
     reasoning_tokens: np.ndarray | None = None  # f32[N, M, S] part of completion_tokens
     latency_s: np.ndarray | None = None  # f32[N, M, S]
+    usd: np.ndarray | None = None  # f32[N, M, S] what the sample cost in dollars, where the log itself states it
     reward: np.ndarray | None = None  # f32[N, M, S]
     compute_unit: ComputeUnit | None = None  # set when a log is made, carried by select and split; None if unknown
 

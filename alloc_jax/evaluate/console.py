@@ -97,7 +97,7 @@ def start(argv: Sequence[str]) -> None:
 
 @contextmanager
 def plain_errors(script: str) -> Iterator[None]:
-    """Ends the script with one line where its input is wrong (status 1) or it is interrupted (status 130).
+    """Ends the script with one line where its input is wrong or a package is missing (status 1), or it is interrupted (130).
 
     Args:
       script: what the line starts with.

@@ -160,9 +160,3 @@ def test_the_frontier_script_prints_its_table(log_file, tmp_path):
     assert header == "spend,utility,multiplier"
     spends = [float(line.split(",")[0]) for line in points]
     assert spends == sorted(spends) and len(spends) > 10
-
-
-def test_the_inspect_script_tells_what_is_in_a_log(log_file):
-    said = script("inspect_log.py", f"--log={log_file}")
-    assert said.returncode == 0, said.stderr
-    assert "120 questions" in said.stdout
