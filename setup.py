@@ -31,8 +31,10 @@ setup(
         "parquet": ["pyarrow>=15"],
         "plot": ["matplotlib>=3.8"],
         "tokenizer": ["tokenizers>=0.20"],
+        # The same package without what only GPUs need, which is most of it, where there is such a build.
+        "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[grade,inspect,parquet,plot,tokenizer]",
+            "alloc_jax[grade,inspect,parquet,plot,tokenizer,trees]",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

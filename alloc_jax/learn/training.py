@@ -15,8 +15,8 @@ Two kinds:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import combinations
 
 import flax.linen as nn
@@ -204,8 +204,14 @@ def _fit(config: PolicyConfig, x: np.ndarray, targets: dict, unseen: np.ndarray,
     count = int((~unseen).sum(axis=1).min())  # folds may differ by a question; members take the same steps
     batches = np.stack([_batches(config, np.flatnonzero(~out), count, member) for member, out in enumerate(unseen)])
     targets = {name: jnp.asarray(target) for name, target in targets.items()}
-    run = jax.jit(jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0)))
+    run = _fitter(replace(config, seed=0), outputs)
     return run(jnp.asarray(x), targets, batches, unseen.astype(x.dtype), jax.random.split(key, len(unseen)))
+
+
+@lru_cache(maxsize=16)
+def _fitter(config: PolicyConfig, outputs: int):
+    """The compiled training of all members, kept: compiling takes four fifths of a training on a thousand questions."""
+    return jax.jit(jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0)))
 
 
 def _batches(config: PolicyConfig, rows: np.ndarray, count: int, member: int) -> np.ndarray:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alloc_jax.actions import Action
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.measure.table import measure, menu
-from alloc_jax.types import SAMPLE_FIELDS, Action, OutcomeTable, SampleLog
+from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
 
 VOTE = 16  # the vote that `vote_gain` and its neighbours speak of
 HURT = 0.05  # a vote hurts a question where it loses more accuracy than this against one sample

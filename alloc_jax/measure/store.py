@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from alloc_jax.actions import Action
 from alloc_jax.measure.formats.columns import parquet
 from alloc_jax.measure.write import new_file
-from alloc_jax.types import Action, OutcomeTable
+from alloc_jax.types import OutcomeTable
 
 VERSION = 1  # of the form; a reader refuses any other
 _KEY = "alloc_jax outcome table"

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alloc_jax.evaluate.cases import default_actions
 from alloc_jax.evaluate.console import plain_errors
-from alloc_jax.evaluate.job import JobConfig, default_actions, solve_only, solve_then_learn
+from alloc_jax.evaluate.job import JobConfig, solve_only, solve_then_learn
 from alloc_jax.evaluate.report import UNIFORM
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.measure import write_log
