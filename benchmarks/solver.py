@@ -15,6 +15,7 @@ maq (github.com/grf-labs/maq) is not among them: its Python package does not ins
 """
 
 import importlib.util
+import sys
 from functools import partial
 
 import general_solvers
@@ -124,6 +125,7 @@ class Table:
             gap = " / ".join(f"{max(gap, 0):.0e}" for gap in gaps[0]) if gaps else ""
             row += [f"{max(spend - 1, 0):.0e}", short, gap]
         self.rows.append([*row, f"{cell.best / self.own:.2f}"])
+        print(*self.rows[-1], sep="\t", file=sys.stderr, flush=True)  # an interrupted run has shown what it measured
 
 
 def one_budget(family: str, questions: int) -> Table:
