@@ -55,7 +55,9 @@ class Allocator:
         )
 
 
-def allocator(policy: Policy | str | Path, budget: float, calibration=None, seed: int = 0) -> Allocator:
+def allocator(
+    policy: Policy | str | Path, budget: float, calibration=None, seed: int = 0, delta: float | None = None
+) -> Allocator:
     """An allocator for a budget.
 
     Args:
@@ -64,15 +66,17 @@ def allocator(policy: Policy | str | Path, budget: float, calibration=None, seed
       calibration: an `OutcomeTable` of questions the policy has not been trained on, to set the price by; by default
         the policy's own predictions of the training questions, each made by networks that had not seen it.
       seed: of the lottery between adjacent prices.
+      delta: None meets the budget in expectation; else the expected spend exceeds it with at most this probability, given
+        a calibration table (`calibrate_surely`).
 
     Raises:
       ValueError: the budget is below the policy's cheapest plan, or the calibration table has other actions.
     """
     policy = policy if isinstance(policy, Policy) else load_policy(policy)
     if calibration is None:
-        return Allocator(policy, budget, policy.price(budget), seed)
+        return Allocator(policy, budget, policy.price(budget, delta=delta), seed)
     names = tuple(action.name for action in calibration.actions)
     if names != policy.actions:
         raise ValueError(f"the policy was trained for the actions {policy.actions}, the calibration table has {names}")
     prediction = policy.predict(calibration.question, budget)
-    return Allocator(policy, budget, policy.price(budget, (prediction, calibration.cost)), seed)
+    return Allocator(policy, budget, policy.price(budget, (prediction, calibration.cost), delta), seed)

@@ -12,7 +12,8 @@ import pytest
 
 from alloc_jax.learn import PolicyConfig, TextFeatures, load_policy, train
 from alloc_jax.learn.inference import forward, standardise
-from alloc_jax.learn.policy import Prediction, Unseen, calibrate, lottery
+from alloc_jax.learn.policy import lottery
+from alloc_jax.learn.prices import Prediction, Unseen, calibrate
 from alloc_jax.learn.training import Network
 from alloc_jax.measure import measure, menu
 from alloc_jax.serve import allocator
