@@ -43,7 +43,7 @@ class JobConfig:
     actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
     resource: str = "compute"
     budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    policies: tuple[str, ...] = KINDS
+    policies: tuple[str, ...] = ("value", "imitation")
     train_share: float = 0.6  # of the questions; the rest is held out
     seed: int = 0
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zlib import crc32
@@ -19,6 +19,7 @@ import numpy as np
 
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import forward, read_imitation, read_value
+from alloc_jax.learn.inputs import encode
 from alloc_jax.learn.prices import Prediction, Price, Unseen, calibrate, calibrate_surely
 
 SCHEMA_VERSION = 1
@@ -46,7 +47,7 @@ class Policy:
     """A trained policy: features, an ensemble of small networks, and what its price is calibrated on."""
 
     name: str
-    kind: str  # value or imitation
+    kind: str  # value, imitation or decision
     actions: tuple[str, ...]  # [K] names
     resource: str
     unit: str
@@ -56,12 +57,41 @@ class Policy:
     calibration: tuple[Unseen, ...] = field(repr=False, default=())  # one, or one a budget for imitation
     calibration_cost: np.ndarray = field(repr=False, default=None)  # f32[N, K] measured
 
-    def predict(self, questions: Sequence[str], budget: float | None = None) -> Prediction:
-        """Scores and costs of every action on questions (an imitation policy's scores depend on the budget)."""
-        return self.predict_features(self.featurizer.encode(questions), budget)
+    def predict(
+        self,
+        questions: Sequence[str],
+        budget: float | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
+    ) -> Prediction:
+        """Scores and costs of every action on questions.
+
+        Args:
+          questions: N texts.
+          budget: an imitation policy's scores depend on it.
+          given: arrays f32[N, D] by name, for a policy that was trained on arrays beside the text.
+
+        Raises:
+          ValueError: an array that the policy was not trained on, or features that are not finite.
+        """
+        takes = getattr(self.featurizer, "takes", ())
+        for name in given or ():
+            if name not in takes:
+                raise ValueError(f"the policy takes no array {name!r}; it takes {', '.join(takes) or 'text alone'}")
+        features = encode(self.featurizer, questions, given)
+        broken = ~np.isfinite(features).all(axis=1)
+        if broken.any():
+            raise ValueError(f"the features of question {int(np.argmax(broken))} are not finite")
+        return self.predict_features(features, budget)
 
     def predict_features(self, features: np.ndarray, budget: float | None = None) -> Prediction:
-        """`predict` for features f32[N, D] that were made before."""
+        """`predict` for features f32[N, D] that were made before.
+
+        Raises:
+          ValueError: features of another width.
+        """
+        width = len(self.weights["feature_mean"])
+        if features.ndim != 2 or features.shape[1] != width:
+            raise ValueError(f"the policy reads features of shape [N, {width}], got {features.shape}")
         return read_members(forward(self.weights, features), self.weights, self.head(budget))
 
     def price(
@@ -127,7 +157,7 @@ def load_policy(folder: str | Path, featurizer: TextFeatures | None = None) -> P
       featurizer: needed where the policy was trained on other features than text; must be the one it was trained on.
 
     Raises:
-      ValueError: a file is missing, the schema version is another, or the featuriser is not the policy's.
+      ValueError: a file is missing or damaged, the schema version is another, or the featuriser is not the policy's.
     """
     folder = Path(folder)
     for name in ("policy.json", "policy.npz"):
@@ -147,6 +177,10 @@ def load_policy(folder: str | Path, featurizer: TextFeatures | None = None) -> P
         raise ValueError(f"the policy in {folder} was trained on features {identity}, got {given}")
     with np.load(folder / "policy.npz") as file:
         arrays = dict(file.items())
+    for name, array in arrays.items():
+        whole = np.isfinite(array) | (np.isposinf(array) if name == "weights/feature_scale" else False)
+        if not np.all(whole):
+            raise ValueError(f"the policy in {folder} is damaged: {name} is not finite")
     calibration = []
     for number, reach in enumerate(described["reach"]):
         parts = sum(name.startswith(f"calibration/{number}/") for name in arrays) // 2

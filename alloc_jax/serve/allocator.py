@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class Decision:
 
     action: str
     utility: float | None  # predicted, of the action taken; None where the policy scores actions on another scale
+    spread: float | None  # standard deviation of that prediction over the ensemble's members
     cost: float  # predicted
     price: float  # the multiplier the decision was made at
     runner_up: str | None  # the next best action at that price
@@ -31,23 +33,28 @@ class Allocator:
     price: Price
     seed: int = 0
 
-    def choose(self, text: str, request_id: str | None = None) -> Decision:
+    def choose(
+        self, text: str, request_id: str | None = None, given: Mapping[str, np.ndarray] | None = None
+    ) -> Decision:
         """The action for a question.
 
         Args:
           text: the question.
           request_id: what decides between the two adjacent prices, the text itself by default: the same request always
             gets the same answer.
+          given: arrays f32[1, D] by name, for a policy that was trained on arrays beside the text.
         """
-        prediction = self.policy.predict([text], self.budget)
+        prediction = self.policy.predict([text], self.budget, given)
         chance = lottery([text if request_id is None else request_id], self.seed)[0]
         price = self.price.low if chance < self.price.weight else self.price.high
         value = prediction.score[0] - np.float32(price) * prediction.cost[0]
         order = np.argsort(-value, kind="stable")
         best, second = order[0], order[1] if len(order) > 1 else None
+        in_utility = self.policy.kind != "imitation"
         return Decision(
             action=self.policy.actions[best],
-            utility=float(prediction.score[0, best]) if self.policy.kind == "value" else None,
+            utility=float(prediction.score[0, best]) if in_utility else None,
+            spread=float(prediction.spread[0, best]) if in_utility else None,
             cost=float(prediction.cost[0, best]),
             price=price,
             runner_up=None if second is None else self.policy.actions[second],
