@@ -26,6 +26,7 @@ setup(
     ],
     extras_require={
         "plot": ["matplotlib>=3.8"],
+        "embeddings": ["sentence-transformers>=3"],
         "test": [
             "alloc_jax[plot]",
             "pytest>=8",
