@@ -59,7 +59,7 @@ class TextFeatures:
     """The default featuriser; its fields are its identity, stored with every policy that was trained on it."""
 
     shape_buckets: int = 256  # hashed n-grams of 1 to 5 of the text's shape
-    character_buckets: int = 128  # hashed n-grams of 1 to 3 characters
+    character_buckets: int = 0  # hashed n-grams of 1 to 3 characters; 128 taught nothing beside the tokens
     word_buckets: int = 128  # hashed words and pairs of words
     sequence_buckets: int = 256  # hashed runs of 1 to 4 tokens, by kind
     neighbour_buckets: int = 128  # hashed operators with what stands beside them

@@ -85,7 +85,7 @@ def _fit_member(config, targets: Targets, x, rows, batches, unseen, key):
 
     def checked(outputs, rows, key):
         spread = np.linspace(0, len(targets.budgets) - 1, CHECKED + 2).astype(int)[1:-1]
-        return sum(at(outputs, rows, int(index)) for index in spread) / CHECKED
+        return jax.vmap(lambda index: at(outputs, rows, index))(spread).mean(axis=0)
 
     batches = batches[: -(-len(batches) // 3)]
     return _descend(config, config.learning_rate / 4, answer, sampled, checked, params, x, rows, batches, unseen, key)
@@ -108,11 +108,14 @@ def _descend(config, learning_rate, answer, loss, check, params, x, rows, batche
         return jnp.sum(check(answer(params, x), rows, key) * unseen) / jnp.sum(unseen)
 
     def epoch(carry, batches):
-        learner, best, best_loss = carry
+        learner, best, best_loss, _ = carry
         learner, _ = jax.lax.scan(step, learner, batches)
         now = unseen_loss(learner[0])
         best = jax.tree.map(lambda new, old: jnp.where(now < best_loss, new, old), learner[0], best)
-        return (learner, best, jnp.minimum(now, best_loss)), None
+        return (learner, best, jnp.minimum(now, best_loss), now), None
 
-    start = ((params, optimiser.init(params), key), params, unseen_loss(params))
-    return jax.lax.scan(epoch, start, batches)[0][1]
+    before = unseen_loss(params)
+    start = ((params, optimiser.init(params), key), params, before, before)
+    _, best, _, last = jax.lax.scan(epoch, start, batches)[0]
+    # A fit that diverged is no policy, however good its start was.
+    return jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(last), leaf, jnp.nan), best)

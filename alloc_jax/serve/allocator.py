@@ -77,13 +77,26 @@ def allocator(
         a calibration table (`calibrate_surely`).
 
     Raises:
-      ValueError: the budget is below the policy's cheapest plan, or the calibration table has other actions.
+      ValueError: the budget is below the policy's cheapest plan, or the calibration table has other actions, another unit, or an action
+        without samples on some question.
     """
     policy = policy if isinstance(policy, Policy) else load_policy(policy)
     if calibration is None:
         return Allocator(policy, budget, policy.price(budget, delta=delta), seed)
-    names = tuple(action.name for action in calibration.actions)
-    if names != policy.actions:
-        raise ValueError(f"the policy was trained for the actions {policy.actions}, the calibration table has {names}")
+    _check_calibration(policy, calibration)
     prediction = policy.predict(calibration.question, budget)
     return Allocator(policy, budget, policy.price(budget, (prediction, calibration.cost), delta), seed)
+
+
+def _check_calibration(policy: Policy, table) -> None:
+    names = tuple(action.name for action in table.actions)
+    if names != policy.actions:
+        raise ValueError(f"the policy was trained for the actions {policy.actions}, the calibration table has {names}")
+    if (table.resources, table.units) != ((policy.resource,), (policy.unit,)):
+        raise ValueError(
+            f"the policy is paid in {policy.resource} ({policy.unit}), the calibration table in "
+            f"{', '.join(table.resources)} ({', '.join(table.units)})"
+        )
+    if not table.valid.all():  # a cost that is not known would count as nothing spent
+        i, k = np.argwhere(~table.valid)[0]
+        raise ValueError(f"calibration question {table.ids[i]!r} has no samples for {names[k]}: drop it")

@@ -35,7 +35,9 @@ def test_an_array_decides_where_the_text_cannot_and_is_handed_over_when_served(t
     secret = np.random.default_rng(0).integers(0, 2, len(table))
     utility = np.where(np.arange(4) == 3, secret[:, None], 0.5).astype(np.float32)
     given = Given.of("secret", table.question, secret[:, None])
-    policy = train(replace(table, utility=utility), replace(QUICK, epochs=40), Combined((SMALL, given)))
+    policy = train(
+        replace(table, utility=utility), replace(QUICK, epochs=60, batch=16, hidden=(16,)), Combined((SMALL, given))
+    )
     policy.save(tmp_path / "policy")
     loaded = load_policy(tmp_path / "policy", Combined((SMALL, Given("secret", ("0",)))))
     serve = allocator(loaded, float(table.cost[:, 3].mean()) * 0.6)

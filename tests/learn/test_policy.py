@@ -246,9 +246,29 @@ def test_a_damaged_policy_and_features_of_another_width_are_refused(policy, tmp_
         load_policy(tmp_path / "policy")
 
 
-def test_a_calibration_table_with_other_actions_is_refused(policy, log):
+def test_a_calibration_table_that_does_not_fit_is_refused(policy, table, log):
     with pytest.raises(ValueError, match=r"was trained for the actions .* the calibration table has"):
         allocator(policy, 0.8, calibration=measure(log, menu(log, votes=(1,)), "compute"))
+    with pytest.raises(ValueError, match=r"is paid in compute .* the calibration table in samples"):
+        allocator(policy, 0.8, calibration=replace(table, resources=("samples",), units=("samples",)))
+    holes = table.valid.copy()
+    holes[3, 1] = False
+    with pytest.raises(ValueError, match=r"calibration question 'q3' has no samples for vote\(small,4\)"):
+        allocator(policy, 0.8, calibration=replace(table, valid=holes))
+
+
+@pytest.mark.parametrize("budget", [float("nan"), float("inf"), 1e-9])
+def test_a_budget_that_cannot_be_kept_is_refused_and_a_large_one_buys_what_is_useful(policy, budget):
+    with pytest.raises(ValueError, match="budget"):
+        allocator(policy, budget)
+    assert np.isfinite(allocator(policy, 1e9).price.mean)
+
+
+def test_more_confidence_spends_less(policy, table):
+    plain, sure = (allocator(policy, 1.5, calibration=table, delta=delta).price for delta in (None, 0.2))
+    prediction = policy.predict(table.question, 1.5)
+    spends = [prediction.spend(price.mean, table.cost) for price in (plain, sure)]
+    assert spends[1] < spends[0]
 
 
 def test_a_table_that_leaves_nothing_to_decide_names_the_cheapest_action(table, log):
