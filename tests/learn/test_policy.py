@@ -267,8 +267,13 @@ def test_a_budget_that_cannot_be_kept_is_refused_and_a_large_one_buys_what_is_us
 def test_more_confidence_spends_less(policy, table):
     plain, sure = (allocator(policy, 1.5, calibration=table, delta=delta).price for delta in (None, 0.2))
     prediction = policy.predict(table.question, 1.5)
-    spends = [prediction.spend(price.mean, table.cost) for price in (plain, sure)]
-    assert spends[1] < spends[0]
+    spends = [
+        price.weight * prediction.spend(price.low, table.cost)
+        + (1 - price.weight) * prediction.spend(price.high, table.cost)
+        for price in (plain, sure)
+    ]
+    np.testing.assert_allclose(spends[0], 1.5, rtol=1e-5)
+    assert spends[1] < 0.99 * spends[0]
 
 
 def test_a_table_that_leaves_nothing_to_decide_names_the_cheapest_action(table, log):
