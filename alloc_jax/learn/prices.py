@@ -157,9 +157,10 @@ def calibrate_surely(
 
         W_n = prod_(i <= n) (1 + t_i (budget - X_i))
 
-    is at least 0 and has a conditional mean of at most 1: W is a nonnegative supermartingale from 1, and P(max_n W_n >=
-    1 / delta) <= delta by Ville's inequality. All prices: they are tried in one order, fixed before any data, from the
-    dearest compute to the cheapest, and the trial ends at the first whose max W stays below 1 / delta. A price that
+    is at least 0 and has a conditional mean of at most 1, so E W_N <= 1 and P(W_N >= 1 / delta) <= delta by Markov's
+    inequality. (The largest W_n on the way would do as well, by Ville's, but it can pass a price that overspends on these
+    very questions.) All prices: they are tried in one order, fixed before any data, from the
+    dearest compute to the cheapest, and the trial ends at the first whose W_N stays below 1 / delta. A price that
     overspends is returned only if the first overspending one of the order has passed, which has probability at most
     delta. So no union bound is paid, and the spend need not fall with the price.
 
@@ -223,8 +224,8 @@ def _keeps(spends: np.ndarray, budget: float, delta: float, largest: float, stak
     variance = np.concatenate([[(largest / 2) ** 2], (squares / (count + 1))[:-1]])  # before each question
     stakes = np.minimum(np.sqrt(2 * np.log(1 / delta) / (variance * len(spends))), stake)
     with np.errstate(divide="ignore"):  # a stake that is lost whole leaves nothing
-        wealth = np.cumsum(np.log1p(np.maximum(stakes * (budget - spends), -1.0)))
-    return bool(wealth.max() >= np.log(1 / delta))
+        wealth = np.sum(np.log1p(np.maximum(stakes * (budget - spends), -1.0)))
+    return bool(wealth >= np.log(1 / delta))
 
 
 def _check_budget(budget: float) -> None:
