@@ -10,8 +10,18 @@ from importlib import import_module
 from types import ModuleType
 
 _HOME = {
-    "types": [
+    "actions": [
         "Action",
+        "abstain",
+        "best_of",
+        "parse_actions",
+        "passes",
+        "single",
+        "unanimous",
+        "vote",
+        "weighted_vote",
+    ],
+    "types": [
         "AllocationProblem",
         "MixedPlan",
         "OutcomeTable",
@@ -19,9 +29,19 @@ _HOME = {
         "Solution",
         "Source",
         "Status",
-        "vote",
     ],
-    "measure": ["measure", "menu", "parse_actions", "read_log", "write_log"],
+    "measure": [
+        "Price",
+        "PriceBook",
+        "load_table",
+        "measure",
+        "menu",
+        "plan_utility",
+        "read_log",
+        "reprice",
+        "save_table",
+        "write_log",
+    ],
     "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve"],
     "learn": [
         "Combined",

@@ -7,7 +7,6 @@ Host types (`SampleLog`, `OutcomeTable`) hold NumPy arrays and text. Device type
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alloc_jax.actions import Action
+
 # ---------------------------------------------------------------------------------------------------------------
-# Sources and actions
+# Sources
 # ---------------------------------------------------------------------------------------------------------------
 
 
@@ -28,43 +29,6 @@ class Source:
     name: str
     parameters: float | None = None  # the model's parameter count; None where unknown
     details: Mapping[str, Any] = field(default_factory=dict, hash=False)  # whatever else the log says of it
-
-
-_ACTION_NAME = re.compile(r"(?P<aggregator>[a-z_]+)\((?P<source>.+?),\s*(?P<samples>\d+)\)")
-
-
-@dataclass(frozen=True)
-class Action:
-    """One way to spend compute on a question: draw `samples` from `source`, and aggregate them."""
-
-    source: str
-    samples: int
-    aggregator: str = "vote"
-
-    def __post_init__(self):
-        if self.samples < 1:
-            raise ValueError(f"action {self.name}: an action draws at least 1 sample, got {self.samples}")
-
-    @property
-    def name(self) -> str:
-        return f"{self.aggregator}({self.source},{self.samples})"
-
-    @classmethod
-    def parse(cls, name: str) -> Action:
-        """The action a name stands for.
-
-        >>> Action.parse("vote(large/think,8)")
-        Action(source='large/think', samples=8, aggregator='vote')
-        """
-        match = _ACTION_NAME.fullmatch(name.strip())
-        if match is None:
-            raise ValueError(f"action {name!r} is not of the form vote(source,k)")
-        return cls(match["source"].strip(), int(match["samples"]), match["aggregator"])
-
-
-def vote(source: str, samples: int) -> Action:
-    """Majority vote over `samples` samples of `source`, ties broken uniformly among the tied answers."""
-    return Action(source, samples, "vote")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -80,7 +44,15 @@ class ComputeUnit:
     name: str  # "mean large/think samples"
 
 
-SAMPLE_FIELDS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "latency_s", "reward")
+SAMPLE_FIELDS = (
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "latency_s",
+    "usd",
+    "reward",
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,6 +77,7 @@ class SampleLog:
     completion_tokens: np.ndarray | None = None  # f32[N, M, S]
     reasoning_tokens: np.ndarray | None = None  # f32[N, M, S] part of completion_tokens
     latency_s: np.ndarray | None = None  # f32[N, M, S]
+    usd: np.ndarray | None = None  # f32[N, M, S] what the sample cost in dollars, where the log itself states it
     reward: np.ndarray | None = None  # f32[N, M, S]
     compute_unit: ComputeUnit | None = None  # set when a log is made, carried by select and split; None if unknown
 
@@ -238,12 +211,14 @@ class OutcomeTable:
     resources: tuple[str, ...]  # [R]
     units: tuple[str, ...]  # [R] what one unit of each resource is
     utility: np.ndarray  # f32[N, K] expected accuracy; 0 where not valid
-    utility_se: np.ndarray  # f32[N, K] its standard error, from the samples
+    utility_se: np.ndarray  # f32[N, K] its standard error, from the samples; with shrinkage, the posterior deviation
     cost: np.ndarray  # f32[N, K], or f32[N, K, R] with several resources; 0 where not valid
     cost_se: np.ndarray  # like cost
     valid: np.ndarray  # bool[N, K] False where the log has no samples for the action on the question
     successes: np.ndarray  # i32[N, K] right samples of the action's source on the question
     samples: np.ndarray  # i32[N, K] logged samples of the action's source on the question
+    utility_cov: np.ndarray | None = None  # f32[N, K, K] covariance of the utilities; None where it was not asked for
+    dropped: tuple[str, ...] = ()  # ids of the questions left out because a price, token count or latency is missing
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -253,7 +228,8 @@ class OutcomeTable:
         rows = _as_rows(rows)
         text = {name: tuple(getattr(self, name)[i] for i in rows) for name in ("ids", "question", "group")}
         arrays = ("utility", "utility_se", "cost", "cost_se", "valid", "successes", "samples")
-        return replace(self, **text, **{name: getattr(self, name)[rows] for name in arrays})
+        cov = None if self.utility_cov is None else self.utility_cov[rows]
+        return replace(self, **text, utility_cov=cov, **{name: getattr(self, name)[rows] for name in arrays})
 
     def problem(self) -> AllocationProblem:
         """The allocation problem of this table: its utilities and costs as device arrays."""

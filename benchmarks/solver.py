@@ -1,21 +1,29 @@
-"""The solver beside what a user could pick instead, in one run: time, quality of the answer, ratio.
+"""The solver beside what a user could pick instead, in one run: time, memory, quality of the answer.
 
     python benchmarks/solver.py --sizes=1000,10000,100000,1000000
+    python benchmarks/solver.py --sizes=10000000 --rivals=jitted,numba
+    python benchmarks/solver.py --sizes=10000,100000 --resources=2,4,8
 
-Every rival gets the same arrays, in the layout it likes, made before its clock starts; `prepare` stands in a row of its own. Times are the
-least of the repeats, after a first call that is not counted (its excess is the column `compile`). `passes` is the time in units of one
-read of utility and cost at the machine's measured copy bandwidth. `overspent` and `short` are relative: spend above the budget,
-utility of the mixed plan (or of the plan, where a rival has no mixed one) below the float64 optimum.
+Every rival gets the same arrays, which are there before its clock starts. `solve` runs on what `prepare` made, as the jitted bisection
+does, and stands beside both together, too. Columns: `ms`, the fastest of the repeats; `first s`, what the first call takes
+above that (compiling); `passes`, the time in reads of utility and cost at the speed of a copy; `memory`, the peak above what was
+held before the call, in units of utility and cost; `overspent` and `short`, relative: spend above the budget, and utility of the mixed plan
+(or of the plan, where a rival has no mixed one) below the float64 optimum; `gap`, the certified one of the mixed plan / of the integral plan;
+`x solve`, the time in units of `solve`. A rival whose package is missing, or that would take minutes at a size, is left out and named below the table.
+
+maq (github.com/grf-labs/maq) is not among them: its Python package does not install by name.
 """
 
-import time
+import importlib.util
 from functools import partial
 
-import highspy
+import general_solvers
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from harness import Cell, machine, measured, read_seconds
+from instances import FAMILIES, instance, several
 
 from alloc_jax.evaluate.text import markdown_table
 from alloc_jax.solve import frontier, pairs, prepare, solve
@@ -23,43 +31,25 @@ from alloc_jax.solve.fill import finish, total_target
 from alloc_jax.solve.search import Bracket, evaluate, exceeds, extreme_bracket
 from alloc_jax.types import AllocationProblem
 
+# The most questions each rival is given, one resource and several, and the package it needs.
+LIMITS = {
+    "jitted": (10**8, 0, None),
+    "numpy": (10**6, 0, None),
+    "numba": (10**7, 0, "numba"),
+    "highs": (10**5, 10**5, "highspy"),
+    "pdlp": (10**5, 10**5, "ortools"),
+    "mpax": (10**4, 0, "mpax"),
+}
 FLAGS = flags.FLAGS
 flags.DEFINE_list("sizes", ["1000", "10000", "100000", "1000000"], "Numbers of questions.")
-flags.DEFINE_list("families", ["smooth", "tied"], "Instances: smooth, tied.")
+flags.DEFINE_list("families", list(FAMILIES), "Instances: smooth, tied.")
+flags.DEFINE_list("resources", [], "Numbers of resources; none: one budget, and the frontier.")
+flags.DEFINE_list("rivals", list(LIMITS), "Which rivals take part.")
 flags.DEFINE_integer("actions", 8, "Actions a question.", lower_bound=2)
 flags.DEFINE_integer("repeats", 5, "Calls that are timed.", lower_bound=1)
-flags.DEFINE_integer("highs_limit", 10_000, "The most questions HiGHS is given.")
 flags.DEFINE_integer("seed", 0, "Seed of the instances.")
 
-STEPS = 40  # of every bisection: what leaves a bracket of neighbouring floats
-
-
-def instance(family: str, questions: int, actions: int, seed: int):
-    """Utility and cost f32[N, K], and a budget between the cheapest and the dearest plan."""
-    rng = np.random.default_rng(seed)
-    samples = 2.0 ** np.arange(actions)
-    if family == "tied":
-        utility = np.sort(rng.integers(0, 17, (questions, actions)), axis=1) / 16
-        cost = np.broadcast_to(samples, utility.shape)
-    elif family == "smooth":
-        utility = 1 - (1 - rng.beta(0.5, 0.7, (questions, 1))) ** np.sqrt(samples)
-        cost = samples * rng.lognormal(0, 0.5, (questions, 1))
-    else:
-        raise ValueError(f"unknown family {family!r}: smooth or tied")
-    return utility.astype(np.float32), cost.astype(np.float32), float(3 * cost[:, 0].mean())
-
-
-def numpy_bisection(utility, cost, budget):
-    """The deterministic plan under the price at which float64 bisection stops; (spend, utility)."""
-    utility, cost = utility.astype(np.float64), cost.astype(np.float64)
-    rows = np.arange(len(utility))
-    low, high = 0.0, float(np.ptp(utility) / np.diff(np.sort(cost, axis=1)).min())
-    for _ in range(STEPS):
-        middle = 0.5 * (low + high)
-        spend = cost[rows, np.argmax(utility - middle * cost, axis=1)].mean()
-        low, high = (middle, high) if spend > budget else (low, middle)
-    action = np.argmax(utility - high * cost, axis=1)
-    return cost[rows, action].mean(), utility[rows, action].mean()
+HEADER = ["what", "data", "N", "budgets", "ms", "first s", "passes", "memory", "overspent", "short", "gap", "x solve"]
 
 
 @jax.jit
@@ -77,98 +67,137 @@ def jitted_bisection(prepared, wanted):
         )
         return Bracket(more, less, plans, bracket.passes + 1)
 
-    return finish(prepared, jax.lax.fori_loop(0, STEPS, halve, extreme_bracket(prepared)), target, "spend")
+    return finish(
+        prepared, jax.lax.fori_loop(0, general_solvers.STEPS, halve, extreme_bracket(prepared)), target, "spend"
+    )
 
 
-def highs(utility, cost, budget):
-    """The linear programme by HiGHS' interior point method; (spend, utility)."""
-    n, k = utility.shape
-    model = highspy.HighsLp()
-    model.num_col_, model.num_row_ = n * k, n + 1
-    model.col_cost_ = -utility.reshape(-1).astype(np.float64) / n
-    model.col_lower_, model.col_upper_ = np.zeros(n * k), np.full(n * k, highspy.kHighsInf)
-    model.row_lower_ = np.append(np.ones(n), -highspy.kHighsInf)
-    model.row_upper_ = np.append(np.ones(n), budget * n)
-    model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-    model.a_matrix_.start_ = 2 * np.arange(n * k + 1)
-    index = np.stack([np.repeat(np.arange(n), k), np.full(n * k, n)], axis=1)
-    values = np.stack([np.ones(n * k), cost.reshape(-1).astype(np.float64)], axis=1)
-    model.a_matrix_.index_, model.a_matrix_.value_ = index.reshape(-1), values.reshape(-1)
-    solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
-    solver.setOptionValue("solver", "ipm")
-    solver.passModel(model)
-    solver.run()
-    share = np.array(solver.getSolution().col_value).reshape(n, k)
-    return (share * cost).sum() / n, (share * utility).sum() / n
+def of_solution(solution, budget):
+    """(spend in budgets, mixed utility, gaps) of a `Solution`."""
+    spend = float(np.max(np.asarray(solution.mixed_spend, np.float64) / budget))
+    scale = float(solution.dual_value)
+    return spend, float(solution.mixed_utility), (float(solution.mixed_gap) / scale, float(solution.gap) / scale)
 
 
-def timed(call, repeats: int):
-    """(first call, least of the others in seconds, what the last returned)."""
-    seconds, found = [], None
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        found = jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - start)
-    return seconds[0], min(seconds[1:]), found
-
-
-def copy_seconds(elements: int, repeats: int) -> float:
-    """How long one read of this many floats takes, from a copy that reads and writes half of them."""
-    copied = jnp.zeros(max(elements // 2, 1), jnp.float32)
-    return timed(partial(jax.jit(lambda x: x + 1), copied), repeats)[1]
-
-
-def compare(family: str, questions: int) -> list[list[str]]:
+class Table:
     """The rows of one instance."""
+
+    def __init__(self, family: str, questions: int, resources: int, bytes_read: int):
+        self.label = [family, f"{questions:g}", str(resources)]
+        self.questions, self.resources, self.bytes_read = questions, resources, bytes_read
+        self.read = read_seconds(bytes_read, FLAGS.repeats)
+        self.rows, self.left_out, self.own = [], [], None
+
+    def takes(self, rival: str) -> bool:
+        """Whether a rival takes part at this size."""
+        limit, package = LIMITS[rival][self.resources > 1], LIMITS[rival][2]
+        if rival not in FLAGS.rivals or not limit:
+            return False
+        missing = package and importlib.util.find_spec(package) is None
+        if missing or self.questions > limit:
+            reason = f"{package} is not installed" if missing else f"more than {limit:g} questions"
+            self.left_out.append(f"{rival}: {reason}")
+            return False
+        return True
+
+    def add(self, what: str, cell: Cell, quality=None, best: float | None = None):
+        """A row; `quality` reads (spend in budgets, utility, gaps or None) off what the call returned."""
+        self.own = self.own or cell.best
+        row = [what, *self.label, f"{1e3 * cell.best:.2f}", f"{max(cell.first - cell.best, 0):.1f}"]
+        row += [f"{cell.best / self.read:.1f}", "" if cell.peak is None else f"{cell.peak / self.bytes_read:.1f}"]
+        if quality is None:
+            row += ["", "", ""]
+        else:
+            spend, utility, *gaps = quality(cell.found)
+            short = "" if best is None else f"{max(1 - utility / best, 0):.0e}"
+            gap = " / ".join(f"{max(gap, 0):.0e}" for gap in gaps[0]) if gaps else ""
+            row += [f"{max(spend - 1, 0):.0e}", short, gap]
+        self.rows.append([*row, f"{cell.best / self.own:.2f}"])
+
+
+def one_budget(family: str, questions: int) -> Table:
+    """`solve`, `prepare` and the frontiers beside their rivals."""
     utility, cost, budget = instance(family, questions, FLAGS.actions, FLAGS.seed)
+    table = Table(family, questions, 1, utility.nbytes + cost.nbytes)
     problem = jax.device_put(AllocationProblem(utility, cost))
     prepared = prepare(problem)
     wanted = pairs.Pair(*map(jnp.asarray, pairs.split(budget, np.float32)))
-    exact = frontier(prepared)
-    best = float(exact.at(budget).mixed_utility)
-    read = copy_seconds(2 * utility.size, FLAGS.repeats)
+    best = float(frontier(prepared).at(budget).mixed_utility) if questions <= 10**7 else None
 
-    def of(solution):
-        return float(solution.mixed_spend), float(solution.mixed_utility)
+    def own(solution):
+        return of_solution(solution, budget)
 
-    calls = {
-        "solve": (lambda: solve(prepared, budget), of, FLAGS.repeats),
-        "prepare": (lambda: prepare(problem), None, FLAGS.repeats),
-        "frontier, exact": (lambda: frontier(prepared).spend, None, FLAGS.repeats),
-        "frontier, 64 points": (lambda: frontier(prepared, points=64).spend, None, FLAGS.repeats),
-        "jitted bisection": (lambda: jitted_bisection(prepared, wanted), of, FLAGS.repeats),
-        "numpy float64 bisection": (lambda: numpy_bisection(utility, cost, budget), tuple, 1),
-    }
-    if questions <= FLAGS.highs_limit:
-        calls["HiGHS interior point"] = (lambda: highs(utility, cost, budget), tuple, 1)
-    rows, own = [], None
-    for name, (call, quality, repeats) in calls.items():
-        first, seconds, found = timed(call, repeats)
-        own = own or seconds
-        spend, value = quality(found) if quality else (None, None)
-        rows.append(
-            [
-                name,
-                family,
-                f"{questions:g}",
-                f"{1e3 * seconds:.2f}",
-                f"{max(first - seconds, 0):.1f}",
-                f"{seconds / read:.1f}",
-                "" if spend is None else f"{max(spend / budget - 1, 0):.0e}",
-                "" if value is None else f"{max(1 - value / best, 0):.0e}",
-                f"{seconds / own:.2f}",
-            ]
-        )
-    return rows
+    def add(what, call, quality=None, repeats=FLAGS.repeats):
+        table.add(what, measured(call, repeats), quality, best)
+
+    add("solve", lambda: solve(prepared, budget), own)
+    add("prepare", lambda: prepare(problem))
+    add("prepare + solve", lambda: solve(prepare(problem), budget), own)
+    add("frontier, 64 points", lambda: frontier(prepared, points=64).spend)
+    if questions <= 10**7:
+        add("frontier, exact", lambda: frontier(prepared).spend)
+    if table.takes("jitted"):
+        add("jitted bisection", lambda: jitted_bisection(prepared, wanted), own)
+        add("prepare + jitted bisection", lambda: jitted_bisection(prepare(problem), wanted), own)
+    if table.takes("numba"):
+        import numba_rivals
+
+        def exact(found):
+            return found[3] / budget, found[4]
+
+        add("numba radix selection", lambda: numba_rivals.radix_selection(utility, cost, budget), exact)
+        add("numba hull and sort", lambda: numba_rivals.hull_and_sort(utility, cost, budget), exact)
+        add("numba frontier", lambda: numba_rivals.sorted_frontier(utility, cost)[0])
+    if table.takes("numpy"):
+        add("numpy float64 bisection", lambda: general_solvers.numpy_bisection(utility, cost, budget), tuple, 1)
+    for what, call in general(table):
+        add(what, partial(call, utility, cost, budget), tuple, 0)
+    return table
+
+
+def several_budgets(family: str, questions: int, resources: int) -> Table:
+    """`solve` with R budgets beside the solvers of any linear programme."""
+    utility, cost, budget = several(family, questions, FLAGS.actions, resources, FLAGS.seed)
+    table = Table(family, questions, resources, utility.nbytes + cost.nbytes)
+    problem = jax.device_put(AllocationProblem(utility, cost))
+    prepared = prepare(problem)
+    rivals = [(what, measured(partial(call, utility, cost, budget), 0)) for what, call in general(table)]
+    best = dict(rivals)["HiGHS interior point"].found[1] if table.takes("highs") else None
+    own = measured(lambda: solve(prepared, budget), FLAGS.repeats)
+    table.add("solve", own, lambda solution: of_solution(solution, budget), best)
+    table.add("prepare", measured(lambda: prepare(problem), FLAGS.repeats))
+    for what, cell in rivals:
+        table.add(what, cell, tuple, best)
+    return table
+
+
+def general(table: Table):
+    """The solvers of any linear programme that take part."""
+    if table.takes("highs"):
+        yield "HiGHS interior point", general_solvers.highs
+    if table.takes("pdlp"):
+        yield "PDLP 1e-4", partial(general_solvers.pdlp, tolerance=1e-4)
+        yield "PDLP 1e-6", partial(general_solvers.pdlp, tolerance=1e-6)
+    if table.takes("mpax"):
+        yield "mpax 1e-4", general_solvers.mpax
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
-    header = ["what", "data", "N", "ms", "compile s", "passes", "overspent", "short", "x solve"]
-    rows = [row for family in FLAGS.families for size in FLAGS.sizes for row in compare(family, int(size))]
-    print(markdown_table(header, rows))
+    unknown = [rival for rival in FLAGS.rivals if rival not in LIMITS]
+    if unknown:
+        raise app.UsageError(f"unknown rival {unknown[0]!r}: {', '.join(LIMITS)}")
+    tables = []
+    for family in FLAGS.families:
+        for size in map(int, FLAGS.sizes):
+            for resources in map(int, FLAGS.resources or ["1"]):
+                tables.append(one_budget(family, size) if resources == 1 else several_budgets(family, size, resources))
+    print(f"{machine()}; seed {FLAGS.seed}\n")
+    print(markdown_table(HEADER, [row for table in tables for row in table.rows]))
+    for table in tables:
+        for reason in dict.fromkeys(table.left_out):
+            print(f"left out at {' '.join(table.label)}: {reason}")
 
 
 if __name__ == "__main__":

@@ -8,37 +8,20 @@ Writes frontier.csv (every breakpoint: spend, utility, multiplier), frontier.png
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import plain_errors
+from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
 from alloc_jax.evaluate.job import JobConfig, solve_only
 from alloc_jax.evaluate.text import main_table, markdown_table
 
-_DEFAULT = JobConfig()
+_DEFAULT = JobConfig(policies=())
+_NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "seed")
 FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", None, "Folder for the report; must be new or empty.", required=True)
-flags.DEFINE_bool("overwrite", False, "Replace an earlier run in the workdir.")
-flags.DEFINE_string("log", _DEFAULT.log, "Sample log (JSON lines), or `builtin`.")
-flags.DEFINE_string(
-    "actions", "", "Actions such as 'vote(large/think,1),vote(large/think,8)'; default: all sources, all votes."
-)
-flags.DEFINE_string("resource", _DEFAULT.resource, "What is paid with: samples, tokens or compute.")
-flags.DEFINE_list(
-    "budgets", [f"{budget:g}" for budget in _DEFAULT.budgets], "Mean cost a question, in the resource's unit."
-)
-flags.DEFINE_integer("seed", _DEFAULT.seed, "Seed of the split of the samples and of the bootstrap.")
+define_flags(_DEFAULT, *_NAMES)
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    start(argv)
     with plain_errors("frontier"):
-        config = JobConfig(
-            log=FLAGS.log,
-            actions=FLAGS.actions,
-            resource=FLAGS.resource,
-            budgets=tuple(map(float, FLAGS.budgets)),
-            policies=(),
-            seed=FLAGS.seed,
-        )
+        config = JobConfig(policies=(), **read_flags(_DEFAULT, *_NAMES))
         report = solve_only(config, FLAGS.workdir, FLAGS.overwrite)
     print(f"{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
     print(markdown_table(*main_table(report)))

@@ -9,30 +9,21 @@ paired interval over the uniform mix excludes 0.
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import plain_errors
+from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
 from alloc_jax.evaluate.job import JobConfig, resplit
 from alloc_jax.evaluate.text import markdown_table
 
-_DEFAULT = JobConfig()
+_DEFAULT = JobConfig(policies=("value",))
+_NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "policies", "train_share", "seed")
 FLAGS = flags.FLAGS
-flags.DEFINE_string("log", _DEFAULT.log, "Sample log (JSON lines), or `builtin`.")
-flags.DEFINE_string("resource", _DEFAULT.resource, "What is paid with: samples, tokens or compute.")
-flags.DEFINE_list("budgets", [f"{budget:g}" for budget in _DEFAULT.budgets], "Mean cost a question.")
-flags.DEFINE_list("policy", ["value"], "Policies to train: value, imitation.")
-flags.DEFINE_integer("splits", 20, "How many splits.", lower_bound=2)
+define_flags(_DEFAULT, *_NAMES, workdir=False)
+flags.DEFINE_integer("splits", 20, "How many splits, with the seed and those behind it.", lower_bound=2)
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    start(argv)
     with plain_errors("resplit"):
-        config = JobConfig(
-            log=FLAGS.log,
-            resource=FLAGS.resource,
-            budgets=tuple(map(float, FLAGS.budgets)),
-            policies=tuple(FLAGS.policy),
-        )
-        print(markdown_table(*resplit(config, FLAGS.splits)))
+        print(markdown_table(*resplit(JobConfig(**read_flags(_DEFAULT, *_NAMES)), FLAGS.splits)))
 
 
 if __name__ == "__main__":

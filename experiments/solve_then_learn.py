@@ -9,43 +9,22 @@ config.json and stamp.json. On the built-in log and budgets expect the value pol
 the best uniform mix and the oracle, which is what knowing the generator's own variables would close.
 """
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from alloc_jax.evaluate.console import plain_errors
+from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
 from alloc_jax.evaluate.job import JobConfig, solve_then_learn
 from alloc_jax.evaluate.text import main_table, markdown_table
 
 _DEFAULT = JobConfig()
+_NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "policies", "train_share", "seed")
 FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", None, "Folder for the report; must be new or empty.", required=True)
-flags.DEFINE_bool("overwrite", False, "Replace an earlier run in the workdir.")
-flags.DEFINE_string("log", _DEFAULT.log, "Sample log (JSON lines), or `builtin`.")
-flags.DEFINE_string(
-    "actions", "", "Actions such as 'vote(large/think,1),vote(large/think,8)'; default: all sources, all votes."
-)
-flags.DEFINE_string("resource", _DEFAULT.resource, "What is paid with: samples, tokens or compute.")
-flags.DEFINE_list(
-    "budgets", [f"{budget:g}" for budget in _DEFAULT.budgets], "Mean cost a question, in the resource's unit."
-)
-flags.DEFINE_list("policy", list(_DEFAULT.policies), "Policies to train: value, imitation.")
-flags.DEFINE_float("train_share", _DEFAULT.train_share, "Share of the questions to learn from; the rest is held out.")
-flags.DEFINE_integer("seed", _DEFAULT.seed, "Seed of the splits, the training and the bootstrap.")
+define_flags(_DEFAULT, *_NAMES)
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
-    logging.use_absl_handler()
+    start(argv)
     with plain_errors("solve_then_learn"):
-        config = JobConfig(
-            log=FLAGS.log,
-            actions=FLAGS.actions,
-            resource=FLAGS.resource,
-            budgets=tuple(map(float, FLAGS.budgets)),
-            policies=tuple(FLAGS.policy),
-            train_share=FLAGS.train_share,
-            seed=FLAGS.seed,
-        )
+        config = JobConfig(**read_flags(_DEFAULT, *_NAMES))
         report = solve_then_learn(config, FLAGS.workdir, FLAGS.overwrite)
     print(f"{report.questions} held-out questions; cost in {report.unit}; seed {config.seed}\n")
     print(markdown_table(*main_table(report)))
@@ -53,5 +32,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.INFO)
     app.run(main)

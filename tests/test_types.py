@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from alloc_jax.types import SAMPLE_FIELDS, Action, ComputeUnit, OutcomeTable, SampleLog, Source, vote
+from alloc_jax.actions import Action, vote
+from alloc_jax.types import SAMPLE_FIELDS, ComputeUnit, OutcomeTable, SampleLog, Source
 
 
 def make_log(count=((4, 5), (3, 0), (2, 4), (5, 5)), **changes) -> SampleLog:

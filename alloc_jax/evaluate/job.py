@@ -9,28 +9,29 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from alloc_jax.actions import Action, parse_actions
 from alloc_jax.evaluate import plots
 from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
+from alloc_jax.evaluate.cases import default_actions, measure_halves
+from alloc_jax.evaluate.contenders import GENERATOR
 from alloc_jax.evaluate.html import to_html
+from alloc_jax.evaluate.records import write_metrics
 from alloc_jax.evaluate.report import Report, check_budgets, evaluate
 from alloc_jax.evaluate.text import to_markdown
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
-from alloc_jax.measure import measure, menu, parse_actions, read_log
+from alloc_jax.measure import PriceBook, measure, priced, read_log
 from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.solve import frontier
-from alloc_jax.types import Action, OutcomeTable, SampleLog
+from alloc_jax.types import OutcomeTable, SampleLog
 
-VOTES = (1, 4, 8, 16)  # 2 is left out: with uniform ties a vote of 2 is as good as 1
-CEILING = "ceiling (generator's variables)"
 FRONTIER_CAPTION = "Accuracy against spend: the oracle, the policies with 95 % bands, the baselines"
 PRICE_CAPTION = "The price of compute against the budget, and how much of a budget is spent"
 
@@ -42,6 +43,9 @@ class JobConfig:
     log: str = "builtin"  # path of a sample log, or the shipped one
     actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
     resource: str = "compute"
+    prices: str = ""  # path of a price book, behind the resource `usd`
+    shrink: str = ""  # "empirical_bayes" chooses and learns on shrunken utilities; scores are never shrunken
+    missing: str = "error"  # or "drop": leave out the questions that lack a price, token count or latency
     budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     policies: tuple[str, ...] = ("value", "imitation")
     train_share: float = 0.6  # of the questions; the rest is held out
@@ -75,9 +79,9 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         clock = _Clock()
-        log = read_log(config.log)
+        log, prices = _read(config)
         clock.log("read", f"{len(log)} questions, {len(log.sources)} sources, {int(log.count.sum())} samples")
-        tables = split_and_measure(log, config)
+        tables = split_and_measure(log, config, prices)
         clock.log("measure", f"{len(tables.train)} questions to learn from, {len(tables.score)} held out")
         policies = train_policies(tables.train, config)
         clock.log("learn", ", ".join(config.policies))
@@ -99,8 +103,11 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
       ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        log = read_log(config.log)
-        choose, score = measure_halves(log, _actions(log, config), config.resource, jax.random.key(config.seed))
+        log, prices = _read(config)
+        key = jax.random.key(config.seed)
+        shrink = config.shrink or None
+        actions = _actions(log, config)
+        choose, score = measure_halves(log, actions, config.resource, key, prices=prices, shrink=shrink)
         report = evaluate([], choose, score, config.budgets, seed=config.seed)
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
@@ -115,11 +122,11 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
 
 def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison over many splits of the questions: seeds config.seed, config.seed + 1, ..."""
-    log = read_log(config.log)
+    log, prices = _read(config)
     found: dict[tuple[str, float], list] = {}
     for seed in range(config.seed, config.seed + splits):
         once = replace(config, seed=seed)
-        tables = split_and_measure(log, once)
+        tables = split_and_measure(log, once, prices)
         rules = _rules(log, tables.train, train_policies(tables.train, once), once)
         for row in evaluate(rules, tables.choose, tables.score, config.budgets, replicates=500, seed=seed).rows:
             found.setdefault((row.rule, row.budget), []).append(row)
@@ -137,28 +144,28 @@ def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]
     return header, rows
 
 
-def default_actions(log: SampleLog) -> tuple[Action, ...]:
-    """Every source with those of the votes 1, 4, 8, 16 that half of every question's samples can fill."""
-    fewest = int(log.count[log.count > 0].min())
-    return menu(log, [k for k in VOTES if k == 1 or k <= fewest // 2])
-
-
-def split_and_measure(log: SampleLog, config: JobConfig) -> Tables:
+def split_and_measure(log: SampleLog, config: JobConfig, prices: PriceBook | None = None) -> Tables:
     """Splits the questions, and the held-out questions' samples, by the config's seed, and measures the parts."""
     question_key, sample_key = jax.random.split(jax.random.key(config.seed))
     learn, held_out = log.split_questions((config.train_share, 1 - config.train_share), question_key)
-    table = measure(learn, _actions(log, config), config.resource)
-    tables = Tables(table, *measure_halves(held_out, table.actions, config.resource, sample_key))
+    options = {"prices": prices, "shrink": config.shrink or None}
+    table = measure(learn, _actions(log, config), config.resource, **options)
+    tables = Tables(table, *measure_halves(held_out, table.actions, config.resource, sample_key, **options))
     check_budgets(vars(tables), config.budgets)  # here, not after the training
     return tables
 
 
-def measure_halves(log: SampleLog, actions: Sequence[Action], resource: str, key: jax.Array) -> list[OutcomeTable]:
-    """A table to choose on and one to score on, from disjoint halves of the samples; one table twice where a question has
-    a single sample."""
-    if (log.count == 1).any():
-        return [measure(log, actions, resource)] * 2
-    return [measure(half, actions, resource) for half in log.split_samples(key)]
+def _read(config: JobConfig) -> tuple[SampleLog, PriceBook | None]:
+    """The config's log, without the questions that cannot be priced where they are to be dropped, and its prices."""
+    log = read_log(config.log)
+    prices = PriceBook.load(config.prices) if config.prices else None
+    kept, dropped = priced(log, _actions(log, config), config.resource, prices=prices, missing=config.missing)
+    if dropped:
+        logging.getLogger("alloc_jax").warning(
+            "%d of %d questions lack a price, token count or latency and are left out, the first of them %r",
+            len(dropped), len(log), dropped[0],
+        )  # fmt: skip
+    return kept, prices
 
 
 def _actions(log: SampleLog, config: JobConfig) -> tuple[Action, ...]:
@@ -173,7 +180,7 @@ def train_policies(table: OutcomeTable, config: JobConfig) -> list[Policy]:
 def train_ceiling(log: SampleLog, table: OutcomeTable, config: JobConfig) -> Policy:
     """What a value policy would reach that knows what the built-in questions were generated from."""
     known = KnownFeatures("generator", log.question, builtin_difficulty())
-    return replace(train(table, PolicyConfig(seed=config.seed), known), name=CEILING)
+    return replace(train(table, PolicyConfig(seed=config.seed), known), name=GENERATOR)
 
 
 def _rules(log: SampleLog, table: OutcomeTable, policies: list[Policy], config: JobConfig) -> list:
@@ -192,21 +199,9 @@ def _write(
 
 
 def _write_records(folder: Path, report: Report, title: str, pictures: list[tuple[Path, str]]) -> None:
-    with (folder / "metrics.jsonl").open("w") as metrics:
-        for row in report.rows:
-            record = {key: value for key, value in asdict(row).items() if key != "action"}
-            print(json.dumps(_plain(record), allow_nan=False), file=metrics)
+    write_metrics(folder / "metrics.jsonl", {"": report})
     (folder / "report.md").write_text(to_markdown(report, title, [(path.name, text) for path, text in pictures]))
     (folder / "report.html").write_text(to_html(report, title, pictures))
-
-
-def _plain(value):
-    """Nested dictionaries and numbers as JSON has them: what is not a number is null."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if value is None or isinstance(value, str):
-        return value
-    return float(value) if np.isfinite(value) else None
 
 
 def _write_predictions(path: Path, report: Report, policies: list[Policy], table: OutcomeTable) -> None:
@@ -220,7 +215,7 @@ def _write_predictions(path: Path, report: Report, policies: list[Policy], table
                 record["predicted"][policy] = {a: [round(float(u), 4), round(float(c), 4)] for a, u, c in parts}
             for policy in report.policies:
                 rows = [report.row(policy, budget) for budget in report.budgets]
-                record["chosen"][policy] = {f"{row.budget:g}": report.actions[row.action[i]] for row in rows}
+                record["chosen"][policy] = {f"{row.budget:g}": report.actions[row.plan[i].argmax()] for row in rows}
             print(json.dumps(record), file=lines)
 
 
@@ -229,7 +224,7 @@ def _draw(folder: Path, config: JobConfig, report: Report, rules: list, tables: 
     curve = evaluate(rules, tables.choose, tables.score, grid, replicates=300, seed=config.seed)
     middle = config.budgets[len(config.budgets) // 2]
     shown = [(report.oracle, "oracle"), *((policy, f"policy: {policy}") for policy in config.policies)]
-    panels = [(f"{title}, budget {middle:g}", report.row(rule, middle).action) for rule, title in shown]
+    panels = [(f"{title}, budget {middle:g}", report.row(rule, middle).plan) for rule, title in shown]
     pictures = [
         (folder / "frontier.png", FRONTIER_CAPTION),
         (folder / "who_gets_compute.png", "Shares of the actions among questions from hard to easy"),

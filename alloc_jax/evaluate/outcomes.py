@@ -23,11 +23,18 @@ class Outcome:
 
     @classmethod
     def of(cls, plan: np.ndarray, table: OutcomeTable) -> Outcome:
-        """The outcome of a plan on a table: f32[N, K] action probabilities, or i32[N] actions."""
-        if plan.ndim == 1:
-            rows = np.arange(len(plan))
-            return cls(table.utility[rows, plan].astype(float), table.cost[rows, plan].astype(float))
+        """The outcome of a plan f64[N, K] on a table."""
         return cls(*(np.einsum("nk,nk->n", plan, part, dtype=float) for part in (table.utility, table.cost)))
+
+
+def as_plan(action: np.ndarray, actions: int) -> np.ndarray:
+    """Actions i32[N] as a plan f64[N, K]: all of the chance on one action.
+
+    >>> as_plan(np.array([1, 0]), 2)
+    array([[0., 1.],
+           [1., 0.]])
+    """
+    return np.eye(actions)[action]
 
 
 @dataclass(frozen=True)

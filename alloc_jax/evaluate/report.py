@@ -1,43 +1,42 @@
-"""Policies on held-out questions: what they earn at a budget, against what else could have been done with it.
+"""Rules on held-out questions: what they earn at a budget, against what else could have been done with it.
 
 Two tables of the same questions, from disjoint halves of the samples: oracle labels come from `choose`, every score
 from `score`, so nobody is paid for luck. All rules are scored on the same questions and resamples
 (`outcomes.Bootstrap`).
 
-The regret of a policy that earns U and spends C, at the price l it deployed, is split as in
-
-    V(B) - U <= E[gap_l(x, p(x))] + l (B - C),   gap_l(x, a) = max_a' (u - l c)(x, a') - (u - l c)(x, a),
-
-into questions priced wrongly and budget left over; all three stand in the report, from the score table alone.
+`deploy` asks a policy what it does; `score_plans` scores what was done, beside the oracles and the rules that look at
+no question; `evaluate` is the one after the other. Cross-fitting (`crossfit`) deploys many policies on parts of the
+questions, and scores them together.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from alloc_jax.evaluate.baselines import random_mix
-from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix
+from alloc_jax.evaluate.baselines import best_single, random_mix
+from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix, as_plan
+from alloc_jax.evaluate.regret import Agreement, Regret, agreement, decompose_regret
 from alloc_jax.learn.policy import lottery
 from alloc_jax.solve import solve
 from alloc_jax.types import OutcomeTable
 
 ORACLE, IN_SAMPLE, HINDSIGHT = "oracle (disjoint samples)", "in-sample oracle (optimistic)", "oracle (hindsight)"
-UNIFORM, RANDOM = "uniform mix", "random mix"
+UNIFORM, RANDOM, SINGLE = "uniform mix", "random mix", "best single action"
 
 
 @dataclass(frozen=True)
-class Regret:
-    """A policy's regret at a budget and the two terms that bound it, on the score table."""
+class Deployed:
+    """What a policy did with a budget."""
 
-    regret: float  # V(B) - U
-    mispriced: float  # E[gap_l]
-    unspent: float  # l (B - C), negative where the policy overspent
-    multiplier: float  # l, the price the policy deployed (the table's own where the policy has none in utility)
-    imitation_error: float  # share of questions where it is not the best response on this table at l
-    worst_gap: float  # max gap_l: imitation_error * worst_gap bounds mispriced
+    rule: str
+    budget: float
+    plan: np.ndarray  # f64[N, K] the chance of each action; the mean over repetitions where there were several
+    multiplier: float | None  # the price it deployed, in utility per unit of cost; None if its scores are no utilities
+    told: bool = False  # whether it knows the oracle's own samples, so that agreeing with it means nothing
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,10 @@ class Row:
     spend: Interval
     over_uniform: Interval  # accuracy minus the uniform mix's at the same spend, paired
     closed: Interval  # share of the gap between uniform mix and oracle that is closed, paired
-    agreement: float | None  # share of questions where a policy does what the oracle does
-    majority: float | None  # share of the oracle's most common action, which agreement must be read beside
+    agreement: Agreement | None  # how often a policy does what the oracle does
     regret: Regret | None
-    action: np.ndarray | None  # i32[N] what it did
+    plan: np.ndarray | None  # f64[N, K] what it did; None for the uniform mix
+    over: np.ndarray  # f64[1 + replicates] over_uniform in every resample
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,10 @@ class Report:
     def row(self, rule: str, budget: float) -> Row:
         """The row of a rule at a budget."""
         return next(row for row in self.rows if row.rule == rule and row.budget == budget)
+
+    def difference(self, rule: str, other: str, budget: float) -> Interval:
+        """How much more a rule earns than another one, each above the uniform mix at its own spend, paired."""
+        return Bootstrap.interval(self.row(rule, budget).over - self.row(other, budget).over)
 
     @property
     def budgets(self) -> tuple[float, ...]:
@@ -104,44 +107,95 @@ def evaluate(
       ValueError: the tables differ in questions or actions, a policy has other actions, names repeat, a budget is below the
         cheapest plan.
     """
-    _check(policies, choose, score, budgets)
+    names = [policy.name for policy in policies]
+    if len(set(names)) < len(names):
+        raise ValueError(f"policies need different names, got {names}")
+    check_tables(choose, score, budgets)
+    deployed = [row for policy in policies for row in deploy(policy, score, budgets, seed)]
+    return score_plans(deployed, choose, score, budgets, replicates=replicates, seed=seed)
+
+
+def deploy(policy, table: OutcomeTable, budgets: Sequence[float], seed: int) -> list[Deployed]:
+    """What a policy does with the questions of a table at each budget.
+
+    Where no price makes it spend as little as a budget, it does the action it takes for the cheapest, and a warning says so.
+
+    Raises:
+      ValueError: the policy was trained for other actions.
+    """
+    actions = tuple(action.name for action in table.actions)
+    if policy.actions != actions:
+        raise ValueError(
+            f"policy {policy.name!r} was trained for the actions {policy.actions}, the table has {actions}"
+        )
+    features, chances = policy.featurizer.encode(table.question), lottery(table.ids, seed)
+    in_utility = getattr(policy, "kind", "value") == "value"
+    predictions, rows = {}, []  # predictions by head: most policies predict once for all budgets
+    for budget in map(float, budgets):
+        head = policy.head(budget)
+        if head not in predictions:
+            predictions[head] = policy.predict_features(features, budget)
+        prediction = predictions[head]
+        try:
+            price = policy.price(budget)
+        except ValueError as error:
+            cheapest = int(prediction.cost.mean(axis=0).argmin())
+            logging.getLogger("alloc_jax").warning("%s: %s; it does %s", policy.name, error, actions[cheapest])
+            action, multiplier = np.full(len(table), cheapest), None
+        else:
+            action, multiplier = price.choose(prediction, chances), max(price.mean, 0.0) if in_utility else None
+        rows.append(Deployed(policy.name, budget, as_plan(action, len(actions)), multiplier))
+    return rows
+
+
+def score_plans(
+    deployed: Sequence[Deployed],
+    choose: OutcomeTable,
+    score: OutcomeTable,
+    budgets: Sequence[float],
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> Report:
+    """Scores what policies did with all questions of a table, beside the oracles and the rules that look at no question.
+
+    Args:
+      deployed: one for every policy and budget.
+      choose: as in `evaluate`.
+      score: as in `evaluate`.
+      budgets: as in `evaluate`.
+      replicates: of the bootstrap over questions.
+      seed: of the bootstrap.
+    """
+    check_tables(choose, score, budgets)
+    halved = choose is not score
+    oracle_name = ORACLE if halved else HINDSIGHT
     bootstrap = Bootstrap(len(score), replicates, seed)
     uniform = UniformMix(score, bootstrap)
     problem = {"choose": choose.problem(), "score": score.problem()}
-    chances = lottery(score.ids, seed)
-    features = [policy.featurizer.encode(score.question) for policy in policies]
-    predictions = {}  # by policy and head: most policies predict once for all budgets
-    oracle_name = HINDSIGHT if choose is score else ORACLE
     rows = []
     for budget in map(float, budgets):
-        label = np.asarray(solve(problem["choose"], budget).action)
         best = solve(problem["score"], budget)
-        majority = float(np.bincount(label).max() / len(label))
-        scored = _Scorer(budget, score, bootstrap, uniform, Outcome.of(label, score))
-        rows.append(scored.row(oracle_name, scored.oracle, action=label))
-        if choose is not score:
-            hindsight = np.asarray(best.action)
-            rows.append(scored.row(IN_SAMPLE, Outcome.of(hindsight, score), action=hindsight))
-        for policy, encoded in zip(policies, features, strict=True):
-            price, head = policy.price(budget), (policy.name, policy.head(budget))
-            if head not in predictions:
-                predictions[head] = policy.predict_features(encoded, budget)
-            action = price.choose(predictions[head], chances)
-            in_utility = getattr(policy, "kind", "value") != "imitation"
-            multiplier = max(price.mean, 0.0) if in_utility else float(best.multiplier)
-            outcome = Outcome.of(action, score)
-            rows.append(
-                scored.row(
-                    policy.name,
-                    outcome,
-                    action=action,
-                    agreement=float(np.mean(action == label)),
-                    majority=majority,
-                    regret=decompose_regret(score, action, budget, multiplier, float(best.mixed_utility)),
-                )
+        hindsight = np.asarray(best.action)
+        label = np.asarray(solve(problem["choose"], budget).action) if halved else hindsight
+        oracle = as_plan(label, len(score.actions))
+        scored = _Scorer(budget, score, bootstrap, uniform, oracle)
+        rows.append(scored.row(oracle_name, oracle))
+        if halved:
+            rows.append(scored.row(IN_SAMPLE, as_plan(hindsight, len(score.actions))))
+        for made in deployed:
+            if made.budget != budget:
+                continue
+            multiplier = float(best.multiplier) if made.multiplier is None else made.multiplier
+            regret = decompose_regret(
+                score, made.plan, budget, multiplier, float(best.mixed_utility), choose if halved else None
             )
-        mix = np.broadcast_to(random_mix(score, budget), score.utility.shape)
-        rows.append(scored.row(RANDOM, Outcome.of(mix, score)))
+            agrees = None if made.told else agreement(made.plan, label, hindsight if halved else None)
+            rows.append(scored.row(made.rule, made.plan, agrees, regret))
+        shape = score.utility.shape
+        rows.append(scored.row(RANDOM, np.broadcast_to(random_mix(score, budget), shape)))
+        if (single := best_single(choose, budget)) is not None:
+            rows.append(scored.row(SINGLE, as_plan(np.full(len(score), single), shape[1])))
         rows.append(scored.uniform_row())
     fixed = [bootstrap.mean(part.astype(float)).T for part in (score.utility, score.cost)]
     return Report(
@@ -152,83 +206,52 @@ def evaluate(
         questions=len(score),
         resource=score.resources[0],
         unit=score.units[0],
-        policies=tuple(policy.name for policy in policies),
+        policies=tuple(dict.fromkeys(made.rule for made in deployed)),
         oracle=oracle_name,
     )
 
 
-def decompose_regret(
-    table: OutcomeTable, action: np.ndarray, budget: float, multiplier: float, best_utility: float
-) -> Regret:
-    """The regret of actions i32[N] at a budget, and the terms that bound it at a price l >= 0.
-
-    Args:
-      table: that scores everything.
-      action: what the policy did.
-      budget: mean cost a question.
-      multiplier: the price at which the terms are taken.
-      best_utility: V(B), the mixed optimum of the table.
-    """
-    rows = np.arange(len(action))
-    value = table.utility.astype(float) - multiplier * table.cost.astype(float)
-    value = np.where(table.valid, value, -np.inf)
-    gap = value.max(axis=1) - value[rows, action]
-    outcome = Outcome.of(action, table)
-    return Regret(
-        regret=best_utility - outcome.utility.mean(),
-        mispriced=gap.mean(),
-        unspent=multiplier * (budget - outcome.cost.mean()),
-        multiplier=multiplier,
-        imitation_error=float(np.mean(gap > 0)),
-        worst_gap=gap.max(),
-    )
-
-
-@dataclass(frozen=True)
 class _Scorer:
     """What rows at one budget share."""
 
-    budget: float
-    table: OutcomeTable
-    bootstrap: Bootstrap
-    uniform: UniformMix
-    oracle: Outcome
+    def __init__(
+        self, budget: float, table: OutcomeTable, bootstrap: Bootstrap, uniform: UniformMix, oracle: np.ndarray
+    ):
+        self._budget, self._table, self._bootstrap, self._uniform = budget, table, bootstrap, uniform
+        self._oracle_over = self._means(oracle)[2]
 
-    def row(self, rule: str, outcome: Outcome, action=None, agreement=None, majority=None, regret=None) -> Row:
-        accuracy, spend, over = self._means(outcome)
-        oracle_over = self._means(self.oracle)[2]
+    def row(self, rule: str, plan: np.ndarray, agrees: Agreement | None = None, regret: Regret | None = None) -> Row:
+        accuracy, spend, over = self._means(plan)
         with np.errstate(divide="ignore", invalid="ignore"):
-            closed = np.where(oracle_over > 0, over / oracle_over, np.nan)
-        intervals = map(self.bootstrap.interval, (accuracy, spend, over, closed))
-        return Row(rule, self.budget, *intervals, agreement, majority, regret, action)
+            closed = np.where(self._oracle_over > 0, over / self._oracle_over, np.nan)
+        intervals = map(self._bootstrap.interval, (accuracy, spend, over, closed))
+        return Row(rule, self._budget, *intervals, agrees, regret, plan, over)
 
     def uniform_row(self) -> Row:
         """The uniform mix at the budget itself."""
-        spend = np.full(len(self.bootstrap.weights), self.budget)
+        spend = np.full(len(self._bootstrap.weights), self._budget)
         nothing = Interval(0.0, 0.0, 0.0)
-        accuracy = self.bootstrap.interval(self.uniform.utility(spend))
-        exactly = Interval(self.budget, self.budget, self.budget)
-        return Row(UNIFORM, self.budget, accuracy, exactly, nothing, nothing, None, None, None, None)
+        accuracy = self._bootstrap.interval(self._uniform.utility(spend))
+        exactly = Interval(self._budget, self._budget, self._budget)
+        return Row(UNIFORM, self._budget, accuracy, exactly, nothing, nothing, None, None, None, np.zeros(len(spend)))
 
-    def _means(self, outcome: Outcome):
-        accuracy, spend = self.bootstrap.mean(outcome.utility), self.bootstrap.mean(outcome.cost)
-        return accuracy, spend, accuracy - self.uniform.utility(spend)
+    def _means(self, plan: np.ndarray):
+        outcome = Outcome.of(plan, self._table)
+        accuracy, spend = self._bootstrap.mean(outcome.utility), self._bootstrap.mean(outcome.cost)
+        return accuracy, spend, accuracy - self._uniform.utility(spend)
 
 
-def _check(policies: Sequence, choose: OutcomeTable, score: OutcomeTable, budgets: Sequence[float]) -> None:
+def check_tables(choose: OutcomeTable, score: OutcomeTable, budgets: Sequence[float]) -> None:
+    """Refuses tables that cannot be compared.
+
+    Raises:
+      ValueError: they differ in questions or actions, have several resources, or a budget is no number or below a
+        cheapest plan.
+    """
     if choose.ids != score.ids or choose.actions != score.actions:
         raise ValueError("choose and score must hold the same questions and actions")
     if score.cost.ndim != 2:
         raise ValueError(f"policies price one resource, the tables have {len(score.resources)}")
-    names = [policy.name for policy in policies]
-    if len(set(names)) < len(names):
-        raise ValueError(f"policies need different names, got {names}")
-    actions = tuple(action.name for action in score.actions)
-    for policy in policies:
-        if policy.actions != actions:
-            raise ValueError(
-                f"policy {policy.name!r} was trained for the actions {policy.actions}, the table has {actions}"
-            )
     check_budgets({"choose": choose, "score": score}, budgets)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from alloc_jax.evaluate.outcomes import Interval
+from alloc_jax.evaluate.regret import Agreement
 from alloc_jax.evaluate.report import UNIFORM, Report, Row
 
 HOW_TO_READ = (
@@ -12,8 +14,9 @@ HOW_TO_READ = (
     " answers and *spend* what was really paid a question. *Over uniform* is the accuracy above the uniform mix (the best mix"
     " of fixed actions that treats all questions alike) at the same spend, and *gap closed* its share of what the oracle"
     " gains there; the oracle knows the questions from other samples than it is scored on. Brackets are paired 95 %"
-    " bootstrap intervals over questions. *Agrees* is how often a policy does what the oracle does, beside the share of the"
-    " oracle's most common action: a policy that knows nothing reaches the latter."
+    " bootstrap intervals over questions. *Agrees* is how often a policy does what the oracle does; beside it what a"
+    " policy that knows nothing reaches (the oracle's most common action), and between which rates a policy that knows every"
+    " true outcome would agree, since the oracle learns from noisy samples."
 )
 
 
@@ -36,7 +39,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison at every budget."""
-    header = ["rule", "budget", "accuracy", "spend", "over uniform (points)", "gap closed (%)", "agrees / majority"]
+    header = [
+        "rule",
+        "budget",
+        "accuracy",
+        "spend",
+        "over uniform (points)",
+        "gap closed (%)",
+        "agrees / majority / knowing all",
+    ]
     return header, [_cells(row) for row in report.rows]
 
 
@@ -44,18 +55,23 @@ def fixed_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the fixed actions, cheapest first."""
     parts = zip(report.actions, report.fixed_cost, report.fixed_accuracy, strict=True)
     rows = sorted(parts, key=lambda part: part[1].value)
-    return ["action on every question", "cost", "accuracy"], [[name, f"{c:.3f}", _percent(a)] for name, c, a in rows]
+    return ["action on every question", "cost", "accuracy"], [
+        [name, _amount(c, c.value), percent(a)] for name, c, a in rows
+    ]
 
 
 def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the policies' regrets, in points of accuracy."""
-    header = ["policy", "budget", "price", "V(B) - U", "mispriced", "unspent", "imitation error x worst gap"]
+    header = ["policy", "budget", "price", "V(B) - U", "mispriced", "unspent", "best response / majority / knowing all"]
+    header += ["imitation error x worst gap + unspent"]
     rows = []
     for row in report.rows:
         if (regret := row.regret) is not None:
             terms = [100 * term for term in (regret.regret, regret.mispriced, regret.unspent)]
-            bound = f"{regret.imitation_error:.3f} x {100 * regret.worst_gap:.1f}"
-            rows.append([row.rule, f"{row.budget:g}", f"{regret.multiplier:.4f}", *(f"{t:.2f}" for t in terms), bound])
+            error, worst = 1 - regret.best_response.rate, 100 * regret.worst_gap
+            bound = f"{error:.3f} x {worst:.1f} + {terms[2]:.2f} = {100 * regret.bound:.1f}"
+            cells = [f"{regret.multiplier:.4g}", *(f"{t:.2f}" for t in terms), _agreement(regret.best_response), bound]
+            rows.append([row.rule, f"{row.budget:g}", *cells])
     return header, rows
 
 
@@ -77,17 +93,29 @@ def to_markdown(report: Report, title: str, pictures: Sequence[tuple[str, str]] 
         markdown_table(*fixed_table(report)),
         "## Regret and what it is made of (points of accuracy)",
         "V(B) - U is at most mispriced + unspent, all on the table of scores (whose own optimum V(B) is optimistic, chosen and"
-        " scored on the same samples); mispriced is at most the imitation error times the worst gap.",
+        " scored on the same samples); mispriced is at most the imitation error (1 - best response) times the worst gap. A best"
+        " response is counted on the table of scores at the price.",
         markdown_table(*regret_table(report)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _cells(row: Row) -> list[str]:
-    agreement = "" if row.agreement is None else f"{row.agreement:.2f} / {row.majority:.2f}"
-    relative = ["", ""] if row.rule == UNIFORM else [_percent(row.over_uniform, "+.1f"), _percent(row.closed, ".0f")]
-    return [row.rule, f"{row.budget:g}", _percent(row.accuracy), f"{row.spend:.3f}", *relative, agreement]
+    relative = ["", ""] if row.rule == UNIFORM else [percent(row.over_uniform, "+.1f"), percent(row.closed, ".0f")]
+    agrees = "" if row.agreement is None else _agreement(row.agreement)
+    return [row.rule, f"{row.budget:g}", percent(row.accuracy), _amount(row.spend, row.budget), *relative, agrees]
 
 
-def _percent(interval: Interval, spec: str = ".1f") -> str:
+def _amount(interval: Interval, size: float) -> str:
+    """Three decimals, and more where the amounts are small: a sample may cost a thousandth of a dollar."""
+    return format(interval, f".{max(3, 2 - math.floor(math.log10(size))) if size > 0 else 3}f")
+
+
+def _agreement(agreement: Agreement) -> str:
+    known = "" if agreement.known is None else f" / {agreement.known[0]:.2f} to {agreement.known[1]:.2f}"
+    return f"{agreement.rate:.2f} / {agreement.majority:.2f}{known}"
+
+
+def percent(interval: Interval, spec: str = ".1f") -> str:
+    """An interval in hundredths."""
     return format(Interval(*(100 * end for end in (interval.value, interval.low, interval.high))), spec)

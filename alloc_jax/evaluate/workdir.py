@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 import jax
+
+from alloc_jax.measure.store import versions
 
 
 @contextmanager
@@ -60,17 +61,10 @@ def stamp() -> dict:
     """What a run was made with: versions, device, commit."""
     packages = ("alloc_jax", "jax", "jaxlib", "flax", "optax", "numpy")
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **versions(*packages)},
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.device_count()}",
         "commit": _commit(),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

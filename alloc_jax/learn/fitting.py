@@ -6,7 +6,8 @@ themselves, one sampled budget a step. Decisions alone say nothing about actions
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 
 import flax.linen as nn
 import jax
@@ -45,9 +46,15 @@ def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Ar
     """
     count = int((~unseen).sum(axis=1).min())  # folds may differ by a question; members take the same steps
     batches = np.stack([_batches(config, np.flatnonzero(~out), count, member) for member, out in enumerate(unseen)])
-    rows = {name: jnp.asarray(array) for name, array in targets.rows.items()}
-    run = jax.jit(jax.vmap(partial(_fit_member, config, targets), in_axes=(None, None, 0, 0, 0)))
-    return run(jnp.asarray(x), rows, batches, unseen.astype(x.dtype), jax.random.split(key, len(unseen)))
+    learned = jax.tree.map(jnp.asarray, (targets.rows, targets.described, targets.budgets, targets.multipliers))
+    run = _fitter(replace(config, seed=0), targets.outputs)
+    return run(jnp.asarray(x), learned, batches, unseen.astype(x.dtype), jax.random.split(key, len(unseen)))
+
+
+@lru_cache(maxsize=16)
+def _fitter(config, outputs: int):
+    """The compiled training of all members, kept: compiling takes four fifths of a training on a thousand questions."""
+    return jax.jit(jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0)))
 
 
 def _batches(config, rows: np.ndarray, count: int, member: int) -> np.ndarray:
@@ -58,9 +65,10 @@ def _batches(config, rows: np.ndarray, count: int, member: int) -> np.ndarray:
     return np.stack([rng.permutation(rows)[: steps * batch].reshape(steps, batch) for _ in range(config.epochs)])
 
 
-def _fit_member(config, targets: Targets, x, rows, batches, unseen, key):
+def _fit_member(config, outputs: int, x, learned, batches, unseen, key):
     """The parameters at the epoch whose loss on the unseen questions is least."""
-    network = Network(config.hidden, targets.outputs)
+    rows, described, budgets, multipliers = learned
+    network = Network(config.hidden, outputs)
     params = network.init(key, x[:1])["params"]
 
     def answer(params, x):
@@ -75,16 +83,14 @@ def _fit_member(config, targets: Targets, x, rows, batches, unseen, key):
         return params
 
     def at(outputs, rows, index):
-        budget, price = jnp.asarray(targets.budgets)[index], jnp.asarray(targets.multipliers)[index]
-        described = {name: jnp.asarray(array) for name, array in targets.described.items()}
-        return decision_loss(outputs, rows, described, budget, price, config.temperature)
+        return decision_loss(outputs, rows, described, budgets[index], multipliers[index], config.temperature)
 
     def sampled(outputs, rows, key):
-        index = jax.random.randint(key, (), 0, len(targets.budgets))
+        index = jax.random.randint(key, (), 0, len(budgets))
         return at(outputs, rows, index) + ANCHOR * value_loss(outputs, rows, config.shared_weight)
 
     def checked(outputs, rows, key):
-        spread = np.linspace(0, len(targets.budgets) - 1, CHECKED + 2).astype(int)[1:-1]
+        spread = np.linspace(0, len(budgets) - 1, CHECKED + 2).astype(int)[1:-1]
         return jax.vmap(lambda index: at(outputs, rows, index))(spread).mean(axis=0)
 
     batches = batches[: -(-len(batches) // 3)]

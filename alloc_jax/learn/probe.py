@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from alloc_jax.actions import vote
 from alloc_jax.learn.inputs import Given
 from alloc_jax.measure import measure
-from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog, vote
+from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
 
 COLUMNS = ("agreement", "silence", "log tokens", "spread of log tokens")
 

@@ -41,9 +41,7 @@ class PolicyConfig:
     budgets: tuple[float, ...] = ()  # imitation: the budgets whose oracle is imitated
     labels: str = "hard"  # imitation: hard, soft (the smoothed plan) or regret (weighted by what is at stake)
     temperature: float = 0.02  # of the smoothed plan, in units of utility: soft labels and decisions
-    shared_weight: float = (
-        0.1  # value and decision: of the success counts of every source, learned beside the utilities
-    )
+    shared_weight: float = 0.1  # value and decision: of every source's success counts, learned beside the utilities
     hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers
     folds: int = 6  # parts of the questions
     left_out: int = 3  # parts a member leaves out; every combination has a member

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from alloc_jax.measure.estimators import log_binomial, vote_batch, vote_nodes, with_replacement, without_replacement
+from alloc_jax.measure.vote_kernel import log_binomial, vote_batch, vote_nodes, with_replacement, without_replacement
 
 _FLOATS_PER_CHUNK = 2**20  # of one pass's stored states: stays near the cache
 _LOWEST = -30.0  # log of the normaliser that float32 products may reach
@@ -24,6 +24,7 @@ def win_moments(
     votes: tuple[int, ...],
     *,
     replacement: bool = False,
+    ties: str = "uniform",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """E[win], and E[win * samples drawn] of every class and of the silent, for jobs that ask whether one answer wins.
 
@@ -33,6 +34,7 @@ def win_moments(
       slot: i32[P] the answer that is to win.
       votes: V sample counts that share a pass (`vote_groups`).
       replacement: draw with replacement.
+      ties: "uniform" or "abstain", as in `vote_kernel`.
 
     Returns:
       f64[P, V], f64[P, V, C], f64[P, V]
@@ -48,7 +50,7 @@ def win_moments(
     depth = (kept > 0).sum(axis=1)
     signature = np.column_stack([depth, kept, singles, silent, count[np.arange(jobs), slot]])
     distinct, back = np.unique(signature.astype(np.int32), axis=0, return_inverse=True)
-    results = _run(distinct, votes, replacement)[back.reshape(-1)]
+    results = _run(distinct, votes, replacement, ties)[back.reshape(-1)]
     win, drawn_target, drawn_silent, drawn_singles = np.moveaxis(results[..., :4], 2, 0)
     # Put each class's moment back into the slot that its count came from.
     source = np.minimum(np.where(slots > slot[:, None], slots - 1, slots), width - 1)
@@ -59,7 +61,7 @@ def win_moments(
     return win, drawn, drawn_silent
 
 
-def _run(jobs: np.ndarray, votes: tuple[int, ...], replacement: bool) -> np.ndarray:
+def _run(jobs: np.ndarray, votes: tuple[int, ...], replacement: bool, ties: str) -> np.ndarray:
     """f64[P, V, 4 + C] the moments of distinct jobs (depth, others..., singles, silent, target), in few shapes."""
     width, k = jobs.shape[1] - 4, max(votes)
     depth, others, (singles, silent, target) = jobs[:, 0], jobs[:, 1:-3], jobs[:, -3:].T
@@ -67,7 +69,7 @@ def _run(jobs: np.ndarray, votes: tuple[int, ...], replacement: bool) -> np.ndar
     out = np.zeros((len(jobs), len(votes), 4 + width))
     for rows, chance, normaliser in _tables(samples, votes, replacement):
         for bucket, within in _buckets(depth[rows]):
-            size = _chunk(votes, bucket, len(within))
+            size = _chunk(votes, ties, bucket, len(within))
             for start in range(0, len(within), size):
                 at = within[start : start + size]
                 part = np.resize(rows[at], size)  # the last chunk is filled up with repetitions
@@ -77,7 +79,7 @@ def _run(jobs: np.ndarray, votes: tuple[int, ...], replacement: bool) -> np.ndar
                 # With replacement a class can be drawn more often than it was logged.
                 taps = (np.where(largest > 0, k, 0) if replacement else np.minimum(largest, k)).astype(np.int32)
                 moments = vote_batch(
-                    target[part], classes, singles[part], silent[part], depth[part].max(), taps, chance, votes
+                    target[part], classes, singles[part], silent[part], depth[part].max(), taps, chance, votes, ties
                 )
                 *heads, drawn = (np.asarray(x, np.float64)[: len(at)] for x in moments)
                 flat = np.concatenate([np.stack(heads, axis=2), drawn[..., :width]], axis=2)
@@ -85,9 +87,9 @@ def _run(jobs: np.ndarray, votes: tuple[int, ...], replacement: bool) -> np.ndar
     return out
 
 
-def _chunk(votes: tuple[int, ...], bucket: int, jobs: int) -> int:
+def _chunk(votes: tuple[int, ...], ties: str, bucket: int, jobs: int) -> int:
     """Jobs in a batch: a power of two that fits the states into `_FLOATS_PER_CHUNK`, and at most 32 for a small log."""
-    state = (max(votes) + 1) * len(vote_nodes(votes).count)
+    state = (max(votes) + 1) * len(vote_nodes(votes, ties).count)
     fits = int(np.log2(max(_FLOATS_PER_CHUNK / (state * (bucket + 1)), 1)))
     return 2 ** min(fits, 8 if jobs > 128 else 5)
 

@@ -1,21 +1,39 @@
-"""What one sample costs, in each resource. A missing count is an error: zero would be the best price there is."""
+"""What actions cost, in each resource. A missing count or price is an error: zero would be the best price there is.
+
+The k samples of an action are drawn in parallel: tokens and dollars add up, and the last sample ends the wait, so that
+`seconds` is the expected maximum over all k-subsets. What picks among the samples (a reward model, a verifier) is not in a
+log and not in the cost.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from alloc_jax.types import SampleLog
+from alloc_jax.actions import Action
+from alloc_jax.measure.draws import Pairs, estimate
+from alloc_jax.measure.order import expected_largest
+from alloc_jax.measure.prices import PriceBook
+from alloc_jax.types import SampleLog, Source
 
-RESOURCES = ("samples", "tokens", "compute")
+TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+RESOURCES = ("samples", *TOKENS, "tokens", "compute", "usd", "seconds")
 
 
-def check_resources(resource: str | Sequence[str]) -> tuple[str, ...]:
+class Lack(NamedTuple):
+    """What keeps some questions from being priced."""
+
+    rows: np.ndarray  # bool[N]
+    what: str  # ends the sentence "resource 'usd': question 'q1' ..."
+
+
+def check_resources(resource: str | Sequence[str], prices: PriceBook | None = None) -> tuple[str, ...]:
     """The resources as a tuple.
 
     Raises:
-      ValueError: none, an unknown one, or one listed twice.
+      ValueError: none, an unknown one, or one listed twice; prices that nothing is paid with.
     """
     names = (resource,) if isinstance(resource, str) else tuple(resource)
     if not names:
@@ -25,67 +43,194 @@ def check_resources(resource: str | Sequence[str]) -> tuple[str, ...]:
             raise ValueError(f"unknown resource {name!r}; known: {', '.join(RESOURCES)}")
     if len(set(names)) < len(names):
         raise ValueError(f"a resource is listed twice: {', '.join(names)}")
+    if prices is not None and not isinstance(prices, PriceBook):
+        raise ValueError(f"prices are a PriceBook, got {type(prices).__name__}; PriceBook.load reads a file")
+    if prices is not None and "usd" not in names:
+        raise ValueError(f"prices are given, but nothing is paid in usd: the resource is {', '.join(names)}")
     return names
 
 
-def unit_name(log: SampleLog, resource: str) -> str:
-    """What one unit of a resource is, in words."""
-    if resource == "tokens":
-        return "completion tokens" if log.prompt_tokens is None else "prompt + completion tokens"
-    return log.compute_unit.name if resource == "compute" else "samples"
+def model_of(source: Source) -> str:
+    """The model that a price book knows a source by: its detail `model`, or else its name."""
+    return str(source.details.get("model", source.name))
 
 
-def sample_cost(log: SampleLog, resource: str, columns: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean cost of one sample of every pair, and its standard error sd / sqrt(n).
+def unit_name(log: SampleLog, resource: str, columns: Sequence[int] = (), prices: PriceBook | None = None) -> str:
+    """What one unit of a resource is, in words.
 
     Args:
       log: the samples.
       resource: one of `RESOURCES`.
-      columns: the sources (positions on axis M) that are asked for; the others stay 0.
+      columns: the sources (positions on axis M) that are paid; dollars name the dates of their prices.
+      prices: in force.
+    """
+    if resource == "tokens":
+        return "completion tokens" if log.prompt_tokens is None else "prompt + completion tokens"
+    if resource == "compute":
+        return log.compute_unit.name if log.compute_unit else "tokens x parameters"
+    if resource == "usd" and prices is not None:
+        models = {model_of(log.sources[m]) for m in columns} & set(prices.models)
+        dates = sorted({prices.price(model).date for model in models})
+        if dates:
+            return f"usd (prices of {dates[0]})" if len(dates) == 1 else f"usd (prices of {dates[0]} to {dates[-1]})"
+    return resource.replace("_", " ")
 
-    Returns:
-      f32[N, M] and f32[N, M]; 0 where a pair has no samples. The error is 0 where one sample leaves it unknown.
+
+def priced(
+    log: SampleLog,
+    actions: Sequence[Action],
+    resource: str | Sequence[str],
+    *,
+    prices: PriceBook | None = None,
+    missing: str = "error",
+) -> tuple[SampleLog, tuple[str, ...]]:
+    """The questions on which every action can be priced, and the ids of the others.
+
+    Drop before a log is split: its halves would each lose the questions that lack something in that half.
+
+    Args:
+      log: the samples.
+      actions: whose sources are paid.
+      resource: one or several of `RESOURCES`.
+      prices: for dollars.
+      missing: "error" refuses the first lack, "drop" leaves its question out.
 
     Raises:
-      ValueError: a token count or a parameter count is missing.
+      ValueError: a price, token count or latency is missing (named with the first question that lacks it); or with "drop",
+        no question is left.
     """
-    mean, error = np.zeros(log.count.shape, np.float32), np.zeros(log.count.shape, np.float32)
-    for m in columns:
-        if resource == "samples":
-            mean[:, m] = log.count[:, m] > 0
-            continue
-        tokens = _tokens(log, resource, m)
-        scale = 1.0 if resource == "tokens" else _parameters(log, m) / log.compute_unit.size
-        n = np.maximum(log.count[:, m], 1)
-        center = tokens.sum(axis=1) / n
-        squares = np.where(log.sampled[:, m], (tokens - center[:, None]) ** 2, 0).sum(axis=1)
-        mean[:, m] = scale * center
-        error[:, m] = scale * np.sqrt(squares / np.maximum(n - 1, 1) / n)
-    return mean, error
+    if missing not in ("error", "drop"):
+        raise ValueError(f"missing is 'error' or 'drop', got {missing!r}")
+    resources = check_resources(resource, prices)
+    columns = sorted({log.source_index(action.source) for action in actions if action.source is not None})
+    if "usd" in resources and prices is None and log.usd is None and columns:
+        raise ValueError("resource 'usd' needs prices, as in prices=PriceBook.load(path): the log states no dollars")
+    rows, why = np.zeros(len(log), bool), None
+    for name in resources:
+        for lack in (lack for m in columns for lack in _lacks(log, name, m, prices)):
+            if why is None and lack.rows.any():
+                first = log.ids[int(np.argmax(lack.rows))]
+                total = f"({lack.rows.sum()} of {len(log)} questions)"
+                why = f"resource {name!r}: question {first!r} {lack.what} {total}"
+            rows |= lack.rows
+    if why is None:
+        return log, ()
+    if missing == "error":
+        raise ValueError(why)
+    if rows.all():
+        raise ValueError(f"{why}: with missing='drop' no question is left")
+    return log.select(~rows), tuple(identity for identity, out in zip(log.ids, rows, strict=True) if out)
 
 
-def _tokens(log: SampleLog, resource: str, m: int) -> np.ndarray:
-    """f64[N, S] the tokens of one source's samples, 0 in the padding."""
-    for name in ("completion_tokens", "prompt_tokens"):
-        values = getattr(log, name)
-        if values is None:
-            if name == "prompt_tokens":
-                continue  # no sample has them: tokens are completion tokens, and the unit says so
-            raise ValueError(f"resource {resource!r} needs completion_tokens, and the log has none")
-        missing = (log.sampled[:, m] & ~np.isfinite(values[:, m])).any(axis=1)
-        if missing.any():
-            i = int(np.argmax(missing))
-            raise ValueError(
-                f"resource {resource!r}: question {log.ids[i]!r} has a sample of {log.sources[m].name!r} without {name}"
-                f" ({missing.sum()} of {len(log)} questions)"
+def action_costs(
+    log: SampleLog, actions: Sequence[Action], resources: Sequence[str], prices: PriceBook | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cost of every action on every question, and its standard error.
+
+    Args:
+      log: whose samples have what the resources need (`priced`).
+      actions: K actions.
+      resources: R of `RESOURCES`.
+      prices: for dollars.
+
+    Returns:
+      f32[N, K, R] and f32[N, K, R]; 0 where a pair has no samples, and for `abstain()`. The error is 0 where one sample
+      leaves it unknown.
+    """
+    cost, error = np.zeros((2, len(log), len(actions), len(resources)), np.float32)
+    paid = {action.source: [a for a in actions if a.source == action.source] for action in actions if action.samples}
+    for source, of_source in paid.items():
+        m = log.source_index(source)
+        rows = np.flatnonzero(log.count[:, m])
+        answer, correct, real = (x[rows, m] for x in (log.answer, log.correct, log.sampled))
+        sizes = sorted({action.samples for action in of_source})
+        for r, resource in enumerate(resources):
+            pairs = Pairs(answer, correct, real, np.where(real, sample_costs(log, resource, m, prices)[rows], 0))
+            found = dict(zip(sizes, _estimates(pairs, sizes, resource == "seconds"), strict=True))
+            for action in of_source:
+                k = actions.index(action)
+                cost[rows, k, r], error[rows, k, r] = found[action.samples]
+    return cost, error
+
+
+def _estimates(pairs: Pairs, sizes: Sequence[int], longest: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(mean, error) of the sum, or of the largest, of k of the pairs' values, for every k of `sizes`."""
+    if longest:
+        for found in estimate(expected_largest, pairs, sizes):
+            yield found.mean, found.error
+        return
+    n, values = pairs.count, pairs.value
+    mean = values.sum(axis=1) / n
+    squares = np.where(pairs.sampled, (values - mean[:, None]) ** 2, 0).sum(axis=1)
+    error = np.sqrt(squares / np.maximum(n - 1, 1) / n)
+    yield from ((k * mean, k * error) for k in sizes)
+
+
+def sample_costs(log: SampleLog, resource: str, m: int, prices: PriceBook | None = None) -> np.ndarray:
+    """What each sample of a source costs, f64[N, S]; NaN where something is missing and in the padding.
+
+    Dollars bill every token once: prompt tokens at the input rate, those from a cache at theirs, completion tokens at the
+    output rate, those spent on reasoning at theirs.
+    """
+    known = log.sampled[:, m]
+
+    def field(name: str) -> np.ndarray:
+        return np.where(known, getattr(log, name)[:, m], np.nan).astype(np.float64)
+
+    if resource == "samples":
+        return np.where(known, 1.0, np.nan)
+    if resource in TOKENS:
+        return field(resource)
+    if resource == "seconds":
+        return field("latency_s")
+    if resource == "usd" and prices is not None:
+        price = prices.price(model_of(log.sources[m]))
+        total = price.input * field("prompt_tokens") + price.output * field("completion_tokens")
+        for name, rate, of in (
+            ("cached_tokens", price.cached_input, price.input),
+            ("reasoning_tokens", price.reasoning, price.output),
+        ):
+            if rate is not None and rate != of:
+                total += (rate - of) * field(name)
+        return total / 1e6
+    if resource == "usd":
+        return field("usd")
+    tokens = field("tokens")
+    return tokens if resource == "tokens" else tokens * (log.sources[m].parameters / log.compute_unit.size)
+
+
+def _lacks(log: SampleLog, resource: str, m: int, prices: PriceBook | None) -> Iterator[Lack]:
+    """What a resource needs of a source's samples and does not find."""
+    source, sampled = log.sources[m], log.sampled[:, m]
+    has = sampled.any(axis=1)
+    needed = {"samples": (), "seconds": ("latency_s",)}.get(resource, (resource,))
+    if resource in ("tokens", "compute"):
+        needed = ("completion_tokens", *(() if log.prompt_tokens is None else ("prompt_tokens",)))
+    if resource == "compute" and source.parameters is None:
+        yield Lack(has, f"has samples of {source.name!r}, and the log does not say the parameter count of source"
+                        f" {source.name!r}")  # fmt: skip
+    if resource == "usd" and prices is not None:
+        model = model_of(source)
+        if model not in prices.models:
+            known = ", ".join(map(repr, prices.models)) or "none"
+            yield Lack(
+                has, f"has samples of model {model!r} (source {source.name!r}), which has no price; priced: {known}"
             )
-    return np.where(log.sampled[:, m], log.tokens[:, m], 0).astype(np.float64)
-
-
-def _parameters(log: SampleLog, m: int) -> float:
-    source = log.sources[m]
-    if source.parameters is None:
-        raise ValueError(
-            f"resource 'compute' needs the parameter count of source {source.name!r}, which the log does not say"
-        )
-    return source.parameters
+            return
+        price = prices.price(model)
+        needed = ("prompt_tokens", "completion_tokens")
+        needed += ("cached_tokens",) * (price.cached_input not in (None, price.input))
+        needed += ("reasoning_tokens",) * (price.reasoning not in (None, price.output))
+    for name in needed:
+        values = getattr(log, name)
+        of = repr(source.name) if resource != "usd" else f"{source.name!r} (model {model_of(source)!r})"
+        if values is None:
+            hint = "; prices would bill its tokens" if resource == "usd" and prices is None else ""
+            yield Lack(has, f"has samples of {of} without {name}: it needs {name}, and the log has none{hint}")
+        else:
+            yield Lack((sampled & ~np.isfinite(values[:, m])).any(axis=1), f"has a sample of {of} without {name}")
+        # A part cannot exceed the whole: billing it would make the rest negative.
+        whole = {"cached_tokens": log.prompt_tokens, "reasoning_tokens": log.completion_tokens}.get(name)
+        if resource == "usd" and values is not None and whole is not None:
+            more = (sampled & (values[:, m] > whole[:, m])).any(axis=1)
+            yield Lack(more, f"has a sample of {of} with more {name} than tokens they are part of")

@@ -1,22 +1,32 @@
 """Checking the records of a sample log one by one, and packing them into the arrays of a `SampleLog`.
 
-Readers of other formats bring their records into this form and get the same checks.
+Readers of every format bring their records into one form and get the same checks here:
+
+    {"id", "question", "gold", "group", "source", "samples"}
+
+where `samples` is a list of objects, one a sample, or an object of columns, one list a field.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from alloc_jax.types import SAMPLE_FIELDS, SampleLog, Source
 
+Place = Callable[[int, str], str]  # (sample, field) -> where that is, for an error message
+
 _RECORD_FIELDS = ("id", "question", "gold", "group", "source", "samples")
-_NON_NEGATIVE = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "latency_s")
+_SAMPLE_FIELDS = ("answer", "correct", *SAMPLE_FIELDS)
+_NON_NEGATIVE = frozenset(SAMPLE_FIELDS) - {"reward"}
 _LARGEST = float(np.finfo(np.float32).max)
+_TEXT = {str, type(None)}
+_NUMBER = {int, float, type(None)}
 
 
 class LogError(ValueError):
@@ -28,33 +38,30 @@ class Gatherer:
 
     def __init__(self):
         self.sources: dict[str, Source] = {}
-        self.described = False
-        self.started = False
+        self.only: set[str] | None = None  # the sources that the file has described, which are then the only ones
         self.ids: dict[str, int] = {}
         self.text: list[tuple[str, str | None, str | None]] = []  # question, gold, group
         self.codes: list[dict[str, int]] = []  # of each question's answers
-        self.pairs: dict[tuple[int, str], int] = {}  # (question, source) -> samples
+        self.pairs: dict[tuple[int, str], int] = {}  # (question, source) -> its number
+        self.repeats: set[tuple[int, Hashable]] = set()  # (pair, repeat) of pairs that come in pieces
+        self.pieces = (array("q"), array("q"))  # of each record: its pair, its number of samples
         self.answer = array("i")
         self.correct = array("b")
         self.fields = {name: array("f") for name in SAMPLE_FIELDS}
 
-    def describe(self, record: Mapping[str, Any]) -> None:
-        """The line {"sources": ...}, whose sources are then the only ones.
+    def describe(self, sources: Any) -> None:
+        """The sources by name, with their parameter counts and whatever else is known of them.
 
         Raises:
-          ValueError: it is not the first line, or not a description of sources.
+          ValueError: it is no such description, or contradicts an earlier one.
         """
-        if self.started:
-            raise ValueError("sources: the line that describes the sources comes first, and once")
-        if len(record) > 1:
-            raise ValueError(f"sources: stands alone in its line, got {', '.join(record)}")
-        self.started = self.described = True
-        sources = record["sources"]
         if not isinstance(sources, dict) or not sources:
             raise ValueError(f"sources: expected an object of sources by name, got {_show(sources)}")
+        described = {}
         for name, details in sources.items():
             if not name or not isinstance(details, dict):
                 raise ValueError(f"sources: expected an object for source {name!r}, got {_show(details)}")
+            _check_encodable([name, json.dumps(details, ensure_ascii=False)], "sources")
             details = dict(details)
             parameters = details.pop("parameters", None)
             if parameters is not None:
@@ -63,119 +70,202 @@ class Gatherer:
                     raise ValueError(
                         f"sources: {name!r}: parameters is {parameters}; a count is positive, null if unknown"
                     )
-            self.sources[name] = Source(name, parameters, details)
+            described[name] = Source(name, parameters, details)
+            if name in self.sources and self.sources[name] != described[name]:
+                raise ValueError(f"sources: {name!r} is described otherwise in an earlier file")
+        self.sources |= described
+        self.only = set(described)
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        """One question and source with its samples.
+    def add(self, record: Mapping[str, Any], repeat: Hashable = None) -> None:
+        """One question and source with its samples; it changes nothing where it raises.
+
+        Args:
+          record: the form above.
+          repeat: which part of the pair's samples this is, in logs that hold a pair in pieces; each comes once.
 
         Raises:
-          ValueError: something is missing, of the wrong type or contradicts an earlier line.
+          ValueError: something is missing, of the wrong type or contradicts an earlier record.
         """
-        self.started = True
         identity = _key(record.get("id"), "id")
         where = f"question {identity!r}"
-        unknown = [name for name in record if name not in _RECORD_FIELDS]
-        if unknown:
-            raise ValueError(f"{where}: {unknown[0]}: unknown field; known: {', '.join(_RECORD_FIELDS)}")
+        if not record.keys() <= set(_RECORD_FIELDS):
+            unknown = next(name for name in record if name not in _RECORD_FIELDS)
+            raise ValueError(f"{where}: {unknown}: unknown field; known: {', '.join(_RECORD_FIELDS)}")
         question = record.get("question")
         if not isinstance(question, str):
             raise ValueError(f"{where}: question: expected a text, got {_show(question)}")
-        gold, group = (_optional_key(record.get(name), f"{where}: {name}") for name in ("gold", "group"))
+        gold, group = record.get("gold"), record.get("group")
+        if not {type(gold), type(group)} <= _TEXT:
+            gold, group = _optional_key(gold, f"{where}: gold"), _optional_key(group, f"{where}: group")
         source = record.get("source")
         if not isinstance(source, str) or not source:
             raise ValueError(f"{where}: source: expected a name, got {_show(source)}")
-        if source not in self.sources:
-            if self.described:
-                raise ValueError(f"{where}: source: {source!r} is none of {', '.join(map(repr, self.sources))}")
-            self.sources[source] = Source(source)
+        if self.only is not None and source not in self.only:
+            raise ValueError(f"{where}: source: {source!r} is none of {', '.join(map(repr, self.only))}")
         where = f"{where}, source {source!r}"
-        samples = record.get("samples")
-        if not isinstance(samples, list) or not samples:
-            raise ValueError(f"{where}: samples: expected a list of at least one sample, got {_show(samples)}")
+        columns, place = _columns(record.get("samples"), where)
+        correct = _bits(columns["correct"], place)
+        n = len(correct)
+        answers = _answers(columns.get("answer", [None] * n), place)
+        if None in answers and any(answer is not None for answer in answers):
+            for j, (answer, right) in enumerate(zip(answers, correct, strict=True)):
+                if right and answer is None:
+                    raise ValueError(f"{place(j, 'answer')}: null, yet correct is true")
+        fields = {name: _numbers(values, name, place) for name, values in columns.items() if name in self.fields}
+        _check_encodable([identity, question, gold, group, source, *answers], where)
 
         row = self.ids.get(identity)
-        if row is not None:
+        if row is not None and self.text[row] != (question, gold, group):
             for name, old, new in zip(
                 ("question", "gold", "group"), self.text[row], (question, gold, group), strict=True
             ):
                 if old != new:
                     raise ValueError(f"{where}: {name}: {_show(new)} here, {_show(old)} in an earlier line")
-            if (row, source) in self.pairs:
-                raise ValueError(f"{where}: this pair occurs twice")
-        parsed = [_sample(sample, f"{where}: samples[{j}]") for j, sample in enumerate(samples)]
-        if any(answer is not None for answer, *_ in parsed):
-            for j, (answer, correct, _) in enumerate(parsed):
-                if answer is None and correct:
-                    raise ValueError(f"{where}: samples[{j}]: answer: null, yet correct is true")
+        pair = self.pairs.get((row, source))
+        if pair is not None and (repeat is None or (pair, repeat) in self.repeats):
+            raise ValueError(f"{where}{'' if repeat is None else f', sample {repeat}'}: this pair occurs twice")
 
         if row is None:
             row = self.ids[identity] = len(self.ids)
             self.text.append((question, gold, group))
             self.codes.append({})
+        if pair is None:
+            pair = self.pairs[row, source] = len(self.pairs)
+        if repeat is not None:
+            self.repeats.add((pair, repeat))
+        self.sources.setdefault(source, Source(source))
         codes = self.codes[row]
-        self.pairs[row, source] = len(parsed)
-        for answer, correct, values in parsed:
-            self.answer.append(-1 if answer is None else codes.setdefault(answer, len(codes)))
-            self.correct.append(correct)
-            for name, value in zip(SAMPLE_FIELDS, values, strict=True):
-                self.fields[name].append(value)
+        self.pieces[0].append(pair)
+        self.pieces[1].append(n)
+        self.answer.extend([-1 if answer is None else codes.setdefault(answer, len(codes)) for answer in answers])
+        self.correct.extend(correct)
+        for name, values in fields.items():
+            self._pad(self.fields[name], len(self.correct) - n)
+            self.fields[name].extend(values)
+
+    @staticmethod
+    def _pad(values: array, length: int) -> None:
+        """Fills up what earlier records did not say; a field that none says stays empty until the end."""
+        values.extend(array("f", [math.nan]) * (length - len(values)))
 
     def log(self) -> SampleLog:
-        """The log of all records so far."""
-        names = list(self.sources)
-        count = np.zeros((len(self.ids), len(names)), np.int32)
-        for (row, source), n in self.pairs.items():
-            count[row, names.index(source)] = n
-        # The samples lie in the order of the lines; each pair goes to its own row of slots.
-        pair = np.array([row * len(names) + names.index(source) for row, source in self.pairs])
-        sizes = np.fromiter(self.pairs.values(), np.int64, len(self.pairs))
-        slot = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        shape = (*count.shape, int(sizes.max()))
-        place = np.repeat(pair, sizes) * shape[2] + slot
+        """The log of all records so far.
+
+        Raises:
+          ValueError: a right sample lacks an answer where others of its pair have one.
+        """
+        names = {name: m for m, name in enumerate(self.sources)}
+        pair, size = (np.asarray(part, np.int64) for part in self.pieces)
+        cell = np.array([row * len(names) + names[source] for row, source in self.pairs], np.int64)[pair]
+        # Samples lie in the order of the records; each goes behind those of its pair that came before.
+        of_sample = np.repeat(cell, size)
+        order = np.argsort(of_sample, kind="stable")
+        count = np.bincount(of_sample, minlength=len(self.ids) * len(names)).astype(np.int32)
+        first = np.cumsum(count) - count
+        shape = (len(self.ids), len(names), int(count.max()))
+        place = of_sample[order] * shape[2] + np.arange(len(order)) - first[of_sample[order]]
 
         def packed(values: array, kind: type, padding: float) -> np.ndarray:
             out = np.full(shape, padding, kind)
-            out.reshape(-1)[place] = np.asarray(values)
+            out.reshape(-1)[place] = np.asarray(values)[order]
             return out
 
         fields = {}
         for name, values in self.fields.items():
+            self._pad(values, len(self.correct))
             known = not np.isnan(np.asarray(values)).all()
             fields[name] = packed(values, np.float32, np.nan) if known else None
         question, gold, group = zip(*self.text, strict=True)
-        return SampleLog(
+        log = SampleLog(
             ids=tuple(self.ids),
             question=question,
             gold=gold,
             group=group,
             sources=tuple(self.sources.values()),
             answers=tuple(tuple(codes) for codes in self.codes),
-            count=count,
+            count=count.reshape(shape[:2]),
             answer=packed(self.answer, np.int32, -1),
             correct=packed(self.correct, bool, False),
             **fields,
         )
+        mute = (log.correct & (log.answer < 0)).any(axis=2) & (log.answer >= 0).any(axis=2)
+        if mute.any():
+            i, m = np.argwhere(mute)[0]
+            raise ValueError(
+                f"question {log.ids[i]!r}, source {log.sources[m].name!r}: answer: null in a right sample, though"
+                " others have one"
+            )
+        return log
 
 
-def _sample(sample: Any, where: str) -> tuple[str | None, bool, list[float]]:
-    """(answer, correct, the values of SAMPLE_FIELDS with NaN for unknown) of one sample."""
-    if not isinstance(sample, dict):
-        raise ValueError(f"{where}: expected an object, got {_show(sample)}")
-    for name in sample:
-        if name not in ("answer", "correct", *SAMPLE_FIELDS):
-            raise ValueError(f"{where}: {name}: unknown field; known: answer, correct, {', '.join(SAMPLE_FIELDS)}")
-    answer = _optional_key(sample.get("answer"), f"{where}: answer")
-    correct = sample.get("correct")
-    if correct not in (0, 1) or isinstance(correct, float):
-        raise ValueError(f"{where}: correct: expected true or false, got {_show(correct)}")
-    values = []
-    for name in SAMPLE_FIELDS:
-        value = sample.get(name)
-        value = math.nan if value is None else _number(value, f"{where}: {name}")
-        if value < 0 and name in _NON_NEGATIVE:
-            raise ValueError(f"{where}: {name}: {value} is negative")
+def _columns(samples: Any, where: str) -> tuple[Mapping[str, Sequence[Any]], Place]:
+    """The samples as one list a field, all of one length, and what names a place in them."""
+
+    def place(j: int, name: str) -> str:
+        return f"{where}: samples[{j}]: {name}"
+
+    if isinstance(samples, dict):
+        columns = samples
+        for name, values in columns.items():
+            if not isinstance(values, (list, tuple)):
+                raise ValueError(f"{where}: {name}: expected a list, got {_show(values)}")
+    else:
+        if not isinstance(samples, list) or not samples:
+            raise ValueError(f"{where}: samples: expected a list of at least one sample, got {_show(samples)}")
+        for j, sample in enumerate(samples):
+            if not isinstance(sample, dict):
+                raise ValueError(f"{where}: samples[{j}]: expected an object, got {_show(sample)}")
+        columns = {name: [sample.get(name) for sample in samples] for name in ("correct", *set().union(*samples))}
+    length = len(columns.get("correct", ()))
+    for name, values in columns.items():
+        if name not in _SAMPLE_FIELDS:
+            j = 0 if columns is samples else next(j for j, sample in enumerate(samples) if name in sample)
+            raise ValueError(f"{place(j, name)}: unknown field; known: {', '.join(_SAMPLE_FIELDS)}")
+        if len(values) != length:
+            raise ValueError(f"{where}: {name}: {len(values)} values for {length} samples")
+    if not length:
+        raise ValueError(f"{where}: samples: expected at least one")
+    return columns, place
+
+
+# Each column is first checked as a whole, which is fast, and searched for the offending sample where that fails.
+
+
+def _answers(column: Sequence[Any], place: Place) -> Sequence[str | None]:
+    if set(map(type, column)) <= _TEXT:
+        return column
+    return [_optional_key(value, place(j, "answer")) for j, value in enumerate(column)]
+
+
+def _bits(column: Sequence[Any], place: Place) -> Sequence[int]:
+    if not set(map(type, column)) <= {bool, int} or not set(column) <= {0, 1}:
+        for j, value in enumerate(column):
+            if type(value) not in (bool, int) or value not in (0, 1):
+                raise ValueError(f"{place(j, 'correct')}: expected true or false, got {_show(value)}")
+    return column
+
+
+def _numbers(column: Sequence[Any], name: str, place: Place) -> array:
+    """Float32 values, NaN where unknown."""
+    lowest = 0 if name in _NON_NEGATIVE else -_LARGEST
+    if set(map(type, column)) <= _NUMBER:
+        known = [value for value in column if value is not None] if None in column else column
+        if not known or (lowest <= min(known) and max(known) <= _LARGEST and not any(map(math.isnan, known))):
+            return array("f", column if known is column else [math.nan if v is None else v for v in column])
+    values = array("f")
+    for j, value in enumerate(column):
+        value = math.nan if value is None else _number(value, place(j, name))
+        if value < lowest:
+            raise ValueError(f"{place(j, name)}: {value} is negative")
         values.append(value)
-    return answer, bool(correct), values
+    return values
+
+
+def _check_encodable(texts: Sequence[str | None], where: str) -> None:
+    try:
+        "".join(filter(None, texts)).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: half a surrogate pair (\\ud800 to \\udfff) is not a character") from None
 
 
 def _number(value: Any, where: str) -> float:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alloc_jax.measure.costs import RESOURCES, unit_name
+from alloc_jax.actions import Action
+from alloc_jax.measure.costs import unit_name
 from alloc_jax.measure.table import measure, menu
-from alloc_jax.types import SAMPLE_FIELDS, SampleLog
+from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
 
 VOTE = 16  # the vote that `vote_gain` and its neighbours speak of
 HURT = 0.05  # a vote hurts a question where it loses more accuracy than this against one sample
@@ -31,9 +32,13 @@ class SourceFacts:
     accuracy: float  # mean over questions of the share of right samples
     easy: float  # share of the questions right at least 9 times in 10
     hard: float  # share of the questions right at most once in 10
-    silent: float  # share of the samples without an answer
+    silent: float | None  # share of the samples without an answer; None where answers were not logged
     missing: tuple[str, ...]  # fields that some or all samples lack
     tokens: float | None  # mean over questions of the mean tokens of a sample
+    total_prompt_tokens: float | None  # of all samples, like the three below; None where one sample's is unknown
+    total_completion_tokens: float | None
+    total_seconds: float | None
+    total_usd: float | None
     tokens_difficulty: float | None  # Spearman correlation over questions of mean tokens and share of wrong samples
     vote_gain: float | None  # accuracy of vote-16 minus that of one sample
     vote_hurts: float | None  # share of the questions on which vote-16 loses more than 0.05
@@ -105,9 +110,13 @@ def _describe_source(log: SampleLog, m: int, accuracy: np.ndarray, tokens: np.nd
         accuracy=_average(right),
         easy=_average(right >= EASY - 1e-9),
         hard=_average(right <= HARD + 1e-9),
-        silent=_average((log.answer[:, m] < 0)[log.sampled[:, m]]),
+        silent=_average((log.answer[:, m] < 0)[log.sampled[:, m]]) if _logged(log, m) else None,
         missing=tuple(name for name in SAMPLE_FIELDS if _lacks(log, name, m)),
         tokens=_average(spent) if known else None,
+        total_prompt_tokens=_total(log, "prompt_tokens", m),
+        total_completion_tokens=_total(log, "completion_tokens", m),
+        total_seconds=_total(log, "latency_s", m),
+        total_usd=_total(log, "usd", m),
         tokens_difficulty=spearman(spent, 1 - right) if known else None,
         vote_gain=None if gains is None else _average(gains),
         vote_hurts=None if gains is None else _average(gains < -HURT),
@@ -131,17 +140,37 @@ def _describe_group(log: SampleLog, name: str | None, accuracy: np.ndarray, toke
 
 def _vote_gains(log: SampleLog, m: int) -> np.ndarray | None:
     """f32[N'] vote-16 minus one sample, on the questions of a source; None with too few samples or unlogged answers."""
-    present = log.count[:, m] > 0
-    unlogged = log.correct[:, m].any(axis=1) & (log.answer[:, m] < 0).all(axis=1)
-    if not present.any() or log.count[present, m].min() < VOTE or unlogged.any():
+    if _largest_vote(log, m) < VOTE:
         return None
     table = measure(log, menu([log.sources[m]], votes=(1, VOTE)))
     return (table.utility[:, 1] - table.utility[:, 0])[table.valid[:, 0]]
 
 
+def _largest_vote(log: SampleLog, m: int) -> int:
+    """The most votes that every question of a source can hold; 1 where right samples have no answers to count."""
+    count = log.count[:, m]
+    return int(count[count > 0].min(initial=count.max())) if _logged(log, m) else min(1, int(count.max()))
+
+
+def _logged(log: SampleLog, m: int) -> bool:
+    """Whether the answers of a source were logged: no question has right samples and not one answer."""
+    return not (log.correct[:, m].any(axis=1) & (log.answer[:, m] < 0).all(axis=1)).any()
+
+
+def fitting_menu(log: SampleLog, votes: Sequence[int] = (1, 4, 8, 16)) -> tuple[Action, ...]:
+    """Every source with those of the votes that all its questions can hold: what of a menu the log can measure.
+
+    Args:
+      log: the samples.
+      votes: the sample counts.
+    """
+    largest = {source.name: _largest_vote(log, m) for m, source in enumerate(log.sources)}
+    return tuple(action for action in menu(log, votes) if action.samples <= largest[action.source])
+
+
 def _single_costs(log: SampleLog, accuracy: np.ndarray) -> tuple[np.ndarray, str]:
     """The cost of one sample of every pair, in the most telling resource that the log knows everywhere."""
-    for resource in reversed(RESOURCES):
+    for resource in ("compute", "tokens", "samples"):
         try:
             sampled = [source for m, source in enumerate(log.sources) if log.count[:, m].any()]
             table = measure(log, menu(sampled, votes=(1,)), resource)
@@ -205,10 +234,18 @@ def _lacks(log: SampleLog, name: str, m: int) -> bool:
     return values is None or bool((log.sampled[:, m] & np.isnan(values[:, m])).any())
 
 
+def _total(log: SampleLog, name: str, m: int) -> float | None:
+    """The sum over all samples of a source; None where it has none, or one sample's value is unknown."""
+    if _lacks(log, name, m) or not log.count[:, m].any():
+        return None
+    return float(np.sum(getattr(log, name)[:, m], where=log.sampled[:, m], dtype=np.float64))
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # As text
 # ---------------------------------------------------------------------------------------------------------------
 
+_WIDE = 8  # more sources than this stand one under another
 _ROWS = (
     ("parameters", "parameters", "{:.3g}"),
     ("questions", "questions", "{}"),
@@ -218,6 +255,10 @@ _ROWS = (
     ("right <= 1 in 10", "hard", "{:.1%}"),
     ("samples without answer", "silent", "{:.1%}"),
     ("mean tokens", "tokens", "{:.1f}"),
+    ("total prompt tokens", "total_prompt_tokens", "{:,.0f}"),
+    ("total completion tokens", "total_completion_tokens", "{:,.0f}"),
+    ("total seconds", "total_seconds", "{:,.1f}"),
+    ("total usd", "total_usd", "{:,.4f}"),
     ("tokens ~ difficulty", "tokens_difficulty", "{:+.2f}"),
     (f"vote-{VOTE} gain", "vote_gain", "{:+.3f}"),
     (f"vote-{VOTE} loses > {HURT}", "vote_hurts", "{:.1%}"),
@@ -228,17 +269,20 @@ _ROWS = (
 
 
 def format_description(facts: LogFacts) -> str:
-    """The facts as text: one column a source, then one line a group."""
+    """The facts as text: one column a source (one line, where there are many), then one line a group."""
     lines = [f"{facts.questions} questions, {len(facts.sources)} sources, {facts.samples} samples"]
     if facts.missing_pairs:
         lines.append(f"{facts.missing_pairs} (question, source) pairs have no samples")
     rows = [["", *(source.name for source in facts.sources)]]
     rows += [[title, *(_cell(getattr(s, name), form) for s in facts.sources)] for title, name, form in _ROWS]
+    if len(facts.sources) > _WIDE:
+        rows = list(zip(*rows, strict=True))
     lines += ["", *_aligned(rows)]
     lines += ["", f"'best response': one sample is the only best response at some price; costs in {facts.cost_unit}"]
-    for source in facts.sources:
-        if source.missing:
-            lines.append(f"{source.name}: no or incomplete {', '.join(source.missing)}")
+    for missing in dict.fromkeys(source.missing for source in facts.sources if source.missing):
+        names = [source.name for source in facts.sources if source.missing == missing]
+        whose = "all sources" if len(names) == len(facts.sources) > 1 else ", ".join(names)
+        lines.append(f"{whose}: no or incomplete {', '.join(missing)}")
     if facts.groups:
         names = [source.name for source in facts.sources]
         rows = [["group", "questions", *names, *(f"{name} tokens" for name in names)]]
@@ -247,6 +291,26 @@ def format_description(facts: LogFacts) -> str:
             rows.append([str(group.name), str(group.questions), *cells])
         lines += ["", "accuracy of one sample and mean tokens by group", *_aligned(rows)]
     return "\n".join(lines)
+
+
+def format_table(table: OutcomeTable) -> str:
+    """A table's means over its questions as text: one line an action, with the standard errors that the samples leave.
+
+    The means are over the questions on which the action is valid.
+    """
+    cost, cost_se = (x.reshape(len(table), len(table.actions), -1) for x in (table.cost, table.cost_se))
+    rows = [["action", "questions", "utility", "+-", *(part for unit in table.units for part in (unit, "+-"))]]
+    for k, action in enumerate(table.actions):
+        on = table.valid[:, k]
+        pairs = [(table.utility[on, k], table.utility_se[on, k])]
+        pairs += [(cost[on, k, r], cost_se[on, k, r]) for r in range(len(table.units))]
+        cells = [f"{x:.4g}" for values, errors in pairs for x in (_average(values), _error_of_mean(errors))]
+        rows.append([action.name, str(int(on.sum())), *cells])
+    return "\n".join(_aligned(rows))
+
+
+def _error_of_mean(errors: np.ndarray) -> float:
+    return float(np.sqrt(np.sum(errors.astype(np.float64) ** 2)) / max(len(errors), 1))
 
 
 def _cell(value, form: str) -> str:

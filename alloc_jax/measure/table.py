@@ -1,16 +1,21 @@
-"""From a sample log and a list of actions to an `OutcomeTable`: what every action earns and costs on every question."""
+"""From a log and a list of actions to an `OutcomeTable`: what every action earns and costs on every question."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from alloc_jax.measure.costs import check_resources, sample_cost, unit_name
-from alloc_jax.measure.votes import AnswerCounts, answer_counts, expected_votes
-from alloc_jax.types import Action, OutcomeTable, SampleLog, Source
+from alloc_jax.actions import Action, vote
+from alloc_jax.measure.costs import action_costs, check_resources, priced, unit_name
+from alloc_jax.measure.draws import Pairs, covariance
+from alloc_jax.measure.estimators import COUNTING, REWARDED, estimate_actions, needs_reward
+from alloc_jax.measure.prices import PriceBook
+from alloc_jax.measure.shrink import METHODS, shrunk
+from alloc_jax.types import OutcomeTable, SampleLog, Source
 
-AGGREGATORS = ("vote",)
+_SAMPLES_PER_BLOCK = 2**21  # slots of samples that are worked on at once
 
 
 def menu(sources: SampleLog | Sequence[Source | str], votes: Sequence[int] = (1, 4, 8, 16)) -> tuple[Action, ...]:
@@ -25,101 +30,198 @@ def menu(sources: SampleLog | Sequence[Source | str], votes: Sequence[int] = (1,
     """
     sources = sources.sources if isinstance(sources, SampleLog) else sources
     names = [source.name if isinstance(source, Source) else source for source in sources]
-    return tuple(Action(name, k) for name in names for k in votes)
-
-
-def parse_actions(text: str) -> tuple[Action, ...]:
-    """The actions in one string, as a flag holds them; commas, semicolons or spaces stand between them.
-
-    Raises:
-      ValueError: a piece is not of the form vote(source,k).
-
-    >>> [action.name for action in parse_actions("vote(large/think,1), vote(large/think,16)")]
-    ['vote(large/think,1)', 'vote(large/think,16)']
-    """
-    pieces = [piece.strip(" ,;\n\t") for piece in text.split(")")]
-    return tuple(Action.parse(piece + ")" if "(" in piece else piece) for piece in pieces if piece)
+    return tuple(vote(name, k) for name in names for k in votes)
 
 
 def measure(
-    log: SampleLog, actions: Sequence[Action | str], resource: str | tuple[str, ...] = "samples"
+    log: SampleLog,
+    actions: Sequence[Action | str],
+    resource: str | tuple[str, ...] = "samples",
+    *,
+    prices: PriceBook | None = None,
+    missing: str = "error",
+    shrink: str | None = None,
+    covariance: bool = False,
 ) -> OutcomeTable:
     """The utility and cost of every action on every question, with standard errors.
 
-    The utility of vote(source, k) is the exact expectation over all k-subsets of the logged samples, ties uniform among
-    the tied (`alloc_jax.measure.votes`); its cost is k times the mean cost of one sample of the source on the question.
+    The utility of an action that draws k samples is its exact expectation over all k-subsets of the logged samples
+    (`alloc_jax.measure.estimators`). Its cost is k times the mean cost of one sample of the source on the question, in
+    seconds the expected maximum over all k-subsets.
 
     Args:
       log: the samples.
       actions: K actions, or their names.
-      resource: what is paid with, or a tuple of R of them:
-        `samples`; `tokens` (prompt, where the log has it, + completion tokens, which include the reasoning tokens);
-        `compute` (tokens x parameters, in the log's `compute_unit`: one mean sample of its dearest source).
+      resource: what is paid with, or a tuple of R of them: `samples`; `prompt_tokens`, `cached_tokens` (part of them),
+        `completion_tokens`, `reasoning_tokens` (part of them); `tokens` (prompt, where the log has it, + completion tokens);
+        `compute` (tokens x parameters, in the log's `compute_unit`: one mean sample of its dearest source); `usd` (by
+        `prices`, or as the log states it); `seconds` (of k samples drawn in parallel).
+      prices: the rates behind `usd`.
+      missing: "error" refuses a log in which a price, token count or latency is missing; "drop" leaves out the questions
+        that lack one, for all actions alike, and lists them in the table's `dropped`.
+      shrink: "empirical_bayes" draws utilities towards what the other questions say of the same action, with posterior
+        deviations in place of standard errors (`alloc_jax.measure.shrink`): for choosing on few samples, not for scoring.
+      covariance: whether to keep the covariance of the utilities of each question, N K K floats: actions share samples.
 
     Returns:
       An `OutcomeTable`; cost is [N, K] for a string and [N, K, R] for a tuple. A pair without samples is not `valid`.
 
     Raises:
-      ValueError: no or duplicate actions; an unknown aggregator, source or resource; more samples asked for than a
-        question has; a vote where answers were not logged; missing token or parameter counts. The message names the
-        first place.
+      ValueError: no or duplicate actions; an unknown source, resource or option; more samples asked for than a question
+        has; a vote where answers were not logged, or rewards that are missing; missing prices, token counts or latencies.
+        The message names the first place.
     """
     actions = _check_actions(log, actions)
-    resources = check_resources(resource)
-    columns = [log.source_index(action.source) for action in actions]
+    if shrink is not None and shrink not in METHODS:
+        raise ValueError(f"shrink is None or {' or '.join(map(repr, METHODS))}, got {shrink!r}")
+    log, dropped = priced(log, actions, resource, prices=prices, missing=missing)
+    columns = [None if action.source is None else log.source_index(action.source) for action in actions]
     _check_samples(log, actions, columns)
 
-    utility, utility_se = np.zeros((2, len(log), len(actions)), np.float32)
-    for votes, sources in _jobs(actions).items():
-        # Sources with the same votes go together: equal counts are computed once, and share their batches.
-        pairs = np.array([log.source_index(name) for name in sources])
-        counts = _count(log, pairs)
-        present = counts.samples > 0
-        which = [[actions.index(Action(name, k)) for k in votes] for name in sources]
-        values = expected_votes(counts.select(present), votes)
-        for out, value in zip((utility, utility_se), values, strict=True):
-            full = np.zeros((present.size, len(votes)), np.float32)
-            full[present] = value
-            out[:, np.ravel(which)] = full.reshape(len(log), -1)
-
-    draws = np.array([action.samples for action in actions], np.float32)
-    means, errors = zip(*(sample_cost(log, name, sorted(set(columns))) for name in resources), strict=True)
-    cost = np.stack([mean[:, columns] * draws for mean in means], axis=-1).astype(np.float32)
-    cost_se = np.stack([error[:, columns] * draws for error in errors], axis=-1).astype(np.float32)
-    if isinstance(resource, str):
-        cost, cost_se = cost[..., 0], cost_se[..., 0]
-    return OutcomeTable(
+    utility, utility_se = np.zeros((2, len(log), len(actions)))
+    shared = np.zeros((len(log), len(actions), len(actions)), np.float32) if covariance else None
+    for rows, pairs, present, which in _jobs(log, actions, columns):
+        _fill(rows, pairs, present, which, actions, (utility, utility_se, shared))
+    count = _by_action(log.count, columns)
+    valid = (count > 0) | np.array([m is None for m in columns])
+    if shrink:
+        raw = utility_se.copy()
+        for k in np.flatnonzero([m is not None for m in columns]):
+            utility[:, k], utility_se[:, k] = shrunk(utility[:, k], raw[:, k], count[:, k], valid[:, k])
+        if covariance:  # correlated as before, with the new deviations
+            scale = utility_se / np.where(raw > 0, raw, 1)
+            shared *= (scale[:, :, None] * scale[:, None, :]).astype(np.float32)
+            shared[:, range(len(actions)), range(len(actions))] = utility_se**2
+    table = OutcomeTable(
         ids=log.ids,
         question=log.question,
         group=log.group,
         actions=actions,
-        resources=resources,
-        units=tuple(unit_name(log, name) for name in resources),
-        utility=utility,
-        utility_se=utility_se,
-        cost=cost,
-        cost_se=cost_se,
-        valid=log.count[:, columns] > 0,
-        successes=log.correct.sum(axis=2, dtype=np.int32)[:, columns],
-        samples=log.count[:, columns].astype(np.int32),
+        resources=(),
+        units=(),
+        utility=np.clip(utility, 0, 1).astype(np.float32),
+        utility_se=utility_se.astype(np.float32),
+        cost=np.zeros(utility.shape, np.float32),
+        cost_se=np.zeros(utility.shape, np.float32),
+        valid=valid,
+        successes=_by_action(log.correct.sum(axis=2, dtype=np.int32), columns),
+        samples=count,
+        utility_cov=shared,
+        dropped=dropped,
     )
+    return _with_costs(table, log, resource, columns, prices)
 
 
-def _jobs(actions: Sequence[Action]) -> dict[tuple[int, ...], list[str]]:
-    """The sources that share a set of votes."""
-    votes: dict[str, list[int]] = {}
-    for action in actions:
-        votes.setdefault(action.source, []).append(action.samples)
-    jobs: dict[tuple[int, ...], list[str]] = {}
-    for source, sizes in votes.items():
-        jobs.setdefault(tuple(sorted(sizes)), []).append(source)
-    return jobs
+def reprice(
+    table: OutcomeTable,
+    log: SampleLog,
+    resource: str | tuple[str, ...],
+    *,
+    prices: PriceBook | None = None,
+    missing: str = "error",
+) -> OutcomeTable:
+    """The same utilities at other costs: nothing is estimated again but what the samples cost.
+
+    Args:
+      table: measured on the log, or on questions of it.
+      log: the samples.
+      resource: as in `measure`, like `prices` and `missing`.
+
+    Raises:
+      ValueError: the log lacks a question of the table, or what its samples cost.
+    """
+    place = {identity: i for i, identity in enumerate(log.ids)}
+    unknown = [identity for identity in table.ids if identity not in place]
+    if unknown:
+        raise ValueError(f"the log has no question {unknown[0]!r} ({len(unknown)} of the table's {len(table)})")
+    log = log.select([place[identity] for identity in table.ids])
+    columns = [None if action.source is None else log.source_index(action.source) for action in table.actions]
+    if not np.array_equal(table.samples, _by_action(log.count, columns)):
+        raise ValueError("the table was measured on other samples than the log holds")
+    kept, dropped = priced(log, table.actions, resource, prices=prices, missing=missing)
+    table = table.select(np.isin(log.ids, kept.ids))
+    return _with_costs(replace(table, dropped=(*table.dropped, *dropped)), kept, resource, columns, prices)
 
 
-def _count(log: SampleLog, columns: np.ndarray) -> AnswerCounts:
-    """The answer counts of N x columns pairs, flattened."""
-    flat = [x[:, columns].reshape(-1, x.shape[2]) for x in (log.answer, log.correct, log.sampled)]
-    return answer_counts(*flat)
+def _with_costs(table: OutcomeTable, log: SampleLog, resource, columns, prices) -> OutcomeTable:
+    resources = check_resources(resource, prices)
+    cost, cost_se = action_costs(log, table.actions, resources, prices)
+    if isinstance(resource, str):
+        cost, cost_se = cost[..., 0], cost_se[..., 0]
+    sampled = [m for m in columns if m is not None]
+    units = tuple(unit_name(log, name, sampled, prices) for name in resources)
+    return replace(table, resources=resources, units=units, cost=cost, cost_se=cost_se)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Utilities
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _jobs(log: SampleLog, actions: Sequence[Action], columns: Sequence[int | None]) -> Iterator[tuple]:
+    """(rows, pairs, which of rows x sources they are, actions' positions [sources, V]) to be estimated together.
+
+    Sources with the same rules go together, so that equal counts are computed once and share their batches.
+    """
+    menus: dict[str, list[int]] = {}
+    for k, action in enumerate(actions):
+        if action.source is not None:
+            menus.setdefault(action.source, []).append(k)
+
+    def rule(k: int):
+        return actions[k].aggregator, actions[k].samples, actions[k].ties
+
+    together: dict[tuple, list[list[int]]] = {}
+    for which in menus.values():
+        which = sorted(which, key=rule)
+        together.setdefault(tuple(map(rule, which)), []).append(which)
+    for menus_alike in together.values():
+        which = np.array(menus_alike)
+        sources = np.array([columns[k] for k in which[:, 0]])
+        size = max(_SAMPLES_PER_BLOCK // (len(sources) * log.answer.shape[2]), 1)
+        for start in range(0, len(log), size):
+            rows = np.arange(start, min(start + size, len(log)))
+            cells = np.ix_(rows, sources)
+            present = log.count[cells].reshape(-1) > 0
+            fields = (log.answer, log.correct, log.sampled, log.reward)
+            parts = [x if x is None else x[cells].reshape(present.size, -1)[present] for x in fields]
+            if present.any():
+                yield rows, Pairs(*parts), present, which
+
+
+def _fill(rows, pairs: Pairs, present: np.ndarray, which: np.ndarray, actions, out) -> None:
+    """Estimates the actions of a job and puts the results into their cells of the table."""
+    utility, utility_se, shared = out
+    found = estimate_actions(pairs, [actions[k] for k in which[0]])
+
+    def spread(values):
+        """[P, ...] over the pairs that are present, as [rows, sources, ...]."""
+        full = np.zeros((present.size, *values.shape[1:]))
+        full[present] = values
+        return full.reshape(len(rows), len(which), *values.shape[1:])
+
+    mean, error = (np.stack([getattr(part, name) for part in found], axis=1) for name in ("mean", "error"))
+    cells = np.ix_(rows, which.reshape(-1))
+    utility[cells] = spread(mean).reshape(len(rows), -1)
+    utility_se[cells] = spread(error).reshape(len(rows), -1)
+    if shared is not None:
+        matrix = spread(covariance(np.stack([part.influence for part in found], axis=1), error))
+        for s, of_source in enumerate(which):
+            shared[np.ix_(rows, of_source, of_source)] = matrix[:, s]
+
+
+def _by_action(values: np.ndarray, columns: Sequence[int | None]) -> np.ndarray:
+    """i32[N, K] of i[N, M]; 0 for actions without a source."""
+    out = np.zeros((len(values), len(columns)), np.int32)
+    for k, m in enumerate(columns):
+        if m is not None:
+            out[:, k] = values[:, m]
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What is refused
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def _check_actions(log: SampleLog, actions: Sequence[Action | str]) -> tuple[Action, ...]:
@@ -132,19 +234,19 @@ def _check_actions(log: SampleLog, actions: Sequence[Action | str]) -> tuple[Act
         raise ValueError("no actions to measure")
     seen = set()
     for action in actions:
-        if action.aggregator not in AGGREGATORS:
-            raise ValueError(f"action {action.name}: unknown aggregator; known: {', '.join(AGGREGATORS)}")
         if action in seen:
             raise ValueError(f"action {action.name} is listed twice")
         seen.add(action)
     return actions
 
 
-def _check_samples(log: SampleLog, actions: Sequence[Action], columns: Sequence[int]) -> None:
-    """Every action can be taken wherever its source was sampled, and votes have answers to count."""
+def _check_samples(log: SampleLog, actions: Sequence[Action], columns: Sequence[int | None]) -> None:
+    """Every action can be taken wherever its source was sampled; votes have answers to count, choices rewards."""
     answered = (log.answer >= 0).any(axis=2)
     right = log.correct.any(axis=2)
     for action, m in zip(actions, columns, strict=True):
+        if m is None:
+            continue
         count = log.count[:, m]
         if not count.any():
             raise ValueError(f"action {action.name}: the log has no samples of {action.source!r}")
@@ -155,10 +257,23 @@ def _check_samples(log: SampleLog, actions: Sequence[Action], columns: Sequence[
                 f"action {action.name} needs {action.samples} samples, but question {log.ids[i]!r} has {count[i]} of"
                 f" {action.source!r} ({short.sum()} of {len(log)} questions have too few)"
             )
+        if action.samples == 1:
+            continue
         blind = right[:, m] & ~answered[:, m]
-        if action.samples > 1 and blind.any():
+        if action.aggregator in COUNTING and blind.any():
             i = int(np.argmax(blind))
             raise ValueError(
                 f"action {action.name} counts answers, but question {log.ids[i]!r} has right samples of"
                 f" {action.source!r} and no answers: they were not logged"
+            )
+        if action.aggregator not in REWARDED:
+            continue
+        if log.reward is None:
+            raise ValueError(f"action {action.name} compares rewards, and the log has none")
+        bare = needs_reward(log.answer[:, m], log.sampled[:, m]) & ~np.isfinite(log.reward[:, m])
+        if bare.any():
+            i = int(np.argmax(bare.any(axis=1)))
+            raise ValueError(
+                f"action {action.name} compares rewards, but question {log.ids[i]!r} has a sample of {action.source!r}"
+                f" without one ({bare.any(axis=1).sum()} of {len(log)} questions)"
             )

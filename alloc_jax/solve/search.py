@@ -88,9 +88,14 @@ def exceeds(total: Pair, target: Pair, goal: str) -> jax.Array:
 def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
     """One pass: the best responses to a multiplier, in the slot that neither end uses."""
     slot = 3 - bracket.more.slot - bracket.less.slot
-    plan = respond(prepared.utility, prepared.cost, multiplier)
+    # In a loop of one turn, which the compiler cannot know: otherwise each of the sums below evaluates the plan again.
+    empty = jnp.zeros(prepared.cost.shape[1:], bracket.plans.dtype), multiplier < 0
+    plan, _ = jax.lax.while_loop(
+        lambda state: ~state[1],
+        lambda _: (respond(prepared.utility, prepared.cost, multiplier), jnp.bool_(True)),
+        empty,
+    )
     plans = jax.lax.dynamic_update_slice(bracket.plans, plan[None], (slot, jnp.int32(0), jnp.int32(0)))
-    plan = jax.lax.dynamic_index_in_dim(plans, slot, keepdims=False)
     rows = row_totals(plan, prepared.weight, prepared.ceiling)
     return plans, End(multiplier, pairs.across(pairs.total(rows), prepared.axes), rows, slot)
 

@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from alloc_jax.evaluate.cases import default_actions
 from alloc_jax.evaluate.console import plain_errors
-from alloc_jax.evaluate.job import JobConfig, default_actions, solve_only, solve_then_learn
+from alloc_jax.evaluate.job import JobConfig, solve_only, solve_then_learn
+from alloc_jax.evaluate.report import UNIFORM
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.measure import write_log
 from tests.conftest import made_log
@@ -93,6 +97,42 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dollars_come_from_a_price_book_and_questions_without_counts_are_refused_or_left_out(tmp_path, caplog):
+    log = made_log(questions=60)
+    tokens = log.completion_tokens.copy()
+    tokens[7, 1, 3] = np.nan
+    write_log(replace(log, prompt_tokens=log.completion_tokens, completion_tokens=tokens), tmp_path / "log.jsonl")
+    rates = {"cached_input": None, "reasoning": None, "source": "a page", "date": "2025-01-01"}
+    book = [
+        {"model": "small", "input": 1e6, "output": 0, **rates},
+        {"model": "large", "input": 2e6, "output": 0, **rates},
+    ]
+    (tmp_path / "prices.json").write_text(json.dumps(book))
+    options = dict(resource="usd", prices=str(tmp_path / "prices.json"), budgets=(60.0,))
+    config = JobConfig(log=str(tmp_path / "log.jsonl"), **options)
+    with pytest.raises(
+        ValueError, match=r"question 'q7' has a sample of 'large' .model 'large'. without completion_tokens"
+    ):
+        solve_only(config, tmp_path / "run")
+    report = solve_only(replace(config, missing="drop"), tmp_path / "run")
+    assert report.questions == 59 and report.unit == "usd (prices of 2025-01-01)"
+    assert "1 of 60 questions" in caplog.text and "'q7'" in caplog.text
+
+
+def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are_not_shrunken(tmp_path):
+    write_log(made_log(questions=300, samples=4), tmp_path / "log.jsonl")
+    config = JobConfig(
+        log=str(tmp_path / "log.jsonl"), actions="single(small) vote(small,2) single(large)", budgets=(1.2,)
+    )
+    config = replace(config, resource="samples")
+    plain, shrunken = (
+        solve_only(replace(config, shrink=way), tmp_path / f"run{way}") for way in ("", "empirical_bayes")
+    )
+    earned = [report.row(report.oracle, 1.2).accuracy.value for report in (plain, shrunken)]
+    assert earned[1] > earned[0] + 0.01
+    assert plain.row(UNIFORM, 1.2).accuracy == shrunken.row(UNIFORM, 1.2).accuracy
+
+
 def test_single_samples_are_solved_in_hindsight(tmp_path):
     write_log(made_log(questions=60, samples=1), tmp_path / "one.jsonl")
     config = JobConfig(log=str(tmp_path / "one.jsonl"), resource="compute", budgets=(0.6,))
@@ -159,9 +199,3 @@ def test_the_frontier_script_prints_its_table(log_file, tmp_path):
     assert header == "spend,utility,multiplier"
     spends = [float(line.split(",")[0]) for line in points]
     assert spends == sorted(spends) and len(spends) > 10
-
-
-def test_the_inspect_script_tells_what_is_in_a_log(log_file):
-    said = script("inspect_log.py", f"--log={log_file}")
-    assert said.returncode == 0, said.stderr
-    assert "120 questions" in said.stdout

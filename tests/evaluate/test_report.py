@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate import evaluate
-from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length, random_mix
+from alloc_jax.evaluate.baselines import NearestNeighbours, best_single, prompt_length, random_mix
 from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix, upper_hull
-from alloc_jax.evaluate.report import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, UNIFORM, decompose_regret
+from alloc_jax.evaluate.report import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
 from alloc_jax.evaluate.text import main_table, markdown_table, to_markdown
 from alloc_jax.measure import measure, menu
-from alloc_jax.solve import solve
 from tests.conftest import made_log
 
 BUDGETS = (0.6, 1.5)
@@ -35,7 +34,7 @@ def report(tables):
 
 
 def test_every_rule_stands_at_every_budget(report):
-    expected = {ORACLE, IN_SAMPLE, "kNN", "prompt length", RANDOM, UNIFORM}
+    expected = {ORACLE, IN_SAMPLE, "kNN", "prompt length", RANDOM, SINGLE, UNIFORM}
     for budget in BUDGETS:
         assert {row.rule for row in report.rows if row.budget == budget} == expected
 
@@ -62,53 +61,17 @@ def test_the_same_samples_twice_are_called_hindsight(tables):
     _train, choose, _ = tables
     report = evaluate([], choose, choose, BUDGETS, replicates=20)
     assert report.oracle == HINDSIGHT
-    assert {row.rule for row in report.rows} == {HINDSIGHT, RANDOM, UNIFORM}
-
-
-@pytest.mark.parametrize("budget", BUDGETS)
-def test_regret_splits_exactly_at_the_optimal_price_and_is_bounded_at_any(tables, budget):
-    _, choose, score = tables
-    solution = solve(score.problem(), budget)
-    best = float(solution.mixed_utility)
-    action = np.asarray(solve(choose.problem(), budget).action)
-    exact = decompose_regret(score, action, budget, float(solution.multiplier), best)
-    assert exact.regret == pytest.approx(exact.mispriced + exact.unspent, abs=2e-6)
-    for multiplier in (0.0, 0.01, 0.1, 1.0, 10.0):
-        terms = decompose_regret(score, action, budget, multiplier, best)
-        assert terms.regret <= terms.mispriced + terms.unspent + 2e-6
-        assert terms.mispriced <= terms.imitation_error * terms.worst_gap + 1e-12
-
-
-def test_without_the_slack_term_the_bound_is_false():
-    # One question, two actions: the cheap one is a best response at this price, so nothing is mispriced, yet the budget
-    # would have paid for the dear one.
-    from alloc_jax.types import AllocationProblem
-
-    problem = AllocationProblem(np.array([[0.0, 1.0]], np.float32), np.array([[1.0, 3.0]], np.float32))
-    best = float(solve(problem, 3.0).mixed_utility)
-    table = _table_of(problem)
-    terms = decompose_regret(table, np.array([0]), 3.0, 0.5, best)
-    assert terms.mispriced == 0
-    assert terms.regret == pytest.approx(1.0)
-    assert terms.unspent == pytest.approx(1.0)
-
-
-def _table_of(problem):
-    from types import SimpleNamespace
-
-    return SimpleNamespace(
-        utility=np.asarray(problem.utility),
-        cost=np.asarray(problem.cost),
-        valid=np.ones(problem.utility.shape, bool),
-    )
+    assert {row.rule for row in report.rows} == {HINDSIGHT, RANDOM, SINGLE, UNIFORM}
 
 
 def test_a_mix_is_scored_by_its_expectation(tables):
     score = tables[2]
-    one_hot = np.eye(score.utility.shape[1])[np.zeros(len(score), int)]
-    chosen, mixed = Outcome.of(np.zeros(len(score), int), score), Outcome.of(one_hot, score)
-    np.testing.assert_allclose(chosen.utility, mixed.utility)
-    np.testing.assert_allclose(chosen.cost, mixed.cost)
+    first = np.zeros(score.utility.shape)
+    first[:, 0] = 0.25
+    first[:, 3] = 0.75
+    outcome = Outcome.of(first, score)
+    np.testing.assert_allclose(outcome.utility, 0.25 * score.utility[:, 0] + 0.75 * score.utility[:, 3], rtol=1e-6)
+    np.testing.assert_allclose(outcome.cost, 0.25 * score.cost[:, 0] + 0.75 * score.cost[:, 3], rtol=1e-6)
 
 
 def test_random_mix_spends_the_budget(tables):
@@ -119,6 +82,16 @@ def test_random_mix_spends_the_budget(tables):
         assert plan @ score.cost.mean(axis=0) == pytest.approx(min(budget, score.cost.mean()), rel=1e-5)
     with pytest.raises(ValueError, match="below the cheapest action"):
         random_mix(score, 0.01)
+
+
+def test_the_best_single_action_is_within_the_budget(tables):
+    score = tables[2]
+    cost, utility = score.cost.mean(axis=0), score.utility.mean(axis=0)
+    for budget in (0.4, 1.0, 3.0):
+        single = best_single(score, budget)
+        assert cost[single] <= budget
+        assert utility[single] == utility[cost <= budget].max()
+    assert best_single(score, 0.01) is None
 
 
 def test_the_uniform_mix_is_the_best_mix_of_fixed_actions(tables):
@@ -141,6 +114,15 @@ def test_the_hull_is_concave_and_above_every_point():
         assert (slopes > 0).all() and (np.diff(slopes) <= 1e-12).all()
         reach = np.interp(cost, cost[hull], utility[hull], left=-np.inf)
         assert (utility[cost >= cost[hull[0]]] <= reach[cost >= cost[hull[0]]] + 1e-12).all()
+
+
+def test_differences_between_rules_are_paired(report):
+    first, second = (report.row(rule, 1.5) for rule in ("kNN", "prompt length"))
+    difference = report.difference("kNN", "prompt length", 1.5)
+    assert difference.value == pytest.approx(first.over_uniform.value - second.over_uniform.value)
+    widths = [row.over_uniform.high - row.over_uniform.low for row in (first, second)]
+    assert difference.high - difference.low < np.hypot(*widths)
+    assert report.difference("kNN", UNIFORM, 1.5).value == pytest.approx(first.over_uniform.value)
 
 
 def test_bootstrap_intervals_cover_the_mean():

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alloc_jax.measure import describe, format_description
+from alloc_jax.measure import describe, fitting_menu, format_description, format_table, measure, menu
 from alloc_jax.measure.inspect import _ROWS, SourceFacts, spearman
 from alloc_jax.types import Source
 from tests.measure.sample_logs import make_log
@@ -40,6 +40,7 @@ def test_facts_that_the_log_cannot_give_are_none_and_print_as_dashes():
         "completion_tokens",
         "reasoning_tokens",
         "latency_s",
+        "usd",
         "reward",
     )
     lines = format_description(describe(log)).splitlines()
@@ -83,6 +84,54 @@ def test_pairs_without_samples_are_counted_and_left_out_of_the_means():
     facts = describe(make_log(2, 20, answer=full.answer, correct=full.correct, count=count))
     assert facts.missing_pairs == 1 and facts.sources[1].questions == 1 and facts.sources[1].accuracy == 1
     assert facts.groups[1].accuracy == (0.5, None)
+
+
+def test_totals_are_sums_over_all_samples_and_unknown_where_one_is():
+    usd = np.full((6, 2, 4), 0.25, np.float32)
+    usd[3, 1, 2] = np.nan
+    small, large = describe(make_log(usd=usd, latency_s=np.full((6, 2, 4), 2, np.float32))).sources
+    assert (small.total_prompt_tokens, small.total_usd, small.total_seconds) == (72, 6, 48)
+    assert large.total_usd is None and large.total_seconds == 48
+    count = np.array([[4, 4]] * 3 + [[4, 0]] * 3, np.int32)
+    assert describe(make_log(count=count, prompt_tokens=usd * 12)).sources[1].total_prompt_tokens == 36
+    assert describe(make_log(count=count * [1, 0])).sources[1].total_prompt_tokens is None
+
+
+def test_many_sources_stand_one_under_another():
+    sources = tuple(Source(f"s{m}") for m in range(9))
+    assert any(line.startswith("s8 ") for line in format_description(describe(make_log(sources=sources))).splitlines())
+
+
+def test_sources_that_lack_the_same_are_named_together():
+    said = format_description(describe(make_log()))
+    assert "all sources: no or incomplete cached_tokens" in said
+    usd = np.ones((6, 2, 4), np.float32)
+    usd[0, 1, 0] = np.nan
+    said = format_description(describe(make_log(usd=usd)))
+    assert "\nlarge: no or incomplete cached_tokens, reasoning_tokens, latency_s, usd, reward" in said
+    assert "\nsmall: no or incomplete cached_tokens, reasoning_tokens, latency_s, reward" in said
+
+
+def test_a_fitting_menu_has_the_votes_that_every_question_can_hold():
+    count = np.array([[9, 9], [4, 0], [9, 9]], np.int32)
+    log = make_log(3, 9, count=count)
+    names = [action.name for action in fitting_menu(log)]
+    assert names == ["vote(small,1)", "vote(small,4)", "vote(large,1)", "vote(large,4)", "vote(large,8)"]
+    mute = make_log(3, 9, answer=np.full((3, 2, 9), -1, np.int32))
+    assert [action.name for action in fitting_menu(mute)] == ["vote(small,1)", "vote(large,1)"]
+    assert describe(log).sources[0].silent > 0 and describe(mute).sources[0].silent is None
+    absent = make_log(3, 9, count=count * [0, 1])
+    assert {action.source for action in fitting_menu(absent)} == {"large"}
+    for one in (log, mute, absent):
+        measure(one, fitting_menu(one))
+
+
+def test_a_tables_means_are_over_the_questions_where_an_action_is_valid():
+    log = hand_made([[20, 10], [10, 20]], count=np.array([[20, 20], [20, 0]], np.int32))
+    header, small, large = format_table(measure(log, menu(log, (1,)), ("samples", "tokens"))).splitlines()
+    assert header.split()[:5] == ["action", "questions", "utility", "+-", "samples"] and header.count("+-") == 3
+    assert small.split()[:5] == ["vote(small,1)", "2", "0.75", "0.05735", "1"]  # (0 + 0.5 * 0.5 / 19) ** 0.5 / 2
+    assert large.split()[:3] == ["vote(large,1)", "1", "0.5"]
 
 
 def test_ranks_of_ties_are_their_mean():

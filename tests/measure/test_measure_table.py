@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from alloc_jax.measure import measure, menu, parse_actions
-from alloc_jax.types import Action, Source, vote
+from alloc_jax.actions import Action, vote
+from alloc_jax.measure import measure, menu
+from alloc_jax.types import Source
 from tests.measure.sample_logs import enumerated_vote, make_log
 
 
@@ -103,7 +104,8 @@ NAN = np.full((6, 2, 4), np.nan, np.float32)
         ({}, ["guess(small,1)"], "samples", "unknown aggregator; known: vote"),
         ({}, ["vote(tiny,1)"], "samples", "unknown source 'tiny'; the log has 'small', 'large'"),
         ({}, ["vote(small,5)"], "samples", r"needs 5 samples, but question 'q0' has 4 of 'small' \(6 of 6"),
-        ({}, ["vote(small,1)"], "usd", "unknown resource 'usd'; known: samples, tokens, compute"),
+        ({}, ["vote(small,1)"], "eur", "unknown resource 'eur'; known: samples, prompt_tokens"),
+        ({}, ["vote(small,1)"], "usd", "needs prices"),
         ({}, ["vote(small,1)"], (), "no resource"),
         ({}, ["vote(small,1)"], ("tokens", "tokens"), "listed twice"),
         ({"count": np.zeros((6, 2), np.int32)}, ["vote(small,1)"], "samples", "no samples of 'small'"),
@@ -132,18 +134,6 @@ def test_the_menu_is_every_source_with_every_vote():
     log = make_log()
     assert menu(log) == tuple(vote(s, k) for s in ("small", "large") for k in (1, 4, 8, 16))
     assert menu(log.sources, votes=(2,)) == menu(["small", "large"], votes=(2,))
-
-
-@pytest.mark.parametrize("separator", [",", ";", " ", ", ", "\n"])
-def test_actions_are_read_back_from_their_names(separator):
-    actions = menu(["a/b", "gpt-4.1, low", "x(y"], votes=(1, 16))
-    assert parse_actions(separator.join(action.name for action in actions)) == actions
-
-
-@pytest.mark.parametrize("text", ["vote(a,1),b", "vote(a)", "vote(a,1)vote", "3"])
-def test_names_that_are_no_actions_are_refused(text):
-    with pytest.raises(ValueError, match="not of the form"):
-        parse_actions(text)
 
 
 def test_an_action_is_its_name():

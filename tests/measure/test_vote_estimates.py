@@ -6,21 +6,29 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from alloc_jax.actions import vote
 from alloc_jax.measure.batch import win_moments
-from alloc_jax.measure.estimators import vote_batch
-from alloc_jax.measure.votes import AnswerCounts, answer_counts, expected_votes
+from alloc_jax.measure.draws import Pairs
+from alloc_jax.measure.estimators import estimate_actions
+from alloc_jax.measure.vote_kernel import vote_batch
 from tests.measure.sample_logs import counted_vote, enumerated_vote, vote_of, worth_of
 from tests.precision import double_precision
 
 EVERY = tuple(range(1, 9))  # the votes of 8 samples; one set for many tests, because each set is compiled once
 
 
-def count(answer, correct=None, n=None) -> AnswerCounts:
-    """Counts of rows of answers; answer 0 is right unless `correct` says otherwise, and n gives ragged lengths."""
+def count(answer, correct=None, n=None) -> Pairs:
+    """Pairs of rows of answers; answer 0 is right unless `correct` says otherwise, and n gives ragged lengths."""
     answer = np.asarray(answer)
     correct = answer == 0 if correct is None else np.asarray(correct)
     n = np.full(len(answer), answer.shape[1]) if n is None else np.asarray(n)
-    return answer_counts(answer, correct, np.arange(answer.shape[1]) < n[:, None])
+    return Pairs(answer, correct, np.arange(answer.shape[1]) < n[:, None])
+
+
+def expected_votes(pairs: Pairs, votes) -> tuple[np.ndarray, np.ndarray]:
+    """Utilities and standard errors [P, V] of k-votes."""
+    found = estimate_actions(pairs, [vote("s", k) for k in votes])
+    return np.stack([part.mean for part in found], axis=1), np.stack([part.error for part in found], axis=1)
 
 
 def random_answers(pairs, n, seed):
@@ -29,7 +37,7 @@ def random_answers(pairs, n, seed):
     return np.stack([rng.integers(-1, rng.integers(1, 8), n) for _ in range(pairs)])
 
 
-def pair_of(target, others, silent=0) -> AnswerCounts:
+def pair_of(target, others, silent=0) -> Pairs:
     """One pair with these counts, the target right."""
     classes = [0] * target + [j + 1 for j, c in enumerate(others) for _ in range(c)] + [-1] * silent
     return count([classes])
@@ -109,7 +117,7 @@ def test_pairs_of_different_sizes_share_a_batch_and_change_nothing():
 
 
 def test_draws_of_all_classes_add_up_to_k_where_the_answer_wins():
-    counts = count(random_answers(30, 8, seed=8))
+    counts = count(random_answers(30, 8, seed=8)).answers
     pair, slot = np.nonzero(counts.count)
     votes = EVERY[1:]
     win, drawn, silent = win_moments(counts.count[pair], counts.silent[pair], slot, votes)
@@ -186,15 +194,14 @@ def test_a_log_and_its_halves_share_one_trace():
 
 
 def test_double_precision_elsewhere_changes_nothing():
-    counts = count(random_answers(10, 8, seed=14))
-    single = expected_votes(counts, EVERY)
+    pairs = count(random_answers(10, 8, seed=14))
+    single = expected_votes(pairs, EVERY)
     with double_precision():
-        double = expected_votes(counts, EVERY)
+        double = expected_votes(pairs, EVERY)
     for a, b in zip(single, double, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("votes", [(0,), (1, 9)])
-def test_a_vote_that_no_pair_can_hold_is_refused(votes):
+def test_a_vote_that_no_pair_can_hold_is_refused():
     with pytest.raises(ValueError, match="between 1 and 8 samples"):
-        expected_votes(pair_of(4, (4,)), votes)
+        expected_votes(pair_of(4, (4,)), (2, 9))

@@ -1,0 +1,177 @@
+"""Who is compared: every kind of policy, the rules to beat, the ceilings, and the variants of an ablation."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, RidgeRegression, prompt_length
+from alloc_jax.evaluate.cases import Case
+from alloc_jax.evaluate.crossfit import Contender
+from alloc_jax.evaluate.trees import boosted_classes, boosted_gains
+from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.training import KINDS, PolicyConfig, train
+from alloc_jax.types import OutcomeTable
+
+KNN, LENGTH, CLASSES, GAINS = "kNN", "prompt length", "trees (classes)", "trees (gains)"
+BASELINES = (KNN, LENGTH, CLASSES, GAINS)
+GENERATOR, OUTCOMES = "ceiling (generator's variables)", "ceiling (true outcomes)"
+ABLATIONS = ("features", "size", "heads")
+BLOCKS = {"shape_buckets": "shapes", "character_buckets": "characters", "word_buckets": "words"}
+SIZES = (0.125, 0.25, 0.5, 1.0)  # of the training questions
+
+
+def policy(text: str, budgets: Sequence[float], featurizer: TextFeatures | None = None) -> Contender:
+    """The contender that a text describes: a kind of policy, with options of `PolicyConfig` where they differ.
+
+    Raises:
+      ValueError: the text names no kind or no option.
+
+    >>> policy("value(epochs=10, hidden=(32,))", budgets=(2.0,)).name
+    'value(epochs=10, hidden=(32,))'
+    """
+    config = parse_policy(text, budgets)
+
+    def fit(table: OutcomeTable, seed: int):
+        return train(table, replace(config, seed=seed), featurizer)
+
+    return Contender(text, fit)
+
+
+def parse_policy(text: str, budgets: Sequence[float]) -> PolicyConfig:
+    """The configuration that a text such as `value(epochs=10)` stands for."""
+    kind, _, options = text.strip().partition("(")
+    try:
+        call = ast.parse(f"f({options or ')'}", mode="eval").body
+        given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        if call.args:
+            raise ValueError
+    except (SyntaxError, ValueError, AttributeError):
+        raise ValueError(f"policy {text!r} is not of the form kind or kind(option=value)") from None
+    if kind not in KINDS:
+        raise ValueError(f"unknown policy {kind!r}: {' or '.join(KINDS)}")
+    known = [field.name for field in fields(PolicyConfig) if field.name not in ("kind", "budgets", "seed")]
+    if unknown := given.keys() - set(known):
+        raise ValueError(f"policy {text!r}: no option {min(unknown)!r}; there are {', '.join(known)}")
+    return PolicyConfig(kind=kind, budgets=tuple(budgets), **given)
+
+
+def baseline(name: str, budgets: Sequence[float], featurizer: TextFeatures | None = None) -> Contender:
+    """A rule to beat, by name."""
+    featurizer = featurizer or TextFeatures()
+    fits = {
+        KNN: lambda table, seed: NearestNeighbours(KNN, table, featurizer),
+        LENGTH: lambda table, seed: prompt_length(table),
+        CLASSES: lambda table, seed: boosted_classes(table, budgets, featurizer, seed),
+        GAINS: lambda table, seed: boosted_gains(table, featurizer, seed),
+    }
+    if name not in fits:
+        raise ValueError(f"unknown baseline {name!r}: {' or '.join(fits)}")
+    return Contender(name, fits[name])
+
+
+def ceilings(case: Case) -> list[Contender]:
+    """What can be reached at most, by rules that are told what a question's text can only hint at.
+
+    A value policy knows the variables a question was generated from. A linear rule knows the outcomes of every action on the
+    question itself, as far as half of its samples tell them, and has learned from other questions what such knowledge says
+    of the other half: the oracle that chooses on one half takes it at face value, this one shrinks it.
+    """
+    made = []
+    if case.generator is not None:
+        variables = KnownFeatures("generator", case.learn.question, case.generator)
+        made.append(Contender(GENERATOR, lambda table, seed: train(table, PolicyConfig(seed=seed), variables)))
+    if case.halved:
+        rates = case.choose.successes / np.maximum(case.choose.samples, 1)
+        known = np.concatenate([case.choose.utility, rates, case.choose.cost], axis=1)
+        outcomes = KnownFeatures("outcomes", case.choose.question, known)
+        rule = Contender(
+            OUTCOMES, lambda table, seed: RidgeRegression(OUTCOMES, table, outcomes), case.score, told=True
+        )
+        made.append(rule)
+    return made
+
+
+@dataclass(frozen=True)
+class PerBudget:
+    """One policy for each budget behind one face."""
+
+    name: str
+    policies: tuple  # one for each of
+    budgets: tuple[float, ...]
+
+    @property
+    def kind(self) -> str:
+        return self.policies[0].kind
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return self.policies[0].actions
+
+    @property
+    def featurizer(self):
+        return self.policies[0].featurizer
+
+    def head(self, budget: float) -> int:
+        return int(np.argmin(np.abs(np.array(self.budgets) - budget)))
+
+    def predict_features(self, features: np.ndarray, budget: float):
+        return self.policies[self.head(budget)].predict_features(features, budget)
+
+    def price(self, budget: float):
+        return self.policies[self.head(budget)].price(budget)
+
+
+def ablation(name: str, kind: str, budgets: Sequence[float]) -> list[Contender]:
+    """The variants of one ablation.
+
+    - `features`: one block of the text features alone, and all but one;
+    - `size`: fewer training questions, beside boosted trees on as many;
+    - `heads`: labels for each budget, learned together or by a policy each, against one policy for all budgets.
+
+    Options of the training are compared by naming them: policies `value`, `value(weight_decay=0.01)` and so on.
+
+    Raises:
+      ValueError: there is no such ablation.
+    """
+    if name == "features":
+        return [replace(policy(kind, budgets, blocks), name=f"{kind}, {label}") for label, blocks in _blocks()]
+    if name == "size":
+        rivals = [policy(kind, budgets), baseline(GAINS, budgets)]
+        return [_on_fewer(rival, share) for rival in rivals for share in SIZES]
+    if name == "heads":
+        together = replace(policy("imitation", budgets), name="imitation, budgets together")
+        return [policy("value", budgets), together, _a_policy_a_budget(tuple(budgets))]
+    raise ValueError(f"unknown ablation {name!r}: {' or '.join(ABLATIONS)}")
+
+
+def _blocks() -> list[tuple[str, TextFeatures]]:
+    """Featurisers of single blocks, of all but one, and of all; the surface counts are part of each."""
+    widths = {block: getattr(TextFeatures(), block) for block in BLOCKS}
+    off = dict.fromkeys(BLOCKS, 0)
+    found = [("counts alone", TextFeatures(**off))]
+    found += [(f"counts and {label}", TextFeatures(**{**off, block: widths[block]})) for block, label in BLOCKS.items()]
+    found += [(f"all but {label}", TextFeatures(**{**widths, block: 0})) for block, label in BLOCKS.items()]
+    return [*found, ("all features", TextFeatures())]
+
+
+def _on_fewer(contender: Contender, share: float) -> Contender:
+    def fit(table: OutcomeTable, seed: int):
+        count = round(share * len(table))
+        rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:count])
+        return contender.fit(table.select(rows), seed)
+
+    return Contender(f"{contender.name}, {share:.1%} of the questions", fit)
+
+
+def _a_policy_a_budget(budgets: tuple[float, ...]) -> Contender:
+    name = "imitation, a policy a budget"
+
+    def fit(table: OutcomeTable, seed: int) -> PerBudget:
+        configs = [PolicyConfig(kind="imitation", budgets=(budget,), seed=seed) for budget in budgets]
+        return PerBudget(name, tuple(train(table, config) for config in configs), budgets)
+
+    return Contender(name, fit)

@@ -1,0 +1,173 @@
+"""Gradient-boosted trees (XGBoost) as rules to beat, with the settings of arXiv 2604.14853: 100 trees, depth 5, rate 0.1.
+
+- `classes`: one classifier of the oracle's action for each budget, as in the paper;
+- `gains`: trees that predict what every action earns over the cheapest one, and one price for every budget.
+
+Both are priced like a policy, on predictions of questions the trees have not seen. Needs the extra `trees`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.policy import Prediction, Price, calibrate
+from alloc_jax.solve import solve
+from alloc_jax.types import OutcomeTable
+
+TREES, DEPTH, RATE = 100, 5, 0.1
+
+
+@dataclass(frozen=True)
+class BoostedTrees:
+    """Boosted trees that predict like a policy, and are deployed and priced like one."""
+
+    name: str
+    kind: str  # value or imitation: what the scores are, as in a policy
+    actions: tuple[str, ...]
+    featurizer: TextFeatures
+    budgets: tuple[float, ...]  # of the heads; one head without a budget where kind is value
+    heads: tuple[Callable[[np.ndarray], Prediction], ...]
+    unseen: tuple[Prediction, ...]  # of each head for the training questions, by trees that have not seen them
+    cost: np.ndarray  # f32[N, K] the training questions' measured costs
+    varies: np.ndarray  # bool[D] the features that differ among the training questions: trees cannot use the others
+
+    def predict_features(self, features: np.ndarray, budget: float | None = None) -> Prediction:
+        """What the trees predict of every action, from features f32[N, D]."""
+        return self.heads[self.head(budget) or 0](features[:, self.varies])
+
+    def head(self, budget: float | None) -> int | None:
+        """Which budget's classifier answers: the nearest. None where one head serves all."""
+        if self.kind == "value":
+            return None
+        return int(np.argmin(np.abs(np.array(self.budgets) - budget)))
+
+    def price(self, budget: float) -> Price:
+        """The price at which the predictions of unseen questions spend the budget."""
+        return calibrate(self.unseen[self.head(budget) or 0], self.cost, budget, negative=self.kind == "imitation")
+
+
+def boosted_classes(
+    table: OutcomeTable, budgets: Sequence[float], featurizer: TextFeatures | None = None, seed: int = 0
+) -> BoostedTrees:
+    """The paper's learner: a classifier for each budget, of the action that the oracle takes.
+
+    Args:
+      table: the training questions.
+      budgets: whose oracles are imitated.
+      featurizer: `TextFeatures()` by default.
+      seed: of the folds whose questions the calibrating trees do not see.
+    """
+    problem = table.problem()
+    labels = [np.asarray(solve(problem, float(budget)).action) for budget in budgets]
+    cost = table.cost.mean(axis=0)
+    fits = [partial(_fit_classes, label, cost) for label in labels]
+    return _boosted("trees (classes)", "imitation", table, tuple(map(float, budgets)), fits, featurizer, seed)
+
+
+def boosted_gains(table: OutcomeTable, featurizer: TextFeatures | None = None, seed: int = 0) -> BoostedTrees:
+    """Trees that predict the gain of every action over the cheapest one, and the actions' costs where they differ.
+
+    Args:
+      table: the training questions.
+      featurizer: `TextFeatures()` by default.
+      seed: of the folds whose questions the calibrating trees do not see.
+    """
+    cheapest = int(np.argmin(table.cost.mean(axis=0)))
+    gain = table.utility - table.utility[:, [cheapest]]
+    return _boosted("trees (gains)", "value", table, (), [partial(_fit_gains, gain, table.cost)], featurizer, seed)
+
+
+def _boosted(name, kind, table: OutcomeTable, budgets, fits, featurizer, seed: int, folds: int = 5) -> BoostedTrees:
+    if len(table) < 2 * folds:
+        raise ValueError(f"{name}: {folds} folds need {2 * folds} questions or more, got {len(table)}")
+    if not table.valid.all():
+        i, k = np.argwhere(~table.valid)[0]
+        raise ValueError(f"{name}: question {table.ids[i]!r} has no outcome of {table.actions[k].name}")
+    featurizer = featurizer or TextFeatures()
+    features = featurizer.encode(table.question)
+    varies = np.ptp(features, axis=0) > 0
+    features = features[:, varies]
+    everything = np.arange(len(table))
+    fold = np.random.default_rng(seed).permutation(everything) % folds
+    unseen = []
+    for fit in fits:
+        parts = [np.zeros(table.cost.shape, np.float32) for _ in range(2)]
+        for number in range(folds):
+            held = fold == number
+            prediction = fit(features, everything[~held])(features[held])
+            parts[0][held], parts[1][held] = prediction.score, prediction.cost
+        unseen.append(Prediction(*parts))
+    heads = tuple(fit(features, everything) for fit in fits)
+    actions = tuple(action.name for action in table.actions)
+    return BoostedTrees(name, kind, actions, featurizer, budgets, heads, tuple(unseen), table.cost, varies)
+
+
+def _fit_classes(label: np.ndarray, cost: np.ndarray, features: np.ndarray, rows: np.ndarray):
+    """A head that predicts the log-probability of each label, from the training rows."""
+    seen, codes = np.unique(label[rows], return_inverse=True)
+    settings = {"objective": "multi:softprob", "num_class": len(seen)} if len(seen) > 1 else None
+    booster = settings and _train(features[rows], codes, settings)
+
+    def predict(features: np.ndarray) -> Prediction:
+        chance = np.zeros((len(features), len(cost)), np.float32)
+        chance[:, seen] = _predict(booster, features).reshape(len(features), -1) if booster else 1.0
+        score = np.log(np.maximum(chance, 1e-6))  # an action that was never a label is the last to be taken
+        return Prediction(score, np.broadcast_to(cost, score.shape).astype(np.float32))
+
+    return predict
+
+
+def _fit_gains(gain: np.ndarray, cost: np.ndarray, features: np.ndarray, rows: np.ndarray):
+    """A head that predicts each action's gain, and its cost, from the training rows."""
+    mean = np.maximum(cost[rows].mean(axis=0), 1e-12)
+    ratio = cost / mean
+    targets = np.concatenate([gain, ratio], axis=1)[rows]
+    # Votes of one source cost the same multiple of their means: such outputs share their trees.
+    _, first, shared = np.unique(targets.round(5), axis=1, return_index=True, return_inverse=True)
+    targets = targets[:, first]
+    varies = np.ptp(targets, axis=0) > 1e-6  # counted samples cost the same on every question
+    constant = targets[0].astype(np.float32)
+    booster = _train(features[rows], targets[:, varies], {"objective": "reg:squarederror"}) if varies.any() else None
+
+    def predict(features: np.ndarray) -> Prediction:
+        outputs = np.tile(constant, (len(features), 1))
+        if booster:
+            outputs[:, varies] = _predict(booster, features).reshape(len(features), -1)
+        score, ratio = np.split(outputs[:, shared.ravel()], 2, axis=1)
+        return Prediction(score, np.maximum(ratio * mean, 0).astype(np.float32))
+
+    return predict
+
+
+def _train(features: np.ndarray, target: np.ndarray, settings: dict):
+    xgboost = _xgboost()
+    data = xgboost.QuantileDMatrix(features, target)
+    # A second thread gains nothing on a few thousand questions; callers run several fits at once instead.
+    settings = {"max_depth": DEPTH, "eta": RATE, "tree_method": "hist", "nthread": 1, "verbosity": 0, **settings}
+    return xgboost.train(settings, data, TREES)
+
+
+def _predict(booster, features: np.ndarray) -> np.ndarray:
+    return booster.inplace_predict(features)
+
+
+def _xgboost():
+    try:
+        import xgboost
+    except ImportError as error:
+        raise ImportError("boosted trees need xgboost: pip install 'alloc_jax[trees]'") from error
+    return xgboost
+
+
+def trees_installed() -> bool:
+    """Whether the extra `trees` is there."""
+    try:
+        _xgboost()
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,72 @@
+"""Timing, memory and the machine's own speed, for every benchmark here."""
+
+import ctypes
+import gc
+import os
+import platform
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Cell(NamedTuple):
+    """One measured call."""
+
+    first: float  # seconds of the first call, compilation included
+    best: float  # seconds of the fastest later call, or of the first where there is no other
+    peak: float | None  # bytes that the process took above what it held before; None where the system does not say
+    found: object  # what the last call returned
+
+
+def measured(call, repeats: int) -> Cell:
+    """Times a call: the first apart, then `repeats` more, the last of which is watched for its memory."""
+    seconds, found, peak = [], None, None
+    for turn in range(repeats + 1):
+        found = None
+        gc.collect()
+        before = resident() if turn == repeats else None
+        start = time.perf_counter()
+        found = jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - start)
+        if before is not None:
+            peak = max(status("VmHWM") - before, 0)
+    return Cell(seconds[0], min(seconds[1:] or seconds), peak, found)
+
+
+def resident() -> int | None:
+    """Bytes the process holds, from where its peak is counted anew; Linux only."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what is free but kept would hide what the call takes
+        Path("/proc/self/clear_refs").write_text("5")
+        return status("VmRSS")
+    except (OSError, AttributeError):
+        return None
+
+
+def status(name: str) -> int:
+    """Bytes of a line of the process's status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+
+
+def read_seconds(size: int, repeats: int) -> float:
+    """How long one read of so many bytes takes, from a copy that reads and writes half of them."""
+    copied = jnp.zeros(max(size // 8, 1), jnp.float32)
+    return measured(partial(jax.jit(lambda x: x + 1), copied), max(repeats, 5)).best
+
+
+def machine() -> str:
+    """The machine in one line."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    device = jax.devices()[0].device_kind
+    return f"{name}, {cores} cores, device {device!r}, jax {jax.__version__}, Python {platform.python_version()}"

@@ -1,0 +1,50 @@
+"""Rules to beat: what they say of a training question, they say without having seen it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alloc_jax.evaluate.baselines import KnownFeatures, RidgeRegression
+from alloc_jax.measure import measure, menu
+from tests.conftest import made_log
+
+
+@pytest.fixture(scope="module")
+def table():
+    log = made_log(questions=40, samples=8)
+    table = measure(log, menu(log, votes=(1, 4)), "tokens")
+    return replace(table, question=tuple(f"{i} {text}" for i, text in enumerate(table.question)))
+
+
+def given(table, width=3):
+    features = np.random.default_rng(0).normal(size=(len(table), width)) + table.utility[:, :width]
+    return KnownFeatures("given", table.question, features - features.mean(axis=0))
+
+
+def test_a_ridge_regression_says_of_a_training_question_what_one_without_it_would(table):
+    known = given(table)
+    whole = RidgeRegression("ridge", table, known, penalty=1e-6)  # with a penalty, the scale of features counts, too
+    for i in (0, 17):
+        rest = RidgeRegression("ridge", table.select(np.delete(np.arange(len(table)), i)), known, penalty=1e-6)
+        said = rest.predict_features(known.encode(table.question[i : i + 1]))
+        np.testing.assert_allclose(whole._calibration.score[i], said.score[0], atol=2e-5)
+        np.testing.assert_allclose(whole._calibration.cost[i], said.cost[0], rtol=1e-4)
+
+
+def test_a_ridge_regression_finds_a_linear_outcome_and_shrinks_to_the_mean(table):
+    features = np.concatenate([table.utility, table.cost], axis=1)
+    known = KnownFeatures("outcomes", table.question, features)
+    exact = RidgeRegression("ridge", table, known, penalty=1e-6).predict_features(known.encode(table.question))
+    np.testing.assert_allclose(exact.score, table.utility, atol=1e-3)
+    shrunk = RidgeRegression("ridge", table, known, penalty=1e9).predict_features(known.encode(table.question))
+    np.testing.assert_allclose(shrunk.score, np.broadcast_to(table.utility.mean(axis=0), shrunk.score.shape), atol=1e-4)
+
+
+def test_a_ridge_regression_keeps_the_budget(table):
+    ridge = RidgeRegression("ridge", table, given(table))
+    cheapest, dearest = (float(f(table.cost, axis=1).mean()) for f in (np.min, np.max))
+    budget = 0.5 * (cheapest + dearest)
+    price = ridge.price(budget)
+    action = price.choose(ridge._calibration, np.random.default_rng(0).random(len(table)))
+    assert table.cost[np.arange(len(table)), action].mean() == pytest.approx(budget, rel=0.1)
