@@ -30,6 +30,7 @@ setup(
         "inspect": ["zipfile-zstd>=0.0.4"],
         "parquet": ["pyarrow>=15"],
         "plot": ["matplotlib>=3.8"],
+        "embeddings": ["sentence-transformers>=3"],
         "tokenizer": ["tokenizers>=0.20"],
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
