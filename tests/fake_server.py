@@ -145,11 +145,12 @@ class Dropped(Response):
 
 
 @contextmanager
-def served(app, **options):
-    """Runs an ASGI application on a free port of the loopback; gives its base URL."""
+def served(app, port=0):
+    """Runs an ASGI application on a port of the loopback, by default a free one; gives its base URL."""
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, **options)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from alloc_jax.collect.charges import total_tokens, usage_dollars, worst_dollars
 from alloc_jax.collect.journal import Journal
 from alloc_jax.collect.progress import Progress
 from alloc_jax.collect.questions import Question
-from alloc_jax.collect.recipes import Recipe
+from alloc_jax.collect.recipes import Recipe, request_seed
 from alloc_jax.collect.replies import Fault, Reply, read_reply, status_fault
 from alloc_jax.measure.prices import Price
 
@@ -124,18 +123,6 @@ def collect(
         with Progress(total, total - sum(len(job.samples) for job in jobs), run.account, show) as progress:
             asyncio.run(run.all(jobs, progress))
     return run.account
-
-
-def request_seed(seed: int | None, question: str, source: str, sample: int) -> int | None:
-    """The seed of a request, from what it asks for: repeats differ, and a resumed run asks as the first would have.
-
-    >>> request_seed(0, "q1", "think", 0) != request_seed(0, "q1", "think", 1)
-    True
-    """
-    if seed is None:
-        return None
-    digest = hashlib.blake2b(f"{seed}\0{question}\0{source}\0{sample}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest) >> 1  # some servers keep seeds in 32 signed bits
 
 
 class _Run:
@@ -258,7 +245,7 @@ class _Run:
         if fault.final and job.recipe.name not in self.answered:
             self.refused[job.recipe.name] = self.refused.get(job.recipe.name, 0) + 1
             if fault.everything or self.refused[job.recipe.name] >= _REFUSALS:
-                raise Fault(f"the server refuses source {job.recipe.name!r}: {fault}", final=True)
+                raise Fault(f"the server refuses source {job.recipe.name!r}: {fault}", status=fault.status)
         wait = fault.retry_after if fault.retry_after is not None else min(_PAUSE * 2**job.asked, 30.0)
         if again and not fault.billed:
             return None, job.samples, wait

@@ -11,6 +11,7 @@ server may ignore it silently, so what a source costs is what is measured, never
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -69,10 +70,26 @@ class Recipe:
         limits = [self.max_tokens, *(self.extra_body.get(name) for name in _LIMITS)]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def messages(self, question: str) -> list[dict[str, str]]:
+    def messages(self, question: str) -> list[dict[str, Any]]:
         """The conversation that asks a question."""
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return [*system, {"role": "user", "content": self.prompt.replace("{question}", question)}]
+        return self.wrap([{"role": "user", "content": question}], question)
+
+    def wrap(self, messages: Sequence[Mapping[str, Any]], question: str) -> list[dict[str, Any]]:
+        """A client's conversation with its last question put as this source puts it; a system message of its own stays."""
+        out = [dict(message) for message in messages]
+        if self.prompt != "{question}":
+            at = max(j for j, message in enumerate(out) if message.get("role") == "user")
+            out[at]["content"] = self.prompt.replace("{question}", question)
+        if self.system is not None and not any(message.get("role") in ("system", "developer") for message in out):
+            out.insert(0, {"role": "system", "content": self.system})
+        return out
+
+    def limited(self, limit: int | None) -> dict[str, int]:
+        """The fields of a request that lower its token limit; none where the recipe's own is as low."""
+        if limit is None or (self.limit is not None and limit >= self.limit):
+            return {}
+        named = [name for name in _LIMITS if name in self.extra_body] or ["max_tokens"]
+        return dict.fromkeys(named, limit)
 
     def body(self, messages: Sequence[Mapping[str, Any]], n: int = 1, seed: int | None = None) -> dict[str, Any]:
         """The request for `n` samples."""
@@ -98,6 +115,18 @@ class Recipe:
         values = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "name"}
         plain = {part.name: part.default for part in fields(self)} | {"extra_body": {}}
         return {name: value for name, value in values.items() if value != plain[name]}
+
+
+def request_seed(seed: int | None, question: str, source: str, sample: int) -> int | None:
+    """The seed of a request, from what it asks for: repeats differ, and a resumed run asks as the first would have.
+
+    >>> request_seed(0, "q1", "think", 0) != request_seed(0, "q1", "think", 1)
+    True
+    """
+    if seed is None:
+        return None
+    digest = hashlib.blake2b(f"{seed}\0{question}\0{source}\0{sample}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1  # some servers keep seeds in 32 signed bits
 
 
 def worst_prompt(messages: Sequence[Mapping[str, Any]]) -> int:

@@ -14,20 +14,21 @@ class Fault(Exception):
     A fault is no wrong answer, and not free of charge either where the server may have worked for it.
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        final: bool = False,
-        everything: bool = False,
-        billed: bool = False,
-        retry_after: float | None = None,
-    ):
+    def __init__(self, what: str, *, status: int | None = None, billed: bool = False, retry_after: float | None = None):
         super().__init__(what)
-        self.final = final  # asking again would get the same
-        self.everything = everything  # and so would asking anything else
+        self.status = status  # of HTTP, where it is not 200
         self.billed = billed  # the server may have generated, and charge for, what did not arrive
         self.retry_after = retry_after  # seconds that the server asks to wait
+
+    @property
+    def final(self) -> bool:
+        """Whether asking again would get the same: any 4xx is about the request itself, but for these."""
+        return self.status is not None and 400 <= self.status < 500 and self.status not in (408, 409, 425, 429)
+
+    @property
+    def everything(self) -> bool:
+        """Whether asking anything else would get the same, too."""
+        return self.status in (401, 403, 404)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,4 @@ def status_fault(status: int, said: str, retry_after: str | None = None) -> Faul
         wait = None if retry_after is None else max(float(retry_after), 0.0)
     except ValueError:  # a date
         wait = None
-    # 408 409 425 429 pass; any other 4xx is about the request itself.
-    final = 400 <= status < 500 and status not in (408, 409, 425, 429)
-    what = f"HTTP {status}: {' '.join(said.split())[:200]}"
-    return Fault(what, final=final, everything=status in (401, 403, 404), retry_after=wait)
+    return Fault(f"HTTP {status}: {' '.join(said.split())[:200]}", status=status, retry_after=wait)
