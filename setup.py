@@ -27,7 +27,8 @@ setup(
     extras_require={
         "bench": ["numba>=0.60", "ortools>=9.10", "mpax>=0.2", "scipy>=1.11", "highspy>=1.7"],
         "collect": ["openai>=2"],
-        "grade": ["math-verify[antlr4_13_2]>=0.8"],
+        "embeddings": ["sentence-transformers>=3"],
+        "grade": ["math-verify[antlr4-13-2]>=0.8"],
         "inspect": ["zipfile-zstd>=0.0.4"],
         "parquet": ["pyarrow>=15"],
         "plot": ["matplotlib>=3.8"],

@@ -47,7 +47,7 @@ class JobConfig:
     shrink: str = ""  # "empirical_bayes" chooses and learns on shrunken utilities; scores are never shrunken
     missing: str = "error"  # or "drop": leave out the questions that lack a price, token count or latency
     budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    policies: tuple[str, ...] = KINDS
+    policies: tuple[str, ...] = ("value", "imitation")
     train_share: float = 0.6  # of the questions; the rest is held out
     seed: int = 0
 

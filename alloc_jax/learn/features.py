@@ -1,13 +1,16 @@
 """Cheap features of a question's text: counts of what is in it, and hashed n-grams. NumPy only, nothing to download.
 
-Four blocks, side by side:
+Seven blocks, side by side:
 
 - surface counts: length, digits, numbers and how long they are, operators, brackets and how deep they nest, sentences,
   the kind of lexical and structural features of arXiv 2604.14853;
 - hashed n-grams of the text's shape (every digit read as 0, every letter as a), which see structure whatever the
   content;
 - hashed n-grams of its characters;
-- hashed words and word pairs.
+- hashed words and word pairs;
+- quantities: digits by their place, operations and numbers by how deep they nest, how large the numbers are;
+- hashed sequences of tokens, numbers read as their digit counts;
+- hashed operators with what stands beside them (these three in `tokens.py`).
 
 Hashing needs no vocabulary, so a policy ships the sizes and nothing else (Weinberger et al., arXiv 0902.2206).
 """
@@ -21,6 +24,8 @@ from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
+
+from alloc_jax.learn.tokens import QUANTITIES, neighbours, quantities, sequences, tokens
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -54,13 +59,16 @@ class TextFeatures:
     """The default featuriser; its fields are its identity, stored with every policy that was trained on it."""
 
     shape_buckets: int = 256  # hashed n-grams of 1 to 5 of the text's shape
-    character_buckets: int = 128  # hashed n-grams of 1 to 3 characters
+    character_buckets: int = 0  # hashed n-grams of 1 to 3 characters; 128 taught nothing beside the tokens
     word_buckets: int = 128  # hashed words and pairs of words
+    sequence_buckets: int = 256  # hashed runs of 1 to 4 tokens, by kind
+    neighbour_buckets: int = 128  # hashed operators with what stands beside them
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """The widths of the four blocks; training gives every block the same weight, however wide it is."""
-        return len(SURFACE), self.shape_buckets, self.character_buckets, self.word_buckets
+        """The widths of the blocks; training gives every block the same weight, however wide it is."""
+        hashed = (self.shape_buckets, self.character_buckets, self.word_buckets)
+        return len(SURFACE), *hashed, len(QUANTITIES), self.sequence_buckets, self.neighbour_buckets
 
     @property
     def width(self) -> int:
@@ -68,7 +76,7 @@ class TextFeatures:
 
     def config(self) -> dict:
         """What identifies the featuriser; a policy refuses another."""
-        return {"name": "text", "version": 1, **asdict(self)}
+        return {"name": "text", "version": 2, **asdict(self)}
 
     def encode(self, questions: Sequence[str]) -> np.ndarray:
         """Features f32[N, D] of questions.
@@ -85,12 +93,16 @@ def _encode(sizes: TextFeatures, questions: tuple[str, ...]) -> np.ndarray:
     for row, text in enumerate(questions):
         codes = _codes(text)
         shape = _SHAPE_OF[np.minimum(codes, len(_SHAPE_OF) - 1)]
+        found = tokens(text)
         words = [crc32(word.encode()) for word in _WORD.findall(text.lower())]
         counts = (
             surface_counts(text),
             _hashed_counts(shape, (1, 2, 3, 4, 5), sizes.shape_buckets),
             _hashed_counts(codes, (1, 2, 3), sizes.character_buckets),
             _hashed_counts(np.array(words, np.uint64), (1, 2), sizes.word_buckets),
+            quantities(found),
+            sequences(found, sizes.sequence_buckets),
+            neighbours(found, sizes.neighbour_buckets),
         )
         out[row] = np.concatenate(counts)
     out = np.log1p(out)

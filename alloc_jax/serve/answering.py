@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import request_seed
 from alloc_jax.collect.replies import Usage
-from alloc_jax.serve.ballot import Key, Verdict, count_votes
+from alloc_jax.serve.ballot import AnswerKeys, Verdict, count_votes
 from alloc_jax.serve.core import Core, Refused, Ticket
 from alloc_jax.serve.upstream import Drawn, Upstream
 
@@ -49,7 +49,7 @@ async def answer(
     messages: Sequence[Mapping[str, Any]],
     text: str,
     *,
-    keys: Key,
+    keys: AnswerKeys,
     limit: int | None = None,
     extra: Mapping[str, Any] | None = None,
     rule: StoppingRule | None = None,
@@ -116,9 +116,10 @@ def settle(core: Core, ticket: Ticket, drawn: Drawn, seconds: float, worst: floa
     return core.settle(ticket, cost, charged, came, *drawn.known)
 
 
-async def read_keys(keys: Key, drawn: Drawn) -> list[str | None]:
-    """The keys of the answers so far, read beside the event loop: parsing mathematics may take seconds."""
-    return await asyncio.to_thread(keys, [choice.text for choice in drawn.choices])
+async def read_keys(keys: AnswerKeys, drawn: Drawn) -> list[str | None]:
+    """The keys of the answers so far; what may take its time is read beside the event loop."""
+    texts = [choice.text for choice in drawn.choices]
+    return await asyncio.to_thread(keys, texts) if keys.slow else keys(texts)
 
 
 async def _draw(core, upstream, ticket, messages, text, drawn: Drawn, keys, limit, extra, rule) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alloc_jax.actions import Action
 from alloc_jax.measure.grade import METHODS, Grader
-
-Key = Callable[[Sequence[str]], list[str | None]]  # texts -> the keys of their answers; may take its time
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ def count_votes(keys: Sequence[str | None], action: Action, seed: str) -> Verdic
     return Verdict(None if chosen is None else keys.index(chosen), most / len(keys), len(counts))
 
 
-def answer_keys(method: str, pattern: str | None = None) -> Key:
-    """The function that reads answers.
+class AnswerKeys:
+    """Reads answers: called with texts, it gives the keys that votes are counted on; None where a text has no answer.
 
     Args:
       method: one of `METHODS`; the grader that the policy's log was graded with.
@@ -64,26 +62,38 @@ def answer_keys(method: str, pattern: str | None = None) -> Key:
     Raises:
       ImportError: "math" without math-verify.
       ValueError: an unknown method, or no regular expression.
+
+    >>> AnswerKeys("number", r"#(\\d+)")(["8-2=6,6*4=24#24.", "8-2=6"])
+    ['24', None]
     """
-    try:
-        compiled = None if pattern is None else re.compile(pattern, re.DOTALL)
-    except re.error as error:
-        raise ValueError(f"answer pattern {pattern!r}: {error}") from None
-    if method not in METHODS:
-        raise ValueError(f"unknown way to read answers {method!r}; known: {', '.join(METHODS)}")
-    read_one = METHODS[method]
-    grader = Grader(method) if read_one is None else None
 
-    def inside(text: str) -> str | None:
-        found = list(compiled.finditer(text)) if compiled else []
-        return text if compiled is None else found[-1][compiled.groups and 1] if found else None
+    def __init__(self, method: str, pattern: str | None = None):
+        try:
+            self.pattern = None if pattern is None else re.compile(pattern, re.DOTALL)
+        except re.error as error:
+            raise ValueError(f"answer pattern {pattern!r}: {error}") from None
+        if method not in METHODS:
+            raise ValueError(f"unknown way to read answers {method!r}; known: {', '.join(METHODS)}")
+        self.read_one = METHODS[method]
+        self.grader = None if self.read_one else Grader(method)  # processes, which `close` ends
+        self.slow = self.grader is not None  # may take seconds, so not in an event loop
 
-    def read(texts: Sequence[str]) -> list[str | None]:
-        parts = [inside(text) for text in texts]
-        if read_one is not None:
-            return [None if part is None else read_one(part) for part in parts]
+    def __call__(self, texts: Sequence[str]) -> list[str | None]:
+        parts = [self._answer(text) for text in texts]
+        if self.grader is None:
+            return [None if part is None else self.read_one(part) for part in parts]
         known = [part for part in parts if part is not None]
-        grades = iter(grader.grade(known, ["0"] * len(known)))  # the key depends on the response alone
+        grades = iter(self.grader.grade(known, ["0"] * len(known)))  # the key depends on the response alone
         return [None if part is None else next(grades).answer for part in parts]
 
-    return read
+    def _answer(self, text: str) -> str | None:
+        """The part of a text that holds its answer."""
+        if self.pattern is None:
+            return text
+        found = list(self.pattern.finditer(text))
+        return found[-1][1 if self.pattern.groups else 0] if found else None
+
+    def close(self) -> None:
+        """Ends the processes, where there are any."""
+        if self.grader is not None:
+            self.grader.__exit__()

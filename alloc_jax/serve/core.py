@@ -350,6 +350,8 @@ class Core:
         return self.paces[name].dual if known is None else self.paces[name].moved(known, 0.0)
 
     def _check(self) -> None:
+        if takes := getattr(self.policy.featurizer, "takes", ()):
+            raise ValueError(f"the policy reads the arrays {', '.join(takes)} beside the text, which a gateway has not")
         for name, action in self.actions.items():
             if action.aggregator not in SERVED:
                 raise ValueError(

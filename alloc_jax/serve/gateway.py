@@ -28,7 +28,7 @@ from starlette.routing import Route
 from alloc_jax.collect.replies import Fault
 from alloc_jax.serve import passing
 from alloc_jax.serve.answering import Answer, StoppingRule, answer
-from alloc_jax.serve.ballot import Key, answer_keys
+from alloc_jax.serve.ballot import AnswerKeys
 from alloc_jax.serve.core import Core, Refused, Ticket
 from alloc_jax.serve.metrics import Metrics
 from alloc_jax.serve.protocol import (
@@ -73,7 +73,7 @@ class Gateway:
     ):
         self.core, self.upstream, self.rule = core, upstream, rule
         self.config = config or GatewayConfig()
-        self.keys: Key = answer_keys(self.config.answer, self.config.answer_pattern)
+        self.keys = AnswerKeys(self.config.answer, self.config.answer_pattern)
         self.metrics = Metrics(core)
         self.busy = 0
 
@@ -84,6 +84,7 @@ class Gateway:
         async def lifespan(app):
             async with self.upstream:
                 yield
+            self.keys.close()
 
         routes = [
             Route("/v1/chat/completions", self._guarded(self.chat), methods=["POST"]),

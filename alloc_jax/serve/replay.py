@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,3 +112,24 @@ def _sums(log: SampleLog, i: int, m: int, k: int) -> Mapping[str, float | None]:
         total = None if values is None else float(values[i, m, :k].sum(dtype=np.float64))
         found[name] = None if total is None or np.isnan(total) else total
     return found
+
+
+def compare_paces(
+    policy: Policy,
+    log: SampleLog,
+    budget: float,
+    questions: int,
+    late: tuple[float, float],
+    steps: Iterable[float],
+    seed: int = 0,
+) -> list[tuple[str, ...]]:
+    """A row for each step of the pace: what it spends of the budget, in all and in either half, its prices, its accuracy."""
+    stream = drifting(log, questions, late, seed)
+    rows = []
+    for step in steps:
+        ran = replay(policy, log, budget, rows=stream, step=step)
+        halves = (part.mean() / budget for part in np.array_split(ran.cost, 2))
+        prices = f"{ran.price[0]:.4g} to {ran.price[-1]:.4g}"
+        shares = (f"{share:.4f}" for share in (ran.spend / budget, *halves))
+        rows.append((f"{step:g}", *shares, prices, f"{ran.correct.mean():.4f}"))
+    return rows

@@ -8,7 +8,7 @@ import pytest
 import alloc_jax as aj
 from alloc_jax.actions import Action
 from alloc_jax.collect import parse_recipes
-from alloc_jax.serve.ballot import answer_keys, count_votes
+from alloc_jax.serve.ballot import AnswerKeys, count_votes
 from alloc_jax.serve.core import Core, Refused, Tenant, fingerprint
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
@@ -188,16 +188,18 @@ def test_votes_are_counted_as_they_are_measured():
 
 
 def test_answers_are_read_by_method_and_pattern():
-    assert answer_keys("number")(["it is 1,250.00", "no"]) == ["1250", None]
-    assert answer_keys("number", r"#(\d+)\.")(["8-2=6,6*4=24#24.", "8-2=6,6*"]) == ["24", None]
-    assert answer_keys("text", "[ab]+$")(["xx ab", "c"]) == ["ab", None]
+    assert AnswerKeys("number")(["it is 1,250.00", "no"]) == ["1250", None]
+    assert AnswerKeys("number", r"#(\d+)\.")(["8-2=6,6*4=24#24.", "8-2=6,6*"]) == ["24", None]
+    assert AnswerKeys("text", "[ab]+$")(["xx ab", "c"]) == ["ab", None]
     with pytest.raises(ValueError, match="answer pattern"):
-        answer_keys("text", "(")
+        AnswerKeys("text", "(")
     with pytest.raises(ValueError, match="unknown way"):
-        answer_keys("nothing")
+        AnswerKeys("nothing")
 
 
 def test_mathematics_votes_on_what_it_means():
     pytest.importorskip("math_verify")
-    one, other, none = answer_keys("math")([r"so $\boxed{\frac{1}{2}}$", "the answer is $0.5$", ""])
+    keys = AnswerKeys("math")
+    one, other, none = keys([r"so $\boxed{\frac{1}{2}}$", "the answer is $0.5$", ""])
+    keys.close()
     assert one == other == "1/2" and none is None

@@ -65,7 +65,7 @@ def _serve_and_ask(folder, upstream, sources, ask):
     command += [f"--ledger={folder / 'ledger.sqlite'}"]
     gateway = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "ALLOC_CLIENT_KEY": "a-key"})
     try:
-        _wait(port)
+        _wait(gateway, port)
         with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="a-key") as client:
 
             def one(question):
@@ -106,8 +106,9 @@ def _serve_and_ask(folder, upstream, sources, ask):
     ledger.close()
 
 
-def _wait(port):
+def _wait(gateway, port):
     for _ in range(300):
+        assert gateway.poll() is None, "the gateway does not start"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
                 return

@@ -1,0 +1,127 @@
+"""Fitting an ensemble of small Flax networks, all members at once, as one compiled program.
+
+A decision policy is fitted twice: to the value targets, and from there for a third of the epochs to the decisions
+themselves, one sampled budget a step. Decisions alone say nothing about actions that no price would take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache, partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from alloc_jax.learn.targets import Targets, decision_loss, imitation_loss, value_loss
+
+ANCHOR = 0.1  # of the value loss while decisions are learned
+CHECKED = 3  # budgets at which decisions are checked on the unseen questions
+
+
+class Network(nn.Module):
+    """A multilayer perceptron."""
+
+    hidden: tuple[int, ...]
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for width in self.hidden:
+            x = nn.silu(nn.Dense(width)(x))
+        return nn.Dense(self.outputs, kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "normal"))(x)
+
+
+def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Array) -> dict:
+    """Parameters of the members, as leaves with the members in front.
+
+    Args:
+      config: a `PolicyConfig`.
+      x: f32[N, D] standardised features.
+      targets: of the N questions.
+      unseen: bool[members, N] what each member leaves out.
+      key: of the initial parameters and the sampled budgets.
+    """
+    count = int((~unseen).sum(axis=1).min())  # folds may differ by a question; members take the same steps
+    batches = np.stack([_batches(config, np.flatnonzero(~out), count, member) for member, out in enumerate(unseen)])
+    learned = jax.tree.map(jnp.asarray, (targets.rows, targets.described, targets.budgets, targets.multipliers))
+    run = _fitter(replace(config, seed=0), targets.outputs)
+    return run(jnp.asarray(x), learned, batches, unseen.astype(x.dtype), jax.random.split(key, len(unseen)))
+
+
+@lru_cache(maxsize=16)
+def _fitter(config, outputs: int):
+    """The compiled training of all members, kept: compiling takes four fifths of a training on a thousand questions."""
+    return jax.jit(jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0)))
+
+
+def _batches(config, rows: np.ndarray, count: int, member: int) -> np.ndarray:
+    """i32[epochs, steps, batch] `count` of the questions every epoch; drawn here because a permutation inside jit is a sort."""
+    rng = np.random.default_rng((config.seed, member))
+    batch = min(config.batch, count)
+    steps = count // batch
+    return np.stack([rng.permutation(rows)[: steps * batch].reshape(steps, batch) for _ in range(config.epochs)])
+
+
+def _fit_member(config, outputs: int, x, learned, batches, unseen, key):
+    """The parameters at the epoch whose loss on the unseen questions is least."""
+    rows, described, budgets, multipliers = learned
+    network = Network(config.hidden, outputs)
+    params = network.init(key, x[:1])["params"]
+
+    def answer(params, x):
+        return network.apply({"params": params}, x)
+
+    if config.kind == "imitation":
+        loss = lambda outputs, rows, key: imitation_loss(outputs, rows)  # noqa: E731
+    else:
+        loss = lambda outputs, rows, key: value_loss(outputs, rows, config.shared_weight)  # noqa: E731
+    params = _descend(config, config.learning_rate, answer, loss, loss, params, x, rows, batches, unseen, key)
+    if config.kind != "decision":
+        return params
+
+    def at(outputs, rows, index):
+        return decision_loss(outputs, rows, described, budgets[index], multipliers[index], config.temperature)
+
+    def sampled(outputs, rows, key):
+        index = jax.random.randint(key, (), 0, len(budgets))
+        return at(outputs, rows, index) + ANCHOR * value_loss(outputs, rows, config.shared_weight)
+
+    def checked(outputs, rows, key):
+        spread = np.linspace(0, len(budgets) - 1, CHECKED + 2).astype(int)[1:-1]
+        return jax.vmap(lambda index: at(outputs, rows, index))(spread).mean(axis=0)
+
+    batches = batches[: -(-len(batches) // 3)]
+    return _descend(config, config.learning_rate / 4, answer, sampled, checked, params, x, rows, batches, unseen, key)
+
+
+def _descend(config, learning_rate, answer, loss, check, params, x, rows, batches, unseen, key):
+    """Adam over the batches i32[epochs, steps, batch], and the parameters of the epoch that checks best, the first ones among them."""
+    schedule = optax.cosine_decay_schedule(learning_rate, batches.shape[0] * batches.shape[1])
+    optimiser = optax.adamw(schedule, weight_decay=config.weight_decay)
+
+    def step(carry, batch):
+        params, state, key = carry
+        key, sampled = jax.random.split(key)
+        part = jax.tree.map(lambda row: row[batch], rows)
+        grad = jax.grad(lambda params: jnp.mean(loss(answer(params, x[batch]), part, sampled)))(params)
+        updates, state = optimiser.update(grad, state, params)
+        return (optax.apply_updates(params, updates), state, key), None
+
+    def unseen_loss(params):
+        return jnp.sum(check(answer(params, x), rows, key) * unseen) / jnp.sum(unseen)
+
+    def epoch(carry, batches):
+        learner, best, best_loss, _ = carry
+        learner, _ = jax.lax.scan(step, learner, batches)
+        now = unseen_loss(learner[0])
+        best = jax.tree.map(lambda new, old: jnp.where(now < best_loss, new, old), learner[0], best)
+        return (learner, best, jnp.minimum(now, best_loss), now), None
+
+    before = unseen_loss(params)
+    start = ((params, optimiser.init(params), key), params, before, before)
+    _, best, _, last = jax.lax.scan(epoch, start, batches)[0]
+    # A fit that diverged is no policy, however good its start was.
+    return jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(last), leaf, jnp.nan), best)
