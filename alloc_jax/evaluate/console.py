@@ -15,7 +15,7 @@ _HELP = {
     "log": "Sample log, or `builtin`.",
     "logs": "Sample logs, with commas between; `builtin` is one.",
     "actions": "Actions such as 'vote(large/think,1),vote(large/think,8)'; default: all sources, all votes.",
-    "resource": "What is paid with: samples, tokens, compute, usd, seconds, or one kind of tokens.",
+    "resource": "What is paid with: samples, tokens, compute, usd, seconds, stated, or one kind of tokens; empty: what the log knows.",
     "prices": "Price book (JSON) behind the resource usd; without it, the dollars that the log states.",
     "missing": "What to do with questions that lack a price, count or latency: error, or drop.",
     "shrink": "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are.",

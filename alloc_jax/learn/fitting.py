@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache, partial
+from threading import Lock
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,10 @@ import optax
 from alloc_jax.learn.targets import Targets, decision_loss, imitation_loss, value_loss
 
 ANCHOR = 0.1  # of the value loss while decisions are learned
+ROUND = 64  # questions and features are filled up to a multiple of it
 CHECKED = 3  # budgets at which decisions are checked on the unseen questions
+_OF_TARGETS = {"seed": 0, "budgets": (1.0,), "labels": "hard"}  # what shapes targets and batches, not the program
+_COMPILING = Lock()
 
 
 class Network(nn.Module):
@@ -46,30 +50,44 @@ def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Ar
     """
     count = int((~unseen).sum(axis=1).min())  # folds may differ by a question; members take the same steps
     batches = np.stack([_batches(config, np.flatnonzero(~out), count, member) for member, out in enumerate(unseen)])
-    learned = jax.tree.map(jnp.asarray, (targets.rows, targets.described, targets.budgets, targets.multipliers))
-    run = _fitter(replace(config, seed=0), targets.outputs)
-    return run(jnp.asarray(x), learned, batches, unseen.astype(x.dtype), jax.random.split(key, len(unseen)))
+    questions, width = x.shape
+    # Tables of nearly the same size share a program: some questions stand there twice, in no batch and no check.
+    again = np.arange(questions + -questions % ROUND) % questions
+    x = np.pad(x[again], ((0, 0), (0, -width % ROUND)))
+    rows = {name: row[again] for name, row in targets.rows.items()}
+    unseen = np.pad(unseen, ((0, 0), (0, len(again) - questions))).astype(x.dtype)
+    learned = (rows, targets.described, targets.start, targets.budgets, targets.multipliers)
+    given = jax.tree.map(jnp.asarray, (x, learned, batches, unseen, jax.random.split(key, len(unseen))))
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(given))
+    with _COMPILING:  # or threads that ask for the same program would each compile it
+        run = _compiled(replace(config, **_OF_TARGETS), targets.outputs, jax.tree.structure(given), shapes)
+    params = run(*given)
+    params["Dense_0"]["kernel"] = params["Dense_0"]["kernel"][:, :width]
+    return params
 
 
-@lru_cache(maxsize=16)
-def _fitter(config, outputs: int):
+@lru_cache(maxsize=32)
+def _compiled(config, outputs: int, structure, shapes: tuple):
     """The compiled training of all members, kept: compiling takes four fifths of a training on a thousand questions."""
-    return jax.jit(jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0)))
+    fitter = jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0))
+    given = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    return jax.jit(fitter).lower(*given).compile()
 
 
 def _batches(config, rows: np.ndarray, count: int, member: int) -> np.ndarray:
     """i32[epochs, steps, batch] `count` of the questions every epoch; drawn here because a permutation inside jit is a sort."""
     rng = np.random.default_rng((config.seed, member))
-    batch = min(config.batch, count)
+    batch = min(config.batch, max(count // 16 * 16, 1))
     steps = count // batch
     return np.stack([rng.permutation(rows)[: steps * batch].reshape(steps, batch) for _ in range(config.epochs)])
 
 
 def _fit_member(config, outputs: int, x, learned, batches, unseen, key):
     """The parameters at the epoch whose loss on the unseen questions is least."""
-    rows, described, budgets, multipliers = learned
+    rows, described, start, budgets, multipliers = learned
     network = Network(config.hidden, outputs)
     params = network.init(key, x[:1])["params"]
+    params[f"Dense_{len(config.hidden)}"]["bias"] = start
 
     def answer(params, x):
         return network.apply({"params": params}, x)

@@ -74,7 +74,7 @@ def test_every_rule_is_scored_on_every_question(run):
     assert comparison.learned == [SMALL]
 
 
-def test_the_ceiling_that_knows_the_outcomes_is_above_the_oracle_that_trusts_them_and_has_no_agreement(run):
+def test_the_rule_that_is_told_the_outcomes_is_above_the_oracle_that_trusts_them_and_has_no_agreement(run):
     report = run[0].report
     for budget in report.budgets:
         assert report.row(OUTCOMES, budget).agreement is None
