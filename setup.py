@@ -26,16 +26,18 @@ setup(
     ],
     extras_require={
         "bench": ["numba>=0.60", "ortools>=9.10", "mpax>=0.2", "scipy>=1.11", "highspy>=1.7"],
+        "collect": ["openai>=2"],
+        "embeddings": ["sentence-transformers>=3"],
         "grade": ["math-verify[antlr4-13-2]>=0.8"],
         "inspect": ["zipfile-zstd>=0.0.4"],
         "parquet": ["pyarrow>=15"],
         "plot": ["matplotlib>=3.8"],
-        "embeddings": ["sentence-transformers>=3"],
+        "serve": ["starlette>=0.40", "uvicorn>=0.30", "aiohttp>=3.10", "prometheus-client>=0.20"],
         "tokenizer": ["tokenizers>=0.20"],
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[grade,inspect,parquet,plot,tokenizer,trees]",
+            "alloc_jax[collect,grade,inspect,parquet,plot,serve,tokenizer,trees]",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

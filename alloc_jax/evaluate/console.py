@@ -11,6 +11,8 @@ from typing import Any
 from absl import app, flags
 from absl import logging as absl_logging
 
+flags.disclaim_key_flags()  # the flags defined here are those of the script, whose --help lists them
+
 _HELP = {
     "log": "Sample log, or `builtin`.",
     "logs": "Sample logs, with commas between; `builtin` is one.",

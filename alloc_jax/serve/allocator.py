@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.learn.policy import Policy, Price, load_policy, lottery
+from alloc_jax.learn.policy import Policy, Prediction, Price, load_policy, lottery
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,39 @@ class Decision:
     price: float  # the multiplier the decision was made at
     runner_up: str | None  # the next best action at that price
     margin: float  # by how much the action beats it, in utility minus price times cost
+    predicted: dict[str, tuple[float, float]] = field(repr=False)  # score and cost of every action that was allowed
+
+
+def decide(policy: Policy, prediction: Prediction, price: float, allowed: Collection[str] | None = None) -> Decision:
+    """The best action for one question at a price.
+
+    Args:
+      policy: whose prediction it is.
+      prediction: of one question.
+      price: the multiplier.
+      allowed: the actions to choose among; None: all.
+
+    Raises:
+      ValueError: no action is allowed.
+    """
+    among = [k for k, name in enumerate(policy.actions) if allowed is None or name in allowed]
+    if not among:
+        raise ValueError("no action of the policy is allowed")
+    score, cost = prediction.score[0, among], prediction.cost[0, among]
+    value = score - np.float32(price) * cost
+    names = [policy.actions[k] for k in among]
+    order = np.argsort(-value, kind="stable")
+    best, second = order[0], order[1] if len(order) > 1 else None
+    return Decision(
+        action=names[best],
+        utility=float(score[best]) if policy.kind != "imitation" else None,
+        spread=float(prediction.spread[0, among[best]]) if policy.kind != "imitation" else None,
+        cost=float(cost[best]),
+        price=price,
+        runner_up=None if second is None else names[second],
+        margin=float("inf") if second is None else float(value[best] - value[second]),
+        predicted=dict(zip(names, zip(score.tolist(), cost.tolist(), strict=True), strict=True)),
+    )
 
 
 @dataclass(frozen=True)
@@ -47,19 +80,7 @@ class Allocator:
         prediction = self.policy.predict([text], self.budget, given)
         chance = lottery([text if request_id is None else request_id], self.seed)[0]
         price = self.price.low if chance < self.price.weight else self.price.high
-        value = prediction.score[0] - np.float32(price) * prediction.cost[0]
-        order = np.argsort(-value, kind="stable")
-        best, second = order[0], order[1] if len(order) > 1 else None
-        in_utility = self.policy.kind != "imitation"
-        return Decision(
-            action=self.policy.actions[best],
-            utility=float(prediction.score[0, best]) if in_utility else None,
-            spread=float(prediction.spread[0, best]) if in_utility else None,
-            cost=float(prediction.cost[0, best]),
-            price=price,
-            runner_up=None if second is None else self.policy.actions[second],
-            margin=float("inf") if second is None else float(value[best] - value[second]),
-        )
+        return decide(self.policy, prediction, price)
 
 
 def allocator(
