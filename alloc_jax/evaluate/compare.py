@@ -15,12 +15,20 @@ from pathlib import Path
 import numpy as np
 
 from alloc_jax.evaluate.cases import Case, LogConfig, read_case, source_cases, transferred
-from alloc_jax.evaluate.contenders import ABLATIONS, BASELINES, ablation, baseline, parse_policy, policy, told_more
+from alloc_jax.evaluate.contenders import (
+    ABLATIONS,
+    BASELINES,
+    POLICIES,
+    ablation,
+    baseline,
+    parse_policy,
+    policy,
+    told_more,
+)
 from alloc_jax.evaluate.crossfit import Part, cross_fit, question_folds
 from alloc_jax.evaluate.report import Report, score_plans
 from alloc_jax.evaluate.verdicts import Comparison, write_comparison
 from alloc_jax.evaluate.workdir import new_workdir
-from alloc_jax.learn.training import KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +41,10 @@ class CompareConfig:
     missing: str = "error"  # or "drop": leave out what lacks a price, token count or latency
     actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
     budgets: tuple[float, ...] = ()  # empty: three for each log, between its cheapest and its dearest useful action
-    policies: tuple[str, ...] = KINDS  # kinds, with options where they differ: value(epochs=10)
+    policies: tuple[str, ...] = POLICIES  # kinds, with options where they differ: value(epochs=10)
     baselines: tuple[str, ...] = BASELINES
     ablations: tuple[str, ...] = ()
-    ablate: str = KINDS[0]  # the kind of policy that is ablated and transferred
+    ablate: str = POLICIES[0]  # the kind of policy that is ablated and transferred
     transfer: bool = False  # learn from one source and be deployed on another
     questions: int = 0  # of each log, drawn at random; 0: all
     folds: int = 5

@@ -24,7 +24,7 @@ _HELP = {
     "budgets": "Mean costs a question, in the resource's unit.",
     "policies": "Policies to train: kinds, with options where they differ, such as value(epochs=10).",
     "baselines": "Rules to beat that learn.",
-    "ablations": "Parts to ablate: features, size, heads.",
+    "ablations": "Parts to ablate: features, size, heads, loss, temperature, ensemble.",
     "ablate": "The policy that is ablated and transferred.",
     "transfer": "Also learn from each source and deploy on each.",
     "source": "The source whose votes are the actions; default: the log's most accurate one.",
