@@ -14,13 +14,13 @@ import numpy as np
 
 def forward(weights: dict[str, np.ndarray], features: np.ndarray) -> np.ndarray:
     """Outputs f32[E, N, O] of the members on features f32[N, D]."""
-    x = standardise(features, weights["feature_mean"], weights["feature_scale"])[None]
-    layers = sum(name.endswith("/kernel") for name in weights)
+    read = x = standardise(features, weights["feature_mean"], weights["feature_scale"])[None]
+    layers = sum(name.startswith("Dense_") for name in weights) // 2
     for layer in range(layers):
         x = np.matmul(x, weights[f"Dense_{layer}/kernel"]) + weights[f"Dense_{layer}/bias"][:, None]
         if layer < layers - 1:
             x = x / (1 + np.exp(-np.clip(x, -80, None)))  # silu
-    return x
+    return x + np.matmul(read, weights["Direct/kernel"]) if "Direct/kernel" in weights else x
 
 
 def standardise(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
