@@ -18,6 +18,7 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
+import psutil
 import uvicorn
 from absl import app, flags
 
@@ -93,21 +94,23 @@ class Client:
     def __init__(self, direct: str, gateway: str):
         self.urls = {"direct": direct, "gateway": gateway}
         self.session: aiohttp.ClientSession | None = None
-        self.sent = 0
+        self.sent = self.drawn = 0
 
-    async def ask(self, to: str, model: str, samples: int) -> float:
-        """Seconds of one request."""
+    async def ask(self, to: str, model: str, samples: int | None) -> float:
+        """Seconds of one request; where the number of samples is the policy's choice, the answer says it."""
         self.sent += 1
         body = {"model": model, "messages": [{"role": "user", "content": f"What is {self.sent} + {self.sent * 7}?"}]}
         start = time.perf_counter()
         async with self.session.post(f"{self.urls[to]}/chat/completions", json=body) as response:
             said = json.loads(await response.read())
         seconds = time.perf_counter() - start
+        samples = int(response.headers["x-alloc-samples"]) if samples is None else samples
+        self.drawn += samples
         if response.status != 200 or said["usage"]["completion_tokens"] != _TOKENS * samples:
             raise SystemExit(f"gateway: a wrong answer, status {response.status}: {said}")
         return seconds
 
-    async def steadily(self, targets: dict[str, tuple[str, str, int]], seconds: float) -> dict[str, list[float]]:
+    async def steadily(self, targets: dict[str, tuple[str, str, int | None]], seconds: float) -> dict[str, list[float]]:
         """Latencies by target at a steady rate, however long the answers take; the targets take turns."""
         found = {name: [] for name in targets}
 
@@ -123,7 +126,7 @@ class Client:
         await asyncio.gather(*tasks)
         return found
 
-    async def flat_out(self, target: tuple[str, str, int], seconds: float) -> float:
+    async def flat_out(self, target: tuple[str, str, int | None], seconds: float) -> float:
         """Requests a second of clients that each send their next when they have their answer."""
         start, done = time.perf_counter(), 0
 
@@ -137,16 +140,18 @@ class Client:
         return done / (time.perf_counter() - start)
 
 
-async def compare(client: Client, actions: dict[int, str]) -> None:
+async def compare(client: Client, actions: dict[int, str], used) -> None:
     """Prints latencies and throughputs.
 
     Args:
       client: of two servers that are starting.
       actions: of the gateway, by their numbers of samples.
+      used: the CPU seconds that the gateway has used so far.
     """
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client.session:
         await wait(client)
         kinds = {"passed through": ("gateway", "m", 1)}
+        kinds["alloc/auto"] = ("gateway", "alloc/auto", None)
         kinds |= {f"{k} samples, vote": ("gateway", f"alloc/{name}", k) for k, name in actions.items()}
         for title, kind in kinds.items():
             targets = {"direct": ("direct", "m", 1), "gateway": kind}
@@ -159,8 +164,13 @@ async def compare(client: Client, actions: dict[int, str]) -> None:
             print(f"  added    p50 {1e3 * low:6.3f} ms   p99 {1e3 * high:6.3f} ms")
         print(f"\n{FLAGS.clients} clients, each with one request at a time, {FLAGS.seconds / 2:g} s each")
         for title, kind in {"direct": ("direct", "m", 1), **kinds}.items():
+            before, drawn = used(), client.drawn
             speed = await client.flat_out(kind, FLAGS.seconds / 2)
-            print(f"  {title:<16} {speed:8.0f} requests/s {speed * kind[2]:8.0f} samples/s")
+            busy = 1e3 * (used() - before) / (speed * FLAGS.seconds / 2)
+            samples = (client.drawn - drawn) / (FLAGS.seconds / 2)
+            print(
+                f"  {title:<16} {speed:6.0f} requests/s {samples:6.0f} samples/s {busy:6.2f} ms of the gateway's CPU each"
+            )
 
 
 async def wait(client: Client) -> None:
@@ -229,7 +239,9 @@ def main(argv):
         for server in servers:
             server.start()
         try:
-            asyncio.run(compare(Client(upstream, f"http://127.0.0.1:{gate}/v1"), actions))
+            gateway = psutil.Process(servers[1].pid)
+            client = Client(upstream, f"http://127.0.0.1:{gate}/v1")
+            asyncio.run(compare(client, actions, lambda: sum(gateway.cpu_times()[:2])))
         finally:
             for server in servers:
                 server.terminate()
