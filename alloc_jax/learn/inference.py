@@ -1,7 +1,7 @@
 """The policy networks' forward pass in NumPy, so that serving needs no JAX (a test holds it to the Flax module's answers).
 
 An ensemble of multilayer perceptrons shares its inputs; every weight array has the members as its first axis. The
-outputs are read by a head:
+first K outputs of a value network may also depend on the inputs directly (`stacking`). The outputs are read by a head:
 
 - value: K gains over the cheapest action, the cheapest action's own utility, K log-ratios of cost to the action's mean;
 - imitation: K logits for each of M budgets, K log-ratios of cost.
@@ -20,7 +20,9 @@ def forward(weights: dict[str, np.ndarray], features: np.ndarray) -> np.ndarray:
         x = np.matmul(x, weights[f"Dense_{layer}/kernel"]) + weights[f"Dense_{layer}/bias"][:, None]
         if layer < layers - 1:
             x = x / (1 + np.exp(-np.clip(x, -80, None)))  # silu
-    return x + np.matmul(read, weights["Direct/kernel"]) if "Direct/kernel" in weights else x
+    if "Direct/kernel" in weights:
+        x[..., : weights["Direct/kernel"].shape[2]] += np.matmul(read, weights["Direct/kernel"])
+    return x
 
 
 def standardise(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
