@@ -39,7 +39,7 @@ class Fake:
     paths: list[str] = field(default_factory=list)
 
     def say(self, body: dict, number: int, choice: int) -> str:
-        question = body["messages"][-1]["content"]
+        question = body["messages"][-1]["content"].encode("utf-8", "replace").decode()
         seed = body.get("seed") if self.honours_seed else None
         rng = random.Random(f"{question} {number if seed is None else seed} {choice}")
         if self.honours_temperature and body.get("temperature") == 0:

@@ -102,4 +102,8 @@ def _rows(path: Path) -> Iterator[Row]:
 def _text(value: object, name: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
         raise ValueError(f"{name}: expected a text, got {value!r}")
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: half a surrogate pair, which no server takes: {value!r}") from None
     return None if value is None or value == "" else str(value)

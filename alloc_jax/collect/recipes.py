@@ -131,7 +131,7 @@ def request_seed(seed: int | None, question: str, source: str, sample: int) -> i
 
 def worst_prompt(messages: Sequence[Mapping[str, Any]]) -> int:
     """The most tokens that a conversation can be."""
-    return len(json.dumps(list(messages), ensure_ascii=False).encode()) + _TEMPLATE_TOKENS
+    return len(json.dumps(list(messages), ensure_ascii=False).encode("utf-8", "surrogatepass")) + _TEMPLATE_TOKENS
 
 
 def parse_recipes(described: Any) -> dict[str, Recipe]:

@@ -18,9 +18,12 @@ Hashing needs no vocabulary, so a policy ships the sizes and nothing else (Weinb
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import accumulate
+from math import log2
 from zlib import crc32
 
 import numpy as np
@@ -115,9 +118,9 @@ def surface_counts(text: str) -> np.ndarray:
     words = _WORD.findall(text)
     numbers = _NUMBER.findall(text)
     lengths = [len(number) for number in numbers]
-    depths = np.cumsum([(c in "([{") - (c in ")]}") for c in text] or [0])
+    depths = list(accumulate((c in "([{") - (c in ")]}") for c in text)) or [0]
     operators = [c for c in text if c in "+-*/^"]
-    frequency = np.unique(_codes(text), return_counts=True)[1] / max(len(text), 1)
+    frequency = [count / len(text) for count in Counter(text).values()]
     return np.array(
         [
             len(text),
@@ -135,9 +138,9 @@ def surface_counts(text: str) -> np.ndarray:
             sum("." in number for number in numbers),
             len(operators),
             len(set(operators)),
-            max(depths.max(), 0),
-            max(depths.mean(), 0),
-            -np.sum(frequency * np.log2(frequency)),
+            max(max(depths), 0),
+            max(sum(depths) / len(depths), 0),
+            -sum(share * log2(share) for share in frequency),
             *(text.count(mark) for mark in _MARKS),
         ],
         np.float32,
@@ -159,18 +162,23 @@ def _shape(code: int) -> int:
 
 # Characters beyond Latin-1 share one shape.
 _SHAPE_OF = np.array([*(_shape(code) for code in range(256)), ord("a")], np.uint64)
+_ODD, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 
 
 def _hashed_counts(codes: np.ndarray, sizes: tuple[int, ...], buckets: int) -> np.ndarray:
     """How many n-grams of a sequence of codes u64[T] fall into each bucket, f32[buckets]."""
-    counts = np.zeros(buckets, np.float32)
-    for size in sizes:
-        if len(codes) < size or buckets == 0:
-            continue
-        windows = np.lib.stride_tricks.sliding_window_view(codes, size)
-        key = np.full(len(windows), size, np.uint64)
-        for column in range(size):  # a multiplicative hash: wraps modulo 2^64
-            key = (key ^ windows[:, column]) * np.uint64(0x9E3779B97F4A7C15)
-            key ^= key >> np.uint64(29)
-        counts += np.bincount((key % np.uint64(buckets)).astype(np.int64), minlength=buckets)
-    return counts
+    keys = []
+    for size in sizes if buckets else ():
+        many = len(codes) - size + 1
+        if many < 1:
+            break  # the sizes rise
+        key = np.full(many, size, np.uint64)
+        for at in range(size):  # a multiplicative hash: wraps modulo 2^64
+            key ^= codes[at : at + many]
+            key *= _ODD
+            key ^= key >> _SHIFT
+        keys.append(key)
+    if not keys:
+        return np.zeros(buckets, np.float32)
+    at = (np.concatenate(keys) % np.uint64(buckets)).view(np.int64)
+    return np.bincount(at, minlength=buckets).astype(np.float32)

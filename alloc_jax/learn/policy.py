@@ -12,13 +12,14 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
 from alloc_jax.learn.features import TextFeatures
-from alloc_jax.learn.inference import forward, read_imitation, read_value
+from alloc_jax.learn.inference import Rest, at_rest, forward, forward_one, read_imitation, read_value
 from alloc_jax.learn.inputs import encode
 from alloc_jax.learn.prices import Prediction, Price, Unseen, calibrate, calibrate_surely
 
@@ -92,7 +93,15 @@ class Policy:
         width = len(self.weights["feature_mean"])
         if features.ndim != 2 or features.shape[1] != width:
             raise ValueError(f"the policy reads features of shape [N, {width}], got {features.shape}")
-        return read_members(forward(self.weights, features), self.weights, self.head(budget))
+        if len(features) == 1 and np.count_nonzero(features) < width / 2:  # a question that is being served
+            outputs = forward_one(self.weights, self._rest, features)
+        else:
+            outputs = forward(self.weights, features)
+        return read_members(outputs, self.weights, self.head(budget))
+
+    @cached_property
+    def _rest(self) -> Rest:
+        return at_rest(self.weights)
 
     def price(
         self, budget: float, calibration: tuple[Prediction, np.ndarray] | None = None, delta: float | None = None

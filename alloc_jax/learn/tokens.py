@@ -6,6 +6,7 @@ NumPy only. Characters show that a text holds a 7; tokens show that a number end
 from __future__ import annotations
 
 import re
+from math import log1p
 from zlib import crc32
 
 import numpy as np
@@ -45,7 +46,7 @@ def quantities(found: list[str]) -> np.ndarray:
             for place, digit in enumerate(reversed(whole[-_PLACES:])):
                 digits[place, int(digit)] += 1
             nested[level, 3 + (len(whole) > 1)] += 1
-            sizes.append(np.log1p(float(token[:15])))
+            sizes.append(log1p(float(token[:15])))
         elif token in "([{":
             depth += 1
         elif token in ")]}":
@@ -94,5 +95,5 @@ def _last(token: str) -> str:
 def _hashed(keys, buckets: int) -> np.ndarray:
     if not buckets:
         return np.zeros(0, np.float32)
-    at = np.fromiter((crc32(key.encode()) % buckets for key in keys), np.int64)
+    at = np.fromiter((crc32(key.encode("utf-8", "surrogatepass")) % buckets for key in keys), np.int64)
     return np.bincount(at, minlength=buckets).astype(np.float32)

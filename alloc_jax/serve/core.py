@@ -359,6 +359,10 @@ class Core:
                 )
             if action.source is not None and action.source not in self.recipes:
                 raise ValueError(f"action {name}: no recipe for source {action.source!r}")
+        capped = any(tenant.cap is not None for tenant in self.tenants.values())
+        for source in {action.source for action in self.actions.values()} - {None}:
+            for meter in (self.meter, self.cap) if capped else (self.meter,):
+                meter.check(self.recipes[source].model)
         for tenant in self.tenants.values():
             if tenant.budget is None and self.policy.kind == "imitation":
                 raise ValueError(f"tenant {tenant.name!r}: an imitation policy is trained for budgets: say which")

@@ -33,6 +33,15 @@ class Meter:
                 f"a gateway cannot meter {self.resource!r}; it meters {', '.join(METERED)}: train the policy in one of them"
             )
 
+    def check(self, model: str) -> None:
+        """Makes sure that a model can be paid.
+
+        Raises:
+          ValueError: it has no price, where one is needed.
+        """
+        if self.resource == "usd":
+            self._price(model)
+
     def cost(self, model: str, usage: Usage, samples: int, seconds: float) -> float | None:
         """What a request cost; None where the upstream did not say."""
         if self.resource == "samples":

@@ -98,6 +98,7 @@ def test_questions_come_from_three_formats(tmp_path, questions):
         ('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', "line 2: id: '1' occurs twice"),
         ('{"question": ["a"]}', "question: expected a text"),
         ('{"question": "a"', "broken JSON"),
+        ('{"question": "\\ud800"}', "half a surrogate pair"),
     ],
 )
 def test_bad_questions_are_named(tmp_path, text, said):

@@ -12,7 +12,7 @@ import pytest
 
 from alloc_jax.learn import PolicyConfig, TextFeatures, export_policy, load_policy, train
 from alloc_jax.learn.fitting import Network
-from alloc_jax.learn.inference import forward, standardise
+from alloc_jax.learn.inference import at_rest, forward, forward_one, standardise
 from alloc_jax.learn.policy import lottery, read_head
 from alloc_jax.learn.prices import Prediction, Unseen, calibrate
 from alloc_jax.measure import measure, menu
@@ -102,6 +102,24 @@ def test_numpy_answers_as_flax_does():
     inputs = jnp.asarray(standardise(x, weights["feature_mean"], weights["feature_scale"]))
     expected = jax.vmap(lambda params: network.apply({"params": params}, inputs))(params)
     np.testing.assert_allclose(forward(weights, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_question_alone_gets_the_answers_of_a_batch(direct):
+    rng = np.random.default_rng(1)
+    x = np.where(rng.random((40, 30)) < 0.3, rng.normal(size=(40, 30)) * 40, 0).astype(np.float32)
+    x[0] = 0
+    weights = {
+        f"Dense_{i}/kernel": rng.normal(size=(3, a, b)) / 5 for i, (a, b) in enumerate([(30, 8), (8, 8), (8, 5)])
+    }
+    weights |= {f"Dense_{i}/bias": rng.normal(size=(3, b)) for i, b in enumerate((8, 8, 5))}
+    weights |= {"feature_mean": rng.normal(size=30) * 3, "feature_scale": np.where(np.arange(30) == 4, np.inf, 2.0)}
+    if direct:
+        weights["Direct/kernel"] = rng.normal(size=(3, 30, 5)) / 5
+    weights = {name: array.astype(np.float32) for name, array in weights.items()}
+    rest, expected = at_rest(weights), forward(weights, x)
+    for i, row in enumerate(x):
+        np.testing.assert_allclose(forward_one(weights, rest, row[None])[:, 0], expected[:, i], rtol=1e-4, atol=1e-4)
 
 
 def test_policies_come_back_as_they_were(policy, table, tmp_path):

@@ -40,3 +40,7 @@ def test_sequences_see_structure_and_neighbours_see_last_digits():
     assert (one[0] != wider[0]).any()
     np.testing.assert_array_equal(one[1], other[1])  # the same last digits
     assert (one[1] != both("(18-3)*6")[1]).any()
+
+
+def test_half_a_surrogate_pair_is_a_token_like_any_other():
+    assert sequences(tokens("1 + \ud800"), 16).sum() == sequences(tokens("1 + x"), 16).sum()

@@ -15,6 +15,7 @@ from alloc_jax.serve.meter import Meter
 from tests.serve.made import RECIPES
 
 EASY, HARD = "1 + 2", "4321 + 1234"
+PRICE = aj.Price(model="m", input=1.0, output=10.0, source="a page", date="2026-01-01")
 
 
 def core(policy, ledger=None, recipes=RECIPES, tenants=None, **options):
@@ -135,8 +136,7 @@ def test_a_soft_cap_reserves_the_measured_quantile_and_a_hard_one_the_worst(toke
 
 
 def test_a_hard_cap_in_dollars_beside_a_budget_in_samples(policy):
-    price = aj.Price(model="m", input=1.0, output=10.0, source="a page", date="2026-01-01")
-    made = core(policy, tenant={"cap": 1.0, "hard": True}, cap=Meter("usd", prices={"m": price}))
+    made = core(policy, tenant={"cap": 1.0, "hard": True}, cap=Meter("usd", prices={"m": PRICE}))
     ticket = made.admit("a", EASY, action="vote(m,2)")
     assert 2 * 64 * 10 / 1e6 < ticket.reserved < 0.002
     with pytest.raises(Refused, match="no price for model 'other'"):
@@ -148,7 +148,8 @@ def test_a_hard_cap_in_dollars_beside_a_budget_in_samples(policy):
     [
         ({"recipes": {}}, "no recipe for source 'm'"),
         ({"tenant": {"budget": 0.2}}, "below the policy's cheapest plan"),
-        ({"tenant": {"cap": 5.0}, "cap": Meter("usd")}, "a cap in usd must be hard"),
+        ({"tenant": {"cap": 5.0}, "cap": Meter("usd", prices={"m": PRICE})}, "a cap in usd must be hard"),
+        ({"cap": Meter("usd"), "tenant": {"cap": 5.0, "hard": True}}, "no price for model 'm'"),
         (
             {
                 "tenant": {"cap": 5.0, "hard": True},

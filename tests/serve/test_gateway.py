@@ -13,6 +13,7 @@ from alloc_jax.serve import upstream as upstream_module
 from alloc_jax.serve.core import Core, Tenant
 from alloc_jax.serve.gateway import Gateway, GatewayConfig
 from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.upstream import Upstream
 from tests.fake_server import fake_server, served
 from tests.serve.made import RECIPES
@@ -254,6 +255,13 @@ def test_a_bad_request_is_told_what_is_wrong_and_costs_nothing(policy, raw, stat
         got, body = gateway.post(raw)
         assert got == status and said in body["error"]["message"] and body["error"]["code"] == status
         assert not gateway.fake.requests and gateway.core.ledger.totals()["requests"] == 0
+
+
+def test_a_text_that_is_no_text_is_answered_all_the_same(policy):
+    with running(policy, tenant={"cap": 1e6, "hard": True}, cap=Meter("tokens")) as gateway:
+        raw = b'{"model": "alloc/vote(m,1)", "messages": [{"role": "user", "content": "\\ud800 1 + 2"}]}'
+        assert gateway.post(raw)[0] == 200
+        assert gateway.post(raw.replace(b"vote(m,1)", b"auto"))[0] == 200
 
 
 def test_clients_are_known_by_their_keys_and_pay_from_their_own_budgets(policy):
