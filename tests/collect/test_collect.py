@@ -63,7 +63,7 @@ def test_a_journal_is_a_sample_log(tmp_path):
 @pytest.mark.parametrize("fault", ["429", "500", "503", "html", "truncated", "empty", "drop", "hang"])
 def test_a_fault_in_passing_costs_no_sample(tmp_path, fault):
     with fake_server(fault=lambda number, body: fault if number in (2, 9) else None) as fake:
-        account = run(fake, tmp_path / "j.jsonl", timeout_s=0.4 if fault == "hang" else 5.0)
+        account = run(fake, tmp_path / "j.jsonl", timeout_s=1.0 if fault == "hang" else 5.0)
     assert sorted(keys(tmp_path / "j.jsonl")) == wanted()
     assert fake.faults[fault] == 2 and sum(row.get("retries", 0) for row in rows(tmp_path / "j.jsonl")) >= 2
     # What may have been worked for is charged with the most it can have cost, though nothing came.

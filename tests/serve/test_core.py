@@ -9,10 +9,11 @@ import alloc_jax as aj
 from alloc_jax.actions import Action
 from alloc_jax.collect import parse_recipes
 from alloc_jax.serve.ballot import AnswerKeys, count_votes
-from alloc_jax.serve.core import Core, Refused, Tenant, fingerprint
+from alloc_jax.serve.core import Core, fingerprint
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
-from tests.serve.made import RECIPES
+from alloc_jax.serve.tickets import Refused, Tenant
+from tests.serve.made import RECIPES, AgreementOfTwo
 
 EASY, HARD = "1 + 2", "4321 + 1234"
 PRICE = aj.Price(model="m", input=1.0, output=10.0, source="a page", date="2026-01-01")
@@ -204,3 +205,17 @@ def test_mathematics_votes_on_what_it_means():
     one, other, none = keys([r"so $\boxed{\frac{1}{2}}$", "the answer is $0.5$", ""])
     keys.close()
     assert one == other == "1/2" and none is None
+
+
+def test_a_stopping_rule_takes_the_policys_place(policy):
+    rule = AgreementOfTwo(policy)
+    made = core(policy, stopping=rule, tenant={"cap": 1000.0})
+    ticket = made.admit("a", HARD)
+    assert ticket.action.samples == 16 and ticket.enough(["1", "2", "1"]) and not ticket.enough(["1", None])
+    assert ticket.decision.action == "vote(m,16)" and ticket.decision.utility is None
+    assert ticket.reserved == 16  # of an action that the policy does not know, by the sample
+    assert made.admit("b", HARD, action="vote(m,2)").enough is None
+    assert made.accounts["default"] != core(policy).accounts["default"]
+    rule.sources = ("other",)
+    with pytest.raises(ValueError, match="draw from 'other', which no action"):
+        core(policy, stopping=rule)
