@@ -21,15 +21,16 @@ def export_policy(policy: Policy, budget: float | None = None) -> bytes:
       budget: an imitation policy's scores depend on it.
     """
     weights = {name: jnp.asarray(array) for name, array in policy.weights.items()}
-    layers = sum(name.endswith("/kernel") for name in weights)
+    layers = sum(name.startswith("Dense_") for name in weights) // 2
     actions, head = len(policy.actions), policy.head(budget)
 
     def predict(features):
         x = jnp.clip((features - weights["feature_mean"][None]) / weights["feature_scale"][None], -10, 10)
-        x = jnp.broadcast_to(x[None], (len(weights["Dense_0/kernel"]), *x.shape))
+        read = x = jnp.broadcast_to(x[None], (len(weights["Dense_0/kernel"]), *x.shape))
         for layer in range(layers):
             x = jnp.matmul(x, weights[f"Dense_{layer}/kernel"]) + weights[f"Dense_{layer}/bias"][:, None]
             x = jax.nn.silu(x) if layer < layers - 1 else x
+        x = x + jnp.matmul(read, weights["Direct/kernel"]) if "Direct/kernel" in weights else x
         x = x.mean(axis=0)
         cost = weights["action_cost"][None] * jnp.exp(x[:, -actions:])
         if head is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache, partial
+from threading import Lock
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,11 @@ import optax
 from alloc_jax.learn.targets import Targets, decision_loss, imitation_loss, value_loss
 
 ANCHOR = 0.1  # of the value loss while decisions are learned
+ROUND = 64  # questions and features are filled up to a multiple of it
+MOST_CHECKED = 2048  # questions that a member is checked on after every epoch
 CHECKED = 3  # budgets at which decisions are checked on the unseen questions
+_OF_TARGETS = {"seed": 0, "budgets": (1.0,), "labels": "hard"}  # what shapes targets and batches, not the program
+_COMPILING = Lock()
 
 
 class Network(nn.Module):
@@ -44,32 +49,53 @@ def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Ar
       unseen: bool[members, N] what each member leaves out.
       key: of the initial parameters and the sampled budgets.
     """
-    count = int((~unseen).sum(axis=1).min())  # folds may differ by a question; members take the same steps
-    batches = np.stack([_batches(config, np.flatnonzero(~out), count, member) for member, out in enumerate(unseen)])
-    learned = jax.tree.map(jnp.asarray, (targets.rows, targets.described, targets.budgets, targets.multipliers))
-    run = _fitter(replace(config, seed=0), targets.outputs)
-    return run(jnp.asarray(x), learned, batches, unseen.astype(x.dtype), jax.random.split(key, len(unseen)))
+    # Folds may differ by a question; members take the same steps, and are checked on as many questions.
+    batches = np.stack([_batches(config, out, member) for member, out in enumerate(_equally_many(~unseen))])
+    held = np.stack(_equally_many(unseen, MOST_CHECKED))
+    questions, width = x.shape
+    # Tables of nearly the same size share a program: some questions stand there twice, in no batch and no check.
+    again = np.arange(questions + -questions % ROUND) % questions
+    x = np.pad(x[again], ((0, 0), (0, -width % ROUND)))
+    rows = {name: row[again] for name, row in targets.rows.items()}
+    learned = (rows, targets.described, targets.start, targets.budgets, targets.multipliers)
+    given = jax.tree.map(jnp.asarray, (x, learned, batches, held, jax.random.split(key, len(unseen))))
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(given))
+    with _COMPILING:  # or threads that ask for the same program would each compile it
+        run = _compiled(replace(config, **_OF_TARGETS), targets.outputs, jax.tree.structure(given), shapes)
+    params = run(*given)
+    params["Dense_0"]["kernel"] = params["Dense_0"]["kernel"][:, :width]
+    return params
 
 
-@lru_cache(maxsize=16)
-def _fitter(config, outputs: int):
+@lru_cache(maxsize=32)
+def _compiled(config, outputs: int, structure, shapes: tuple):
     """The compiled training of all members, kept: compiling takes four fifths of a training on a thousand questions."""
-    return jax.jit(jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0)))
+    fitter = jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0))
+    given = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    return jax.jit(fitter).lower(*given).compile()
 
 
-def _batches(config, rows: np.ndarray, count: int, member: int) -> np.ndarray:
-    """i32[epochs, steps, batch] `count` of the questions every epoch; drawn here because a permutation inside jit is a sort."""
+def _equally_many(chosen: np.ndarray, most: int | None = None) -> list[np.ndarray]:
+    """The positions i64[n] of as many True in each row of bool[members, N], a round number of them where there are enough."""
+    count = int(chosen.sum(axis=1).min())
+    count = min(max(count // 16 * 16, min(count, 16)), most or count)
+    return [np.random.default_rng(member).permutation(np.flatnonzero(row))[:count] for member, row in enumerate(chosen)]
+
+
+def _batches(config, rows: np.ndarray, member: int) -> np.ndarray:
+    """i32[epochs, steps, batch] of the questions every epoch; drawn here because a permutation inside jit is a sort."""
     rng = np.random.default_rng((config.seed, member))
-    batch = min(config.batch, count)
-    steps = count // batch
+    batch = min(config.batch, len(rows))
+    steps = len(rows) // batch
     return np.stack([rng.permutation(rows)[: steps * batch].reshape(steps, batch) for _ in range(config.epochs)])
 
 
-def _fit_member(config, outputs: int, x, learned, batches, unseen, key):
+def _fit_member(config, outputs: int, x, learned, batches, held, key):
     """The parameters at the epoch whose loss on the unseen questions is least."""
-    rows, described, budgets, multipliers = learned
+    rows, described, start, budgets, multipliers = learned
     network = Network(config.hidden, outputs)
     params = network.init(key, x[:1])["params"]
+    params[f"Dense_{len(config.hidden)}"]["bias"] = start
 
     def answer(params, x):
         return network.apply({"params": params}, x)
@@ -78,7 +104,7 @@ def _fit_member(config, outputs: int, x, learned, batches, unseen, key):
         loss = lambda outputs, rows, key: imitation_loss(outputs, rows)  # noqa: E731
     else:
         loss = lambda outputs, rows, key: value_loss(outputs, rows, config.shared_weight)  # noqa: E731
-    params = _descend(config, config.learning_rate, answer, loss, loss, params, x, rows, batches, unseen, key)
+    params = _descend(config, config.learning_rate, answer, loss, loss, params, x, rows, batches, held, key)
     if config.kind != "decision":
         return params
 
@@ -94,10 +120,10 @@ def _fit_member(config, outputs: int, x, learned, batches, unseen, key):
         return jax.vmap(lambda index: at(outputs, rows, index))(spread).mean(axis=0)
 
     batches = batches[: -(-len(batches) // 3)]
-    return _descend(config, config.learning_rate / 4, answer, sampled, checked, params, x, rows, batches, unseen, key)
+    return _descend(config, config.learning_rate / 4, answer, sampled, checked, params, x, rows, batches, held, key)
 
 
-def _descend(config, learning_rate, answer, loss, check, params, x, rows, batches, unseen, key):
+def _descend(config, learning_rate, answer, loss, check, params, x, rows, batches, held, key):
     """Adam over the batches i32[epochs, steps, batch], and the parameters of the epoch that checks best, the first ones among them."""
     schedule = optax.cosine_decay_schedule(learning_rate, batches.shape[0] * batches.shape[1])
     optimiser = optax.adamw(schedule, weight_decay=config.weight_decay)
@@ -110,8 +136,10 @@ def _descend(config, learning_rate, answer, loss, check, params, x, rows, batche
         updates, state = optimiser.update(grad, state, params)
         return (optax.apply_updates(params, updates), state, key), None
 
+    held_x, held_rows = x[held], jax.tree.map(lambda row: row[held], rows)
+
     def unseen_loss(params):
-        return jnp.sum(check(answer(params, x), rows, key) * unseen) / jnp.sum(unseen)
+        return jnp.mean(check(answer(params, held_x), held_rows, key))
 
     def epoch(carry, batches):
         learner, best, best_loss, _ = carry

@@ -29,6 +29,7 @@ class Targets:
     described: dict[str, np.ndarray]  # what reading the outputs needs, stored with the policy
     outputs: int  # width of the network's last layer
     served: int  # how many of the outputs the policy keeps
+    start: np.ndarray  # f32[outputs] what the outputs begin at: what is known of a question before its text is read
     budgets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[M] decision: sampled from
     multipliers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[M] the table's prices there
 
@@ -46,7 +47,9 @@ def value_targets(table: OutcomeTable) -> Targets:
     rows["sampled"] = sources[:, :, 1] / max(sources[:, :, 1].max(initial=0.0), 1.0)
     described = {"action_cost": action_cost, "is_gain": (np.arange(len(action_cost)) != cheapest).astype(np.float32)}
     served = 2 * len(action_cost) + 1
-    return Targets(rows, described, served + sources.shape[1], served)
+    known = sources[:, :, 0].sum(axis=0) / np.maximum(sources[:, :, 1].sum(axis=0), 1)
+    start = [rows["gain"].mean(axis=0), [base.mean()], np.zeros(len(action_cost)), _logit(known)]
+    return Targets(rows, described, served + sources.shape[1], served, np.concatenate(start).astype(np.float32))
 
 
 def decision_targets(table: OutcomeTable, budgets: int = 12) -> Targets:
@@ -64,7 +67,13 @@ def decision_targets(table: OutcomeTable, budgets: int = 12) -> Targets:
     at = np.minimum(np.searchsorted(spend, asked), len(spend) - 1)
     rows = value.rows | {"utility": table.utility, "cost": table.cost}
     return Targets(
-        rows, value.described, value.outputs, value.served, asked.astype(np.float32), multiplier[at].astype(np.float32)
+        rows,
+        value.described,
+        value.outputs,
+        value.served,
+        value.start,
+        asked.astype(np.float32),
+        multiplier[at].astype(np.float32),
     )
 
 
@@ -90,13 +99,20 @@ def imitation_targets(table: OutcomeTable, budgets: tuple[float, ...], labels: s
         uses = labels == "regret" and gap.mean() > 0
         weight.append(gap / gap.mean() if uses else np.ones(len(table), np.float32))
     rows = {"label": np.stack(label, axis=1), "weight": np.stack(weight, axis=1).astype(np.float32), "ratio": ratio}
-    outputs = (len(budgets) + 1) * len(action_cost)
-    return Targets(rows, {"action_cost": action_cost}, outputs, outputs)
+    shares = np.maximum(rows["label"].mean(axis=0), 1 / len(table))  # [M, K]
+    start = np.append(np.log(shares).ravel(), np.zeros(len(action_cost))).astype(np.float32)
+    return Targets(rows, {"action_cost": action_cost}, len(start), len(start), start)
+
+
+def _logit(share: np.ndarray) -> np.ndarray:
+    share = np.clip(share, 1e-3, 1 - 1e-3)
+    return np.log(share / (1 - share))
 
 
 def _cost_targets(table: OutcomeTable) -> tuple[np.ndarray, np.ndarray]:
-    action_cost = np.maximum(table.cost.mean(axis=0), 1e-6).astype(np.float32)
-    return table.cost / action_cost, action_cost
+    action_cost = table.cost.mean(axis=0, dtype=float).astype(np.float32)
+    free = action_cost <= 0
+    return np.where(free, 1, table.cost / np.where(free, 1, action_cost)).astype(np.float32), action_cost
 
 
 def value_loss(outputs: jax.Array, rows: dict, shared_weight: float) -> jax.Array:

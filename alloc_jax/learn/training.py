@@ -29,6 +29,7 @@ from alloc_jax.learn.fitting import fit
 from alloc_jax.learn.inference import forward, standardise
 from alloc_jax.learn.inputs import encode
 from alloc_jax.learn.policy import Policy, Unseen, read_head
+from alloc_jax.learn.stacking import stacked_gains
 from alloc_jax.learn.targets import LABELS, Targets, decision_targets, imitation_targets, value_targets
 from alloc_jax.types import OutcomeTable
 
@@ -42,6 +43,7 @@ class PolicyConfig:
     labels: str = "hard"  # imitation: hard, soft (the smoothed plan) or regret (weighted by what is at stake)
     temperature: float = 0.02  # of the smoothed plan, in units of utility: soft labels and decisions
     shared_weight: float = 0.1  # value and decision: of every source's success counts, learned beside the utilities
+    stacked: bool = True  # value and decision: gains are stacked with linear models', by how far each can be believed
     hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers
     folds: int = 6  # parts of the questions
     left_out: int = 3  # parts a member leaves out; every combination has a member
@@ -111,8 +113,8 @@ def train(table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | 
     fold = np.asarray(jax.random.permutation(key, len(table))) % config.folds
     without = np.array(list(combinations(range(config.folds), config.left_out)))
     unseen = (fold == without[:, :, None]).any(axis=1)  # bool[members, N]
-    x = standardise(features, weights["feature_mean"], weights["feature_scale"])[:, ~constant]
-    params = fit(config, x.astype(np.float32), targets, unseen, key)
+    x = standardise(features, weights["feature_mean"], weights["feature_scale"])[:, ~constant].astype(np.float32)
+    params = fit(config, x, targets, unseen, key)
     for name, leaf in flatten_dict(params, sep="/").items():
         weights[name] = np.asarray(leaf)
     for name in ("kernel", "bias"):  # outputs that only taught the hidden layers stay behind
@@ -121,11 +123,12 @@ def train(table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | 
     diverged = [name for name, array in weights.items() if name != "feature_scale" and not np.isfinite(array).all()]
     if diverged:
         raise ValueError(f"training diverged: {diverged[0]} is not finite; try a lower learning_rate")
-    first = np.zeros((len(weights["Dense_0/kernel"]), features.shape[1], config.hidden[0]), np.float32)
-    first[:, ~constant] = weights["Dense_0/kernel"]
-    weights["Dense_0/kernel"] = first
-
+    weights["Dense_0/kernel"] = _spread(weights["Dense_0/kernel"], ~constant)
     outputs = forward(weights, features)
+    if config.kind != "imitation" and config.stacked:
+        weights = stacked_gains(weights, x, targets.rows["gain"], outputs, unseen)
+        weights["Direct/kernel"] = _spread(weights["Direct/kernel"], ~constant)
+        outputs = forward(weights, features)
     groups = [unseen, *_halves(unseen)]
     averages = [np.einsum("mno,mn->no", outputs, (g / g.sum(axis=0)).astype(np.float32)) for g in groups]
     reach = 1 - config.left_out / config.folds
@@ -153,6 +156,13 @@ def _targets(table: OutcomeTable, config: PolicyConfig) -> Targets:
     if config.kind == "imitation":
         return imitation_targets(table, config.budgets, config.labels, config.temperature)
     return value_targets(table) if config.kind == "value" else decision_targets(table)
+
+
+def _spread(kernel: np.ndarray, varies: np.ndarray) -> np.ndarray:
+    """A kernel f32[E, D', O] of the features that vary, as one f32[E, D, O] of all."""
+    whole = np.zeros((len(kernel), len(varies), kernel.shape[2]), np.float32)
+    whole[:, varies] = kernel
+    return whole
 
 
 def _halves(unseen: np.ndarray) -> list[np.ndarray]:
