@@ -19,9 +19,10 @@ from alloc_jax.collect.recipes import load_recipes, parse_recipes
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.measure.grade import METHODS
 from alloc_jax.measure.prices import PriceBook
-from alloc_jax.serve.core import Core, Tenant
+from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import CAPPED, Meter
+from alloc_jax.serve.tickets import Tenant
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("policy", None, "Folder of the policy.", required=True)
