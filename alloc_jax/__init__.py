@@ -21,6 +21,7 @@ _HOME = {
         "vote",
         "weighted_vote",
     ],
+    "stopping": ["State", "StoppingFrontier", "StoppingRule", "load_stopping", "prior_features", "vote_state"],
     "types": [
         "AllocationProblem",
         "MixedPlan",
@@ -42,7 +43,7 @@ _HOME = {
         "save_table",
         "write_log",
     ],
-    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve"],
+    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve", "solve_sequential"],
     "learn": ["Policy", "PolicyConfig", "TextFeatures", "load_policy", "train"],
     "evaluate": ["Report", "evaluate"],
     "serve": ["Allocator", "Decision", "allocator"],
