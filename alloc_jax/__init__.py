@@ -21,7 +21,16 @@ _HOME = {
         "vote",
         "weighted_vote",
     ],
-    "stopping": ["State", "StoppingFrontier", "StoppingRule", "load_stopping", "prior_features", "vote_state"],
+    "stopping": [
+        "Prior",
+        "State",
+        "StoppingFrontier",
+        "StoppingRule",
+        "load_stopping",
+        "policy_prior",
+        "prior_features",
+        "vote_state",
+    ],
     "types": [
         "AllocationProblem",
         "MixedPlan",

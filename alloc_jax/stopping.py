@@ -51,6 +51,30 @@ def prior_features(score: np.ndarray) -> np.ndarray:
     return np.stack([score[:, 0], (score - score[:, :1]).max(axis=1)], axis=1)
 
 
+class Prior(NamedTuple):
+    """What the texts of training questions promise, by models that have not seen their outcomes."""
+
+    features: np.ndarray  # f[N, D]
+    # Such models are fewer than those that will serve, whose mean is less noisy and so spends otherwise. How much, is extrapolated
+    # from halves of them: spend is taken to be linear in 1 / models.
+    halves: tuple[np.ndarray, ...] = ()  # of f[N, D]
+    reach: float = 0.0  # how far to go beyond all of them, in steps from a half of them to all
+
+
+def policy_prior(policy) -> Prior:
+    """The prior that a policy's predictions are, of the questions it was trained on.
+
+    Raises:
+      ValueError: the policy predicts no utilities.
+    """
+    if policy.kind == "imitation":
+        raise ValueError("an imitation policy predicts no utilities: use a value policy")
+    (unseen,) = policy.calibration
+    return Prior(
+        prior_features(unseen.whole.score), tuple(prior_features(half.score) for half in unseen.halves), unseen.reach
+    )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StoppingFrontier:
     """The stopping rules of all budgets, with what each spent and earned on the questions they were fitted on.

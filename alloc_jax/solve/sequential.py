@@ -25,7 +25,7 @@ from alloc_jax.solve.induction import FOLLOW, indices, price_grid, root_values, 
 from alloc_jax.solve.priors import categories, expected_tally, fit_mixture
 from alloc_jax.solve.states import FOLDS, Lattice, StateModel, Tally, by_context, tallies, waves
 from alloc_jax.solve.thresholds import Steps, bars, path_index, steps
-from alloc_jax.stopping import StoppingFrontier
+from alloc_jax.stopping import Prior, StoppingFrontier, nearest
 from alloc_jax.types import SampleLog
 
 MODELS = ("counts", "bayes", "fitted")
@@ -44,7 +44,7 @@ def solve_sequential(
     cap: int | None = None,
     wave: int = 1,
     rounds: int | None = None,
-    prior: np.ndarray | None = None,
+    prior: Prior | np.ndarray | None = None,
     contexts: int = 16,
     model: str = "counts",
     follow: str = "best",
@@ -63,8 +63,9 @@ def solve_sequential(
       cap: the most samples of a question; default: the fewest that a question of the log has.
       wave: samples that are drawn at a time, and all paid for.
       rounds: the most waves.
-      prior: f[N, D] what a question's text promises, such as `stopping.prior_features` of a policy's predictions; they must come
-        from models that have not seen the question. None: all questions are alike before the first sample.
+      prior: features f[N, D] of what the questions' texts promise, by models that have not seen the question, such as
+        `stopping.policy_prior` of a policy that was trained on the log's questions, in their order. None: all questions are alike
+        before the first sample.
       contexts: at most so many groups of questions of like prior are told apart.
       model: "counts" (of the log's own paths, drawn towards the Bayesian model), "bayes" (Beta or Dirichlet mixtures fitted by empirical
         Bayes) or "fitted" (fitted value iteration on the paths, without a model of what comes next).
@@ -91,7 +92,8 @@ def solve_sequential(
     if model == "fitted" and follow != "best":
         raise ValueError("fitted value iteration follows the best rule: follow='best'")
     waves(1, wave, rounds)  # before anything is drawn
-    near = make_contexts(prior, len(log), contexts)
+    prior = prior if prior is None or isinstance(prior, Prior) else Prior(prior)
+    near = make_contexts(prior and prior.features, len(log), contexts)
     bins = reward_bins(log, sources) if answer == "best" else np.zeros(0, np.float32)
     read = partial(sample_paths, log, answer=answer, resource=resource, cap=cap, orders=orders, seed=seed, bins=bins)
     walked = [read(name, prices=prices) for name in sources]
@@ -111,12 +113,18 @@ def solve_sequential(
             index = np.asarray(indices(expected, price_grid(expected, PRICES), follow))
             models.append(partial(_at_roots, expected))
         found.append(index)
+    counted = partial(_count, found, walked, lattice)
     if len(sources) == 1:
         bar = bars(path_index(found[0], lattice, walked[0], near.of))
         rules = useful(steps(bar, walked[0])).thinned(RULES)
-        choice = np.zeros((len(rules.spend), len(near.center)), np.int8)
+        price, choice = rules.multiplier, np.zeros((len(rules.multiplier), len(near.center)), np.int8)
     else:
-        rules, choice = _choose_sources(found, models, walked, lattice, near)
+        top = max(float(index[np.isfinite(index)].max(initial=0)) for index in found)
+        price = top * np.geomspace(1, 1e-4, RULES)
+        worth = [value(price.astype(np.float32)) for value in models]
+        choice = np.argmax(worth, axis=0).astype(np.int8)
+    price = price.astype(np.float32)
+    rules, choice = _rising(_foreseen(counted, price, choice, near, prior), choice)
     columns = [log.source_index(name) for name in sources]
     return StoppingFrontier(
         answer=answer,
@@ -201,27 +209,37 @@ def _at_roots(model: StateModel, prices: np.ndarray) -> np.ndarray:
     return np.asarray(utility) - prices[:, None] * np.asarray(cost)
 
 
-def _choose_sources(found, at_root, walked: Sequence[Paths], lattice: Lattice, near: Contexts):
-    """Rules at a grid of prices that also choose the source of every context, and their choices i8[L, G]."""
-    top = max(float(index[np.isfinite(index)].max(initial=0)) for index in found)
-    prices = (top * np.geomspace(1, 1e-4, 8 * PRICES)).astype(np.float32)
-    worth = np.stack([value(prices) for value in at_root])  # [M, L, G]
-    choice = worth.argmax(axis=0).astype(np.int8)
-    spend, utility = np.zeros((2, len(prices)))
+def _count(
+    found, walked: Sequence[Paths], lattice: Lattice, price: np.ndarray, choice: np.ndarray, context: np.ndarray
+):
+    """Mean spend and utility f64[L] of the rules of prices f[L] that draw contexts from sources i8[L, G], on paths."""
+    spend, utility = np.zeros((2, len(price)))
     for m, (index, paths) in enumerate(zip(found, walked, strict=True)):
-        bar = bars(path_index(index, lattice, paths, near.of))
+        bar = bars(path_index(index, lattice, paths, context))
         gain = np.diff(paths.utility)
-        for g in range(len(near.center)):
-            mine = near.of == g
+        for g in range(choice.shape[1]):
+            mine = context == g
             if not mine.any() or not (choice[:, g] == m).any():
                 continue
             order = np.argsort(-bar[mine], axis=None, kind="stable")
-            price = bar[mine].reshape(-1)[order]
-            at = np.searchsorted(-price, -prices, side="right")
+            at = np.searchsorted(-bar[mine].reshape(-1)[order], -price, side="right")
             for into, x in ((spend, paths.cost[mine]), (utility, gain[mine])):
                 running = np.append(0, np.cumsum(x.reshape(-1)[order], dtype=float))
                 into += np.where(choice[:, g] == m, running[at], 0)
-    paths = len(near.of) * walked[0].cost.shape[1]
-    spend, utility = spend / paths, utility / paths
-    keep = np.append(True, spend[1:] > np.maximum.accumulate(spend)[:-1])  # a dearer rule that spends less has no use
-    return Steps(prices[keep].astype(float), spend[keep], utility[keep]), choice[keep]
+    return np.stack([spend, utility]) / (len(context) * walked[0].cost.shape[1])
+
+
+def _foreseen(counted, price: np.ndarray, choice: np.ndarray, near: Contexts, prior: Prior | None) -> Steps:
+    """What the rules spend and earn once the prior's models all serve: extrapolated from all and halves of those that are unseen."""
+    whole = counted(price, choice, near.of)
+    if prior is not None and prior.halves:
+        of = [nearest((np.asarray(half, np.float32) - near.mean) / near.scale, near.center) for half in prior.halves]
+        half = np.mean([counted(price, choice, context) for context in of], axis=0)
+        whole = whole + prior.reach * (whole - half)
+    return Steps(price.astype(float), *whole)
+
+
+def _rising(rules: Steps, choice: np.ndarray) -> tuple[Steps, np.ndarray]:
+    """Without rules that spend no more than one of a higher price."""
+    keep = np.append(True, rules.spend[1:] > np.maximum.accumulate(rules.spend)[:-1])
+    return Steps(*(x[keep] for x in rules)), choice[keep]
