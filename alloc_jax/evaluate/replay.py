@@ -7,7 +7,7 @@ are paired, and the mean over orders drawn without replacement tends to the exac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,17 +98,22 @@ def replay_frontier(frontier: StoppingFrontier, paths: Paths, context: np.ndarra
     return Replay(paths, bars(path_index(frontier.index[source], lattice, paths, context)))
 
 
-def replay_rule(rule: StoppingRule, walked: list[Paths], context: np.ndarray) -> Outcome:
-    """What a rule for a budget earns and spends on every question, its source chosen first where there are several."""
-    frontier = rule.frontier
-    outcomes = []
-    played = [replay_frontier(frontier, paths, context, m) for m, paths in enumerate(walked)]
+def replay_rule(rule: StoppingRule, played: Sequence[Replay], context: np.ndarray) -> Outcome:
+    """What a rule for a budget earns and spends on every question.
+
+    Args:
+      rule: of a frontier.
+      played: from `replay_frontier`, for each of its sources.
+      context: i64[N] of the questions, which say from which source their samples come.
+    """
+    found, rows = [], np.arange(len(context))
     for position in (rule.less, rule.more):
-        each = [play.outcome(float(frontier.multiplier[position])) for play in played]
-        chosen = frontier.choice[position][context]
-        rows = np.arange(len(context))
-        outcomes.append(Outcome(*(np.stack([getattr(o, n) for o in each])[chosen, rows] for n in ("utility", "cost"))))
-    return mixed(*outcomes, rule.weight)
+        each = [play.outcome(float(rule.frontier.multiplier[position])) for play in played]
+        chosen = rule.frontier.choice[position][context]
+        found.append(
+            Outcome(*(np.stack([getattr(o, name) for o in each])[chosen, rows] for name in ("utility", "cost")))
+        )
+    return mixed(*found, rule.weight)
 
 
 def _refuse_to_peek(rule: Rule, paths: Paths) -> None:

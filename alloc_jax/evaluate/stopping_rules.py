@@ -78,8 +78,13 @@ def window(paths: Paths, size: int) -> np.ndarray:
 
 
 def windows(cap: int) -> dict[int, partial]:
-    """ESC's rules for every window from 2 samples to the cap."""
-    return {size: partial(window, size=size) for size in range(2, cap + 1)}
+    """ESC's rules for every window up to the cap; a window of one sample always agrees."""
+    return {size: partial(window, size=size) for size in range(1, cap + 1)}
+
+
+def until_right(paths: Paths) -> np.ndarray:
+    """f[N, P, T] the index of drawing until a verifier is content, at most k samples, for all k."""
+    return np.where(paths.lead[..., :-1] > 0, -np.inf, fixed(paths))
 
 
 def _until_first(index: np.ndarray) -> np.ndarray:

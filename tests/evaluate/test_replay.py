@@ -96,7 +96,9 @@ def test_the_rules_of_a_frontier_spend_on_their_own_paths_what_they_say():
     frontier = solve_sequential(log, "large", cap=8, orders=6, seed=5)
     paths = sample_paths(log, "large", cap=8, orders=6, seed=5)
     for budget in (1.5, 2.0, 3.0):
-        outcome = replay_rule(frontier.at(budget), [paths], np.zeros(120, int))
+        outcome = replay_rule(
+            frontier.at(budget), [replay_frontier(frontier, paths, np.zeros(120, int))], np.zeros(120, int)
+        )
         assert outcome.cost.mean() == pytest.approx(budget, rel=1e-6)
         assert outcome.utility.mean() == pytest.approx(float(frontier.value(budget)), rel=1e-5)
 

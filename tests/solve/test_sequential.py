@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.replay import replay, replay_rule
+from alloc_jax.evaluate.replay import replay, replay_frontier, replay_rule
 from alloc_jax.evaluate.stopping_rules import beta_confidence
 from alloc_jax.measure.draws import Pairs
 from alloc_jax.measure.paths import sample_paths
@@ -41,7 +41,9 @@ def spent(frontier, log, budget, prior=None, seed=11, cap=10):
         sample_paths(log, name, cap=cap, orders=12, seed=seed, resource=frontier.resource, answer=frontier.answer)
         for name in frontier.sources
     ]
-    return replay_rule(frontier.at(budget), paths, frontier.contexts(prior, len(log)))
+    context = frontier.contexts(prior, len(log))
+    played = [replay_frontier(frontier, path, context, m) for m, path in enumerate(paths)]
+    return replay_rule(frontier.at(budget), played, context)
 
 
 @pytest.mark.parametrize("model", ["counts", "bayes", "fitted"])
