@@ -117,9 +117,10 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
         found = _cross_fit(bench, grid)
         fixed = [ACTIONS[config.answer](source, k) for source in bench.sources for k in range(1, bench.cap + 1)]
         uniform = measure(bench.held, fixed, config.resource, prices=bench.prices)
-        scored = partial(score_outcomes, found, uniform, seed=config.seed)
-        report = scored(config.budgets, replicates=config.replicates)
-        curve = scored(grid, replicates=300)
+        report = score_outcomes(found, uniform, config.budgets, replicates=config.replicates, seed=config.seed)
+        hidden = {name + text for name in VARIANTS if name != PRICED for text in ("", ", text")}  # they crowd a picture
+        drawn = {key: outcome for key, outcome in found.items() if key[0] not in hidden}
+        curve = score_outcomes(drawn, uniform, grid, replicates=300, seed=config.seed)
         main = FIRST if len(bench.sources) > 1 else TEXT
         write_report(folder, report, curve, main, about=_about(bench))
         policy = _value_policy(bench, bench.log)
