@@ -154,7 +154,7 @@ def state_model(
         return by_context(parts, near.nearness, None).model(lattice.successor, may_stop)
     m = log.source_index(source)
     pairs = Pairs(log.answer[:, m], log.correct[:, m], log.sampled[:, m])
-    mixture = fit_mixture(categories(pairs.answers, lattice.answer), COMPONENTS, near.of, near.nearness)
+    mixture = fit_mixture(categories(pairs, lattice.answer), COMPONENTS, near.of, near.nearness)
     expected = expected_tally(mixture, lattice)
     if model == "bayes":
         nearby = parts[0].mixed(near.nearness)
