@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.replay import Replay, replay, replay_frontier, replay_rule
-from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, fixed, window
+from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, fixed, until_right, window
 from alloc_jax.measure.paths import Paths, sample_paths
 from alloc_jax.solve.sequential import solve_sequential
 from tests.conftest import made_log
@@ -72,6 +72,15 @@ def test_fixed_k_earns_what_k_samples_earn(paths):
 @pytest.mark.parametrize("budget", [20.0, 55.5, 101.0])
 def test_a_mix_of_two_adjacent_rules_spends_the_budget(budget, paths):
     assert replay(beta_confidence, paths).at(budget).cost.mean() == pytest.approx(budget, rel=1e-6)
+
+
+def test_until_right_draws_no_more_once_a_sample_was_right():
+    log = made_log(questions=50, samples=8)
+    right = sample_paths(log, "large", answer="verified", orders=4)
+    outcome = replay(until_right, right).outcome(-4.0)
+    first = np.where(right.lead[..., 1:].any(axis=2), 1 + np.argmax(right.lead[..., 1:] > 0, axis=2), 99)
+    np.testing.assert_allclose(outcome.cost, np.minimum(first, 5).mean(axis=1))
+    np.testing.assert_allclose(outcome.utility, (first <= 5).mean(axis=1))
 
 
 def test_esc_draws_windows_until_one_agrees(paths):
