@@ -15,6 +15,7 @@ maq (github.com/grf-labs/maq) is not among them: its Python package does not ins
 """
 
 import importlib.util
+import sys
 from functools import partial
 
 import general_solvers
@@ -72,6 +73,17 @@ def jitted_bisection(prepared, wanted):
     )
 
 
+@jax.jit
+def bootstrap(utility, cost, weights):
+    """The frontiers of a table under many weights of its questions, 32 points each."""
+
+    def curve(weight):
+        found = frontier(AllocationProblem(utility, cost, weight=weight), points=32)
+        return found.spend, found.utility
+
+    return jax.vmap(curve)(weights)
+
+
 def of_solution(solution, budget):
     """(spend in budgets, mixed utility, gaps) of a `Solution`."""
     spend = float(np.max(np.asarray(solution.mixed_spend, np.float64) / budget))
@@ -113,6 +125,7 @@ class Table:
             gap = " / ".join(f"{max(gap, 0):.0e}" for gap in gaps[0]) if gaps else ""
             row += [f"{max(spend - 1, 0):.0e}", short, gap]
         self.rows.append([*row, f"{cell.best / self.own:.2f}"])
+        print(*self.rows[-1], sep="\t", file=sys.stderr, flush=True)  # an interrupted run has shown what it measured
 
 
 def one_budget(family: str, questions: int) -> Table:
@@ -136,6 +149,10 @@ def one_budget(family: str, questions: int) -> Table:
     add("frontier, 64 points", lambda: frontier(prepared, points=64).spend)
     if questions <= 10**7:
         add("frontier, exact", lambda: frontier(prepared).spend)
+    if questions <= 10**4:
+        draws = np.random.default_rng(FLAGS.seed).multinomial(questions, np.full(questions, 1 / questions), 1000)
+        weights = jnp.asarray(draws, jnp.float32)
+        add("1,000 bootstrap frontiers", lambda: bootstrap(problem.utility, problem.cost, weights))
     if table.takes("jitted"):
         add("jitted bisection", lambda: jitted_bisection(prepared, wanted), own)
         add("prepare + jitted bisection", lambda: jitted_bisection(prepare(problem), wanted), own)

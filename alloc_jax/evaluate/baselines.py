@@ -29,7 +29,7 @@ class LengthFeature:
 
 
 class KnownFeatures:
-    """Features that were given for known questions: a ceiling, since nobody has them for a new one."""
+    """Features that were given for known questions; nobody has them for a new one."""
 
     def __init__(self, name: str, questions: Sequence[str], features: np.ndarray):
         self._name, self._rows = name, dict(zip(questions, np.asarray(features, np.float32), strict=True))

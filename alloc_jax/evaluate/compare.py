@@ -14,14 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.evaluate.archives import read_archive
 from alloc_jax.evaluate.cases import Case, LogConfig, read_case, source_cases, transferred
-from alloc_jax.evaluate.contenders import ABLATIONS, BASELINES, ablation, baseline, ceilings, parse_policy, policy
+from alloc_jax.evaluate.contenders import (
+    ABLATIONS,
+    BASELINES,
+    POLICIES,
+    ablation,
+    baseline,
+    parse_policy,
+    policy,
+    told_more,
+)
 from alloc_jax.evaluate.crossfit import Part, cross_fit, question_folds
 from alloc_jax.evaluate.report import Report, score_plans
 from alloc_jax.evaluate.verdicts import Comparison, write_comparison
 from alloc_jax.evaluate.workdir import new_workdir
-from alloc_jax.learn.training import KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +36,15 @@ class CompareConfig:
     """What is compared, and how."""
 
     logs: tuple[str, ...] = ("builtin",)
-    resource: str = "compute"
+    resource: str = ""  # empty: for each log the first that it knows of compute, usd, stated, tokens, samples
+    prices: str = ""  # path of a price book, behind the resource `usd`
+    missing: str = "error"  # or "drop": leave out what lacks a price, token count or latency
     actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
     budgets: tuple[float, ...] = ()  # empty: three for each log, between its cheapest and its dearest useful action
-    policies: tuple[str, ...] = KINDS  # kinds, with options where they differ: value(epochs=10)
+    policies: tuple[str, ...] = POLICIES  # kinds, with options where they differ: value(epochs=10)
     baselines: tuple[str, ...] = BASELINES
     ablations: tuple[str, ...] = ()
-    ablate: str = KINDS[0]  # the kind of policy that is ablated and transferred
+    ablate: str = POLICIES[0]  # the kind of policy that is ablated and transferred
     transfer: bool = False  # learn from one source and be deployed on another
     questions: int = 0  # of each log, drawn at random; 0: all
     folds: int = 5
@@ -61,7 +70,7 @@ class CompareConfig:
     @property
     def log(self) -> LogConfig:
         """How the logs become cases."""
-        names = ("actions", "resource", "budgets", "questions", "seed")
+        names = ("actions", "resource", "prices", "missing", "budgets", "questions", "seed")
         return LogConfig(**{name: getattr(self, name) for name in names})
 
 
@@ -72,7 +81,7 @@ def compare_policies(config: CompareConfig, workdir: str | Path, overwrite: bool
       ValueError: anything is wrong with the configuration, a log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        cases = [(read_archive if log.endswith(".npz") else read_case)(log, config.log) for log in config.logs]
+        cases = [read_case(log, config.log) for log in config.logs]
         between = [source_cases(log, config.log) for log in config.logs] if config.transfer else []
         found = compare(cases, config)
         transfers = [compare_transfer(cases, config) for cases in between]
@@ -114,7 +123,7 @@ def _parts(cases: Sequence[Case], config: CompareConfig) -> list[list[Part]]:
 def _compare_on(case: Case, parts: Sequence[Part], config: CompareConfig) -> Comparison:
     contenders = [policy(text, case.budgets) for text in config.policies]
     contenders += [baseline(name, case.budgets) for name in config.baselines]
-    contenders += ceilings(case)
+    contenders += told_more(case)
     grid = case.budgets
     if len(grid) > 1:
         grid = sorted({*grid, *np.geomspace(min(grid), max(grid), 7)[1:-1]})

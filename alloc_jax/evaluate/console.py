@@ -11,18 +11,20 @@ from typing import Any
 from absl import app, flags
 from absl import logging as absl_logging
 
+flags.disclaim_key_flags()  # the flags defined here are those of the script, whose --help lists them
+
 _HELP = {
     "log": "Sample log, or `builtin`.",
     "logs": "Sample logs, with commas between; `builtin` is one.",
     "actions": "Actions such as 'vote(large/think,1),vote(large/think,8)'; default: all sources, all votes.",
-    "resource": "What is paid with: samples, tokens, compute, usd, seconds, or one kind of tokens.",
+    "resource": "What is paid with: samples, tokens, compute, usd, seconds, stated, or one kind of tokens; empty: what the log knows.",
     "prices": "Price book (JSON) behind the resource usd; without it, the dollars that the log states.",
     "missing": "What to do with questions that lack a price, count or latency: error, or drop.",
     "shrink": "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are.",
     "budgets": "Mean costs a question, in the resource's unit.",
     "policies": "Policies to train: kinds, with options where they differ, such as value(epochs=10).",
     "baselines": "Rules to beat that learn.",
-    "ablations": "Parts to ablate: features, size, heads.",
+    "ablations": "Parts to ablate: features, size, heads, loss, temperature, ensemble.",
     "ablate": "The policy that is ablated and transferred.",
     "transfer": "Also learn from each source and deploy on each.",
     "source": "The source whose votes are the actions; default: the log's most accurate one.",

@@ -1,4 +1,4 @@
-"""Who is compared: every kind of policy, the rules to beat, the ceilings, and the variants of an ablation."""
+"""Who is compared: every kind of policy, the rules to beat, the rules that are told more, and the variants of an ablation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,24 @@ from alloc_jax.types import OutcomeTable
 
 KNN, LENGTH, CLASSES, GAINS = "kNN", "prompt length", "trees (classes)", "trees (gains)"
 BASELINES = (KNN, LENGTH, CLASSES, GAINS)
-GENERATOR, OUTCOMES = "ceiling (generator's variables)", "ceiling (true outcomes)"
-ABLATIONS = ("features", "size", "heads")
-BLOCKS = {"shape_buckets": "shapes", "character_buckets": "characters", "word_buckets": "words"}
+GENERATOR, OUTCOMES = "told the generator's variables", "told the outcomes"
+TOLD = (GENERATOR, OUTCOMES)
+SOFT, REGRET = "imitation(labels='soft')", "imitation(labels='regret')"
+POLICIES = ("value", "value(stacked=False)", "decision", "imitation", SOFT, REGRET)
+OPTIONS = {  # ablations whose variants differ in options of the training
+    "loss": (*POLICIES, "value(shared_weight=0.0)"),
+    "temperature": tuple(
+        f"{kind}temperature={t})" for kind in (f"{SOFT[:-1]}, ", "decision(") for t in (0.005, 0.02, 0.08)
+    ),
+    "ensemble": ("value(folds=2, left_out=1)", "value(folds=4, left_out=2)", "value"),
+}
+ABLATIONS = ("features", "size", "heads", *OPTIONS)
+BLOCKS = {
+    "shape_buckets": "shapes",
+    "word_buckets": "words",
+    "sequence_buckets": "token sequences",
+    "neighbour_buckets": "operators' neighbours",
+}
 SIZES = (0.125, 0.25, 0.5, 1.0)  # of the training questions
 
 
@@ -73,12 +88,13 @@ def baseline(name: str, budgets: Sequence[float], featurizer: TextFeatures | Non
     return Contender(name, fits[name])
 
 
-def ceilings(case: Case) -> list[Contender]:
-    """What can be reached at most, by rules that are told what a question's text can only hint at.
+def told_more(case: Case) -> list[Contender]:
+    """Rules that are told what nobody knows of a new question: where the gap to the oracle comes from.
 
-    A value policy knows the variables a question was generated from. A linear rule knows the outcomes of every action on the
-    question itself, as far as half of its samples tell them, and has learned from other questions what such knowledge says
-    of the other half: the oracle that chooses on one half takes it at face value, this one shrinks it.
+    A value policy is told the variables a question was generated from, and not its text: no ceiling, since the text holds
+    more than they. A linear rule is told the outcomes of every action on the question itself, as far as half of its samples
+    tell them, and has learned from other questions what such knowledge says of the other half: the oracle that chooses on
+    one half takes it at face value, this one shrinks it, and is the ceiling of what could be known.
     """
     made = []
     if case.generator is not None:
@@ -130,9 +146,12 @@ def ablation(name: str, kind: str, budgets: Sequence[float]) -> list[Contender]:
 
     - `features`: one block of the text features alone, and all but one;
     - `size`: fewer training questions, beside boosted trees on as many;
-    - `heads`: labels for each budget, learned together or by a policy each, against one policy for all budgets.
+    - `heads`: labels for each budget, learned together or by a policy each, against one policy for all budgets;
+    - `loss`: what is learned, from utilities over decisions to the oracle's actions;
+    - `temperature`: of soft labels and of decisions;
+    - `ensemble`: of 2, 6 and 20 networks.
 
-    Options of the training are compared by naming them: policies `value`, `value(weight_decay=0.01)` and so on.
+    Other options of the training are compared by naming them: policies `value`, `value(weight_decay=0.01)` and so on.
 
     Raises:
       ValueError: there is no such ablation.
@@ -145,13 +164,15 @@ def ablation(name: str, kind: str, budgets: Sequence[float]) -> list[Contender]:
     if name == "heads":
         together = replace(policy("imitation", budgets), name="imitation, budgets together")
         return [policy("value", budgets), together, _a_policy_a_budget(tuple(budgets))]
+    if name in OPTIONS:
+        return [policy(text, budgets) for text in OPTIONS[name]]
     raise ValueError(f"unknown ablation {name!r}: {' or '.join(ABLATIONS)}")
 
 
 def _blocks() -> list[tuple[str, TextFeatures]]:
     """Featurisers of single blocks, of all but one, and of all; the surface counts are part of each."""
     widths = {block: getattr(TextFeatures(), block) for block in BLOCKS}
-    off = dict.fromkeys(BLOCKS, 0)
+    off = dict.fromkeys(BLOCKS, 0)  # character_buckets are off by default
     found = [("counts alone", TextFeatures(**off))]
     found += [(f"counts and {label}", TextFeatures(**{**off, block: widths[block]})) for block, label in BLOCKS.items()]
     found += [(f"all but {label}", TextFeatures(**{**widths, block: 0})) for block, label in BLOCKS.items()]

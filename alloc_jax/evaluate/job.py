@@ -47,7 +47,7 @@ class JobConfig:
     shrink: str = ""  # "empirical_bayes" chooses and learns on shrunken utilities; scores are never shrunken
     missing: str = "error"  # or "drop": leave out the questions that lack a price, token count or latency
     budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    policies: tuple[str, ...] = KINDS
+    policies: tuple[str, ...] = ("value", "imitation")
     train_share: float = 0.6  # of the questions; the rest is held out
     seed: int = 0
 
@@ -169,7 +169,7 @@ def _read(config: JobConfig) -> tuple[SampleLog, PriceBook | None]:
 
 
 def _actions(log: SampleLog, config: JobConfig) -> tuple[Action, ...]:
-    return parse_actions(config.actions) if config.actions else default_actions(log)
+    return parse_actions(config.actions) if config.actions else default_actions(log, config.resource)
 
 
 def train_policies(table: OutcomeTable, config: JobConfig) -> list[Policy]:
@@ -177,16 +177,16 @@ def train_policies(table: OutcomeTable, config: JobConfig) -> list[Policy]:
     return [train(table, PolicyConfig(kind=kind, budgets=config.budgets, seed=config.seed)) for kind in config.policies]
 
 
-def train_ceiling(log: SampleLog, table: OutcomeTable, config: JobConfig) -> Policy:
-    """What a value policy would reach that knows what the built-in questions were generated from."""
+def train_told(log: SampleLog, table: OutcomeTable, config: JobConfig) -> Policy:
+    """A value policy that is told what the built-in questions were generated from instead of their text."""
     known = KnownFeatures("generator", log.question, builtin_difficulty())
     return replace(train(table, PolicyConfig(seed=config.seed), known), name=GENERATOR)
 
 
 def _rules(log: SampleLog, table: OutcomeTable, policies: list[Policy], config: JobConfig) -> list:
     """The policies and the baselines that are compared with them."""
-    ceiling = [train_ceiling(log, table, config)] if config.log == "builtin" else []
-    return [*policies, NearestNeighbours("kNN", table), prompt_length(table), *ceiling]
+    told = [train_told(log, table, config)] if config.log == "builtin" else []
+    return [*policies, NearestNeighbours("kNN", table), prompt_length(table), *told]
 
 
 def _write(

@@ -23,7 +23,7 @@ from alloc_jax.evaluate import plots
 from alloc_jax.evaluate.baselines import prompt_length, random_mix
 from alloc_jax.evaluate.cases import Case, make_case, measure_halves
 from alloc_jax.evaluate.compare import CompareConfig, compare
-from alloc_jax.evaluate.contenders import BASELINES
+from alloc_jax.evaluate.contenders import BASELINES, POLICIES
 from alloc_jax.evaluate.outcomes import Bootstrap, Outcome, UniformMix, as_plan
 from alloc_jax.evaluate.records import write_metrics
 from alloc_jax.evaluate.report import deploy
@@ -32,7 +32,6 @@ from alloc_jax.evaluate.trees import boosted_classes
 from alloc_jax.evaluate.verdicts import Comparison, difference_table
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.learn.features import TextFeatures
-from alloc_jax.learn.training import KINDS
 from alloc_jax.measure import measure, read_log
 from alloc_jax.solve import solve
 from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
@@ -62,7 +61,7 @@ class PaperConfig:
     budgets: tuple[float, ...] = (1.5, 2.0, 3.0)
     train_share: float = 0.8
     seeds: int = 3
-    policies: tuple[str, ...] = KINDS  # what the honest reading compares, beside the baselines
+    policies: tuple[str, ...] = POLICIES  # what the honest reading compares, beside the baselines
     folds: int = 5  # of the honest reading
     seed: int = 0
 

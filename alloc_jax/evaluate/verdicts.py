@@ -8,14 +8,13 @@ from pathlib import Path
 
 from alloc_jax.evaluate import plots
 from alloc_jax.evaluate.cases import Case
-from alloc_jax.evaluate.contenders import BASELINES, CLASSES, GAINS, GENERATOR, KNN, OUTCOMES
+from alloc_jax.evaluate.contenders import BASELINES, CLASSES, GAINS, KNN, TOLD
 from alloc_jax.evaluate.outcomes import Interval
 from alloc_jax.evaluate.records import write_metrics
 from alloc_jax.evaluate.report import UNIFORM, Report
 from alloc_jax.evaluate.text import HOW_TO_READ, fixed_table, main_table, markdown_table, percent, regret_table
 
 BEST = {"best of kNN and trees": (KNN, CLASSES, GAINS), "best baseline": BASELINES}
-_CEILINGS = (GENERATOR, OUTCOMES)
 _HOW = (
     "Every question is answered for by rules that learned from other questions, prices included; repetitions with other folds and"
     " seeds are averaged question by question. Differences are between what two rules earn above the uniform mix at their own"
@@ -34,8 +33,8 @@ class Comparison:
 
     @property
     def learned(self) -> list[str]:
-        """The rules that are neither baselines nor ceilings."""
-        return [rule for rule in self.report.policies if rule not in (*BASELINES, *_CEILINGS)]
+        """The rules that are neither baselines nor told more than the text."""
+        return [rule for rule in self.report.policies if rule not in (*BASELINES, *TOLD)]
 
     @property
     def baselines(self) -> list[str]:

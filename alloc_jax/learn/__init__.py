@@ -3,15 +3,36 @@
 What serving needs (features, policies) is NumPy alone; training loads JAX when it is first used.
 """
 
-from alloc_jax.learn.features import TextFeatures
-from alloc_jax.learn.policy import Policy, Prediction, Price, load_policy
+from importlib import import_module
 
-__all__ = ["Policy", "PolicyConfig", "Prediction", "Price", "TextFeatures", "load_policy", "train"]
+from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.inputs import Combined, Embedding, Given, sentence_embedding
+from alloc_jax.learn.policy import Policy, load_policy
+from alloc_jax.learn.prices import Prediction, Price
+
+_LATER = {
+    "PolicyConfig": "training",
+    "train": "training",
+    "export_policy": "export",
+    "describe_probe": "probe",
+    "split_probe": "probe",
+}
+
+__all__ = [
+    "Combined",
+    "Embedding",
+    "Given",
+    "Policy",
+    "Prediction",
+    "Price",
+    "TextFeatures",
+    "load_policy",
+    "sentence_embedding",
+    *_LATER,
+]
 
 
 def __getattr__(name: str):
-    if name in ("PolicyConfig", "train"):
-        from alloc_jax.learn import training
-
-        return getattr(training, name)
+    if name in _LATER:
+        return getattr(import_module(f"alloc_jax.learn.{_LATER[name]}"), name)
     raise AttributeError(f"module 'alloc_jax.learn' has no attribute {name!r}")

@@ -1,13 +1,16 @@
 """Cheap features of a question's text: counts of what is in it, and hashed n-grams. NumPy only, nothing to download.
 
-Four blocks, side by side:
+Seven blocks, side by side:
 
 - surface counts: length, digits, numbers and how long they are, operators, brackets and how deep they nest, sentences,
   the kind of lexical and structural features of arXiv 2604.14853;
 - hashed n-grams of the text's shape (every digit read as 0, every letter as a), which see structure whatever the
   content;
 - hashed n-grams of its characters;
-- hashed words and word pairs.
+- hashed words and word pairs;
+- quantities: digits by their place, operations and numbers by how deep they nest, how large the numbers are;
+- hashed sequences of tokens, numbers read as their digit counts;
+- hashed operators with what stands beside them (these three in `tokens.py`).
 
 Hashing needs no vocabulary, so a policy ships the sizes and nothing else (Weinberger et al., arXiv 0902.2206).
 """
@@ -15,12 +18,17 @@ Hashing needs no vocabulary, so a policy ships the sizes and nothing else (Weinb
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import accumulate
+from math import log2
 from zlib import crc32
 
 import numpy as np
+
+from alloc_jax.learn.tokens import QUANTITIES, neighbours, quantities, sequences, tokens
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -54,13 +62,16 @@ class TextFeatures:
     """The default featuriser; its fields are its identity, stored with every policy that was trained on it."""
 
     shape_buckets: int = 256  # hashed n-grams of 1 to 5 of the text's shape
-    character_buckets: int = 128  # hashed n-grams of 1 to 3 characters
+    character_buckets: int = 0  # hashed n-grams of 1 to 3 characters; 128 taught nothing beside the tokens
     word_buckets: int = 128  # hashed words and pairs of words
+    sequence_buckets: int = 256  # hashed runs of 1 to 4 tokens, by kind
+    neighbour_buckets: int = 128  # hashed operators with what stands beside them
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """The widths of the four blocks; training gives every block the same weight, however wide it is."""
-        return len(SURFACE), self.shape_buckets, self.character_buckets, self.word_buckets
+        """The widths of the blocks; training gives every block the same weight, however wide it is."""
+        hashed = (self.shape_buckets, self.character_buckets, self.word_buckets)
+        return len(SURFACE), *hashed, len(QUANTITIES), self.sequence_buckets, self.neighbour_buckets
 
     @property
     def width(self) -> int:
@@ -68,7 +79,7 @@ class TextFeatures:
 
     def config(self) -> dict:
         """What identifies the featuriser; a policy refuses another."""
-        return {"name": "text", "version": 1, **asdict(self)}
+        return {"name": "text", "version": 2, **asdict(self)}
 
     def encode(self, questions: Sequence[str]) -> np.ndarray:
         """Features f32[N, D] of questions.
@@ -85,12 +96,16 @@ def _encode(sizes: TextFeatures, questions: tuple[str, ...]) -> np.ndarray:
     for row, text in enumerate(questions):
         codes = _codes(text)
         shape = _SHAPE_OF[np.minimum(codes, len(_SHAPE_OF) - 1)]
+        found = tokens(text)
         words = [crc32(word.encode()) for word in _WORD.findall(text.lower())]
         counts = (
             surface_counts(text),
             _hashed_counts(shape, (1, 2, 3, 4, 5), sizes.shape_buckets),
             _hashed_counts(codes, (1, 2, 3), sizes.character_buckets),
             _hashed_counts(np.array(words, np.uint64), (1, 2), sizes.word_buckets),
+            quantities(found),
+            sequences(found, sizes.sequence_buckets),
+            neighbours(found, sizes.neighbour_buckets),
         )
         out[row] = np.concatenate(counts)
     out = np.log1p(out)
@@ -103,9 +118,9 @@ def surface_counts(text: str) -> np.ndarray:
     words = _WORD.findall(text)
     numbers = _NUMBER.findall(text)
     lengths = [len(number) for number in numbers]
-    depths = np.cumsum([(c in "([{") - (c in ")]}") for c in text] or [0])
+    depths = list(accumulate((c in "([{") - (c in ")]}") for c in text)) or [0]
     operators = [c for c in text if c in "+-*/^"]
-    frequency = np.unique(_codes(text), return_counts=True)[1] / max(len(text), 1)
+    frequency = [count / len(text) for count in Counter(text).values()]
     return np.array(
         [
             len(text),
@@ -123,9 +138,9 @@ def surface_counts(text: str) -> np.ndarray:
             sum("." in number for number in numbers),
             len(operators),
             len(set(operators)),
-            max(depths.max(), 0),
-            max(depths.mean(), 0),
-            -np.sum(frequency * np.log2(frequency)),
+            max(max(depths), 0),
+            max(sum(depths) / len(depths), 0),
+            -sum(share * log2(share) for share in frequency),
             *(text.count(mark) for mark in _MARKS),
         ],
         np.float32,
@@ -147,18 +162,23 @@ def _shape(code: int) -> int:
 
 # Characters beyond Latin-1 share one shape.
 _SHAPE_OF = np.array([*(_shape(code) for code in range(256)), ord("a")], np.uint64)
+_ODD, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 
 
 def _hashed_counts(codes: np.ndarray, sizes: tuple[int, ...], buckets: int) -> np.ndarray:
     """How many n-grams of a sequence of codes u64[T] fall into each bucket, f32[buckets]."""
-    counts = np.zeros(buckets, np.float32)
-    for size in sizes:
-        if len(codes) < size or buckets == 0:
-            continue
-        windows = np.lib.stride_tricks.sliding_window_view(codes, size)
-        key = np.full(len(windows), size, np.uint64)
-        for column in range(size):  # a multiplicative hash: wraps modulo 2^64
-            key = (key ^ windows[:, column]) * np.uint64(0x9E3779B97F4A7C15)
-            key ^= key >> np.uint64(29)
-        counts += np.bincount((key % np.uint64(buckets)).astype(np.int64), minlength=buckets)
-    return counts
+    keys = []
+    for size in sizes if buckets else ():
+        many = len(codes) - size + 1
+        if many < 1:
+            break  # the sizes rise
+        key = np.full(many, size, np.uint64)
+        for at in range(size):  # a multiplicative hash: wraps modulo 2^64
+            key ^= codes[at : at + many]
+            key *= _ODD
+            key ^= key >> _SHIFT
+        keys.append(key)
+    if not keys:
+        return np.zeros(buckets, np.float32)
+    at = (np.concatenate(keys) % np.uint64(buckets)).view(np.int64)
+    return np.bincount(at, minlength=buckets).astype(np.float32)

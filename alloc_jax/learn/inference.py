@@ -9,18 +9,60 @@ outputs are read by a head:
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 
 def forward(weights: dict[str, np.ndarray], features: np.ndarray) -> np.ndarray:
     """Outputs f32[E, N, O] of the members on features f32[N, D]."""
+    kernel, bias = _first_layer(weights)
     x = standardise(features, weights["feature_mean"], weights["feature_scale"])[None]
-    layers = sum(name.endswith("/kernel") for name in weights)
-    for layer in range(layers):
+    return _onwards(weights, np.matmul(x, kernel) + bias[:, None])
+
+
+class Rest(NamedTuple):
+    """What the first layer makes of a text that has none of the features; most texts have few."""
+
+    features: np.ndarray  # f32[D] standardised zeros
+    read: np.ndarray  # f32[E, H]
+    kernel: np.ndarray  # f32[D, E * H] a feature's weights side by side
+
+
+def at_rest(weights: dict[str, np.ndarray]) -> Rest:
+    """The `Rest` of some weights."""
+    features = standardise(np.float32(0), weights["feature_mean"], weights["feature_scale"])
+    kernel, bias = _first_layer(weights)
+    side_by_side = np.ascontiguousarray(np.moveaxis(kernel, 0, 1).reshape(kernel.shape[1], -1))
+    return Rest(features, features @ kernel + bias, side_by_side)
+
+
+def forward_one(weights: dict[str, np.ndarray], rest: Rest, features: np.ndarray) -> np.ndarray:
+    """`forward` of one question's features f32[1, D], which reads the weights of the features that it has alone."""
+    has = np.flatnonzero(features[0])
+    mean, scale = weights["feature_mean"][has], weights["feature_scale"][has]
+    change = standardise(features[0, has], mean, scale) - rest.features[has]
+    read = rest.read + (change @ rest.kernel[has]).reshape(rest.read.shape)
+    return _onwards(weights, read[:, None])
+
+
+def _first_layer(weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel f32[E, D, H] and bias f32[E, H] of all that reads the features: the hidden layer, then the linear model if there is one."""
+    kernel, bias = weights["Dense_0/kernel"], weights["Dense_0/bias"]
+    if "Direct/kernel" not in weights:
+        return kernel, bias
+    direct = weights["Direct/kernel"]
+    return np.concatenate([kernel, direct], axis=2), np.pad(bias, ((0, 0), (0, direct.shape[2])))
+
+
+def _onwards(weights: dict[str, np.ndarray], read: np.ndarray) -> np.ndarray:
+    """Outputs f32[E, N, O] of what the first layer gave, f32[E, N, H]."""
+    layers = sum(name.startswith("Dense_") for name in weights) // 2
+    x, direct = np.split(read, [weights["Dense_0/bias"].shape[1]], axis=2)
+    for layer in range(1, layers):
+        x = x / (1 + np.exp(-np.clip(x, -80, None)))  # silu
         x = np.matmul(x, weights[f"Dense_{layer}/kernel"]) + weights[f"Dense_{layer}/bias"][:, None]
-        if layer < layers - 1:
-            x = x / (1 + np.exp(-np.clip(x, -80, None)))  # silu
-    return x
+    return x + direct if direct.shape[2] else x
 
 
 def standardise(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -1,41 +1,41 @@
-"""Measure: a sample log in, an `OutcomeTable` out. Here alone live votes, estimators, file formats and units."""
+"""Measure: a sample log in, an `OutcomeTable` out. Here alone live votes, estimators, file formats and units.
 
-from alloc_jax.measure.costs import RESOURCES, priced
-from alloc_jax.measure.gather import LogError
+Grading and prices are what serving needs, too, and load no JAX; the rest is loaded when it is first used.
+"""
+
+from importlib import import_module
+
 from alloc_jax.measure.grade import Grade, Grader, grade
-from alloc_jax.measure.inspect import describe, fitting_menu, format_description, format_table
-from alloc_jax.measure.paired import PlanUtility, plan_utility
 from alloc_jax.measure.prices import Price, PriceBook
-from alloc_jax.measure.read import LogWarning, Reading, read_log, read_logs
-from alloc_jax.measure.store import Provenance, load_table, provenance, save_table
-from alloc_jax.measure.table import measure, menu, reprice
-from alloc_jax.measure.write import write_log
 
-__all__ = [
-    "RESOURCES",
-    "Grade",
-    "Grader",
-    "LogError",
-    "LogWarning",
-    "PlanUtility",
-    "Price",
-    "PriceBook",
-    "Provenance",
-    "Reading",
-    "describe",
-    "fitting_menu",
-    "format_description",
-    "format_table",
-    "grade",
-    "load_table",
-    "measure",
-    "menu",
-    "plan_utility",
-    "priced",
-    "provenance",
-    "read_log",
-    "read_logs",
-    "reprice",
-    "save_table",
-    "write_log",
-]
+_LATER = {
+    "LogError": "gather",
+    "LogWarning": "read",
+    "PlanUtility": "paired",
+    "Provenance": "store",
+    "RESOURCES": "costs",
+    "Reading": "read",
+    "describe": "inspect",
+    "fitting_menu": "inspect",
+    "format_description": "inspect",
+    "format_table": "inspect",
+    "load_table": "store",
+    "measure": "table",
+    "menu": "table",
+    "plan_utility": "paired",
+    "priced": "costs",
+    "provenance": "store",
+    "read_log": "read",
+    "read_logs": "read",
+    "reprice": "table",
+    "save_table": "store",
+    "write_log": "write",
+}
+
+__all__ = ["Grade", "Grader", "Price", "PriceBook", "grade", *_LATER]
+
+
+def __getattr__(name: str):
+    if name in _LATER:
+        return getattr(import_module(f"alloc_jax.measure.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'alloc_jax.measure' has no attribute {name!r}")

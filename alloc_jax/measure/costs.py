@@ -19,7 +19,7 @@ from alloc_jax.measure.prices import PriceBook
 from alloc_jax.types import SampleLog, Source
 
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
-RESOURCES = ("samples", *TOKENS, "tokens", "compute", "usd", "seconds")
+RESOURCES = ("samples", *TOKENS, "tokens", "compute", "usd", "seconds", "stated")
 
 
 class Lack(NamedTuple):
@@ -73,6 +73,11 @@ def unit_name(log: SampleLog, resource: str, columns: Sequence[int] = (), prices
         dates = sorted({prices.price(model).date for model in models})
         if dates:
             return f"usd (prices of {dates[0]})" if len(dates) == 1 else f"usd (prices of {dates[0]} to {dates[-1]})"
+    if resource == "stated":
+        units = sorted({str(log.sources[m].details.get("cost_unit", "stated cost")) for m in columns})
+        if len(units) > 1:
+            raise ValueError(f"resource 'stated': the log states its costs in different units: {', '.join(units)}")
+        return units[0] if units else "stated cost"
     return resource.replace("_", " ")
 
 
@@ -177,8 +182,8 @@ def sample_costs(log: SampleLog, resource: str, m: int, prices: PriceBook | None
     def field(name: str) -> np.ndarray:
         return np.where(known, getattr(log, name)[:, m], np.nan).astype(np.float64)
 
-    if resource == "samples":
-        return np.where(known, 1.0, np.nan)
+    if resource in ("samples", "stated"):
+        return np.where(known, 1.0 if resource == "samples" else log.sources[m].details["cost_of_one_sample"], np.nan)
     if resource in TOKENS:
         return field(resource)
     if resource == "seconds":
@@ -203,12 +208,16 @@ def _lacks(log: SampleLog, resource: str, m: int, prices: PriceBook | None) -> I
     """What a resource needs of a source's samples and does not find."""
     source, sampled = log.sources[m], log.sampled[:, m]
     has = sampled.any(axis=1)
-    needed = {"samples": (), "seconds": ("latency_s",)}.get(resource, (resource,))
+    needed = {"samples": (), "stated": (), "seconds": ("latency_s",)}.get(resource, (resource,))
     if resource in ("tokens", "compute"):
         needed = ("completion_tokens", *(() if log.prompt_tokens is None else ("prompt_tokens",)))
     if resource == "compute" and source.parameters is None:
         yield Lack(has, f"has samples of {source.name!r}, and the log does not say the parameter count of source"
                         f" {source.name!r}")  # fmt: skip
+    if resource == "stated" and "cost_of_one_sample" not in source.details:
+        yield Lack(
+            has, f"has samples of {source.name!r}, and the log does not say what one costs: it needs cost_of_one_sample"
+        )
     if resource == "usd" and prices is not None:
         model = model_of(source)
         if model not in prices.models:

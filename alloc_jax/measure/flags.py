@@ -11,6 +11,8 @@ from alloc_jax.measure.formats import FORMATS
 from alloc_jax.measure.grade import METHODS
 from alloc_jax.measure.read import Reading, read_logs
 
+flags.disclaim_key_flags()  # the flags defined here are those of the script, whose --help lists them
+
 _FILES = ("gold", "requests", "tokenizer")
 _NAMES = ("format", "skip_bad", "source", *_FILES, "grader", "timeout_s", "ungraded", "threshold", "scorer")
 

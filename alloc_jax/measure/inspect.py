@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alloc_jax.actions import Action
+from alloc_jax.actions import Action, passes, vote
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.measure.table import measure, menu
 from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
@@ -140,16 +140,16 @@ def _describe_group(log: SampleLog, name: str | None, accuracy: np.ndarray, toke
 
 def _vote_gains(log: SampleLog, m: int) -> np.ndarray | None:
     """f32[N'] vote-16 minus one sample, on the questions of a source; None with too few samples or unlogged answers."""
-    if _largest_vote(log, m) < VOTE:
+    if _fewest(log, m) < VOTE or not _logged(log, m):
         return None
     table = measure(log, menu([log.sources[m]], votes=(1, VOTE)))
     return (table.utility[:, 1] - table.utility[:, 0])[table.valid[:, 0]]
 
 
-def _largest_vote(log: SampleLog, m: int) -> int:
-    """The most votes that every question of a source can hold; 1 where right samples have no answers to count."""
+def _fewest(log: SampleLog, m: int) -> int:
+    """The fewest samples that a question of a source has."""
     count = log.count[:, m]
-    return int(count[count > 0].min(initial=count.max())) if _logged(log, m) else min(1, int(count.max()))
+    return int(count[count > 0].min(initial=count.max()))
 
 
 def _logged(log: SampleLog, m: int) -> bool:
@@ -157,15 +157,23 @@ def _logged(log: SampleLog, m: int) -> bool:
     return not (log.correct[:, m].any(axis=1) & (log.answer[:, m] < 0).all(axis=1)).any()
 
 
-def fitting_menu(log: SampleLog, votes: Sequence[int] = (1, 4, 8, 16)) -> tuple[Action, ...]:
+def fitting_menu(log: SampleLog, votes: Sequence[int] = (1, 4, 8, 16), halved: bool = False) -> tuple[Action, ...]:
     """Every source with those of the votes that all its questions can hold: what of a menu the log can measure.
+
+    A source whose answers were not logged has no votes: there it is right where any of its k samples is.
 
     Args:
       log: the samples.
       votes: the sample counts.
+      halved: whether half of the samples is to hold them, so that one half can be chosen on and the other scored on.
     """
-    largest = {source.name: _largest_vote(log, m) for m, source in enumerate(log.sources)}
-    return tuple(action for action in menu(log, votes) if action.samples <= largest[action.source])
+    actions = []
+    for m, source in enumerate(log.sources):
+        fewest = _fewest(log, m)
+        most = max(fewest // 2, 1) if halved and fewest else fewest
+        make = vote if _logged(log, m) or most == 1 else passes
+        actions += [make(source.name, k) for k in votes if k <= most]
+    return tuple(actions)
 
 
 def _single_costs(log: SampleLog, accuracy: np.ndarray) -> tuple[np.ndarray, str]:

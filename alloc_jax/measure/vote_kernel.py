@@ -98,8 +98,8 @@ def vote_kernel(
     depth: jax.Array,
     taps: jax.Array,
     chance: jax.Array,
+    nodes: Nodes,
     votes: tuple[int, ...],
-    ties: str = "uniform",
 ) -> Moments:
     """The chance that one answer wins a vote, and its first moments with the samples drawn of each class.
 
@@ -116,19 +116,19 @@ def vote_kernel(
         min(max(votes), count). Like `depth` it is not batched, so that a batch stops at its own largest classes.
       chance: f32[C + 1, max(votes) + 1] chance that v of c samples are drawn, from `without_replacement` or
         `with_replacement`.
+      nodes: Q nodes of `vote_nodes`; those of winning counts that the target cannot have may be left out.
       votes: V sample counts k; static.
-      ties: "uniform" (the tied answers win with equal chances) or "abstain" (none wins); static.
 
     Returns:
       `Moments`, to be divided by the normaliser of each vote.
     """
-    vote, count, at, weight = vote_nodes(votes, ties)
+    vote, count, at, weight = (x[None] for x in nodes)  # [1, Q]
     k = max(votes)
     draws = np.arange(k + 1, dtype=np.int32)[:, None]
     # What a class may contribute when the target has m: fewer than m draws, or m and a tie. Singles tie at m = 1 only.
-    limited = np.where(draws < count, 1.0, np.where(draws == count, at, 0.0))
-    singly = np.where(count == 1, at**draws, 1.0)
-    allowed = jnp.asarray(np.stack([singly, limited]), jnp.float32)  # [2, L, Q]
+    limited = jnp.where(draws < count, 1.0, jnp.where(draws == count, at, 0.0))
+    singly = jnp.where(count == 1, at**draws, 1.0)
+    allowed = jnp.stack([singly, limited]).astype(jnp.float32)  # [2, L, Q]
     complete = jnp.asarray(draws == vote - count, jnp.float32)  # [L, Q] all but the target's m are drawn
     classes = jnp.concatenate([singles[None], others])
 
@@ -155,23 +155,22 @@ def vote_kernel(
             term = row[v] * mask[v][None] * jax.lax.dynamic_slice_in_dim(padded, v, k + 1)
             return total + term, moment + v * jnp.sum(term * state, axis=0)
 
-        start = (jnp.zeros_like(adjoint), jnp.zeros(vote.shape, jnp.float32))
+        start = (jnp.zeros_like(adjoint), jnp.zeros(vote.shape[1], jnp.float32))
         adjoint, moment = jax.lax.fori_loop(0, taps[j] + 1, tap, start)
         return adjoint, drawn.at[j].set(moment)
 
     first = jnp.broadcast_to(chance[silent][:, None], complete.shape)
     states = jnp.zeros((len(taps), *complete.shape), jnp.float32)
     final, states = jax.lax.fori_loop(0, depth + 1, forward, (first, states))
-    wins = complete * (weight * chance[target][count])[None]
-    drawn = jnp.zeros((len(taps), len(vote)), jnp.float32)
+    wins = complete * weight * chance[target][count]
+    drawn = jnp.zeros((len(taps), vote.shape[1]), jnp.float32)
     adjoint, drawn = jax.lax.fori_loop(0, depth + 1, backward, (wins, drawn))
 
     win = jnp.sum(wins * final, axis=0)
     drawn_silent = jnp.sum(draws.astype(np.float32) * adjoint * first, axis=0)
-    every = jnp.concatenate([jnp.stack([win, win * count.astype(np.float32), drawn_silent]), drawn])
-    ends = np.cumsum([(vote == x).sum() for x in votes])
-    every = jnp.stack([part.sum(axis=1) for part in jnp.split(every, ends[:-1], axis=1)])
+    every = jnp.concatenate([jnp.stack([win, win * count[0], drawn_silent]), drawn])
+    every = jnp.stack([jnp.where(vote == k, every, 0).sum(axis=1) for k in votes])
     return Moments(every[:, 0], every[:, 1], every[:, 2], every[:, 3], every[:, 4:])
 
 
-vote_batch = jax.jit(jax.vmap(vote_kernel, in_axes=(0, 0, 0, 0, None, None, None, None, None)), static_argnums=(7, 8))
+vote_batch = jax.jit(jax.vmap(vote_kernel, in_axes=(0, 0, 0, 0, None, None, None, None, None)), static_argnums=8)

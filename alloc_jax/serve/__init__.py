@@ -1,4 +1,7 @@
-"""Serve: a policy and a budget in, decisions out. NumPy alone: no JAX is loaded in front of a server."""
+"""Serve: a policy and a budget in, decisions out. NumPy alone: no JAX is loaded in front of a server.
+
+`python -m alloc_jax.serve` is the gateway.
+"""
 
 from alloc_jax.serve.allocator import Allocator, Decision, allocator
 

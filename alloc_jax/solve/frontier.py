@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from alloc_jax.solve import door, pairs
+from alloc_jax.solve.chunks import PreparedResources
 from alloc_jax.solve.fill import between, from_device, solution_specs
 from alloc_jax.solve.hull import hulls
 from alloc_jax.solve.layout import PreparedProblem, on_mesh, specs_of
@@ -87,14 +88,19 @@ def frontier(problem: AllocationProblem | PreparedProblem, *, points: int | None
       A `Frontier` of M points, the cheapest plan first and the dearest useful plan last.
 
     Raises:
-      ValueError: like `solve`; or `points` is below 2, or None inside jit.
+      ValueError: like `solve`; several resources; or `points` is below 2, or None inside jit or on a mesh.
 
     >>> problem = AllocationProblem(np.float32([[0, 1], [0, 2]]), np.float32([[1, 5], [1, 5]]))
     >>> found = frontier(problem)
     >>> found.spend.tolist(), found.utility.tolist(), found.at(3).action.tolist()
     ([1.0, 3.0, 5.0], [0.0, 1.0, 1.5], [0, 1])
     """
-    prepared = problem if isinstance(problem, PreparedProblem) else prepare(problem)
+    prepared = problem if isinstance(problem, (PreparedProblem, PreparedResources)) else prepare(problem)
+    if isinstance(prepared, PreparedResources):
+        raise ValueError(
+            f"a frontier is over one budget, and the problem has {prepared.resources} resources: "
+            "pass the cost of one of them, or solve at the budgets of interest"
+        )
     if points is None:
         if prepared.mesh is not None:
             raise ValueError("the exact frontier sorts on one device: pass points= for a table shared out over a mesh")
@@ -236,7 +242,7 @@ def _at_steps(found: Frontier, budget) -> Solution:
 # On a grid
 # ---------------------------------------------------------------------------------------------------------------
 
-GRID_SAMPLE = 16384  # questions whose hulls place the grid
+GRID_SAMPLE = 4096  # questions whose hulls place the grid
 
 
 def gridded(prepared: PreparedProblem, points: int) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.compare import CompareConfig, compare_policies
-from alloc_jax.evaluate.contenders import BASELINES, KNN, LENGTH, OUTCOMES, ablation, parse_policy
+from alloc_jax.evaluate.contenders import ABLATIONS, BASELINES, KNN, LENGTH, OUTCOMES, POLICIES, ablation, parse_policy
 from alloc_jax.evaluate.outcomes import Interval
 from alloc_jax.evaluate.report import HINDSIGHT, ORACLE, UNIFORM
 from alloc_jax.evaluate.verdicts import (
@@ -17,6 +17,7 @@ from alloc_jax.evaluate.verdicts import (
     verdict,
     verdict_table,
 )
+from alloc_jax.learn.targets import LABELS
 from alloc_jax.learn.training import KINDS
 from alloc_jax.measure import write_log
 from tests.conftest import made_log
@@ -74,7 +75,7 @@ def test_every_rule_is_scored_on_every_question(run):
     assert comparison.learned == [SMALL]
 
 
-def test_the_ceiling_that_knows_the_outcomes_is_above_the_oracle_that_trusts_them_and_has_no_agreement(run):
+def test_the_rule_that_is_told_the_outcomes_is_above_the_oracle_that_trusts_them_and_has_no_agreement(run):
     report = run[0].report
     for budget in report.budgets:
         assert report.row(OUTCOMES, budget).agreement is None
@@ -117,11 +118,13 @@ def test_single_samples_are_compared_in_hindsight(logs, tmp_path):
 
 
 def test_every_kind_of_policy_takes_part_unasked():
-    assert CompareConfig().policies == KINDS
+    assert CompareConfig().policies == POLICIES
+    assert {parse_policy(text, (1.0,)).kind for text in POLICIES} == set(KINDS)
+    assert {parse_policy(text, (1.0,)).labels for text in POLICIES} == set(LABELS)
     assert CompareConfig().baselines == BASELINES
 
 
-@pytest.mark.parametrize("name", ["features", "size", "heads"])
+@pytest.mark.parametrize("name", ABLATIONS)
 def test_variants_of_an_ablation_differ(name):
     variants = ablation(name, "value", (2.0, 4.0))
     assert len({variant.name for variant in variants}) == len(variants) > 2

@@ -10,10 +10,14 @@ from alloc_jax.evaluate.cases import Case, default_budgets, make_case, transferr
 from alloc_jax.evaluate.crossfit import Contender, cross_fit, question_folds
 from alloc_jax.evaluate.plots import uniform_line
 from alloc_jax.evaluate.report import UNIFORM, score_plans
+from alloc_jax.learn.features import TextFeatures
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
 
 BUDGETS = (2.0, 4.0)
+COUNTS = TextFeatures(
+    shape_buckets=0, word_buckets=0, sequence_buckets=0, neighbour_buckets=0
+)  # neighbours drown in hashes
 
 
 def case_of(questions=200, samples=32, votes=(1, 4, 8), seed=0, budgets=BUDGETS) -> Case:
@@ -85,10 +89,10 @@ def test_folds_keep_groups_together(case):
 def test_a_rule_that_learns_from_shuffled_outcomes_closes_nothing(case):
     def shuffled(table, seed):
         order = np.random.default_rng(seed).permutation(len(table))
-        return NearestNeighbours("kNN", replace(table, utility=table.utility[order]))
+        return NearestNeighbours("kNN", replace(table, utility=table.utility[order]), COUNTS)
 
     contenders = [
-        Contender("learns", lambda table, seed: NearestNeighbours("kNN", table)),
+        Contender("learns", lambda table, seed: NearestNeighbours("kNN", table, COUNTS)),
         Contender("shuffled", shuffled),
     ]
     parts = question_folds(case.learn, 5, range(3))

@@ -35,8 +35,9 @@ def report(tables):
 @pytest.mark.parametrize("rule", ["trees (classes)", "trees (gains)"])
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_trees_keep_the_budget_and_are_above_the_uniform_mix(report, rule, budget):
-    row = report.row(rule, budget)
-    assert row.spend.value == pytest.approx(budget, rel=0.12)
+    spend = report.row(rule, budget).spend
+    error = np.sqrt(2) * (spend.high - spend.low) / (2 * 1.96)  # as many questions set the price as are scored
+    assert abs(spend.value - budget) < 3 * error < 0.3 * budget
     assert report.difference(rule, UNIFORM, budget).low > 0
 
 

@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,7 +42,7 @@ def test_shape_sees_structure_and_not_digits():
     assert (one[shape] != longer[shape]).any()
 
 
-@pytest.mark.parametrize("name", ["shape_buckets", "character_buckets", "word_buckets"])
+@pytest.mark.parametrize("name", [field.name for field in fields(TextFeatures)])
 def test_every_size_is_part_of_the_identity(name):
     assert TextFeatures(**{name: 16}).config() != TextFeatures().config()
     assert TextFeatures(**{name: 16}).encode(["8-2 apples"]).shape[1] == TextFeatures(**{name: 16}).width

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alloc_jax.learn import PolicyConfig, TextFeatures, load_policy, train
-from alloc_jax.learn.inference import forward, standardise
-from alloc_jax.learn.policy import Prediction, Unseen, calibrate, lottery
-from alloc_jax.learn.training import Network
+from alloc_jax.learn import PolicyConfig, TextFeatures, export_policy, load_policy, train
+from alloc_jax.learn.fitting import Network
+from alloc_jax.learn.inference import at_rest, forward, forward_one, standardise
+from alloc_jax.learn.policy import lottery, read_head
+from alloc_jax.learn.prices import Prediction, Unseen, calibrate
 from alloc_jax.measure import measure, menu
 from alloc_jax.serve import allocator
 from tests.conftest import made_log
@@ -26,7 +27,7 @@ def table(log):
     return measure(log, menu(log, votes=(1, 4)), "compute")
 
 
-@pytest.fixture(scope="module", params=["value", "imitation"])
+@pytest.fixture(scope="module", params=["value", "imitation", "decision"])
 def policy(request, table):
     return train(table, replace(QUICK, kind=request.param, budgets=(0.5, 1.0)))
 
@@ -103,6 +104,24 @@ def test_numpy_answers_as_flax_does():
     np.testing.assert_allclose(forward(weights, x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_question_alone_gets_the_answers_of_a_batch(direct):
+    rng = np.random.default_rng(1)
+    x = np.where(rng.random((40, 30)) < 0.3, rng.normal(size=(40, 30)) * 40, 0).astype(np.float32)
+    x[0] = 0
+    weights = {
+        f"Dense_{i}/kernel": rng.normal(size=(3, a, b)) / 5 for i, (a, b) in enumerate([(30, 8), (8, 8), (8, 5)])
+    }
+    weights |= {f"Dense_{i}/bias": rng.normal(size=(3, b)) for i, b in enumerate((8, 8, 5))}
+    weights |= {"feature_mean": rng.normal(size=30) * 3, "feature_scale": np.where(np.arange(30) == 4, np.inf, 2.0)}
+    if direct:
+        weights["Direct/kernel"] = rng.normal(size=(3, 30, 5)) / 5
+    weights = {name: array.astype(np.float32) for name, array in weights.items()}
+    rest, expected = at_rest(weights), forward(weights, x)
+    for i, row in enumerate(x):
+        np.testing.assert_allclose(forward_one(weights, rest, row[None])[:, 0], expected[:, i], rtol=1e-4, atol=1e-4)
+
+
 def test_policies_come_back_as_they_were(policy, table, tmp_path):
     policy.save(tmp_path / "policy")
     loaded = load_policy(tmp_path / "policy")
@@ -114,6 +133,35 @@ def test_policies_come_back_as_they_were(policy, table, tmp_path):
         ):
             np.testing.assert_array_equal(a, b)
         assert policy.price(budget) == loaded.price(budget)
+
+
+def test_a_prediction_says_how_far_the_members_disagree(policy, table):
+    outputs = forward(policy.weights, policy.featurizer.encode(table.question[:5]))
+    scores = [read_head(member, policy.weights, policy.head(1.0)).score for member in outputs]
+    spread = policy.predict(table.question[:5], 1.0).spread
+    np.testing.assert_allclose(spread, np.std(scores, axis=0), rtol=1e-4, atol=1e-6)
+    assert spread.max() > 0
+
+
+def test_only_what_is_served_is_kept(policy, table):
+    actions = len(table.actions)
+    expected = 3 * actions if policy.kind == "imitation" else 2 * actions + 1
+    assert policy.weights["Dense_1/bias"].shape[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        (dict(), dict(shared_weight=0.0)),
+        (dict(), dict(stacked=False)),
+        (dict(kind="imitation", budgets=(0.5,)), dict(labels="soft")),
+        (dict(kind="imitation", budgets=(0.5,)), dict(labels="regret")),
+        (dict(kind="imitation", budgets=(0.5,), labels="soft"), dict(temperature=0.2)),
+    ],
+)
+def test_every_option_of_training_changes_what_is_learned(base, change, table):
+    one, other = (train(table, replace(QUICK, epochs=2, **{**base, **more})) for more in ({}, change))
+    assert (one.calibration[0].whole.score != other.calibration[0].whole.score).any()
 
 
 def test_other_features_are_refused(policy, tmp_path):
@@ -165,6 +213,9 @@ def test_the_same_seed_trains_the_same_policy(table):
         (dict(kind="guess"), "unknown policy kind 'guess'"),
         (dict(kind="imitation"), "set budgets"),
         (dict(folds=1), "leave out 1 fold"),
+        (dict(labels="firm"), "unknown labels 'firm'"),
+        (dict(temperature=0.0), "a temperature is above 0"),
+        (dict(shared_weight=-1.0), "a weight at least 0"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(change, message):
@@ -173,8 +224,11 @@ def test_a_config_that_makes_no_sense_is_refused(change, message):
 
 
 def test_tables_that_cannot_be_learned_from_are_refused(table, log):
-    with pytest.raises(ValueError, match="needs 4 questions or more, got 3"):
-        train(table.select([0, 1, 2]), QUICK)
+    for rows in ([0, 1, 2], [0]):
+        with pytest.raises(ValueError, match=f"needs 4 questions or more, got {len(rows)}"):
+            train(table.select(rows), QUICK)
+    with pytest.raises(ValueError, match="training diverged"):
+        train(table, replace(QUICK, learning_rate=1e30))
     valid = table.valid.copy()
     valid[5, 1] = False
     with pytest.raises(ValueError, match=r"question 'q5' has no samples for vote\(small,4\)"):
@@ -190,6 +244,62 @@ def test_the_allocator_keeps_its_budget_and_explains_itself(policy, table):
     assert abs(table.cost[np.arange(len(table)), columns].mean() - 0.8) < 0.05
     assert all(decision.margin >= 0 and decision.runner_up != decision.action for decision in decisions)
     assert serve.choose("2+3") == serve.choose("2+3")
+
+
+def test_the_exported_program_answers_as_the_policy_does(policy, table):
+    features = policy.featurizer.encode(table.question[:7])
+    program = jax.export.deserialize(bytearray(export_policy(policy, 1.0)))
+    expected = policy.predict_features(features, 1.0)
+    for rows in (slice(7), slice(1)):
+        score, cost = program.call(features[rows])
+        np.testing.assert_allclose(score, expected.score[rows], atol=1e-5)
+        np.testing.assert_allclose(cost, expected.cost[rows], rtol=1e-4)
+
+
+def test_a_damaged_policy_and_features_of_another_width_are_refused(policy, tmp_path):
+    with pytest.raises(ValueError, match=r"reads features of shape \[N, \d+\], got \(2, 3\)"):
+        policy.predict_features(np.zeros((2, 3), np.float32))
+    broken = policy.weights | {"Dense_0/bias": np.full_like(policy.weights["Dense_0/bias"], np.nan)}
+    replace(policy, weights=broken).save(tmp_path / "policy")
+    with pytest.raises(ValueError, match="is damaged: weights/Dense_0/bias is not finite"):
+        load_policy(tmp_path / "policy")
+
+
+def test_a_calibration_table_that_does_not_fit_is_refused(policy, table, log):
+    with pytest.raises(ValueError, match=r"was trained for the actions .* the calibration table has"):
+        allocator(policy, 0.8, calibration=measure(log, menu(log, votes=(1,)), "compute"))
+    with pytest.raises(ValueError, match=r"is paid in compute .* the calibration table in samples"):
+        allocator(policy, 0.8, calibration=replace(table, resources=("samples",), units=("samples",)))
+    holes = table.valid.copy()
+    holes[3, 1] = False
+    with pytest.raises(ValueError, match=r"calibration question 'q3' has no samples for vote\(small,4\)"):
+        allocator(policy, 0.8, calibration=replace(table, valid=holes))
+
+
+@pytest.mark.parametrize("budget", [float("nan"), float("inf"), 1e-9])
+def test_a_budget_that_cannot_be_kept_is_refused_and_a_large_one_buys_what_is_useful(policy, budget):
+    with pytest.raises(ValueError, match="budget"):
+        allocator(policy, budget)
+    assert np.isfinite(allocator(policy, 1e9).price.mean)
+
+
+def test_more_confidence_spends_less(policy, table):
+    plain, sure = (allocator(policy, 1.5, calibration=table, delta=delta).price for delta in (None, 0.2))
+    prediction = policy.predict(table.question, 1.5)
+    spends = [
+        price.weight * prediction.spend(price.low, table.cost)
+        + (1 - price.weight) * prediction.spend(price.high, table.cost)
+        for price in (plain, sure)
+    ]
+    np.testing.assert_allclose(spends[0], 1.5, rtol=1e-5)
+    assert spends[1] < 0.99 * spends[0]
+
+
+def test_a_table_that_leaves_nothing_to_decide_names_the_cheapest_action(table, log):
+    with pytest.raises(ValueError, match=r"nothing is to be decided, take vote\(small,1\)"):
+        train(measure(log, menu(log, votes=(1,))[:1], "compute"), QUICK)
+    with pytest.raises(ValueError, match=r"nothing is to be decided, take vote\(small,1\)"):
+        train(replace(table, utility=np.full_like(table.utility, 0.5)), QUICK)
 
 
 def test_serving_never_imports_jax(policy, tmp_path):

@@ -299,10 +299,24 @@ def monkeys(folder):
 
 
 # name of the format -> (writer, options that it needs)
+def journal(folder):
+    path = folder / "journal.jsonl"
+    rows = [{"journal": 1, "recipes": {"m": {"model": "some/model", "max_tokens": 64}}}]
+    usage = {"prompt_tokens": 7, "cached_tokens": None, "completion_tokens": 12, "reasoning_tokens": None}
+    for question, texts in RESPONSES.items():
+        for j, text in enumerate(texts):
+            said = {"sample": j, "text": text, "finish_reason": "stop", "completion_tokens": 4}
+            row = {"id": question, "question": f"text of {question}", "gold": GOLD[question], "group": None}
+            rows.append({**row, "source": "m", "usage": usage, "usd": None, "latency_s": 0.5, "samples": [said]})
+    dump_lines(path, rows)
+    return path
+
+
 WRITERS = {
     "jsonl": (jsonl, {}),
     "parquet": (parquet, {}),
     "npz": (npz, {}),
+    "journal": (journal, {"grader": "number"}),
     "lm_eval": (lm_eval, {"grader": "number"}),
     "inspect": (inspect, {}),
     "inspect_json": (inspect_json, {}),

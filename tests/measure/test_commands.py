@@ -1,6 +1,7 @@
 """The commands that read a log, as their user runs them."""
 
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,40 @@ def test_the_default_actions_fit_the_log(log_file, tmp_path):
     assert said.returncode == 0, said.stderr
     assert [action.samples for action in load_table(tmp_path / "table.npz").actions] == [1, 4, 8, 16] * 2
     assert provenance(tmp_path / "table.npz").options["resource"] == "samples"
+
+
+def test_dollars_come_from_the_price_book_and_what_lacks_something_is_dropped(tmp_path):
+    samples = [{"answer": "1", "correct": True, "prompt_tokens": 10, "completion_tokens": 5}]
+    lines = [
+        {"id": name, "question": "1", "gold": "1", "source": "m", "samples": samples * 2} for name in ("a", "b", "c")
+    ]
+    lines[1]["samples"] = [{**samples[0], "completion_tokens": None}] * 2
+    logs.dump_lines(tmp_path / "samples.jsonl", lines)
+    price = {
+        "model": "m",
+        "input": 1,
+        "output": 2,
+        "cached_input": None,
+        "reasoning": None,
+        "source": "s",
+        "date": "2026-01-01",
+    }
+    (tmp_path / "prices.json").write_text(json.dumps([price]))
+    table = tmp_path / "table.npz"
+    files = [f"--log={tmp_path / 'samples.jsonl'}", f"--prices={tmp_path / 'prices.json'}", f"--table={table}"]
+    command = ["experiments/measure_log.py", *files, "--resource=usd", "--actions=single(m)"]
+    said = run(*command)
+    assert said.returncode == 1 and "question 'b'" in said.stderr and not table.exists()
+    said = run(*command, "--missing=drop", "--shrink=empirical_bayes")
+    assert said.returncode == 0, said.stderr
+    assert "1 questions were left out, 'b' first" in said.stdout
+    stored, made = load_table(table), provenance(table)
+    assert stored.ids == ("a", "c") and stored.dropped == ("b",)
+    assert abs(float(stored.cost[0, 0]) - 20e-6) < 1e-9
+    assert (made.options["missing"], made.options["shrink"]) == ("drop", "empirical_bayes")
+    assert [file["name"] for file in made.inputs] == ["samples.jsonl", "prices.json"]
+
+
+def test_help_lists_the_flags_of_reading_and_of_a_job():
+    assert "--grader" in run("experiments/measure_log.py", "--help").stdout
+    assert "--budgets" in run("experiments/frontier.py", "--help").stdout

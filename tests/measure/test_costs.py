@@ -12,7 +12,11 @@ from alloc_jax.measure.costs import RESOURCES
 from alloc_jax.types import SAMPLE_FIELDS, Source
 from tests.measure.sample_logs import make_log
 
-SOURCES = (Source("small", 10.0, {"model": "tiny-1"}), Source("large", 100.0))
+STATED = {"cost_of_one_sample": 2.5, "cost_unit": "calls"}
+SOURCES = (
+    Source("small", 10.0, {"model": "tiny-1", **STATED}),
+    Source("large", 100.0, {**STATED, "cost_of_one_sample": 4}),
+)
 ENTRIES = [
     dict(model="tiny-1", input=1, output=4, cached_input=0.25, reasoning=None, source="a page", date="2025-01-01"),
     dict(model="large", input=2, output=8, cached_input=None, reasoning=6, source="a page", date="2025-03-01"),
@@ -129,7 +133,20 @@ def test_one_missing_number_is_an_error_that_names_the_question_and_the_model_or
 
 
 def test_every_resource_but_samples_is_held_to_what_it_needs():
-    assert set(NEEDS) == set(RESOURCES) - {"samples"}
+    assert set(NEEDS) == set(RESOURCES) - {"samples", "stated"}
+
+
+def test_a_stated_cost_is_the_sources_own_in_the_unit_they_share():
+    log = full_log()
+    table = measure(log, ACTIONS, "stated")
+    np.testing.assert_allclose(table.cost[0], [12, 2.5, 0, 10, 8])
+    assert table.units == ("calls",) and not table.cost_se.any()
+    small, large = SOURCES
+    with pytest.raises(ValueError, match="'q0' has samples of 'large', and the log does not say what one costs"):
+        measure(replace(log, sources=(small, Source("large", 100.0))), ACTIONS, "stated")
+    other = replace(large, details={**STATED, "cost_unit": "dollars"})
+    with pytest.raises(ValueError, match="states its costs in different units: calls, dollars"):
+        measure(replace(log, sources=(small, other)), ACTIONS, "stated")
 
 
 def test_a_model_without_a_price_is_an_error_that_names_it():

@@ -112,13 +112,20 @@ def test_sources_that_lack_the_same_are_named_together():
     assert "\nsmall: no or incomplete cached_tokens, reasoning_tokens, latency_s, reward" in said
 
 
+def _votes(source):
+    return [f"vote({source},{k})" for k in (1, 4, 8)]
+
+
 def test_a_fitting_menu_has_the_votes_that_every_question_can_hold():
     count = np.array([[9, 9], [4, 0], [9, 9]], np.int32)
     log = make_log(3, 9, count=count)
     names = [action.name for action in fitting_menu(log)]
     assert names == ["vote(small,1)", "vote(small,4)", "vote(large,1)", "vote(large,4)", "vote(large,8)"]
     mute = make_log(3, 9, answer=np.full((3, 2, 9), -1, np.int32))
-    assert [action.name for action in fitting_menu(mute)] == ["vote(small,1)", "vote(large,1)"]
+    unseen = [action.name for action in fitting_menu(mute)]  # without answers an exact verifier picks
+    assert unseen == [name.replace("vote", "passes") for source in ("small", "large") for name in _votes(source)]
+    halved = [action.name for action in fitting_menu(log, halved=True)]
+    assert halved == ["vote(small,1)", "vote(large,1)", "vote(large,4)"]
     assert describe(log).sources[0].silent > 0 and describe(mute).sources[0].silent is None
     absent = make_log(3, 9, count=count * [0, 1])
     assert {action.source for action in fitting_menu(absent)} == {"large"}

@@ -76,6 +76,19 @@ def test_neither_overflows_nor_drifts_at_a_thousand_samples_and_256_votes():
     assert np.isfinite(error).all()
 
 
+@pytest.mark.parametrize(
+    "target, others, silent",
+    [(90, (80, 20, 7, 1, 1), 1), (3, (3,) * 30 + (1,) * 20, 7), (12, (9,) * 10 + (2,) * 30, 38)],
+)
+def test_equals_integer_arithmetic_where_many_winning_counts_are_possible(target, others, silent):
+    votes = (40, 64, 100)  # one pass, and more nodes than are summed at once
+    utility, error = expected_votes(pair_of(target, others, silent), votes)
+    expected = [float(counted_vote(target, others, silent, k)) for k in votes]
+    np.testing.assert_allclose(utility[0], expected, atol=2e-6)
+    alone = np.stack([expected_votes(pair_of(target, others, silent), (k,))[1][0, 0] for k in votes])
+    np.testing.assert_allclose(error[0], alone, rtol=1e-3, atol=1e-6)
+
+
 def test_a_vote_of_two_equals_a_vote_of_one_where_every_sample_has_an_answer():
     answer = np.maximum(random_answers(30, 8, seed=2), 0)
     utility, _ = expected_votes(count(answer), EVERY)

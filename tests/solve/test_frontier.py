@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alloc_jax.solve import best_response, dual_value, frontier, reference, solve
+from alloc_jax.solve import best_response, dual_value, frontier, prepare, reference, solve
 from alloc_jax.types import AllocationProblem, Status
 from tests.precision import double_precision
 from tests.solve.instances import mean_of, smooth, tied, unsorted
@@ -167,17 +167,26 @@ def test_bad_shapes_and_budgets_are_named_at_the_door():
     utility, cost = smooth(np.random.default_rng(12), 20)
     masked = np.ones(utility.shape, bool)
     masked[7] = False
-    for problem, budget in (
-        (AllocationProblem(utility, cost[:, :3]), 3.0),
-        (AllocationProblem(utility[:0], cost[:0]), 3.0),
-        (AllocationProblem(utility, cost, masked), 3.0),
-        (AllocationProblem(utility, cost), -1.0),
-        (AllocationProblem(utility, cost), float("nan")),
-        (AllocationProblem(utility.astype(np.float64), cost.astype(np.float64)), 3.0),
-        (AllocationProblem(utility, np.stack([cost, cost], axis=2)), 3.0),
+    wide = utility.astype(np.float64), cost.astype(np.float64)
+    for problem, budget, message in (
+        (AllocationProblem(utility, cost[:, :3]), 3.0, r"cost is \[N, K\].*\(20, 8\).*\(20, 3\)"),
+        (AllocationProblem(utility[:0], cost[:0]), 3.0, r"at least one question.*\(0, 8\)"),
+        (AllocationProblem(utility, cost, masked), 3.0, "question 7 has no valid action"),
+        (AllocationProblem(utility, cost), -1.0, "budget is not at least 0: -1.0"),
+        (AllocationProblem(utility, cost), float("nan"), "budget is not a number"),
+        (AllocationProblem(*wide), 3.0, "utility is float64.*jax_enable_x64"),
+        (AllocationProblem(utility, np.stack([cost, cost], axis=2)), 3.0, r"budget has shape \(2,\).*got \(\)"),
     ):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=message):
             solve(problem, budget)
+
+
+def test_a_frontier_of_several_resources_is_refused():
+    utility, cost = smooth(np.random.default_rng(12), 20)
+    problem = AllocationProblem(utility, np.stack([cost, cost], axis=2))
+    for given in (problem, prepare(problem)):
+        with pytest.raises(ValueError, match="one budget, and the problem has 2 resources"):
+            frontier(given, points=8)
 
 
 def test_check_raises_what_the_status_says():

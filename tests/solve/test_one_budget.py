@@ -11,6 +11,7 @@ from tests.precision import double_precision
 from tests.solve.instances import cases, mean_of, problem_of, smooth, tied
 
 CASES = list(cases())
+LARGEST = [case for case in CASES if "300x8" in case[0]]
 
 
 def budgets_of(utility, cost, valid, weight):
@@ -53,6 +54,18 @@ def test_agrees_with_the_reference_and_never_overspends(case):
     prepared = prepare(problem_of(*arrays))
     for budget in budgets_of(*arrays):
         assert_certified(solve(prepared, budget), *arrays, budget)
+
+
+@pytest.mark.parametrize("case", LARGEST, ids=[case[0] for case in LARGEST])
+def test_x64_agrees_with_the_reference_more_closely(case):
+    _, utility, cost, valid, weight = case
+    arrays = utility.astype(np.float64), cost.astype(np.float64), valid, weight
+    with double_precision():
+        prepared = prepare(problem_of(*arrays))
+        for budget in budgets_of(*arrays):
+            solution = solve(prepared, budget)
+            assert solution.utility.dtype == jnp.float64
+            assert_certified(solution, *arrays, budget, tolerance=2e-7)
 
 
 def test_the_integral_plan_is_within_one_question_of_the_bound():

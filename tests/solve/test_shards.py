@@ -8,6 +8,7 @@ import sys
 PROGRAM = """
 import jax, numpy as np
 from alloc_jax.solve import frontier, prepare, solve
+from alloc_jax.solve.frontier import _gridded_jit
 from alloc_jax.solve.solver import _solve_jit
 from alloc_jax.solve import door
 from alloc_jax.types import AllocationProblem
@@ -28,11 +29,20 @@ for family in (smooth, tied):
             np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=2e-5, atol=1e-6, err_msg=name)
         assert abs(a.mixed_gap - b.mixed_gap) <= 1e-6
         np.testing.assert_allclose(mean_of(utility, b.action, problem.weight), b.utility, rtol=1e-6)
+    for share in (0.3, 0.8):
+        ends = [float(x.hi[1] / one.questions.hi) for x in (one.cheapest, one.dearest)]
+        wanted = (1 - share) * ends[0] + share * ends[1]
+        a, b = solve(one, utility=wanted), solve(all_, utility=wanted)
+        assert mean_of(utility, b.action, problem.weight) >= wanted - 1e-7
+        for name in ("multiplier", "spend", "mixed_spend", "mixed_utility"):
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=2e-5, atol=1e-6, err_msg=name)
     grid, exact = frontier(all_, points=9), frontier(problem)
     np.testing.assert_allclose(grid.utility, exact.value(grid.spend), atol=1e-5)
     budget = 0.5 * (low + high)
     np.testing.assert_allclose(grid.at(budget).mixed_utility, solve(one, budget).mixed_utility, rtol=1e-3)
-print(_solve_jit.lower(all_, door.as_pair(2.0, np.float32, "budget"), goal="spend").compile().as_text())
+for goal in ("spend", "utility"):
+    print("==", _solve_jit.lower(all_, door.as_pair(2.0, np.float32, "budget"), goal=goal).compile().as_text())
+print("==", _gridded_jit.lower(all_, 9).compile().as_text())
 """
 
 
@@ -40,5 +50,8 @@ def test_shards_give_the_answer_of_one_device_by_all_reduces_only():
     flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
     run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-4000:]
-    collectives = re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", run.stdout)
-    assert set(collectives) == {"all-reduce"}
+    programs = run.stdout.split("== ")[1:]
+    assert len(programs) == 3  # a budget, a utility, a grid
+    for program in programs:
+        collectives = re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", program)
+        assert set(collectives) == {"all-reduce"}

@@ -5,6 +5,7 @@ from pathlib import Path
 from alloc_jax.measure.formats.batch import Batch
 from alloc_jax.measure.formats.glimpse import Glimpse
 from alloc_jax.measure.formats.inspect_ai import InspectEval, InspectJson
+from alloc_jax.measure.formats.journal import JournalLog
 from alloc_jax.measure.formats.jsonl import JsonLines
 from alloc_jax.measure.formats.lighteval import Lighteval
 from alloc_jax.measure.formats.lm_eval import LmEval
@@ -18,6 +19,7 @@ _READERS = (
     JsonLines,
     ParquetLog,
     Archive,
+    JournalLog,
     LmEval,
     InspectEval,
     InspectJson,

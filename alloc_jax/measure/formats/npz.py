@@ -18,9 +18,9 @@ _ABSENT = 255  # in `correct`: no sample
 class Archive(Reader):
     """`question, qid, gold, group` [N], `action` [A], `correct` and `answer` [N, A, S], `cost` [N, A], `cost_unit`.
 
-    `correct` is 1, 0, or 255 where there is no sample. The cost is that of one sample, a mean over the pair's samples:
-    dollars and output tokens go to each of them, and what is neither stays a detail of the source if it is one number,
-    and is dropped with a note if it is not. `reward` is read where it is [N, A, S], or [N, S] and one action alone has S.
+    `correct` is 1, 0, or 255 where there is no sample. Where questions have a `task` [N], it is their group. The cost is that of
+    one sample, a mean over the pair's samples: dollars and output tokens go to each of them; what is neither is the
+    source's stated cost if it is one number, and is dropped with a note if it is not. `reward` is read where it is [N, A, S], or [N, S] and one action alone has S.
     """
 
     name = "npz"
@@ -47,7 +47,8 @@ class Archive(Reader):
             return
         i, arrays = row
         head = {"id": str(arrays["qid"][i]), "question": str(arrays["question"][i])}
-        head |= {name: str(arrays[name][i]) or None for name in ("gold", "group") if name in arrays}
+        named = {"gold": "gold", "group": "task" if "task" in arrays else "group"}
+        head |= {name: str(arrays[array][i]) or None for name, array in named.items() if array in arrays}
         for a, action in enumerate(arrays["action"].tolist()):
             bits = arrays["correct"][i, a]
             present = bits != _ABSENT
@@ -72,7 +73,7 @@ class Archive(Reader):
                     if info.file_size > _LARGEST:
                         raise ValueError(f"{info.filename}: an array of more than {_LARGEST >> 30} GiB")
             with np.load(self.path, allow_pickle=False) as archive:
-                wanted = (*_NEEDED, "gold", "group", "answer", "reward", "cost", "cost_unit")
+                wanted = (*_NEEDED, "gold", "group", "task", "answer", "reward", "cost", "cost_unit")
                 return {name: archive[name] for name in wanted if name in archive.files}
         except Exception as error:  # whatever the libraries say of a broken archive
             raise ValueError(f"broken npz: {error}") from None
@@ -84,7 +85,7 @@ class Archive(Reader):
                 raise ValueError(f"{name}: missing")
         n, actions = arrays["qid"].size, arrays["action"].size
         samples = arrays["correct"].shape[-1] if arrays["correct"].ndim == 3 else 0
-        shapes = {"question": (n,), "qid": (n,), "gold": (n,), "group": (n,), "action": (actions,)}
+        shapes = {"question": (n,), "qid": (n,), "gold": (n,), "group": (n,), "task": (n,), "action": (actions,)}
         shapes |= {"correct": (n, actions, samples), "answer": (n, actions, samples), "cost": (n, actions)}
         shapes |= {"cost_unit": ()}
         for name, shape in shapes.items():

@@ -1,0 +1,45 @@
+"""How far a collection is: samples, rate, spend so far and time left."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+if TYPE_CHECKING:
+    from alloc_jax.collect.collector import Account
+
+
+class Progress:
+    """A bar on stderr; use in a `with` block.
+
+    Args:
+      total: samples wanted.
+      done: those that the journal holds already.
+      account: read for the spend at every step.
+      show: whether to draw at all; nothing is drawn where stderr is no terminal.
+    """
+
+    def __init__(self, total: int, done: int, account: Account, show: bool):
+        columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()
+        console = Console(stderr=True)
+        self.bars = Bars(*columns, console=console, disable=not (show and sys.stderr.isatty()))
+        self.account = account
+        self.task = self.bars.add_task("samples", total=total, completed=done, note="")
+
+    def __enter__(self) -> Progress:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.bars.stop()
+
+    def advance(self, samples: int) -> None:
+        """Counts samples that came, or that failed for good."""
+        speed = self.bars.tasks[0].speed
+        spend = f"{self.account.tokens:,.0f} tokens" + (f", ${self.account.usd:.4f}" if self.account.usd else "")
+        note = f"{speed:.1f} samples/s, {spend}" if speed else spend
+        self.bars.update(self.task, advance=samples, note=note)

@@ -1,0 +1,174 @@
+"""Recipes: how a source's samples are asked for, as plain JSON that collecting and serving share.
+
+    {"think":  {"model": "Qwen/Qwen3-8B", "temperature": 1.0, "max_tokens": 4096, "parameters": 8.2e9},
+     "direct": {"model": "Qwen/Qwen3-8B", "temperature": 1.0, "max_tokens": 256, "parameters": 8.2e9,
+                "prompt": "{question}\nAnswer at once.",
+                "extra_body": {"chat_template_kwargs": {"enable_thinking": false}}}}
+
+Whatever a server calls its thinking budget (`reasoning_effort`, `thinking_token_budget`, ...) goes into `extra_body`. A
+server may ignore it silently, so what a source costs is what is measured, never what was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+# A chat template adds tokens of its own to a prompt: roles, separators, a system text.
+_TEMPLATE_TOKENS = 256
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One source: a model with its prompt and mode.
+
+    Raises:
+      ValueError: a field is not what it should be; the message names source and field.
+    """
+
+    name: str
+    model: str
+    prompt: str = "{question}"  # what the model reads; {question} stands for the question
+    system: str | None = None  # a system message before it
+    temperature: float | None = None  # None: the server's own
+    max_tokens: int | None = None  # limit of one sample; None: the server's own
+    n: int = 1  # the most choices that one request asks for; a server may give fewer
+    parameters: float | None = None  # the model's parameter count
+    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)  # further fields of the request
+
+    def __post_init__(self):
+        for name in ("name", "model", "prompt"):
+            if not isinstance(value := getattr(self, name), str) or not value:
+                raise ValueError(f"source {self.name!r}: {name} is a text, got {value!r}")
+        if "{question}" not in self.prompt:
+            raise ValueError(f"source {self.name!r}: prompt has no {{question}} in it: {self.prompt!r}")
+        if not isinstance(self.system, (str, type(None))):
+            raise ValueError(f"source {self.name!r}: system is a text, got {self.system!r}")
+        for name, kind, least in (("temperature", (int, float), 0), ("max_tokens", int, 1), ("n", int, 1)):
+            value = getattr(self, name)
+            if value is None and name != "n":
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+                raise ValueError(f"source {self.name!r}: {name} is at least {least}, got {value!r}")
+        if self.parameters is not None and not (isinstance(self.parameters, (int, float)) and self.parameters > 0):
+            raise ValueError(f"source {self.name!r}: parameters is a positive count, got {self.parameters!r}")
+        if not isinstance(self.extra_body, Mapping):
+            raise ValueError(f"source {self.name!r}: extra_body is an object, got {self.extra_body!r}")
+        for taken in ("model", "messages", "n", "seed", "stream", "temperature", "max_tokens"):
+            if taken in self.extra_body:
+                raise ValueError(f"source {self.name!r}: extra_body.{taken}: this field is set by the recipe itself")
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of one sample, by whichever of the fields that servers know; None where nothing limits it."""
+        limits = [self.max_tokens, *(self.extra_body.get(name) for name in _LIMITS)]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def messages(self, question: str) -> list[dict[str, Any]]:
+        """The conversation that asks a question."""
+        return self.wrap([{"role": "user", "content": question}], question)
+
+    def wrap(self, messages: Sequence[Mapping[str, Any]], question: str) -> list[dict[str, Any]]:
+        """A client's conversation with its last question put as this source puts it; a system message of its own stays."""
+        out = [dict(message) for message in messages]
+        if self.prompt != "{question}":
+            at = max(j for j, message in enumerate(out) if message.get("role") == "user")
+            out[at]["content"] = self.prompt.replace("{question}", question)
+        if self.system is not None and not any(message.get("role") in ("system", "developer") for message in out):
+            out.insert(0, {"role": "system", "content": self.system})
+        return out
+
+    def limited(self, limit: int | None) -> dict[str, int]:
+        """The fields of a request that lower its token limit; none where the recipe's own is as low."""
+        if limit is None or (self.limit is not None and limit >= self.limit):
+            return {}
+        named = [name for name in _LIMITS if name in self.extra_body] or ["max_tokens"]
+        return dict.fromkeys(named, limit)
+
+    def body(self, messages: Sequence[Mapping[str, Any]], n: int = 1, seed: int | None = None) -> dict[str, Any]:
+        """The request for `n` samples."""
+        wanted = {"temperature": self.temperature, "max_tokens": self.max_tokens, "seed": seed}
+        body = {"model": self.model, "messages": list(messages)}
+        body |= {name: value for name, value in wanted.items() if value is not None}
+        if n > 1:  # servers that do not know the field need not see it
+            body["n"] = n
+        return body | dict(self.extra_body)
+
+    def worst_tokens(self, messages: Sequence[Mapping[str, Any]]) -> int:
+        """The most tokens that one sample can use, prompt included: no token is shorter than a byte.
+
+        Raises:
+          ValueError: nothing limits the sample.
+        """
+        if self.limit is None:
+            raise ValueError(f"source {self.name!r} has no max_tokens: a limit on the spend needs a worst case")
+        return worst_prompt(messages) + self.limit
+
+    def describe(self) -> dict[str, Any]:
+        """What a log says of the source: all that differs from the defaults."""
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "name"}
+        plain = {part.name: part.default for part in fields(self)} | {"extra_body": {}}
+        return {name: value for name, value in values.items() if value != plain[name]}
+
+
+def request_seed(seed: int | None, question: str, source: str, sample: int) -> int | None:
+    """The seed of a request, from what it asks for: repeats differ, and a resumed run asks as the first would have.
+
+    >>> request_seed(0, "q1", "think", 0) != request_seed(0, "q1", "think", 1)
+    True
+    """
+    if seed is None:
+        return None
+    digest = hashlib.blake2b(f"{seed}\0{question}\0{source}\0{sample}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1  # some servers keep seeds in 32 signed bits
+
+
+def worst_prompt(messages: Sequence[Mapping[str, Any]]) -> int:
+    """The most tokens that a conversation can be."""
+    return len(json.dumps(list(messages), ensure_ascii=False).encode("utf-8", "surrogatepass")) + _TEMPLATE_TOKENS
+
+
+def parse_recipes(described: Any) -> dict[str, Recipe]:
+    """Recipes by name, from plain JSON.
+
+    Raises:
+      ValueError: names the source and the field.
+
+    >>> parse_recipes({"think": {"model": "m", "max_tokens": 64}})["think"].body([{"role": "user", "content": "2+2"}])
+    {'model': 'm', 'messages': [{'role': 'user', 'content': '2+2'}], 'max_tokens': 64}
+    """
+    if not isinstance(described, dict) or not described:
+        raise ValueError(f"sources are an object of recipes by name, got {described!r}")
+    known = [part.name for part in fields(Recipe) if part.name != "name"]
+    recipes = {}
+    for name, values in described.items():
+        if not isinstance(values, dict):
+            raise ValueError(f"source {name!r}: expected an object, got {values!r}")
+        for given in values:
+            if given not in known:
+                raise ValueError(f"source {name!r}: unknown field {given!r}; known: {', '.join(known)}")
+        if "model" not in values:
+            raise ValueError(f"source {name!r}: no model")
+        recipes[name] = Recipe(name=name, **values)
+    return recipes
+
+
+def load_recipes(path: str | os.PathLike) -> dict[str, Recipe]:
+    """`parse_recipes` of a JSON file.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: names the file, the source and the field.
+    """
+    try:
+        return parse_recipes(json.loads(Path(path).read_text(encoding="utf-8-sig")))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: no JSON: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,136 @@
+"""What a chat completions server answered, or what it answered instead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class Fault(Exception):
+    """An answer that is none.
+
+    A fault is no wrong answer, and not free of charge either where the server may have worked for it.
+    """
+
+    def __init__(self, what: str, *, status: int | None = None, billed: bool = False, retry_after: float | None = None):
+        super().__init__(what)
+        self.status = status  # of HTTP, where it is not 200
+        self.billed = billed  # the server may have generated, and charge for, what did not arrive
+        self.retry_after = retry_after  # seconds that the server asks to wait
+
+    @property
+    def final(self) -> bool:
+        """Whether asking again would get the same: any 4xx is about the request itself, but for these."""
+        return self.status is not None and 400 <= self.status < 500 and self.status not in (408, 409, 425, 429)
+
+    @property
+    def everything(self) -> bool:
+        """Whether asking anything else would get the same, too."""
+        return self.status in (401, 403, 404)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one request, over all its choices; None where the server does not say, which is never 0."""
+
+    prompt_tokens: float | None = None
+    cached_tokens: float | None = None
+    completion_tokens: float | None = None
+    reasoning_tokens: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One sample."""
+
+    text: str
+    finish_reason: str | None
+    completion_tokens: float | None  # its own where the server tells, else its share of the request's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """A good answer: at least one choice."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage
+    model: str | None  # as the server names it
+    averaged: bool  # the choices' tokens are the mean over the request's
+
+
+def read_reply(text: str | bytes, most: int | None = None) -> Reply:
+    """The reply in a response's body whose status said 200.
+
+    Args:
+      text: the body.
+      most: choices that were asked for; more are refused.
+
+    Raises:
+      Fault: it is HTML, broken JSON, or has no choices.
+    """
+    try:
+        body = json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        start = text[:200].decode(errors="replace") if isinstance(text, bytes) else text[:200]
+        what = "HTML" if start.lstrip().startswith("<") else "broken JSON"
+        raise Fault(f"{what} with status 200: {start[:60]!r}", billed=what != "HTML") from None
+    if not isinstance(body, dict):
+        raise Fault(f"no object but {str(body)[:60]!r} with status 200", billed=True)
+    if body.get("error"):
+        raise Fault(f"an error with status 200: {str(body['error'])[:120]}")
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise Fault("no choices", billed=True)
+    if most is not None and len(choices) > most:
+        choices = choices[:most]
+    usage = read_usage(body.get("usage"))
+    tokens = [choice.get("token_ids") if isinstance(choice, dict) else None for choice in choices]
+    own = all(isinstance(ids, list) for ids in tokens)
+    total = usage.completion_tokens
+    shares = [len(ids) if own else None if total is None else total / len(choices) for ids in tokens]
+    return Reply(
+        choices=tuple(_choice(*pair) for pair in zip(choices, shares, strict=True)),
+        usage=usage,
+        model=body["model"] if isinstance(body.get("model"), str) else None,
+        averaged=len(choices) > 1 and not own and total is not None,
+    )
+
+
+def _choice(choice: Any, tokens: float | None) -> Choice:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(message, dict) or not isinstance(content, (str, type(None))):
+        raise Fault(f"a choice without a message: {str(choice)[:60]!r}", billed=True)
+    finish = choice.get("finish_reason")
+    return Choice(
+        text=content or "",  # all the tokens went into thinking
+        finish_reason=finish if isinstance(finish, str) else None,
+        completion_tokens=tokens,
+    )
+
+
+def read_usage(usage: Any) -> Usage:
+    """The usage of a response's body, as far as it makes sense."""
+    usage = usage if isinstance(usage, Mapping) else {}
+
+    def count(inside: Any, name: str) -> float | None:
+        value = inside.get(name) if isinstance(inside, Mapping) else None
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 else None
+
+    return Usage(
+        prompt_tokens=count(usage, "prompt_tokens") or None,  # no prompt is empty: there, 0 says unknown
+        cached_tokens=count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        completion_tokens=count(usage, "completion_tokens"),
+        reasoning_tokens=count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def status_fault(status: int, said: str, retry_after: str | None = None) -> Fault:
+    """The fault behind an HTTP status that is not 200."""
+    try:
+        wait = None if retry_after is None else max(float(retry_after), 0.0)
+    except ValueError:  # a date
+        wait = None
+    return Fault(f"HTTP {status}: {' '.join(said.split())[:200]}", status=status, retry_after=wait)

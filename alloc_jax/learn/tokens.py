@@ -1,0 +1,99 @@
+"""Features of a text read as tokens: numbers as numbers, operators with what stands beside them, how deep things nest.
+
+NumPy only. Characters show that a text holds a 7; tokens show that a number ends in 7 and is multiplied.
+"""
+
+from __future__ import annotations
+
+import re
+from math import log1p
+from zlib import crc32
+
+import numpy as np
+
+_TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
+_OPERATORS = "+-*/^=<>%"
+_PLACES, _DEPTHS, _KINDS = 4, 6, 5
+
+QUANTITIES = (
+    *(f"digit {digit} at place {place}" for place in range(_PLACES) for digit in range(10)),
+    *(f"{kind} at depth {depth}" for depth in range(_DEPTHS) for kind in ("+", "-", "*", "one digit", "more digits")),
+    "sum of logarithms of numbers",
+    "logarithm of the largest number",
+    "logarithm of the smallest number",
+    "sum of digits",
+)
+
+
+def tokens(text: str) -> list[str]:
+    """Numbers, words and single marks.
+
+    >>> tokens("Is (12-3)*4.5 big?")
+    ['Is', '(', '12', '-', '3', ')', '*', '4.5', 'big', '?']
+    """
+    return _TOKEN.findall(text)
+
+
+def quantities(found: list[str]) -> np.ndarray:
+    """What is named in `QUANTITIES`, f32, of a text's tokens: digits by place from the right, operations by depth, sizes."""
+    digits = np.zeros((_PLACES, 10), np.float32)
+    nested = np.zeros((_DEPTHS, _KINDS), np.float32)
+    sizes, depth = [], 0
+    for token in found:
+        level = min(depth, _DEPTHS - 1)
+        if token[0].isdecimal():
+            whole = token.split(".")[0]
+            for place, digit in enumerate(reversed(whole[-_PLACES:])):
+                digits[place, int(digit)] += 1
+            nested[level, 3 + (len(whole) > 1)] += 1
+            sizes.append(log1p(float(token[:15])))
+        elif token in "([{":
+            depth += 1
+        elif token in ")]}":
+            depth = max(depth - 1, 0)
+        elif token in "+-*":
+            nested[level, "+-*".index(token)] += 1
+    about = [sum(sizes), max(sizes, default=0), min(sizes, default=0), digits.sum(axis=0) @ np.arange(10)]
+    return np.concatenate([digits.ravel(), nested.ravel(), np.float32(about)])
+
+
+def sequences(found: list[str], buckets: int) -> np.ndarray:
+    """Hashed runs of 1 to 4 kinds of token, f32[buckets]: a number is its digit count, a word is a word, a mark itself."""
+    kinds = ["^", *map(_kind, found), "$"]
+    keys = (" ".join(kinds[at : at + size]) for size in (1, 2, 3, 4) for at in range(len(kinds) - size + 1))
+    return _hashed(keys, buckets)
+
+
+def neighbours(found: list[str], buckets: int) -> np.ndarray:
+    """Hashed operators with what stands on either side: digit counts, last digits, or the mark, f32[buckets]."""
+    keys = []
+    for at, operator in enumerate(found):
+        if operator not in _OPERATORS:
+            continue
+        left, right = (found[i] if 0 <= i < len(found) else "" for i in (at - 1, at + 1))
+        keys += [
+            f"{_kind(left)}{operator}{_kind(right)}",
+            f"{_last(left)}{operator}",
+            f"{operator}{_last(right)}",
+            f"{_last(left)}{operator}{_last(right)}",
+        ]
+    return _hashed(keys, buckets)
+
+
+def _kind(token: str) -> str:
+    if not token:
+        return ""
+    if token[0].isdecimal():
+        return "0" * min(len(token), 9)
+    return "a" if token[0].isalpha() else token
+
+
+def _last(token: str) -> str:
+    return token[-1:] if token[:1].isdecimal() else _kind(token)
+
+
+def _hashed(keys, buckets: int) -> np.ndarray:
+    if not buckets:
+        return np.zeros(0, np.float32)
+    at = np.fromiter((crc32(key.encode("utf-8", "surrogatepass")) % buckets for key in keys), np.int64)
+    return np.bincount(at, minlength=buckets).astype(np.float32)

@@ -1,0 +1,163 @@
+"""Puts a policy in front of an OpenAI-compatible server.
+
+    python -m alloc_jax.serve --policy=runs/main/policy --upstream=http://127.0.0.1:8000/v1 --budget=3 --resource=samples
+
+Clients then talk to http://127.0.0.1:8321/v1 and ask for the model `alloc/auto`. The upstream's key is read from the
+environment variable that --upstream_key_env names, and the clients' from --client_key_env; neither is ever printed.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from alloc_jax.actions import Action
+from alloc_jax.collect.recipes import load_recipes, parse_recipes
+from alloc_jax.learn.policy import load_policy
+from alloc_jax.measure.grade import METHODS
+from alloc_jax.measure.prices import PriceBook
+from alloc_jax.serve.core import Core, Tenant
+from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.meter import CAPPED, Meter
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("policy", None, "Folder of the policy.", required=True)
+flags.DEFINE_string("upstream", None, "The server behind, with its /v1.", required=True)
+flags.DEFINE_string("budget", None, "Mean cost a question in the policy's unit, or `none` for no limit.")
+flags.DEFINE_string("resource", None, "What the policy is paid in; refused where it is another.", required=True)
+flags.DEFINE_string("sources", None, "Recipes of the sources (JSON); default: each source is a model of that name.")
+flags.DEFINE_string("tenants", None, "Tenants by name (JSON): key_env, budget, cap, window_s, hard, exhausted.")
+flags.DEFINE_float("cap", None, "The most that may be spent in each window.")
+flags.DEFINE_enum("cap_resource", None, list(CAPPED), "What caps are in; default: what the policy is paid in.")
+flags.DEFINE_bool("hard", False, "Reserve the worst case, so that the cap is never passed.")
+flags.DEFINE_float("window_s", 86400.0, "Length of a cap's window, in seconds.")
+flags.DEFINE_enum("exhausted", "cheapest", ["cheapest", "refuse"], "What the cap's end leaves, before HTTP 429.")
+flags.DEFINE_string("prices", None, "Price book (JSON), by the models' names, for dollars.")
+flags.DEFINE_string("ledger", "alloc_ledger.sqlite", "The ledger's file; empty keeps it in memory.")
+flags.DEFINE_float("step", 0.03, "How fast the price follows the spend; 0: not at all.", lower_bound=0.0)
+flags.DEFINE_float("quantile", 0.9, "Of an action's measured costs, that a cap which is not hard reserves.", 0.0, 1.0)
+flags.DEFINE_enum("answer", "number", list(METHODS), "How answers are read: as the policy's log was graded.")
+flags.DEFINE_string("answer_pattern", None, "Regular expression whose last match holds the answer.")
+flags.DEFINE_string("abstain_text", "", "The answer of an action that gives none.")
+flags.DEFINE_string("host", "127.0.0.1", "Where to listen.")
+flags.DEFINE_integer("port", 8321, "Where to listen; 0: any free one.")
+flags.DEFINE_string("upstream_key_env", "OPENAI_API_KEY", "The environment variable with the upstream's key.")
+flags.DEFINE_string("client_key_env", "ALLOC_CLIENT_KEY", "The environment variable with the clients' key.")
+flags.DEFINE_integer("attempts", 3, "At one upstream request.", lower_bound=1)
+flags.DEFINE_float("timeout_s", 600.0, "Of one attempt, in seconds.")
+flags.DEFINE_integer("concurrency", 512, "Upstream requests at a time.", lower_bound=1)
+flags.DEFINE_integer("max_requests", 512, "Client requests at a time; more are told to come again.", lower_bound=1)
+flags.DEFINE_integer("max_body", 1 << 20, "Bytes of a client's request.", lower_bound=1)
+flags.DEFINE_integer("max_n", 16, "Choices of a request that passes through.", lower_bound=1)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    try:
+        gateway = _gateway()
+        serve(gateway, FLAGS.host, FLAGS.port)
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(f"serve: {error}") from None
+
+
+def serve(gateway, host: str, port: int) -> None:
+    """Runs until it is interrupted; then requests that are being answered are finished and settled."""
+    import uvicorn
+
+    core = gateway.core
+    lost = f"; {core.ledger.lost} requests of an earlier run were never settled" if core.ledger.lost else ""
+    for name, tenant in core.tenants.items():
+        limit = "no budget" if tenant.budget is None else f"{tenant.budget:g} {core.policy.unit} a question"
+        cap = "" if tenant.cap is None else f", at most {tenant.cap:g} {core.cap.resource} in {tenant.window_s:g} s"
+        print(f"{name}: {limit} at a price of {core.price(name):.4g}{cap}", flush=True)
+    print(f"{core.policy.name} at http://{host}:{port}/v1 in front of {gateway.upstream.url}{lost}", flush=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    try:
+        uvicorn.run(gateway.app(), host=host, port=port, log_level="warning", timeout_graceful_shutdown=60)
+    finally:
+        core.ledger.close()
+
+
+def _gateway():
+    try:
+        from alloc_jax.serve.gateway import Gateway, GatewayConfig
+        from alloc_jax.serve.upstream import Upstream
+    except ImportError as error:
+        raise ImportError(f"the gateway needs {error.name}: pip install 'alloc_jax[serve]'") from None
+    policy = load_policy(FLAGS.policy)
+    if policy.resource != FLAGS.resource:
+        raise ValueError(f"the policy is paid in {policy.resource} ({policy.unit}), not in {FLAGS.resource}")
+    sources = {action.source for action in map(Action.parse, policy.actions) if action.source is not None}
+    recipes = (
+        load_recipes(FLAGS.sources) if FLAGS.sources else parse_recipes({name: {"model": name} for name in sources})
+    )
+    book = PriceBook.load(FLAGS.prices) if FLAGS.prices else None
+    prices = {model: book.price(model) for model in book.models} if book else {}
+    meter = Meter(policy.resource, policy.unit, prices)
+    cap = meter if FLAGS.cap_resource in (None, policy.resource) else Meter(FLAGS.cap_resource, "", prices)
+    tenants, keys = _tenants()
+    core = Core(
+        policy,
+        recipes,
+        tenants,
+        Ledger(FLAGS.ledger or None),
+        meter=meter,
+        cap=cap,
+        step=FLAGS.step,
+        quantile=FLAGS.quantile,
+    )
+    upstream = Upstream(
+        FLAGS.upstream,
+        os.environ.get(FLAGS.upstream_key_env),
+        attempts=FLAGS.attempts,
+        timeout_s=FLAGS.timeout_s,
+        concurrency=FLAGS.concurrency,
+    )
+    names = ("answer", "answer_pattern", "abstain_text", "max_body", "max_requests", "max_n")
+    return Gateway(core, upstream, GatewayConfig(keys=keys, **{name: FLAGS[name].value for name in names}))
+
+
+def _tenants() -> tuple[dict[str, Tenant], dict[str, str]]:
+    """The tenants by name, and the tenant of each key."""
+    limits = {"cap": FLAGS.cap, "window_s": FLAGS.window_s, "hard": FLAGS.hard, "exhausted": FLAGS.exhausted}
+    if FLAGS.tenants is None:
+        tenant = Tenant(budget=_budget(FLAGS.budget), **limits)
+        key = os.environ.get(FLAGS.client_key_env)
+        return {tenant.name: tenant}, {key: tenant.name} if key else {}
+    if FLAGS.budget is not None or FLAGS.cap is not None:
+        raise ValueError("budgets and caps stand in the file of --tenants, or in flags")
+    described = json.loads(Path(FLAGS.tenants).read_text(encoding="utf-8"))
+    if not isinstance(described, dict) or not described:
+        raise ValueError(f"{FLAGS.tenants}: expected an object of tenants by name")
+    tenants, keys = {}, {}
+    for name, values in described.items():
+        try:
+            values = dict(values)
+            variable = values.pop("key_env")
+            tenants[name] = Tenant(name=name, **values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{FLAGS.tenants}: tenant {name!r}: {error}") from None
+        if not os.environ.get(variable) or os.environ[variable] in keys:
+            raise ValueError(f"{FLAGS.tenants}: tenant {name!r}: {variable} holds no key, or another tenant's")
+        keys[os.environ[variable]] = name
+    return tenants, keys
+
+
+def _budget(text: str | None) -> float | None:
+    if text is None:
+        raise ValueError("say --budget, a mean cost a question, or --budget=none for no limit")
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--budget is a number or `none`, got {text!r}") from None
+
+
+if __name__ == "__main__":
+    app.run(main)

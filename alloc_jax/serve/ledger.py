@@ -1,0 +1,233 @@
+"""The ledger: what every request reserved and what it really used, in SQLite, so that it survives whatever ends a server.
+
+Reserving comes before the request goes upstream, in one transaction with the check of the cap, so that no two requests
+are admitted on the same balance; settling comes after, exactly once. What was reserved and never settled, because the
+process died, counts as used when the ledger is opened again: nobody can say that it was not.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS requests (
+    id TEXT PRIMARY KEY, tenant TEXT, window INTEGER, action TEXT, expected REAL, reserved REAL,
+    charged REAL, cost REAL, samples INTEGER, prompt_tokens REAL, completion_tokens REAL, state TEXT
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS open_requests ON requests(state) WHERE state = 'open';
+CREATE TABLE IF NOT EXISTS windows (
+    tenant TEXT, window INTEGER, held REAL, PRIMARY KEY (tenant, window)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accounts (
+    account TEXT PRIMARY KEY, dual REAL, questions INTEGER, spent REAL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Where the pace of a tenant, a policy and a budget stands."""
+
+    dual: float | None = None  # its state; None before the first question
+    questions: int = 0  # settled
+    spent: float = 0.0  # by them, in the policy's unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settlement:
+    """What a request really was."""
+
+    charged: float  # against the cap, in the cap's unit
+    cost: float  # in the policy's unit
+    samples: int
+    prompt_tokens: float  # as far as the upstream said them
+    completion_tokens: float
+
+
+class Ledger:
+    """An open ledger, which no other process can open meanwhile.
+
+    Args:
+      path: of the file; None keeps it in memory.
+
+    Raises:
+      ValueError: another process has it open, or the file is no ledger.
+    """
+
+    def __init__(self, path: str | os.PathLike | None = None):
+        self._lock = threading.Lock()
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(
+            ":memory:" if path is None else path, timeout=0.2, check_same_thread=False, isolation_level=None
+        )
+        try:
+            # Exclusive: no other process, and no shared memory to look after. A commit survives the process's end.
+            for line in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+                self._db.execute(f"PRAGMA {line}")
+            self._db.executescript(_SCHEMA)
+            self.lost = self._settle_lost()  # requests that an earlier process left open
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            busy = "locked" in str(error)
+            raise ValueError(
+                f"ledger {path}: {'another process has it open' if busy else f'no ledger: {error}'}"
+            ) from None
+
+    def close(self) -> None:
+        """Lets go of the file; open requests are settled when it is opened again."""
+        self._db.close()
+
+    def reserve(
+        self,
+        identity: str,
+        tenant: str,
+        window: int,
+        amount: float,
+        cap: float | None,
+        *,
+        action: str = "",
+        expected: float = 0.0,
+        account: str | None = None,
+        dual: float | None = None,
+    ) -> bool:
+        """Opens a request, if its reservation fits below the cap together with all that is used and reserved.
+
+        Args:
+          identity: of the request; unique.
+          tenant: who pays.
+          window: the number of the time window whose cap it falls under.
+          amount: to reserve, in the cap's unit.
+          cap: of the window; None: no limit.
+          action: what is done, for the record.
+          expected: its predicted cost, in the policy's unit.
+          account: of the pace it moves; None: of none.
+          dual: the pace's state from here on.
+
+        Returns:
+          Whether the request is open.
+        """
+        with self._lock, self._transaction():
+            if not self._hold(tenant, window, amount, cap):
+                return False
+            self._db.execute(
+                "INSERT INTO requests (id, tenant, window, action, expected, reserved, state)"
+                " VALUES (?, ?, ?, ?, ?, ?, 'open')",
+                (identity, tenant, window, action, expected, amount),
+            )
+            if account is not None:
+                self._move(account, 0, 0.0, dual)
+            return True
+
+    def extend(self, identity: str, amount: float, cap: float | None) -> bool:
+        """Reserves more for an open request; False, and nothing changes, where it does not fit below the cap."""
+        with self._lock, self._transaction():
+            row = self._db.execute(
+                "SELECT tenant, window FROM requests WHERE id = ? AND state = 'open'", (identity,)
+            ).fetchone()
+            if row is None or not self._hold(*row, amount, cap):
+                return False
+            self._db.execute("UPDATE requests SET reserved = reserved + ? WHERE id = ?", (amount, identity))
+            return True
+
+    def settle(
+        self, identity: str, final: Settlement, *, account: str | None = None, dual: float | None = None
+    ) -> bool:
+        """Closes a request with what it really used.
+
+        Args:
+          identity: of the request.
+          final: what it was.
+          account: of the pace it moves, where it counts as a question; None: of none.
+          dual: the pace's state from here on.
+
+        Returns:
+          False, and nothing changes, where the request is not open: no request is settled twice.
+        """
+        with self._lock, self._transaction():
+            row = self._db.execute(
+                "SELECT tenant, window, reserved FROM requests WHERE id = ? AND state = 'open'", (identity,)
+            ).fetchone()
+            if row is None:
+                return False
+            tenant, window, reserved = row
+            self._db.execute(
+                "UPDATE requests SET charged = ?, cost = ?, samples = ?, prompt_tokens = ?, completion_tokens = ?,"
+                " state = 'settled' WHERE id = ?",
+                (final.charged, final.cost, final.samples, final.prompt_tokens, final.completion_tokens, identity),
+            )
+            self._hold(tenant, window, final.charged - reserved, None)
+            if account is not None:
+                self._move(account, 1, final.cost, dual)
+            return True
+
+    def held(self, tenant: str, window: int) -> float:
+        """What a tenant has used and reserved of a window's cap."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT held FROM windows WHERE tenant = ? AND window = ?", (tenant, window)
+            ).fetchone()
+        return row[0] if row else 0.0
+
+    def account(self, account: str) -> Account:
+        """Where an account stands."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT dual, questions, spent FROM accounts WHERE account = ?", (account,)
+            ).fetchone()
+        return Account(dual=row[0], questions=row[1], spent=row[2]) if row else Account()
+
+    def totals(self) -> dict[str, float]:
+        """Sums over all settled requests: requests, samples, prompt_tokens, completion_tokens, charged, cost; and those open."""
+        names = ("samples", "prompt_tokens", "completion_tokens", "charged", "cost")
+        sums = ", ".join(f"COALESCE(SUM({name}), 0)" for name in names)
+        with self._lock:
+            row = self._db.execute(
+                f"SELECT COUNT(*), {sums}, (SELECT COUNT(*) FROM requests WHERE state = 'open') FROM requests"
+                " WHERE state <> 'open'"
+            ).fetchone()
+        return dict(zip(("requests", *names, "open"), row, strict=True))
+
+    # The lock is held, and a transaction is open, in all that follows.
+
+    def _hold(self, tenant: str, window: int, amount: float, cap: float | None) -> bool:
+        row = self._db.execute("SELECT held FROM windows WHERE tenant = ? AND window = ?", (tenant, window)).fetchone()
+        held = (row[0] if row else 0.0) + amount
+        if cap is not None and held > cap:
+            return False
+        self._db.execute("INSERT OR REPLACE INTO windows VALUES (?, ?, ?)", (tenant, window, held))
+        return True
+
+    def _move(self, account: str, questions: int, spent: float, dual: float) -> None:
+        self._db.execute(
+            "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE"
+            " SET dual = ?, questions = questions + ?, spent = spent + ?",
+            (account, dual, questions, spent, dual, questions, spent),
+        )
+
+    def _settle_lost(self) -> int:
+        """Requests of a process that died count as they were reserved."""
+        return self._db.execute(
+            "UPDATE requests SET charged = reserved, cost = expected, samples = 0, prompt_tokens = 0,"
+            " completion_tokens = 0, state = 'lost' WHERE state = 'open'"
+        ).rowcount
+
+    def _transaction(self):
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    """Everything inside happens, or nothing."""
+
+    def __init__(self, db: sqlite3.Connection):
+        self.db = db
+
+    def __enter__(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind, *rest) -> None:
+        self.db.execute("COMMIT" if kind is None else "ROLLBACK")

@@ -1,0 +1,135 @@
+"""Replaying a sample log through the decision core, as if its questions came one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alloc_jax.collect.recipes import Recipe
+from alloc_jax.collect.replies import Usage
+from alloc_jax.learn.policy import Policy
+from alloc_jax.serve.ballot import count_votes
+from alloc_jax.serve.core import Core, Tenant
+from alloc_jax.serve.ledger import Ledger
+from alloc_jax.types import SampleLog
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a stream of T questions got, and what it cost."""
+
+    action: tuple[str, ...]  # [T]
+    price: np.ndarray  # f64[T] that each was decided at
+    cost: np.ndarray  # f64[T] of the samples drawn, in the policy's unit
+    correct: np.ndarray  # bool[T] whether the vote was right
+    budget: float
+
+    @property
+    def spend(self) -> float:
+        """Mean cost a question."""
+        return float(self.cost.mean())
+
+
+def replay(
+    policy: Policy,
+    log: SampleLog,
+    budget: float,
+    *,
+    rows: Sequence[int] | np.ndarray | None = None,
+    step: float = 0.03,
+    ledger: Ledger | None = None,
+) -> Replay:
+    """Runs questions through the core: each action draws its source's first samples of the question, and votes.
+
+    Args:
+      policy: trained on other questions.
+      log: with at least as many samples of each pair as the largest action draws.
+      budget: mean cost a question, in the policy's unit.
+      rows: the questions in the order in which they come; may name one twice. Default: the log's own order.
+      step: of the pace; 0 keeps the calibrated price.
+      ledger: in memory by default.
+
+    Raises:
+      ValueError: a question has too few samples for the action decided on, or lacks what its cost needs.
+    """
+    recipes = {source.name: Recipe(name=source.name, model=source.name) for source in log.sources}
+    core = Core(policy, recipes, {"default": Tenant(budget=budget)}, ledger or Ledger(), step=step)
+    rows = range(len(log)) if rows is None else rows
+    actions, prices, costs, correct = [], [], [], []
+    for turn, i in enumerate(rows):
+        ticket = core.admit(f"{turn}", log.question[i])
+        cost, right = _draw(core, ticket, log, int(i))
+        core.settle(ticket, cost, cost, ticket.action.samples, 0, 0)
+        actions.append(ticket.action.name)
+        prices.append(ticket.decision.price)
+        costs.append(cost)
+        correct.append(right)
+    return Replay(tuple(actions), np.array(prices), np.array(costs), np.array(correct), budget)
+
+
+def drifting(log: SampleLog, questions: int, late: tuple[float, float] = (0.5, 1.0), seed: int = 0) -> np.ndarray:
+    """Rows i64[questions] of a stream whose difficulty shifts halfway.
+
+    Args:
+      log: where the questions come from; one is as hard as its samples are wrong, over all sources.
+      questions: how many.
+      late: the second half is drawn from this range of the difficulties, where 0 is the easiest question and 1 the
+        hardest; the first half is drawn from all.
+      seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.argsort(-(log.correct.sum(axis=(1, 2)) / log.count.sum(axis=1)), kind="stable")
+    low, high = (round(share * len(order)) for share in late)
+    if not 0 <= low < high <= len(order):
+        raise ValueError(f"late is a range within 0 and 1 that holds questions, got {late}")
+    first = questions // 2
+    return np.concatenate([rng.choice(order, first), rng.choice(order[low:high], questions - first)])
+
+
+def _draw(core: Core, ticket, log: SampleLog, i: int) -> tuple[float, bool]:
+    action = ticket.action
+    if not action.samples:
+        return 0.0, False
+    m, k = log.source_index(action.source), action.samples
+    if log.count[i, m] < k:
+        raise ValueError(f"question {log.ids[i]!r} has {log.count[i, m]} samples of {action.source!r}, not {k}")
+    codes = log.answer[i, m, :k]
+    keys = [None if code < 0 else log.answers[i][code] for code in codes]
+    verdict = count_votes(keys, action, ticket.id)
+    seconds = None if log.latency_s is None else float(log.latency_s[i, m, :k].max())
+    cost = core.meter.cost(action.source, Usage(**_sums(log, i, m, k)), k, seconds)
+    if cost is None or not np.isfinite(cost):
+        raise ValueError(f"question {log.ids[i]!r}: its cost in {core.policy.unit} is not in the log")
+    return cost, verdict.winner is not None and bool(log.correct[i, m, verdict.winner])
+
+
+def _sums(log: SampleLog, i: int, m: int, k: int) -> Mapping[str, float | None]:
+    found = {}
+    for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"):
+        values = getattr(log, name)
+        total = None if values is None else float(values[i, m, :k].sum(dtype=np.float64))
+        found[name] = None if total is None or np.isnan(total) else total
+    return found
+
+
+def compare_paces(
+    policy: Policy,
+    log: SampleLog,
+    budget: float,
+    questions: int,
+    late: tuple[float, float],
+    steps: Iterable[float],
+    seed: int = 0,
+) -> list[tuple[str, ...]]:
+    """A row for each step of the pace: what it spends of the budget, in all and in either half, its prices, its accuracy."""
+    stream = drifting(log, questions, late, seed)
+    rows = []
+    for step in steps:
+        ran = replay(policy, log, budget, rows=stream, step=step)
+        halves = (part.mean() / budget for part in np.array_split(ran.cost, 2))
+        prices = f"{ran.price[0]:.4g} to {ran.price[-1]:.4g}"
+        shares = (f"{share:.4f}" for share in (ran.spend / budget, *halves))
+        rows.append((f"{step:g}", *shares, prices, f"{ran.correct.mean():.4f}"))
+    return rows

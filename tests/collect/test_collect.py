@@ -1,0 +1,291 @@
+"""Samples from a server that misbehaves end up in the journal exactly once, and as what they are."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import alloc_jax as aj
+from alloc_jax.collect import CollectConfig, Question, collect, parse_recipes, suspicions
+from alloc_jax.collect import collector as collector_module
+from alloc_jax.collect.journal import Journal
+from alloc_jax.collect.replies import Fault
+from tests.fake_server import fake_server
+
+ROOT = Path(__file__).parents[2]
+QUESTIONS = [Question(f"q{i}", f"{i} + {7 * i}", str(8 * i), "sums") for i in range(12)]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(collector_module, "_PAUSE", 0.001)
+
+
+def recipes(**options):
+    return parse_recipes({"m": {"model": "m", "max_tokens": 64, **options}})
+
+
+def run(fake, path, questions=QUESTIONS, sources=None, prices=None, **options):
+    config = CollectConfig(base_url=fake.url, **{"samples": 4, "concurrency": 4, "timeout_s": 5.0, **options})
+    return collect(questions, sources or recipes(), path, config, prices, show=False)
+
+
+def rows(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def keys(path):
+    return [(row["id"], row["source"], s["sample"]) for row in rows(path) for s in row.get("samples", ())]
+
+
+def wanted(questions=QUESTIONS, samples=4, source="m"):
+    return sorted((question.id, source, j) for question in questions for j in range(samples))
+
+
+def test_a_journal_is_a_sample_log(tmp_path):
+    with fake_server() as fake:
+        account = run(fake, tmp_path / "j.jsonl")
+    log = aj.read_log(tmp_path / "j.jsonl", grader="number")
+    assert (log.count == 4).all() and len(log) == 12 and log.group[0] == "sums"
+    assert 0.3 < log.correct.mean() < 1 and log.gold[3] == "24"
+    total = fake.delivered["prompt_tokens"] + fake.delivered["completion_tokens"]
+    assert account.samples == 48 and account.tokens == total == log.tokens.sum()
+    assert log.latency_s.min() > 0 and log.reasoning_tokens is None
+    assert log.sources[0].details["model"] == "m"
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "503", "html", "truncated", "empty", "drop", "hang"])
+def test_a_fault_in_passing_costs_no_sample(tmp_path, fault):
+    with fake_server(fault=lambda number, body: fault if number in (2, 9) else None) as fake:
+        account = run(fake, tmp_path / "j.jsonl", timeout_s=0.4 if fault == "hang" else 5.0)
+    assert sorted(keys(tmp_path / "j.jsonl")) == wanted()
+    assert fake.faults[fault] == 2 and sum(row.get("retries", 0) for row in rows(tmp_path / "j.jsonl")) >= 2
+    # What may have been worked for is charged with the most it can have cost, though nothing came.
+    known = fake.delivered["prompt_tokens"] + fake.delivered["completion_tokens"]
+    assert (account.tokens > known) == (fault in ("truncated", "empty", "hang"))
+    assert aj.read_log(tmp_path / "j.jsonl", grader="number").count.sum() == 48
+
+
+def test_what_the_server_refuses_is_a_failure_and_no_wrong_answer(tmp_path):
+    def fault(number, body):
+        return "400" if "7 + 49" in body["messages"][-1]["content"] else None
+
+    with fake_server(fault=fault) as fake:
+        account = run(fake, tmp_path / "j.jsonl")
+        again = run(fake, tmp_path / "j.jsonl")
+        asked = len(fake.requests)
+        run(fake, tmp_path / "j.jsonl", retry_refused=True)
+    assert account.samples == again.samples == 44 and asked == 48 and len(fake.requests) == 52
+    assert sum(account.failed.values()) == 4 and "told to say 400" in next(iter(account.failed))
+    with pytest.warns(UserWarning, match="4 samples are missing"):
+        log = aj.read_log(tmp_path / "j.jsonl", grader="number")
+    assert "q7" not in log.ids and len(log) == 11
+
+
+def test_a_server_that_stays_down_leaves_failures_that_are_asked_again(tmp_path):
+    with fake_server(fault=lambda number, body: "500") as fake:
+        account = run(fake, tmp_path / "j.jsonl", retries=1, questions=QUESTIONS[:2])
+    assert account.samples == 0 and sum(account.failed.values()) == 8 and len(fake.requests) == 16
+    with fake_server() as fake:
+        run(fake, tmp_path / "j.jsonl", questions=QUESTIONS[:2])
+    assert sorted(keys(tmp_path / "j.jsonl")) == wanted(QUESTIONS[:2])
+    log = aj.read_log(tmp_path / "j.jsonl", grader="number")  # and no note of failures that were made good
+    assert log.count.sum() == 8
+
+
+@pytest.mark.parametrize("status", ["401", "404", "400"])
+def test_a_server_that_refuses_everything_ends_the_run(tmp_path, status):
+    with fake_server(fault=lambda number, body: status) as fake, pytest.raises(Fault, match="refuses source 'm'"):
+        run(fake, tmp_path / "j.jsonl")
+    assert len(fake.requests) <= 12  # and not all 48 were tried
+
+
+def test_n_is_a_request_and_no_promise(tmp_path):
+    with fake_server(honours_n=False) as fake:
+        run(fake, tmp_path / "j.jsonl", sources=recipes(n=4))
+    assert sorted(keys(tmp_path / "j.jsonl")) == wanted() and fake.requests[0]["n"] == 4
+    with fake_server() as fake:
+        account = run(fake, tmp_path / "k.jsonl", sources=recipes(n=4))
+    assert sorted(keys(tmp_path / "k.jsonl")) == wanted() and len(fake.requests) == 12
+    assert account.averaged == 12
+
+
+def test_every_request_has_a_seed_of_its_own_which_a_resumed_run_repeats(tmp_path):
+    with fake_server() as fake:
+        run(fake, tmp_path / "j.jsonl")
+        run(fake, tmp_path / "k.jsonl")
+        run(fake, tmp_path / "l.jsonl", seed=1)
+        run(fake, tmp_path / "m.jsonl", seed=None)
+    seeds = [body.get("seed") for body in fake.requests]
+    assert len(set(seeds[:48])) == 48 and sorted(seeds[:48]) == sorted(seeds[48:96])
+    assert not set(seeds[:48]) & set(seeds[96:144]) and set(seeds[144:]) == {None}
+
+
+def test_missing_usage_is_unknown_and_not_zero(tmp_path):
+    with fake_server(fault=lambda number, body: "no usage" if number < 4 else None) as fake:
+        account = run(fake, tmp_path / "j.jsonl")
+    log = aj.read_log(tmp_path / "j.jsonl", grader="number")
+
+    assert account.unknown == 3 and np.isnan(log.completion_tokens).sum() == 3
+    with pytest.raises(ValueError, match="token"):
+        aj.measure(log, [aj.vote("m", 1)], "tokens")
+
+
+def test_reasoning_tokens_stand_apart(tmp_path):
+    usage = {"prompt_tokens": 5, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 7}}
+    with fake_server(usage=False, extra={"usage": usage}) as fake:
+        run(fake, tmp_path / "j.jsonl")
+    log = aj.read_log(tmp_path / "j.jsonl", grader="number")
+    assert (log.reasoning_tokens == 7).all() and (log.completion_tokens == 9).all()
+
+
+def test_a_torn_last_line_is_cut_and_asked_again(tmp_path):
+    path = tmp_path / "j.jsonl"
+    with fake_server() as fake:
+        run(fake, path, questions=QUESTIONS[:3])
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-20])
+        with pytest.warns(UserWarning, match="torn"):
+            assert aj.read_log(path, grader="number").count.sum() == 11
+        run(fake, path, questions=QUESTIONS[:3])
+    assert sorted(keys(path)) == wanted(QUESTIONS[:3]) and len(fake.requests) == 13
+
+
+_CHILD = """
+import sys
+from alloc_jax.collect import CollectConfig, collect, parse_recipes
+from tests.collect.test_collect import QUESTIONS
+collect(QUESTIONS, parse_recipes({"m": {"model": "m", "n": 2}}), sys.argv[1],
+        CollectConfig(base_url=sys.argv[2], samples=16, concurrency=4), show=False)
+"""
+
+
+def test_a_run_that_is_killed_goes_on_and_gets_every_sample_exactly_once(tmp_path):
+    path = tmp_path / "j.jsonl"
+    with fake_server(delay_s=0.01) as fake:
+        for turn in range(3):
+            child = subprocess.Popen([sys.executable, "-c", _CHILD, str(path), fake.url], cwd=ROOT)
+            while not (path.exists() and len(path.read_bytes().splitlines()) > 8 + 15 * turn):
+                assert child.poll() is None
+                time.sleep(0.005)
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            with open(path, "ab") as file:
+                file.write(b'{"id": "q1", "samples": [{"sam')  # as if the kill had come in the middle of a line
+        run(fake, path, sources=recipes(n=2, max_tokens=None), samples=16)
+    assert sorted(keys(path)) == wanted(samples=16)
+
+
+def test_ctrl_c_closes_the_journal(tmp_path):
+    path = tmp_path / "j.jsonl"
+    with fake_server(delay_s=0.05) as fake:
+        child = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, str(path), fake.url], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        while not (path.exists() and len(path.read_bytes().splitlines()) > 4):
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        said = child.communicate(timeout=10)[1]
+    assert child.returncode != 0 and "KeyboardInterrupt" in said
+    assert path.read_bytes().endswith(b"\n") and len(keys(path)) == len(set(keys(path))) >= 4
+
+
+def test_two_processes_cannot_write_one_journal(tmp_path):
+    with Journal(tmp_path / "j.jsonl", {"m": {}}), pytest.raises(ValueError, match="another process is writing"):
+        Journal(tmp_path / "j.jsonl", {"m": {}})
+
+
+def test_a_source_that_changed_is_refused_and_a_new_one_is_not(tmp_path):
+    path = tmp_path / "j.jsonl"
+    with fake_server() as fake:
+        run(fake, path, questions=QUESTIONS[:2])
+        with pytest.raises(ValueError, match="source 'm' was asked with"):
+            run(fake, path, questions=QUESTIONS[:2], sources=recipes(temperature=0.5))
+        other = parse_recipes({"other": {"model": "m", "temperature": 0.5}})
+        run(fake, path, questions=QUESTIONS[:2], sources=other)
+    log = aj.read_log(path, grader="number")
+    assert [source.name for source in log.sources] == ["m", "other"] and (log.count == 4).all()
+
+
+def test_another_file_is_no_journal_and_stays_as_it_is(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"id": 1}\n')
+    with pytest.raises(ValueError, match="no journal"):
+        Journal(path, {"m": {}})
+    assert path.read_text() == '{"id": 1}\n'
+
+
+def test_shards_merge_and_a_sample_in_two_of_them_is_refused(tmp_path):
+    with fake_server() as fake:
+        run(fake, tmp_path / "a.jsonl", questions=QUESTIONS[:5])
+        run(fake, tmp_path / "b.jsonl", questions=QUESTIONS[5:])
+        run(fake, tmp_path / "c.jsonl", questions=QUESTIONS[4:6])
+    log = aj.read_log([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], grader="number")
+    assert set(log.ids) == {question.id for question in QUESTIONS} and (log.count == 4).all()
+    with pytest.raises(ValueError, match="occurs twice"):
+        aj.read_log([tmp_path / "a.jsonl", tmp_path / "c.jsonl"], grader="number")
+
+
+@pytest.mark.parametrize("faults", [False, True])
+def test_the_token_limit_is_never_passed_and_nearly_reached(tmp_path, faults):
+    def fault(number, body):
+        return "truncated" if faults and number % 5 == 0 else None
+
+    with fake_server(fault=fault) as fake:
+        account = run(fake, tmp_path / "j.jsonl", samples=50, max_tokens=6000.0, concurrency=8)
+        worst = 6000 - account.tokens
+        assert account.stopped == "max_tokens=6000" and 0 <= worst < 500
+        assert fake.delivered["total_tokens"] <= account.tokens
+        resumed = run(fake, tmp_path / "j.jsonl", samples=50, max_tokens=6000.0)
+    assert resumed.tokens == account.tokens  # nothing more was asked: the spend of earlier runs counts
+
+
+def test_the_dollar_limit_needs_a_price_and_holds(tmp_path):
+    price = aj.Price(model="m", input=1.0, output=1000.0, source="a page", date="2026-01-01")
+    with fake_server() as fake:
+        with pytest.raises(ValueError, match="max_usd needs a price for source 'm'"):
+            run(fake, tmp_path / "j.jsonl", max_usd=0.5)
+        with pytest.raises(ValueError, match="no max_tokens"):
+            run(fake, tmp_path / "j.jsonl", max_tokens=5.0, sources=recipes(max_tokens=None))
+        account = run(fake, tmp_path / "j.jsonl", samples=30, max_usd=0.5, prices={"m": price})
+    assert account.stopped and 0.3 < account.usd <= 0.5
+    log = aj.read_log(tmp_path / "j.jsonl", grader="number")
+
+    assert np.nansum(log.usd) == pytest.approx(account.usd, rel=1e-5)
+
+
+def test_repeats_that_are_equal_are_pointed_out(tmp_path):
+    with fake_server(honours_seed=False) as fake:
+        fake.say = lambda body, number, choice: "the answer is 7"
+        run(fake, tmp_path / "j.jsonl")
+    assert "all repeats are the same text on 12 of 12" in suspicions(tmp_path / "j.jsonl", recipes())[0]
+    with fake_server() as fake:
+        run(fake, tmp_path / "k.jsonl")
+    assert suspicions(tmp_path / "k.jsonl", recipes()) == []
+
+
+def test_options_that_change_nothing_are_pointed_out(tmp_path):
+    sources = parse_recipes({"m": {"model": "m"}, "low": {"model": "m", "extra_body": {"reasoning_effort": "low"}}})
+    with fake_server() as fake:
+        run(fake, tmp_path / "j.jsonl", sources=sources)
+    assert "the server may ignore the option" in suspicions(tmp_path / "j.jsonl", sources)[0]
+    said = fake.say
+    fake.requests.clear()
+    with fake_server() as fake:
+        fake.say = lambda body, *rest: said(body, *rest) + (" well" * 9 if "reasoning_effort" in body else "")
+        run(fake, tmp_path / "k.jsonl", sources=sources)
+    assert suspicions(tmp_path / "k.jsonl", sources) == []
+
+
+def test_the_key_comes_from_the_environment_and_is_not_in_the_journal(tmp_path, monkeypatch):
+    monkeypatch.setitem(os.environ, "MY_KEY", "sk-secret")
+    with fake_server() as fake:
+        run(fake, tmp_path / "j.jsonl", questions=QUESTIONS[:1], key_env="MY_KEY")
+    assert fake.headers[0]["authorization"] == "Bearer sk-secret"
+    assert "sk-secret" not in (tmp_path / "j.jsonl").read_text()

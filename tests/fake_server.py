@@ -1,0 +1,173 @@
+"""An OpenAI-compatible server in a thread, which misbehaves as it is told and remembers what it has delivered."""
+
+import asyncio
+import json
+import random
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+FAULTS = ("429", "500", "503", "html", "truncated", "empty", "hang", "drop")
+
+
+@dataclass
+class Fake:
+    """Answers `a + b` rightly with a chance that falls with the size of the numbers; a word is a token."""
+
+    fault: Callable[[int, dict], str | None] = lambda number, body: None  # what becomes of a request, by its number
+    honours_n: bool = True
+    honours_seed: bool = True
+    honours_temperature: bool = True
+    usage: bool = True
+    delay_s: float = 0.0
+    url: str = ""
+    requests: list[dict] = field(default_factory=list)  # bodies, in the order of their arrival
+    headers: list[dict] = field(default_factory=list)
+    delivered: Counter = field(default_factory=Counter)  # tokens and samples of the good replies
+    faults: Counter = field(default_factory=Counter)
+    at_once: int = 0
+    most_at_once: int = 0
+    extra: dict = field(default_factory=dict)  # fields of every reply
+    paths: list[str] = field(default_factory=list)
+
+    def say(self, body: dict, number: int, choice: int) -> str:
+        question = body["messages"][-1]["content"].encode("utf-8", "replace").decode()
+        seed = body.get("seed") if self.honours_seed else None
+        rng = random.Random(f"{question} {number if seed is None else seed} {choice}")
+        if self.honours_temperature and body.get("temperature") == 0:
+            rng = random.Random(question)
+        try:
+            a, b = (int(part) for part in question.split("=")[0].split()[-3::2])
+        except ValueError:
+            return "I do not know"
+        right = rng.random() < 1.2 - 0.1 * len(str(a * b)) * 2
+        value = a + b + (0 if right else rng.randint(1, 3))
+        steps = " ".join(["so"] * rng.randint(0, 2 * len(str(a * b))))
+        return f"{steps} the answer is {value}".strip()
+
+    async def chat(self, request):
+        body = await request.json()
+        self.requests.append(body)
+        self.headers.append(dict(request.headers))
+        self.paths.append(request.url.path)
+        number = len(self.requests)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
+            return await self.answer(body, number)
+        finally:
+            self.at_once -= 1
+
+    async def answer(self, body: dict, number: int) -> Response:
+        fault = self.fault(number, body)
+        if fault:
+            self.faults[fault] += 1
+        if fault in ("429", "500", "503", "400", "401", "404"):
+            wait = {"retry-after": "0.01"} if fault == "429" else {}
+            return JSONResponse({"error": {"message": f"told to say {fault}"}}, int(fault), headers=wait)
+        if fault == "html":
+            return Response("<html>a proxy's page</html>", media_type="text/html")
+        if fault == "hang":
+            await asyncio.sleep(30)
+        if fault == "drop":
+            return Dropped()
+        n = body.get("n", 1) if self.honours_n else 1
+        texts = [self.say(body, number, choice) for choice in range(n)]
+        usage = {
+            "prompt_tokens": len(str(body["messages"]).split()),
+            "completion_tokens": sum(len(text.split()) for text in texts),
+        }
+        usage["total_tokens"] = sum(usage.values())
+        reply = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": body["model"],
+            "choices": [
+                {"index": j, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+                for j, text in enumerate(texts)
+            ],
+            **self.extra,
+        }
+        if fault == "empty":
+            return JSONResponse({**reply, "choices": [], "usage": None})
+        if fault == "truncated":
+            return Response(json.dumps(reply)[:60], media_type="application/json")
+        if self.usage and fault != "no usage":
+            reply["usage"] = usage
+        self.delivered.update(samples=n, requests=1, **usage)
+        if body.get("stream"):
+            return self.streamed(reply, body)
+        return JSONResponse(reply)
+
+    def streamed(self, reply: dict, body: dict) -> Response:
+        def chunk(choices, **more):
+            said = {**reply, "object": "chat.completion.chunk", "choices": choices, "usage": None, **more}
+            return f"data: {json.dumps(said)}\n\n"
+
+        text = reply["choices"][0]["message"]["content"]
+        parts = [chunk([{"index": 0, "delta": {"content": word + " "}}]) for word in text.split()]
+        parts.append(chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}]))
+        if (body.get("stream_options") or {}).get("include_usage"):
+            parts.append(chunk([], usage=reply.get("usage")))
+        return Response("".join([*parts, "data: [DONE]\n\n"]), media_type="text/event-stream")
+
+    async def models(self, request):
+        return JSONResponse({"object": "list", "data": [{"id": "m", "object": "model"}]})
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/models", self.models),
+            ]
+        )
+
+
+class Dropped(Response):
+    """A response whose connection ends in its middle."""
+
+    async def __call__(self, scope, receive, send):
+        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]}
+        await send(start)
+        await send({"type": "http.response.body", "body": b'{"choices": [', "more_body": True})
+        raise ConnectionResetError("told to drop the connection")
+
+
+@contextmanager
+def served(app, port=0):
+    """Runs an ASGI application on a port of the loopback, by default a free one; gives its base URL."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started and thread.is_alive():
+        threading.Event().wait(0.005)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@contextmanager
+def fake_server(**options):
+    """A `Fake` that is up."""
+    fake = Fake(**options)
+    with served(fake.app()) as url:
+        fake.url = url
+        yield fake

@@ -1,0 +1,42 @@
+"""The notebooks: made from their sources, without outputs, and they run."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def test_every_source_has_its_notebook():
+    spec = importlib.util.spec_from_file_location("build", FOLDER / "build.py")
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    sources = {path.stem for path in FOLDER.glob("*.py")} - {"build"}
+    assert sources == {path.stem for path in NOTEBOOKS}
+    for path in NOTEBOOKS:
+        assert path.read_text() == build.built(path.with_suffix(".py")), f"{path.name}: run python notebooks/build.py"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_where_there_is_no_tpu(path, tmp_path):
+    notebook = json.loads(path.read_text())
+    assert notebook["metadata"]["accelerator"] == "TPU"
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    small = {"ALLOC_JAX_SMALL": "1", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    command = [sys.executable, "-c", RUN, str(path)]
+    run = subprocess.run(command, env=dict(os.environ, **small), cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+RUN = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+NotebookClient(nbformat.read(sys.argv[1], as_version=4), timeout=300).execute()
+"""

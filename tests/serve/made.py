@@ -1,0 +1,83 @@
+"""A small policy for the fake server's questions, and logs of them."""
+
+from dataclasses import replace
+
+import numpy as np
+
+import alloc_jax as aj
+from alloc_jax.collect import parse_recipes
+from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.policy import Policy, Unseen
+from alloc_jax.types import SampleLog, Source
+
+ACTIONS = tuple(aj.vote("m", k) for k in (1, 2, 4, 8))
+RECIPES = parse_recipes({"m": {"model": "m", "max_tokens": 64}})
+
+
+def sums_log(questions=400, samples=16, seed=0, digits=None) -> SampleLog:
+    """Sums of numbers of one to six digits: the longer, the harder, and the more tokens they take."""
+    rng = np.random.default_rng(seed)
+    size = rng.integers(1, 7, questions) if digits is None else np.asarray(digits)
+    questions = len(size)
+    low, high = 10 ** (size - 1), 10**size
+    a, b = rng.integers(low, high), rng.integers(low, high)
+    right = rng.random((questions, 1, samples)) < (1.15 - 0.17 * size)[:, None, None]
+    answer = np.where(right, 0, rng.integers(1, 4, right.shape)).astype(np.int32)
+    tokens = (3 * size[:, None, None] + rng.integers(0, 4, right.shape)).astype(np.float32)
+    return SampleLog(
+        ids=tuple(f"q{i}" for i in range(questions)),
+        question=tuple(f"{x} + {y}" for x, y in zip(a, b, strict=True)),
+        gold=tuple(str(x + y) for x, y in zip(a, b, strict=True)),
+        group=tuple(f"{n} digits" for n in size),
+        sources=(Source("m"),),
+        answers=tuple(tuple(str(x + y + d) for d in range(4)) for x, y in zip(a, b, strict=True)),
+        count=np.full((questions, 1), samples, np.int32),
+        answer=answer,
+        correct=right,
+        prompt_tokens=np.full(right.shape, 12, np.float32),
+        completion_tokens=tokens,
+    )
+
+
+def vote_accuracy(chance, k, draws=4000, seed=0):
+    """How often the most frequent of k answers is right, ties uniform, where errors spread over three answers."""
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(k, [chance, *3 * [(1 - chance) / 3]], draws)
+    return np.mean((counts[:, 0] == counts.max(axis=1)) / (counts == counts.max(axis=1, keepdims=True)).sum(axis=1))
+
+
+def make_policy(resource="samples", questions=400) -> Policy:
+    """A value policy whose network is one layer, fitted to what its actions earn on sums of each length."""
+    log = sums_log(questions)
+    size = np.array([int(group[0]) for group in log.group])
+    votes = [action.samples for action in ACTIONS]
+    by_size = np.array([[vote_accuracy(max(1.15 - 0.17 * n, 0.13), k) for k in votes] for n in range(1, 7)])
+    utility = by_size[size - 1]
+    per_sample = {"samples": np.ones(questions), "tokens": 12 + 3.0 * size + 1.5}[resource]
+    cost = per_sample[:, None] * np.array(votes, float)
+    featurizer = TextFeatures(shape_buckets=16, character_buckets=8, word_buckets=8)
+    features = featurizer.encode(log.question)
+    mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-3)
+    action_cost = cost.mean(axis=0)
+    targets = np.concatenate([utility - utility[:, :1], utility[:, :1], np.log(cost / action_cost)], axis=1)
+    x = np.concatenate([(features - mean) / scale, np.ones((questions, 1))], axis=1)
+    solved = np.linalg.solve(x.T @ x + np.eye(x.shape[1]), x.T @ targets)
+    weights = {
+        "feature_mean": mean,
+        "feature_scale": scale,
+        "action_cost": action_cost,
+        "is_gain": np.array([0.0, 1.0, 1.0, 1.0]),
+        "Dense_0/kernel": solved[None, :-1],
+        "Dense_0/bias": solved[None, -1],
+    }
+    policy = Policy(
+        name=f"sums in {resource}",
+        kind="value",
+        actions=tuple(action.name for action in ACTIONS),
+        resource=resource,
+        unit={"samples": "samples", "tokens": "prompt + completion tokens"}[resource],
+        featurizer=featurizer,
+        weights={name: array.astype(np.float32) for name, array in weights.items()},
+        calibration_cost=cost.astype(np.float32),
+    )
+    return replace(policy, calibration=(Unseen(policy.predict(log.question)),))

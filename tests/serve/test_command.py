@@ -1,0 +1,130 @@
+"""`python -m alloc_jax.serve`, as its user starts it, and what it says where something is wrong."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import openai
+import pytest
+
+from alloc_jax.serve.ledger import Ledger
+from tests.fake_server import fake_server
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(policy, tmp_path_factory):
+    path = tmp_path_factory.mktemp("served") / "policy"
+    policy.save(path)
+    return path
+
+
+def start(folder, *options, environment=None):
+    command = [sys.executable, "-X", "importtime", "-m", "alloc_jax.serve", f"--policy={folder}", *options]
+    environment = {**os.environ, **(environment or {})}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def failed(folder, *options, **more):
+    """The last line of a gateway that did not start."""
+    command = start(folder, *options, **more)
+    said = command.communicate(timeout=60)
+    assert command.returncode == 1, said
+    return said[1].splitlines()[-1]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
+    port, ledger = free_port(), tmp_path / "ledger.sqlite"
+    environment = {"UP_KEY": "sk-up", "ALLOC_CLIENT_KEY": "client-key"}
+    with fake_server(delay_s=0.3) as fake:
+        options = [f"--upstream={fake.url}", "--budget=3", "--resource=samples", f"--port={port}", f"--ledger={ledger}"]
+        gateway = start(folder, *options, "--upstream_key_env=UP_KEY", environment=environment)
+        first = [gateway.stdout.readline(), gateway.stdout.readline()]
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"{url}/health").close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="client-key") as client:
+            said = client.chat.completions.create(model="alloc/auto", messages=[{"role": "user", "content": "1 + 2"}])
+        assert said.usage.completion_tokens == fake.delivered["completion_tokens"]
+        gateway.send_signal(signal.SIGINT)
+        out, log = gateway.communicate(timeout=20)
+        assert fake.headers[0]["authorization"] == "Bearer sk-up"
+    assert first[0].startswith("default: 3 samples a question at a price of") and fake.url in first[1]
+    assert not any(line.endswith(("| jax", "| jaxlib", "| flax")) for line in log.splitlines())
+    for secret in ("sk-up", "client-key"):
+        assert secret not in "".join(first) + out + log
+    kept = Ledger(ledger)
+    assert kept.lost == 0 and kept.totals()["requests"] == 1
+    kept.close()
+
+
+def test_it_says_in_one_line_what_is_wrong(folder, policy, tmp_path):
+    usual = ["--upstream=http://127.0.0.1:9/v1", "--budget=3", "--resource=samples", "--ledger="]
+    assert "the policy is paid in samples (samples), not in tokens" in failed(folder, *usual, "--resource=tokens")
+    assert "below the policy's cheapest plan" in failed(folder, *usual, "--budget=0.5")
+    assert "say --budget" in failed(folder, usual[0], *usual[2:])
+    assert "--budget is a number or `none`, got 'much'" in failed(folder, *usual, "--budget=much")
+    assert "policy.json is missing" in failed(tmp_path, *usual)
+    assert "no price for model" in failed(folder, *usual, "--cap=5", "--hard", "--cap_resource=usd")
+    (tmp_path / "sources.json").write_text('{"m": {"model": "m"}}')
+    recipes = [*usual, f"--sources={tmp_path / 'sources.json'}", "--cap=5", "--hard"]
+    assert "source 'm' has no max_tokens: a hard cap needs a worst case" in failed(
+        folder, *recipes, "--cap_resource=tokens"
+    )
+    (tmp_path / "sources.json").write_text('{"n": {"model": "x"}}')
+    assert "no recipe for source 'm'" in failed(folder, *usual, f"--sources={tmp_path / 'sources.json'}")
+    broken = tmp_path / "broken"
+    policy.save(broken)
+    described = json.loads((broken / "policy.json").read_text())
+    described["featurizer"]["version"] = 99
+    (broken / "policy.json").write_text(json.dumps(described))
+    assert "was trained on features" in failed(broken, *usual)
+    (broken / "policy.npz").unlink()
+    assert "policy.npz is missing" in failed(broken, *usual)
+    best = replace(policy, actions=(*policy.actions[:3], "best_of(m,8)"))
+    best.save(tmp_path / "best")
+    assert "needs rewards or a verifier" in failed(tmp_path / "best", *usual)
+
+
+def test_tenants_come_from_a_file_and_their_keys_from_the_environment(folder, tmp_path):
+    usual = ["--upstream=http://127.0.0.1:9/v1", "--resource=samples", "--ledger=", f"--tenants={tmp_path / 't.json'}"]
+
+    def told(described, **more):
+        (tmp_path / "t.json").write_text(json.dumps(described))
+        return failed(folder, *usual, *more.pop("options", ()), environment={"KEY_A": "a", **more})
+
+    assert "KEY_B holds no key" in told({"a": {"key_env": "KEY_B", "budget": 3}})
+    assert "another tenant's" in told({n: {"key_env": "KEY_A", "budget": 3} for n in ("a", "b")})
+    assert "tenant 'a': 'key_env'" in told({"a": {"budget": 3}})
+    assert "unexpected keyword argument 'bugdet'" in told({"a": {"key_env": "KEY_A", "bugdet": 3}})
+    assert "budget is a positive number or null, got -1" in told({"a": {"key_env": "KEY_A", "budget": -1}})
+    assert "or in flags" in told({"a": {"key_env": "KEY_A", "budget": 1}}, options=["--budget=3"])
+
+
+def test_an_address_that_is_taken_ends_it(folder, tmp_path):
+    with fake_server() as fake:
+        port = fake.url.split(":")[2].split("/")[0]
+        usual = [f"--upstream={fake.url}", "--budget=3", "--resource=samples", "--ledger=", f"--port={port}"]
+        command = start(folder, *usual)
+        said = command.communicate(timeout=60)
+    assert command.returncode != 0 and "address already in use" in said[1]

@@ -1,0 +1,206 @@
+"""What is decided, reserved and settled, without any HTTP."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import alloc_jax as aj
+from alloc_jax.actions import Action
+from alloc_jax.collect import parse_recipes
+from alloc_jax.serve.ballot import AnswerKeys, count_votes
+from alloc_jax.serve.core import Core, Refused, Tenant, fingerprint
+from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.meter import Meter
+from tests.serve.made import RECIPES
+
+EASY, HARD = "1 + 2", "4321 + 1234"
+PRICE = aj.Price(model="m", input=1.0, output=10.0, source="a page", date="2026-01-01")
+
+
+def core(policy, ledger=None, recipes=RECIPES, tenants=None, **options):
+    tenant = Tenant(**{"budget": 3.0, **options.pop("tenant", {})})
+    return Core(policy, recipes, tenants or {"default": tenant}, ledger or Ledger(), **options)
+
+
+def settle(made, ticket, cost=None):
+    cost = float(ticket.action.samples) if cost is None else cost
+    return made.settle(ticket, cost, cost, ticket.action.samples, 0, 0)
+
+
+def test_without_pace_the_core_decides_as_the_allocator(policy):
+    made = core(policy, step=0.0)
+    allocator = aj.allocator(policy, 3.0)
+    allocator = replace(
+        allocator, price=replace(allocator.price, low=made.price("default"), high=made.price("default"))
+    )
+    for j, text in enumerate([EASY, HARD, "12 + 45", "555 + 111"] * 5):
+        ticket = made.admit(str(j), text)
+        assert ticket.decision == allocator.choose(text) and ticket.action.name == ticket.decision.action
+        assert ticket.decision.predicted.keys() == set(policy.actions)
+        assert settle(made, ticket) and not settle(made, ticket)
+
+
+def test_spending_raises_the_price_and_saving_lowers_it(policy):
+    made = core(policy)
+    prices = [made.price("default")]
+    for j in range(20):
+        settle(made, made.admit(f"h{j}", HARD), cost=8.0)
+        prices.append(made.price("default"))
+    assert np.all(np.diff(prices) > 0)
+    for j in range(20):
+        settle(made, made.admit(f"e{j}", EASY), cost=1.0)
+    assert made.price("default") < prices[-1]
+    assert made.account("default").questions == 40 and made.account("default").spent == 20 * 8 + 20
+
+
+def test_without_a_budget_compute_is_free_and_nothing_is_paced(policy):
+    made = core(policy, tenant={"budget": None})
+    ticket = made.admit("a", HARD)
+    assert ticket.decision.price == 0.0 and not ticket.paced and settle(made, ticket)
+    assert made.account("default").questions == 0
+
+
+def test_the_pace_survives_a_restart_but_not_another_budget_or_policy(policy, tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    made = core(policy, Ledger(path))
+    for j in range(30):
+        settle(made, made.admit(str(j), HARD), cost=8.0)
+    price = made.price("default")
+    made.ledger.close()
+    again = core(policy, Ledger(path))
+    assert again.price("default") == pytest.approx(price) and again.account("default").questions == 30
+    again.ledger.close()
+    other = core(policy, Ledger(path), tenant={"budget": 2.0})
+    assert other.account("default").questions == 0
+    changed = replace(policy, weights={name: array + 1 for name, array in policy.weights.items()})
+    assert fingerprint(changed) != fingerprint(policy)
+
+
+def test_a_budget_of_the_requests_own_has_its_own_price_and_its_own_account_of_excess(policy):
+    made = core(policy)
+    rich, poor = made.admit("a", HARD, budget=7.0), made.admit("b", HARD, budget=1.05)
+    assert rich.decision.price < poor.decision.price and rich.expected >= poor.expected
+    before = made.price("default")
+    made.settle(rich, 7.0, 0.0, 7, 0, 0)  # as much as it may: the tenant's price ends as if nothing had been
+    made.settle(poor, 1.05, 0.0, 1, 0, 0)
+    assert made.price("default") == pytest.approx(core(policy).price("default"))
+    assert before != made.price("default")
+    with pytest.raises(Refused, match=r"alloc\.budget"):
+        made.admit("c", HARD, budget=0.01)
+
+
+def test_max_samples_is_obeyed(policy):
+    made = core(policy, tenant={"budget": None})
+    assert made.admit("a", HARD, max_samples=2).action.samples <= 2
+    assert made.admit("b", HARD).action.samples > 2
+    with pytest.raises(Refused, match="max_samples is 0, and every action draws at least 1"):
+        made.admit("c", HARD, max_samples=0)
+
+
+def test_an_action_that_the_client_names_is_done_and_not_paced(policy):
+    made = core(policy)
+    ticket = made.admit("a", EASY, action="vote(m,8)")
+    assert ticket.action.samples == 8 and ticket.decision is None and not ticket.paced
+    with pytest.raises(Refused, match=r"unknown action 'vote\(m,3\)'; known: vote\(m,1\)") as refused:
+        made.admit("b", EASY, action="vote(m,3)")
+    assert refused.value.status == 404
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_cap_falls_back_to_the_cheapest_action_and_then_refuses(policy, hard):
+    clock = [1000.0]
+    made = core(policy, tenant={"budget": 7.9, "cap": 20.0, "hard": hard, "window_s": 100.0}, clock=lambda: clock[0])
+    taken = []
+    with pytest.raises(Refused) as refused:
+        for j in range(100):
+            taken.append(made.admit(str(j), HARD))
+    assert refused.value.status == 429 and refused.value.retry_after == 100.0
+    samples = [ticket.action.samples for ticket in taken]
+    assert samples[0] > 1 and samples[-1] == 1 and sum(samples) == 20
+    clock[0] += 100.0
+    assert made.admit("later", HARD).action.samples > 1
+    refusing = core(policy, tenant={"budget": 7.9, "cap": 9.0, "hard": hard, "exhausted": "refuse"})
+    refusing.admit("a", HARD, action="vote(m,8)")
+    with pytest.raises(Refused):
+        refusing.admit("b", HARD, action="vote(m,2)")
+
+
+def test_a_soft_cap_reserves_the_measured_quantile_and_a_hard_one_the_worst(token_policy):
+    soft = core(token_policy, tenant={"budget": 60.0, "cap": 1e6}).admit("a", HARD, action="vote(m,8)")
+    hard = core(token_policy, tenant={"budget": 60.0, "cap": 1e6, "hard": True}).admit("a", HARD, action="vote(m,8)")
+    measured = np.quantile(token_policy.calibration_cost[:, 3], 0.9)
+    assert soft.reserved == pytest.approx(measured) and hard.reserved >= 8 * (64 + len(HARD))
+    limited = core(token_policy, tenant={"budget": 60.0, "cap": 1e6, "hard": True})
+    assert limited.admit("a", HARD, action="vote(m,8)", limit=10).reserved == hard.reserved - 8 * 54
+
+
+def test_a_hard_cap_in_dollars_beside_a_budget_in_samples(policy):
+    made = core(policy, tenant={"cap": 1.0, "hard": True}, cap=Meter("usd", prices={"m": PRICE}))
+    ticket = made.admit("a", EASY, action="vote(m,2)")
+    assert 2 * 64 * 10 / 1e6 < ticket.reserved < 0.002
+    with pytest.raises(Refused, match="no price for model 'other'"):
+        made.admit_passed("b", "other", tenant="default", messages=[], limit=5, samples=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"recipes": {}}, "no recipe for source 'm'"),
+        ({"tenant": {"budget": 0.2}}, "below the policy's cheapest plan"),
+        ({"tenant": {"cap": 5.0}, "cap": Meter("usd", prices={"m": PRICE})}, "a cap in usd must be hard"),
+        ({"cap": Meter("usd"), "tenant": {"cap": 5.0, "hard": True}}, "no price for model 'm'"),
+        (
+            {
+                "tenant": {"cap": 5.0, "hard": True},
+                "cap": Meter("tokens"),
+                "recipes": parse_recipes({"m": {"model": "m"}}),
+            },
+            "'m' has no max_tokens",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_at_the_start(policy, options, said):
+    with pytest.raises(ValueError, match=said):
+        core(policy, **options)
+
+
+def test_actions_that_need_rewards_or_a_verifier_are_refused(policy):
+    with pytest.raises(ValueError, match=r"action best_of\(m,8\) needs rewards"):
+        core(replace(policy, actions=(*policy.actions[:3], "best_of(m,8)")))
+    with pytest.raises(ValueError, match="a gateway cannot meter 'compute'"):
+        core(replace(policy, resource="compute"))
+
+
+def votes(keys, aggregator="vote", ties="uniform", seed="s"):
+    return count_votes(keys, Action("m", max(len(keys), 1), aggregator, ties), seed)
+
+
+def test_votes_are_counted_as_they_are_measured():
+    assert votes(["a", "b", None, "b"]).winner == 1 and votes(["a", "b", None, "b"]).share == 0.5
+    assert votes([None, "a"]).winner == 1  # a sample without an answer has no vote
+    assert votes([None, None]).winner == 0 and votes([None, None]).share == 0
+    assert votes(["a", "b"], ties="first").winner == 0 and votes(["a", "b"], ties="abstain").winner is None
+    drawn = [votes(["a", "b"], seed=str(j)).winner for j in range(400)]
+    assert 150 < sum(drawn) < 250 and drawn[0] == votes(["a", "b"], seed="0").winner
+    assert votes(["a", "a"], "unanimous").winner == 0 and votes(["a", "b"], "unanimous").winner is None
+    assert votes(["a", None], "unanimous").winner is None and votes([None], "unanimous").winner is None
+    assert count_votes(["b"], Action("m", 1, "single"), "s").winner == 0
+
+
+def test_answers_are_read_by_method_and_pattern():
+    assert AnswerKeys("number")(["it is 1,250.00", "no"]) == ["1250", None]
+    assert AnswerKeys("number", r"#(\d+)\.")(["8-2=6,6*4=24#24.", "8-2=6,6*"]) == ["24", None]
+    assert AnswerKeys("text", "[ab]+$")(["xx ab", "c"]) == ["ab", None]
+    with pytest.raises(ValueError, match="answer pattern"):
+        AnswerKeys("text", "(")
+    with pytest.raises(ValueError, match="unknown way"):
+        AnswerKeys("nothing")
+
+
+def test_mathematics_votes_on_what_it_means():
+    pytest.importorskip("math_verify")
+    keys = AnswerKeys("math")
+    one, other, none = keys([r"so $\boxed{\frac{1}{2}}$", "the answer is $0.5$", ""])
+    keys.close()
+    assert one == other == "1/2" and none is None
