@@ -21,6 +21,16 @@ _HOME = {
         "vote",
         "weighted_vote",
     ],
+    "stopping": [
+        "Prior",
+        "State",
+        "StoppingFrontier",
+        "StoppingRule",
+        "load_stopping",
+        "policy_prior",
+        "prior_features",
+        "vote_state",
+    ],
     "types": [
         "AllocationProblem",
         "MixedPlan",
@@ -42,7 +52,7 @@ _HOME = {
         "save_table",
         "write_log",
     ],
-    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve"],
+    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve", "solve_sequential"],
     "learn": [
         "Combined",
         "Embedding",

@@ -1,0 +1,242 @@
+"""Stopping rules as they are served: after each sample, stop or draw again. NumPy alone.
+
+Every state of a question (samples drawn, votes of the leader and of the runner-up, what its text promised) has an index: the
+price of a sample below which drawing on is worth it. A rule is a price; it draws while the index of the state is above it. So
+one table holds the rules of all budgets, and a lower price draws wherever a higher one does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+
+STOP, DRAW = "stop", "draw"
+FILE = "stopping.npz"  # beside the policy whose predictions are the prior
+SCHEMA_VERSION = 1
+
+
+class State(NamedTuple):
+    """What is known of a question after some samples."""
+
+    drawn: int  # samples
+    lead: int = 0  # votes of the most frequent answer; verified: 1 once a sample was right; best: the bin of its reward
+    chase: int = 0  # votes of the next
+    context: int = 0  # from `StoppingFrontier.context`
+    ticket: float = 0.0  # in [0, 1), the same for all samples of a question: which of the two rules of a mix it follows
+    source: int = 0  # position of the source the samples come from
+
+
+def vote_state(answers: Sequence[str | None], context: int = 0, ticket: float = 0.0, source: int = 0) -> State:
+    """The state after these answers; None has no vote.
+
+    >>> vote_state(["12", "7", None, "12"])
+    State(drawn=4, lead=2, chase=1, context=0, ticket=0.0, source=0)
+    """
+    top = [count for _, count in Counter(a for a in answers if a is not None).most_common(2)]
+    return State(len(answers), *[*top, 0, 0][:2], context, ticket, source)
+
+
+def prior_features(score: np.ndarray) -> np.ndarray:
+    """What a policy's predicted utilities f[N, K] tell a stopping rule: f32[N, 2], that of the first action (the cheapest) and
+    how much the best action gains over it."""
+    score = np.asarray(score, np.float32)
+    return np.stack([score[:, 0], (score - score[:, :1]).max(axis=1)], axis=1)
+
+
+class Prior(NamedTuple):
+    """What the texts of training questions promise, by models that have not seen their outcomes."""
+
+    features: np.ndarray  # f[N, D]
+    # Such models are fewer than those that will serve, whose mean is less noisy and so spends otherwise. How much, is extrapolated
+    # from halves of them: spend is taken to be linear in 1 / models.
+    halves: tuple[np.ndarray, ...] = ()  # of f[N, D]
+    reach: float = 0.0  # how far to go beyond all of them, in steps from a half of them to all
+
+
+def policy_prior(policy) -> Prior:
+    """The prior that a policy's predictions are, of the questions it was trained on.
+
+    Raises:
+      ValueError: the policy predicts no utilities.
+    """
+    if policy.kind == "imitation":
+        raise ValueError("an imitation policy predicts no utilities: use a value policy")
+    (unseen,) = policy.calibration
+    return Prior(
+        prior_features(unseen.whole.score), tuple(prior_features(half.score) for half in unseen.halves), unseen.reach
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StoppingFrontier:
+    """The stopping rules of all budgets, with what each spent and earned on the questions they were fitted on.
+
+    Rule m draws while the index is at least `multiplier[m]`; between two of them lies their mix.
+    """
+
+    answer: str  # vote, verified or best
+    sources: tuple[str, ...]  # M of them
+    resource: str
+    unit: str
+    width: int  # state (lead, chase) is number lead * width + chase
+    index: np.ndarray = field(repr=False)  # f32[M, G, T, J] of every source, context, number of samples drawn and state
+    multiplier: np.ndarray = field(repr=False)  # f32[L] falling
+    spend: np.ndarray = field(repr=False)  # f64[L] rising
+    utility: np.ndarray = field(repr=False)  # f64[L]
+    choice: np.ndarray = field(repr=False)  # i8[L, G] the source that a context is drawn from
+    center: np.ndarray = field(repr=False)  # f32[G, D] of the contexts, of standardised features
+    mean: np.ndarray = field(repr=False)  # f32[D] of the features
+    scale: np.ndarray = field(repr=False)  # f32[D]
+    bins: np.ndarray = field(
+        repr=False
+    )  # f32[B] rising edges between bins of a reward; none unless the best reward answers
+
+    @property
+    def cap(self) -> int:
+        """The most samples of a question."""
+        return self.index.shape[2]
+
+    def value(self, budget):
+        """The utility at these budgets, on the questions the rules were fitted on; NaN below the cheapest rule."""
+        budget = np.asarray(budget, float)
+        return np.where(budget < self.spend[0], np.nan, np.interp(budget, self.spend, self.utility))
+
+    def at(self, budget: float) -> StoppingRule:
+        """The mix of two adjacent rules that spends a budget, or the dearest rule where that spends less.
+
+        Raises:
+          ValueError: the budget is below what the cheapest rule spends.
+        """
+        return StoppingRule(self, float(budget), *adjacent(self.spend, budget))
+
+    def context(self, prior: Sequence[float] | np.ndarray | None = None) -> int:
+        """The context of a question, from its features [D]: the nearest one.
+
+        Raises:
+          ValueError: features are given to rules without a prior, none to rules with one, or they are not finite.
+        """
+        return int(self.contexts(None if prior is None else np.asarray(prior)[None])[0])
+
+    def contexts(self, prior: np.ndarray | None, questions: int = 1) -> np.ndarray:
+        """i64[N] the contexts of questions with features f[N, D]; of so many questions where there is no prior."""
+        width = self.center.shape[1]
+        if (prior is None) != (width == 0):
+            raise ValueError(f"the rules were fitted with {width} features of a question as prior, got {prior}")
+        if prior is None:
+            return np.zeros(questions, int)
+        prior = np.asarray(prior, np.float32)
+        if prior.ndim != 2 or prior.shape[1] != width or not np.isfinite(prior).all():
+            raise ValueError(f"the prior of a question is {width} finite numbers, got {prior}")
+        return nearest((prior - self.mean) / self.scale, self.center)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes stopping.npz into a folder, that of the policy whose predictions are the prior; whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        every = {f.name: getattr(self, f.name) for f in fields(self)}
+        arrays = {name: value for name, value in every.items() if isinstance(value, np.ndarray)}
+        text = {name: value for name, value in every.items() if name not in arrays}
+        scratch = folder / f".{FILE}"
+        with scratch.open("wb") as file:
+            np.savez_compressed(file, about=json.dumps({"schema_version": SCHEMA_VERSION, **text}), **arrays)
+        os.replace(scratch, folder / FILE)
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """Two adjacent rules and how many questions follow which: a budget is met exactly."""
+
+    frontier: StoppingFrontier = field(repr=False)
+    budget: float
+    less: int  # position of the rule that draws less
+    more: int  # of the one that draws more
+    weight: float  # share of the questions that follow the one that draws more
+
+    def __post_init__(self):
+        # Plain lists and floats: an element of an array costs more than the rest of a decision.
+        prices = [float(self.frontier.multiplier[m]) for m in (self.less, self.more)]
+        object.__setattr__(self, "_price", prices)
+        object.__setattr__(self, "_index", [_lowered(x) for x in self.frontier.index])
+        object.__setattr__(self, "_shape", self.frontier.index.shape[1:])
+
+    @property
+    def multiplier(self) -> float:
+        """The price of a unit of the resource: that of the rule that draws more."""
+        return self._price[1]
+
+    def source(self, context: int = 0, ticket: float = 0.0) -> int:
+        """The position of the source that a question's samples are drawn from."""
+        return int(self.frontier.choice[self.more if ticket < self.weight else self.less, context])
+
+    def decide(self, state: State) -> str:
+        """STOP or DRAW.
+
+        Raises:
+          ValueError: the state is none, such as more votes than samples.
+        """
+        drawn, lead, chase, context, ticket, source = state
+        contexts, cap, states = self._shape
+        if not (0 <= chase <= lead <= drawn or self.frontier.answer == "best"):
+            raise ValueError(f"no such state: {state}")
+        if drawn >= cap:
+            return STOP
+        number = lead * self.frontier.width + chase
+        if not 0 <= context < contexts or number >= states:
+            raise ValueError(f"no such state: {state}")
+        index = self._index[source][(context * cap + drawn) * states + number]
+        return DRAW if index >= self._price[ticket < self.weight] else STOP
+
+
+def load_stopping(folder: str | Path) -> StoppingFrontier:
+    """The stopping rules in a folder that `StoppingFrontier.save` wrote.
+
+    Raises:
+      ValueError: there are none, they are damaged, or of another schema version.
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise ValueError(f"no stopping rules in {folder}: {FILE} is missing")
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        about = json.loads(str(arrays.pop("about")))
+        version = about.pop("schema_version")
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema version {version}, this release reads {SCHEMA_VERSION}")
+    if np.isnan(arrays["index"]).any():
+        raise ValueError(f"{path} is damaged: an index is not a number")
+    return StoppingFrontier(**{**about, "sources": tuple(about["sources"])}, **arrays)
+
+
+def adjacent(spend: np.ndarray, budget: float) -> tuple[int, int, float]:
+    """The two adjacent rules that a budget lies between, by their rising spends f[L], and the share of the dearer one.
+
+    Raises:
+      ValueError: the budget is below what the first rule spends.
+    """
+    if not budget >= spend[0] * (1 - 1e-9):
+        raise ValueError(f"budget {budget:g} is below {spend[0]:g}, what the rule that draws least spends")
+    more = min(int(np.searchsorted(spend, budget, side="right")), len(spend) - 1)
+    less = max(more - 1, 0)
+    room = spend[more] - spend[less]
+    return less, more, 1.0 if room <= 0 else float(np.clip((budget - spend[less]) / room, 0, 1))
+
+
+def nearest(features: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """i64[N] the centers f[G, D] nearest to features f[N, D]."""
+    return ((features[:, None, :] - center[None, :, :]) ** 2).sum(axis=2).argmin(axis=1)
+
+
+def _lowered(index: np.ndarray) -> memoryview:
+    """A flat view whose elements are plain floats."""
+    return memoryview(np.ascontiguousarray(index, np.float32)).cast("B").cast("f")
