@@ -16,29 +16,25 @@ import numpy as np
 
 def forward(weights: dict[str, np.ndarray], features: np.ndarray) -> np.ndarray:
     """Outputs f32[E, N, O] of the members on features f32[N, D]."""
+    kernel, bias = _first_layer(weights)
     x = standardise(features, weights["feature_mean"], weights["feature_scale"])[None]
-    hidden = np.matmul(x, weights["Dense_0/kernel"]) + weights["Dense_0/bias"][:, None]
-    direct = np.matmul(x, weights["Direct/kernel"]) if "Direct/kernel" in weights else np.float32(0)
-    return _onwards(weights, hidden) + direct
+    return _onwards(weights, np.matmul(x, kernel) + bias[:, None])
 
 
 class Rest(NamedTuple):
-    """What a text that has none of the features gives; most texts have few."""
+    """What the first layer makes of a text that has none of the features; most texts have few."""
 
     features: np.ndarray  # f32[D] standardised zeros
-    first: (
-        np.ndarray
-    )  # f32[E, H + O] of the first hidden layer, and of the direct way to the outputs where there is one
-    kernel: np.ndarray  # f32[D, E * (H + O)] a feature's weights side by side
+    read: np.ndarray  # f32[E, H]
+    kernel: np.ndarray  # f32[D, E * H] a feature's weights side by side
 
 
 def at_rest(weights: dict[str, np.ndarray]) -> Rest:
     """The `Rest` of some weights."""
     features = standardise(np.float32(0), weights["feature_mean"], weights["feature_scale"])
-    kernel = np.concatenate([weights[n] for n in ("Dense_0/kernel", "Direct/kernel") if n in weights], axis=2)
-    first = features @ kernel
-    first[:, : weights["Dense_0/bias"].shape[1]] += weights["Dense_0/bias"]
-    return Rest(features, first, np.ascontiguousarray(np.moveaxis(kernel, 0, 1).reshape(kernel.shape[1], -1)))
+    kernel, bias = _first_layer(weights)
+    side_by_side = np.ascontiguousarray(np.moveaxis(kernel, 0, 1).reshape(kernel.shape[1], -1))
+    return Rest(features, features @ kernel + bias, side_by_side)
 
 
 def forward_one(weights: dict[str, np.ndarray], rest: Rest, features: np.ndarray) -> np.ndarray:
@@ -46,19 +42,27 @@ def forward_one(weights: dict[str, np.ndarray], rest: Rest, features: np.ndarray
     has = np.flatnonzero(features[0])
     mean, scale = weights["feature_mean"][has], weights["feature_scale"][has]
     change = standardise(features[0, has], mean, scale) - rest.features[has]
-    first = (rest.first + (change @ rest.kernel[has]).reshape(rest.first.shape))[:, None]
-    width = weights["Dense_0/bias"].shape[1]
-    outputs = _onwards(weights, first[..., :width])
-    return outputs + first[..., width:] if first.shape[2] > width else outputs
+    read = rest.read + (change @ rest.kernel[has]).reshape(rest.read.shape)
+    return _onwards(weights, read[:, None])
 
 
-def _onwards(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Outputs f32[E, N, O] of the first layer's f32[E, N, H]."""
+def _first_layer(weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel f32[E, D, H] and bias f32[E, H] of all that reads the features: the hidden layer, then the linear model if there is one."""
+    kernel, bias = weights["Dense_0/kernel"], weights["Dense_0/bias"]
+    if "Direct/kernel" not in weights:
+        return kernel, bias
+    direct = weights["Direct/kernel"]
+    return np.concatenate([kernel, direct], axis=2), np.pad(bias, ((0, 0), (0, direct.shape[2])))
+
+
+def _onwards(weights: dict[str, np.ndarray], read: np.ndarray) -> np.ndarray:
+    """Outputs f32[E, N, O] of what the first layer gave, f32[E, N, H]."""
     layers = sum(name.startswith("Dense_") for name in weights) // 2
+    x, direct = np.split(read, [weights["Dense_0/bias"].shape[1]], axis=2)
     for layer in range(1, layers):
         x = x / (1 + np.exp(-np.clip(x, -80, None)))  # silu
         x = np.matmul(x, weights[f"Dense_{layer}/kernel"]) + weights[f"Dense_{layer}/bias"][:, None]
-    return x
+    return x + direct if direct.shape[2] else x
 
 
 def standardise(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -116,6 +116,12 @@ def test_n_is_a_request_and_no_promise(tmp_path):
     assert account.averaged == 12
 
 
+def test_short_replies_are_no_retries(tmp_path):
+    with fake_server(honours_n=False, fault=lambda number, body: "500" if number in (6, 13) else None) as fake:
+        run(fake, tmp_path / "j.jsonl", QUESTIONS[:2], recipes(n=8), samples=8, retries=1, concurrency=1)
+    assert sorted(keys(tmp_path / "j.jsonl")) == wanted(QUESTIONS[:2], 8) and fake.faults["500"] == 2
+
+
 def test_every_request_has_a_seed_of_its_own_which_a_resumed_run_repeats(tmp_path):
     with fake_server() as fake:
         run(fake, tmp_path / "j.jsonl")

@@ -114,7 +114,8 @@ def test_a_question_alone_gets_the_answers_of_a_batch(direct):
     }
     weights |= {f"Dense_{i}/bias": rng.normal(size=(3, b)) for i, b in enumerate((8, 8, 5))}
     weights |= {"feature_mean": rng.normal(size=30) * 3, "feature_scale": np.where(np.arange(30) == 4, np.inf, 2.0)}
-    weights |= {"Direct/kernel": rng.normal(size=(3, 30, 5)) / 5} if direct else {}
+    if direct:
+        weights["Direct/kernel"] = rng.normal(size=(3, 30, 5)) / 5
     weights = {name: array.astype(np.float32) for name, array in weights.items()}
     rest, expected = at_rest(weights), forward(weights, x)
     for i, row in enumerate(x):

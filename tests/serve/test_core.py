@@ -1,5 +1,6 @@
 """What is decided, reserved and settled, without any HTTP."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -134,6 +135,31 @@ def test_a_soft_cap_reserves_the_measured_quantile_and_a_hard_one_the_worst(toke
     assert soft.reserved == pytest.approx(measured) and hard.reserved >= 8 * (64 + len(HARD))
     limited = core(token_policy, tenant={"budget": 60.0, "cap": 1e6, "hard": True})
     assert limited.admit("a", HARD, action="vote(m,8)", limit=10).reserved == hard.reserved - 8 * 54
+
+
+def test_threads_keep_one_account_and_one_price(policy):
+    made = core(policy, tenant={"cap": 500.0, "hard": True})
+    admitted = []
+
+    def ask(worker):
+        for j in range(40):
+            try:
+                ticket = made.admit(f"{worker}-{j}", f"{worker} + {j * 97}")
+            except Refused:
+                continue
+            assert made.ledger.held("default", ticket.window) <= 500
+            admitted.append(ticket)
+            settle(made, ticket)
+
+    threads = [threading.Thread(target=ask, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spent = sum(ticket.action.samples for ticket in admitted)
+    assert len(admitted) > 100 and made.account("default").spent == spent <= 500
+    assert made.account("default").questions == len(admitted) and made.ledger.totals()["open"] == 0
+    assert made.account("default").dual == made.duals["default"]
 
 
 def test_a_hard_cap_in_dollars_beside_a_budget_in_samples(policy):
