@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax.scipy.special import gammaln, logsumexp
 
-from alloc_jax.measure.counts import AnswerCounts
+from alloc_jax.measure.draws import Pairs
 from alloc_jax.solve.states import Lattice, StateModel, Tally
 
 STEPS = 400  # of Adam
@@ -41,13 +41,14 @@ class Mixture:
             raise ValueError(f"a proper prior has positive, finite parameters and weights, got {self}")
 
 
-def categories(counts: AnswerCounts, answer: str) -> np.ndarray:
+def categories(pairs: Pairs, answer: str) -> np.ndarray:
     """f64[N, C] how many samples of each question are right, and wrong; for a vote, most frequently wrong, and the rest."""
-    size = counts.count.sum(axis=1) + counts.silent
-    right = np.where(counts.correct >= 0.5, counts.count, 0).sum(axis=1)
+    size, right = pairs.count, pairs.correct.sum(axis=1)
     if answer != "vote":
         return np.stack([right, size - right], axis=1).astype(float)
+    counts = pairs.answers
     wrong = np.where(counts.correct < 0.5, counts.count, 0).max(axis=1)
+    wrong = np.minimum(wrong, size - right)  # graders may disagree on an answer
     return np.stack([right, wrong, size - right - wrong], axis=1).astype(float)
 
 
@@ -64,7 +65,9 @@ def fit_mixture(counts: np.ndarray, components: int, context: np.ndarray, nearne
     order = np.argsort(kinds[:, 0] / kinds.sum(axis=1), kind="stable")
     parts = np.array_split(np.repeat(order, many[order]), components)
     start = np.stack([kinds[part].sum(axis=0) / kinds[part].sum() for part in parts])
-    weight, alpha, chance = (np.asarray(x, float) for x in _fit(*map(jnp.float32, (kinds, many, 4 * start + 0.2))))
+    spare = (1 << (len(kinds) - 1).bit_length()) - len(kinds)  # few shapes, so that few fits compile
+    padded = np.pad(kinds, ((0, spare), (0, 0)), constant_values=1), np.pad(many, (0, spare)), 4 * start + 0.2
+    weight, alpha, chance = (np.asarray(x, float) for x in _fit(*map(jnp.float32, padded)))
     mine = np.zeros((len(nearness), components))
     np.add.at(mine, context, chance[which.reshape(-1)])
     mine = nearness @ mine + SHARED * weight

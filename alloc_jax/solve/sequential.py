@@ -114,13 +114,13 @@ def solve_sequential(
             models.append(partial(_at_roots, expected))
         found.append(index)
     counted = partial(_count, found, walked, lattice)
+    bar = [bars(path_index(index, lattice, paths, near.of)) for index, paths in zip(found, walked, strict=True)]
     if len(sources) == 1:
-        bar = bars(path_index(found[0], lattice, walked[0], near.of))
-        rules = useful(steps(bar, walked[0])).thinned(RULES)
+        rules = useful(steps(bar[0], walked[0])).thinned(RULES)
         price, choice = rules.multiplier, np.zeros((len(rules.multiplier), len(near.center)), np.int8)
     else:
-        top = max(float(index[np.isfinite(index)].max(initial=0)) for index in found)
-        price = top * np.geomspace(1, 1e-4, RULES)
+        top = max(float(x[np.isfinite(x)].max(initial=0)) for x in bar)
+        price = top * np.geomspace(1, 1e-5, RULES)
         worth = [value(price.astype(np.float32)) for value in models]
         choice = np.argmax(worth, axis=0).astype(np.int8)
     price = price.astype(np.float32)
@@ -154,7 +154,7 @@ def state_model(
         return by_context(parts, near.nearness, None).model(lattice.successor, may_stop)
     m = log.source_index(source)
     pairs = Pairs(log.answer[:, m], log.correct[:, m], log.sampled[:, m])
-    mixture = fit_mixture(categories(pairs.answers, lattice.answer), COMPONENTS, near.of, near.nearness)
+    mixture = fit_mixture(categories(pairs, lattice.answer), COMPONENTS, near.of, near.nearness)
     expected = expected_tally(mixture, lattice)
     if model == "bayes":
         nearby = parts[0].mixed(near.nearness)

@@ -101,11 +101,11 @@ class Tally:
 
     def towards(self, other: Tally, strength: float) -> Tally:
         """With the other's expectations as if they had been seen so many times in every state."""
-        many = np.maximum(other.seen, 1e-30)
-        scale = strength / many
+        known = other.seen > 1e-12  # what cannot happen is not expected to be free
+        scale = np.where(known, strength / np.where(known, other.seen, 1), 0)
         before = scale[:, :-1]
         return Tally(
-            self.seen + strength,
+            self.seen + scale * other.seen,
             self.earned + scale * other.earned,
             self.gone + before[..., None] * other.gone,
             self.paid + before * other.paid,

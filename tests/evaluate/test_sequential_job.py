@@ -12,13 +12,13 @@ from alloc_jax.measure import write_log
 from alloc_jax.stopping import load_stopping, prior_features, vote_state
 from tests.conftest import made_log
 
-OPTIONS = {"cap": 6, "orders": 4, "folds": 2, "policies": ("value(epochs=5)",), "replicates": 50}
+OPTIONS = {"cap": 6, "orders": 4, "folds": 2, "policies": ("value(epochs=5)",), "replicates": 50, "contexts": 2}
 
 
 @pytest.fixture(scope="module")
 def log_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "samples.jsonl"
-    write_log(made_log(questions=240, samples=12), path)
+    write_log(made_log(questions=160, samples=12), path)
     return str(path)
 
 
@@ -36,7 +36,7 @@ def test_a_run_leaves_everything_it_promised(run):
         json.loads(line, parse_constant=pytest.fail) for line in (folder / "metrics.jsonl").read_text().splitlines()
     ]
     assert len(lines) == len(report.rows)
-    assert report.questions == 240
+    assert report.questions == 160
     rules = {row.rule for row in report.rows}
     assert {PRICED, TEXT, ORACLE, UNIFORM, "ESC", "myopic", "patient", "priced, bayes", "priced, fitted, text"} <= rules
 
@@ -45,7 +45,7 @@ def test_every_rule_spends_about_its_budget_on_held_out_questions(run):
     report, _ = run
     for row in report.rows:
         if not row.rule.startswith(("myopic", "one-shot")):  # these may find nothing worth all of it, or learned little
-            assert row.spend.value == pytest.approx(row.budget, rel=0.05), row.rule
+            assert row.spend.value == pytest.approx(row.budget, rel=0.06), row.rule
 
 
 def test_the_saved_rules_serve_beside_their_policy(run):

@@ -65,7 +65,7 @@ def test_agreement_may_be_on_a_wrong_answer(stubborn):
     assert torn > unanimous
     m = stubborn.source_index("large")
     pairs = Pairs(stubborn.answer[:, m], stubborn.correct[:, m], stubborn.sampled[:, m])
-    mixture = fit_mixture(categories(pairs.answers, "vote"), 3, np.zeros(len(stubborn), int), np.ones((1, 1)))
+    mixture = fit_mixture(categories(pairs, "vote"), 3, np.zeros(len(stubborn), int), np.ones((1, 1)))
     model = expected_tally(mixture, lattice).model(lattice.successor, waves(10, 1, None)[1])
     agreed = lattice.number(np.int64(5), np.int64(1))
     paths = sample_paths(stubborn, "large", cap=10, orders=40)
@@ -144,6 +144,15 @@ def test_the_mixture_finds_the_prior_it_was_drawn_from():
     order = np.argsort(-found.alpha[:, 0])
     np.testing.assert_allclose(found.alpha[order], alpha, rtol=0.35)
     np.testing.assert_allclose(found.weight[0], 0.5, atol=0.05)
+
+
+def test_a_verifier_needs_no_answers(stubborn):
+    without = replace(stubborn, answer=np.full_like(stubborn.answer, -1), answers=((),) * len(stubborn))
+    for model in ("counts", "bayes"):
+        options = {"answer": "verified", "cap": 8, "model": model}
+        same = [solve_sequential(log, "large", **options).index for log in (stubborn, without)]
+        np.testing.assert_array_equal(*same)
+        assert (same[0][0, 0, 1:, 0] > 0.01).all()
 
 
 def test_what_a_mixture_expects_is_what_its_questions_do():
