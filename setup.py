@@ -28,6 +28,7 @@ setup(
         "bench": ["numba>=0.60", "ortools>=9.10", "mpax>=0.2", "scipy>=1.11", "highspy>=1.7"],
         "collect": ["openai>=2"],
         "embeddings": ["sentence-transformers>=3"],
+        "export": ["flatbuffers>=24"],
         "grade": ["math-verify[antlr4-13-2]>=0.8"],
         "inspect": ["zipfile-zstd>=0.0.4"],
         "parquet": ["pyarrow>=15"],
@@ -43,7 +44,7 @@ setup(
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[collect,grade,inspect,parquet,plot,serve,tokenizer,trees]",
+            "alloc_jax[collect,export,grade,inspect,parquet,plot,serve,tokenizer,trees]",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

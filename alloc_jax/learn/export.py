@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +15,17 @@ from alloc_jax.learn.policy import Policy
 def export_policy(policy: Policy, budget: float | None = None) -> bytes:
     """The function features f32[N, D] -> (score f32[N, K], cost f32[N, K]) of `Policy.predict_features`, for any N.
 
-    `jax.export.deserialize(bytearray(data)).call(features)` runs it on CPU, GPU and TPU. Serialising needs flatbuffers,
-    which JAX names where it is missing.
+    `jax.export.deserialize(bytearray(data)).call(features)` runs it on CPU, GPU and TPU.
 
     Args:
       policy: whose predictions.
       budget: an imitation policy's scores depend on it.
+
+    Raises:
+      ImportError: without flatbuffers; the message names the extra.
     """
+    if find_spec("flatbuffers") is None:
+        raise ImportError("exporting a policy needs flatbuffers: pip install 'alloc_jax[export]'")
     weights = {name: jnp.asarray(array) for name, array in policy.weights.items()}
     layers = sum(name.startswith("Dense_") for name in weights) // 2
     actions, head = len(policy.actions), policy.head(budget)
