@@ -128,12 +128,13 @@ def compare_paces(
     late: tuple[float, float],
     steps: Iterable[float],
     seed: int = 0,
+    stopping: Stopping | None = None,
 ) -> list[tuple[str, ...]]:
     """A row for each step of the pace: what it spends of the budget, in all and in either half, its prices, its accuracy."""
     stream = drifting(log, questions, late, seed)
     rows = []
     for step in steps:
-        ran = replay(policy, log, budget, rows=stream, step=step)
+        ran = replay(policy, log, budget, rows=stream, step=step, stopping=stopping)
         halves = (part.mean() / budget for part in np.array_split(ran.cost, 2))
         prices = f"{ran.price[0]:.4g} to {ran.price[-1]:.4g}"
         shares = (f"{share:.4f}" for share in (ran.spend / budget, *halves))
