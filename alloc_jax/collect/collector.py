@@ -53,9 +53,7 @@ class Account:
 
     samples: int = 0  # good ones
     failed: dict[str, int] = field(default_factory=dict)  # requests given up or charged for nothing, by what went wrong
-    tokens: float = (
-        0.0  # prompts and completions; where the server does not say, the most that the request can have used
-    )
+    tokens: float = 0.0  # prompts and completions; the most that a request can have used where nobody says
     usd: float = 0.0  # likewise; only where there are prices
     unknown: int = 0  # replies without usage
     averaged: int = 0  # replies whose samples share one token count
@@ -117,7 +115,7 @@ def collect(
         done = open_journal.done(refused=not config.retry_refused)
         for row in open_journal.rows:
             run.account.add(row)
-            run.answered.update({row["source"]} if "samples" in row else ())
+            run.answered.update({row["source"]} if row["samples"] else ())
         jobs = list(_jobs(questions, recipes, config.samples, done))
         total = len(questions) * len(recipes) * config.samples
         with Progress(total, total - sum(len(job.samples) for job in jobs), run.account, show) as progress:
@@ -166,7 +164,8 @@ class _Run:
             if wait:
                 await asyncio.sleep(wait)
             if rest:
-                jobs.append(Job(job.question, job.recipe, rest, job.asked + 1))
+                got = row is not None and "samples" in row  # a short reply is no failure
+                jobs.append(Job(job.question, job.recipe, rest, 0 if got else job.asked + 1))
 
     async def _reserve(self, worst: Mapping[str, float | None]) -> bool:
         """Waits until the request fits below the limits for certain; False where it never will."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 VERSION = 1
+_KEPT = ("id", "source", "samples", "usage", "charged", "averaged", "failed", "failure", "final")
 
 
 class Journal:
@@ -36,7 +37,7 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike, sources: Mapping[str, Mapping[str, Any]]):
         self.path = Path(path)
-        self.rows: list[dict[str, Any]] = []  # what the file held when it was opened
+        self.rows: list[dict[str, Any]] = []  # what the file held when it was opened: samples by number, no texts
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+b")  # noqa: SIM115
         try:
@@ -69,12 +70,13 @@ class Journal:
             raise ValueError(f"{self.path}: another process is writing this journal") from None
 
     def _load(self, sources: dict[str, Any]) -> None:
-        self._file.seek(0)
-        data = self._file.read()
-        whole = data.rfind(b"\n") + 1
-        self._file.truncate(whole)  # a torn last line
         known: dict[str, Any] = {}
-        for number, line in enumerate(data[:whole].splitlines(), 1):
+        whole = 0  # bytes
+        self._file.seek(0)
+        for number, line in enumerate(self._file, 1):
+            if not line.endswith(b"\n"):
+                break  # a torn last line
+            whole += len(line)
             try:
                 row = json.loads(line)
                 if not isinstance(row, dict):
@@ -85,8 +87,10 @@ class Journal:
                 raise ValueError(f"{self.path}: no journal of version {VERSION}: its first line has {list(row)[:5]}")
             if "journal" in row:
                 known |= row["recipes"]
-            else:
-                self.rows.append(row)
+            else:  # without its texts, which may be more than fits into memory
+                row["samples"] = [sample["sample"] for sample in row.get("samples", ())]
+                self.rows.append({name: value for name, value in row.items() if name in _KEPT})
+        self._file.truncate(whole)
         for name in known.keys() & sources.keys():
             if known[name] != sources[name]:
                 raise ValueError(
@@ -104,8 +108,6 @@ class Journal:
         """
         found = set()
         for row in self.rows:
-            samples = [sample["sample"] for sample in row.get("samples", ())]
-            if refused and row.get("final"):
-                samples += row["failed"]
-            found.update((row["id"], row["source"], sample) for sample in samples)
+            final = row["failed"] if refused and row.get("final") else ()
+            found.update((row["id"], row["source"], sample) for sample in (*row["samples"], *final))
         return found

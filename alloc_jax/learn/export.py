@@ -36,7 +36,8 @@ def export_policy(policy: Policy, budget: float | None = None) -> bytes:
         for layer in range(layers):
             x = jnp.matmul(x, weights[f"Dense_{layer}/kernel"]) + weights[f"Dense_{layer}/bias"][:, None]
             x = jax.nn.silu(x) if layer < layers - 1 else x
-        x = x + jnp.matmul(read, weights["Direct/kernel"]) if "Direct/kernel" in weights else x
+        if "Direct/kernel" in weights:
+            x = x.at[..., :actions].add(jnp.matmul(read, weights["Direct/kernel"]))
         x = x.mean(axis=0)
         cost = weights["action_cost"][None] * jnp.exp(x[:, -actions:])
         if head is None:

@@ -51,7 +51,9 @@ def _first_layer(weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray
     kernel, bias = weights["Dense_0/kernel"], weights["Dense_0/bias"]
     if "Direct/kernel" not in weights:
         return kernel, bias
-    direct = weights["Direct/kernel"]
+    direct = np.broadcast_to(
+        weights["Direct/kernel"], (len(kernel), *weights["Direct/kernel"].shape[1:])
+    )  # one for all
     return np.concatenate([kernel, direct], axis=2), np.pad(bias, ((0, 0), (0, direct.shape[2])))
 
 
@@ -62,7 +64,8 @@ def _onwards(weights: dict[str, np.ndarray], read: np.ndarray) -> np.ndarray:
     for layer in range(1, layers):
         x = x / (1 + np.exp(-np.clip(x, -80, None)))  # silu
         x = np.matmul(x, weights[f"Dense_{layer}/kernel"]) + weights[f"Dense_{layer}/bias"][:, None]
-    return x + direct if direct.shape[2] else x
+    x[..., : direct.shape[2]] += direct
+    return x
 
 
 def standardise(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

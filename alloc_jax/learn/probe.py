@@ -83,7 +83,7 @@ def describe_probe(answers: Sequence[Sequence], tokens: Sequence[Sequence[float]
       answers: [N, samples] of any comparable kind; None where a sample has no answer.
       tokens: [N, samples] how long they are.
 
-    >>> describe_probe([["42", "42"], ["7", None]], [[10, 10], [10, 40]]).round(2).tolist()
+    >>> describe_probe([["42", "42"], ["7", None]], [[10, 10], [10, 40]]).astype(float).round(2).tolist()
     [[1.0, 0.0, 2.4, 0.0], [0.5, 0.5, 3.06, 0.66]]
     """
     rows = []

@@ -125,12 +125,14 @@ def train(table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | 
         raise ValueError(f"training diverged: {diverged[0]} is not finite; try a lower learning_rate")
     weights["Dense_0/kernel"] = _spread(weights["Dense_0/kernel"], ~constant)
     outputs = forward(weights, features)
-    if config.kind != "imitation" and config.stacked:
-        weights = stacked_gains(weights, x, targets.rows["gain"], outputs, unseen)
-        weights["Direct/kernel"] = _spread(weights["Direct/kernel"], ~constant)
-        outputs = forward(weights, features)
     groups = [unseen, *_halves(unseen)]
     averages = [np.einsum("mno,mn->no", outputs, (g / g.sum(axis=0)).astype(np.float32)) for g in groups]
+    if config.kind != "imitation" and config.stacked:
+        gain, honest = targets.rows["gain"], averages[0][:, : len(table.actions)]
+        weights, belief, added = stacked_gains(weights, x, gain, honest, fold)
+        weights["Direct/kernel"] = _spread(weights["Direct/kernel"], ~constant)
+        for average in averages:
+            average[:, : len(table.actions)] = belief * average[:, : len(table.actions)] + added
     reach = 1 - config.left_out / config.folds
     heads = range(len(config.budgets)) if config.kind == "imitation" else (None,)
     return Policy(

@@ -15,6 +15,7 @@ _LATER = {
     "Provenance": "store",
     "RESOURCES": "costs",
     "Reading": "read",
+    "TableBlocks": "blocks",
     "describe": "inspect",
     "fitting_menu": "inspect",
     "format_description": "inspect",

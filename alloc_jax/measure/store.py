@@ -21,6 +21,7 @@ from alloc_jax.measure.write import new_file
 from alloc_jax.types import OutcomeTable
 
 VERSION = 1  # of the form; a reader refuses any other
+ROW_GROUP = 2**16  # questions of a row group: what processes share out, and a block to stream
 _KEY = "alloc_jax outcome table"
 _TEXT = ("ids", "question", "group")  # the fields that hold one text a question; the other tuples are short
 _FIELDS = {field.name: field for field in fields(OutcomeTable)}
@@ -203,7 +204,20 @@ def _write_parquet(path: Path, header: str, columns: Mapping[str, Any]) -> None:
         for size in () if name in _TEXT else reversed(values.shape[1:]):
             array = pa.FixedSizeListArray.from_arrays(array, size)
         arrays[name] = array
-    module.write_table(pa.table(arrays).replace_schema_metadata({_KEY: header}), path, compression="zstd")
+    made = pa.table(arrays).replace_schema_metadata({_KEY: header})
+    module.write_table(made, path, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def parquet_header(path: Path) -> dict[str, Any]:
+    """The header of a table in parquet: the fields that are short, and where it came from.
+
+    Raises: see `load_table`.
+    """
+    header = _read(path, columns=False)[0]
+    with open(path, "rb") as file:
+        if file.read(4) != b"PAR1":
+            raise ValueError(f"{path}: not parquet: save the table under a name that ends in .parquet")
+    return header
 
 
 def _read_parquet(path: Path, columns: bool) -> tuple[Any, dict[str, Any]] | None:

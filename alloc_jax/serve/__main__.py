@@ -19,9 +19,13 @@ from alloc_jax.collect.recipes import load_recipes, parse_recipes
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.measure.grade import METHODS
 from alloc_jax.measure.prices import PriceBook
-from alloc_jax.serve.core import Core, Tenant
+from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import CAPPED, Meter
+from alloc_jax.serve.patience import Patience
+from alloc_jax.serve.tickets import Tenant
+from alloc_jax.stopping import FILE as STOPPING_FILE
+from alloc_jax.stopping import load_stopping
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("policy", None, "Folder of the policy.", required=True)
@@ -38,6 +42,7 @@ flags.DEFINE_enum("exhausted", "cheapest", ["cheapest", "refuse"], "What the cap
 flags.DEFINE_string("prices", None, "Price book (JSON), by the models' names, for dollars.")
 flags.DEFINE_string("ledger", "alloc_ledger.sqlite", "The ledger's file; empty keeps it in memory.")
 flags.DEFINE_float("step", 0.03, "How fast the price follows the spend; 0: not at all.", lower_bound=0.0)
+flags.DEFINE_bool("sequential", True, "Draw one sample after the other, where the policy's folder has stopping rules.")
 flags.DEFINE_float("quantile", 0.9, "Of an action's measured costs, that a cap which is not hard reserves.", 0.0, 1.0)
 flags.DEFINE_enum("answer", "number", list(METHODS), "How answers are read: as the policy's log was graded.")
 flags.DEFINE_string("answer_pattern", None, "Regular expression whose last match holds the answer.")
@@ -75,7 +80,8 @@ def serve(gateway, host: str, port: int) -> None:
         limit = "no budget" if tenant.budget is None else f"{tenant.budget:g} {core.policy.unit} a question"
         cap = "" if tenant.cap is None else f", at most {tenant.cap:g} {core.cap.resource} in {tenant.window_s:g} s"
         print(f"{name}: {limit} at a price of {core.price(name):.4g}{cap}", flush=True)
-    print(f"{core.policy.name} at http://{host}:{port}/v1 in front of {gateway.upstream.url}{lost}", flush=True)
+    how = "one sample after the other" if core.stopping else "all samples of an action at once"
+    print(f"{core.policy.name}, {how}, at http://{host}:{port}/v1 in front of {gateway.upstream.url}{lost}", flush=True)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
         uvicorn.run(gateway.app(), host=host, port=port, log_level="warning", timeout_graceful_shutdown=60)
@@ -101,6 +107,9 @@ def _gateway():
     meter = Meter(policy.resource, policy.unit, prices)
     cap = meter if FLAGS.cap_resource in (None, policy.resource) else Meter(FLAGS.cap_resource, "", prices)
     tenants, keys = _tenants()
+    stopping = None
+    if FLAGS.sequential and (Path(FLAGS.policy) / STOPPING_FILE).is_file():
+        stopping = Patience(load_stopping(FLAGS.policy), policy)
     core = Core(
         policy,
         recipes,
@@ -108,6 +117,7 @@ def _gateway():
         Ledger(FLAGS.ledger or None),
         meter=meter,
         cap=cap,
+        stopping=stopping,
         step=FLAGS.step,
         quantile=FLAGS.quantile,
     )

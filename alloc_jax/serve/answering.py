@@ -6,28 +6,14 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import request_seed
 from alloc_jax.collect.replies import Usage
 from alloc_jax.serve.ballot import AnswerKeys, Verdict, count_votes
-from alloc_jax.serve.core import Core, Refused, Ticket
+from alloc_jax.serve.core import Core
+from alloc_jax.serve.tickets import Refused, Ticket
 from alloc_jax.serve.upstream import Drawn, Upstream
-
-
-class StoppingRule(Protocol):
-    """Decides after each sample whether the next is worth its price."""
-
-    def stop(self, keys: Sequence[str | None], action: Action, price: float) -> bool:
-        """Whether what was drawn is enough.
-
-        Args:
-          keys: of the answers so far; None where a sample gives none.
-          action: what is being done; its samples are the most there will be.
-          price: of one unit of cost, in utility.
-        """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +38,6 @@ async def answer(
     keys: AnswerKeys,
     limit: int | None = None,
     extra: Mapping[str, Any] | None = None,
-    rule: StoppingRule | None = None,
     abstain_text: str = "",
 ) -> Answer:
     """Does what a ticket says, and settles it whatever happens.
@@ -66,7 +51,6 @@ async def answer(
       keys: reads answers.
       limit: tokens of a sample that the client allows.
       extra: fields that the client adds to the request.
-      rule: may stop before all the action's samples are drawn.
       abstain_text: the answer of an action that gives none.
 
     Raises:
@@ -75,7 +59,7 @@ async def answer(
     drawn, start = Drawn(), time.monotonic()
     try:
         if ticket.action.samples:
-            await _draw(core, upstream, ticket, messages, text, drawn, keys, limit, extra, rule)
+            await _draw(core, upstream, ticket, messages, text, drawn, keys, limit, extra)
     finally:
         settle(core, ticket, drawn, time.monotonic() - start, _worst(core, ticket, messages, text, limit))
     faults = tuple(str(fault) for fault in drawn.faults)
@@ -122,7 +106,7 @@ async def read_keys(keys: AnswerKeys, drawn: Drawn) -> list[str | None]:
     return await asyncio.to_thread(keys, texts) if keys.slow else keys(texts)
 
 
-async def _draw(core, upstream, ticket, messages, text, drawn: Drawn, keys, limit, extra, rule) -> None:
+async def _draw(core, upstream, ticket, messages, text, drawn: Drawn, keys, limit, extra) -> None:
     recipe, action = core.recipes[ticket.action.source], ticket.action
     asked = {**(extra or {}), **recipe.limited(limit)}
     worst = _worst(core, ticket, messages, text, limit)
@@ -136,16 +120,14 @@ async def _draw(core, upstream, ticket, messages, text, drawn: Drawn, keys, limi
     wrapped = recipe.wrap(messages, text)
     left = action.samples
     while left:
-        wave = left if rule is None else min(recipe.n, left)
+        wave = left if ticket.enough is None else min(recipe.n, left)
         before = len(drawn.choices)
         await upstream.draw(recipe, wrapped, wave, drawn, seed=seed, extra=asked, allow=allow)
         left -= wave
         if len(drawn.choices) == before:  # upstream has given up; what came before still counts
             return
-        if rule is not None and left:
-            price = core.price(ticket.tenant.name) if ticket.decision is None else ticket.decision.price
-            if rule.stop(await read_keys(keys, drawn), action, price):
-                return
+        if ticket.enough is not None and left and ticket.enough(await read_keys(keys, drawn)):
+            return
 
 
 def _worst(core: Core, ticket: Ticket, messages, text: str, limit: int | None) -> float:

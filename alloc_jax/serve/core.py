@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -17,59 +17,15 @@ import numpy as np
 
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import Recipe
-from alloc_jax.learn.policy import Policy
+from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.allocator import Decision, decide
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import CAPPED, Meter, limit_of
 from alloc_jax.serve.pacing import Pace, make_pace
+from alloc_jax.serve.tickets import Enough, Refused, Stopping, Tenant, Ticket
 
 SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither rewards nor a verifier
 _BUDGETS = 64  # of requests that bring their own; each is calibrated once
-
-
-class Refused(Exception):
-    """A request that is not served, with the HTTP status that says why."""
-
-    def __init__(self, status: int, message: str, retry_after: float | None = None):
-        super().__init__(message)
-        self.status, self.retry_after = status, retry_after
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tenant:
-    """Who pays, and how much at most."""
-
-    name: str = "default"
-    budget: float | None  # mean cost a question, in the policy's unit; None: no limit, so compute is free
-    cap: float | None = None  # of each window, in the cap's unit; None: no limit
-    window_s: float = 86400.0
-    hard: bool = False  # reserves the worst case, else a quantile of the measured costs
-    exhausted: str = "cheapest"  # at the cap: the cheapest action while that fits, or "refuse"; then HTTP 429
-
-    def __post_init__(self):
-        for name in ("budget", "cap", "window_s"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
-                raise ValueError(f"tenant {self.name!r}: {name} is a positive number or null, got {value!r}")
-        if self.exhausted not in ("cheapest", "refuse"):
-            raise ValueError(f"tenant {self.name!r}: exhausted is 'cheapest' or 'refuse', got {self.exhausted!r}")
-        if self.hard and self.cap is None:
-            raise ValueError(f"tenant {self.name!r}: hard without a cap says nothing")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ticket:
-    """An admitted request."""
-
-    id: str
-    tenant: Tenant
-    action: Action | None  # None: passed through
-    decision: Decision | None  # None where the client named the action
-    window: int
-    paced: bool
-    budget: float | None  # that the question is held against
-    expected: float  # cost, in the policy's unit
-    reserved: float  # in the cap's unit
 
 
 class Core:
@@ -81,6 +37,7 @@ class Core:
       tenants: by name.
       ledger: where the money is.
       cap: counts in the unit of the caps; by default the policy's own.
+      stopping: rules that draw sample by sample, and take the place of the policy's own choice.
       step: of the pace; 0 keeps every price where the calibration put it.
       quantile: of the measured costs of an action, that a cap which is not hard reserves.
       clock: seconds.
@@ -99,6 +56,7 @@ class Core:
         *,
         meter: Meter | None = None,
         cap: Meter | None = None,
+        stopping: Stopping | None = None,
         step: float = 0.03,
         quantile: float = 0.9,
         clock=time.time,
@@ -106,17 +64,13 @@ class Core:
         self.policy, self.recipes, self.tenants, self.ledger = policy, recipes, tenants, ledger
         self.meter = meter or Meter(policy.resource, policy.unit)
         self.cap = cap or self.meter
-        self.step, self.clock = step, clock
+        self.stopping, self.step, self.clock = stopping, step, clock
         self.actions = {name: Action.parse(name) for name in policy.actions}
         self._lock = threading.Lock()
         self._check()
-        self.paces = {
-            name: make_pace(policy, tenant.budget, step)
-            for name, tenant in tenants.items()
-            if tenant.budget is not None
-        }
+        self.paces = {name: self._pace(tenant.budget) for name, tenant in tenants.items() if tenant.budget is not None}
         # Another policy or another budget is another pace, whatever the ledger knows of the tenant.
-        mark = fingerprint(policy)
+        mark = fingerprint(policy) + " stopping" * (stopping is not None)
         self.accounts = {name: f"{name}, {pace.budget:g} {policy.unit}, {mark}" for name, pace in self.paces.items()}
         self._of_budget: dict[float, Pace] = {}
         self.duals = {name: self._dual(name) for name in self.paces}
@@ -159,31 +113,34 @@ class Core:
         prediction = None if action else self.policy.predict([text], budget or paying.budget)
         with self._lock:
             pace, dual = self.paces.get(tenant), self.duals.get(tenant)
-            decision = None
-            if prediction is not None:
-                decision = decide(self.policy, prediction, self._price(pace, dual, budget), allowed)
-                action = decision.action
+            if prediction is None:
+                decision, chosen, expected, enough = None, self.actions[action], self.means[action], None
+            else:
+                decision, chosen, enough = self._decide(
+                    prediction, self._price(pace, dual, budget), allowed, max_samples
+                )
+                expected = decision.cost
             paced = pace is not None and decision is not None
             ticket = Ticket(
                 id=identity,
                 tenant=paying,
-                action=self.actions[action],
+                action=chosen,
                 decision=decision,
                 window=int(self.clock() // paying.window_s),
                 paced=paced,
                 budget=(budget or pace.budget) if paced else None,
-                expected=self.means[action] if decision is None else decision.cost,
+                expected=expected,
                 reserved=0.0,
+                enough=enough,
             )
             messages = messages if messages is not None else [{"role": "user", "content": text}]
             opened = self._open(ticket, messages, text, limit)
             if opened is None and decision is not None and paying.exhausted == "cheapest":
                 cheapest = min(decision.predicted, key=lambda name: decision.predicted[name][1])
-                if cheapest != action:
+                if cheapest != chosen.name:
                     cost = decision.predicted[cheapest][1]
-                    opened = self._open(
-                        replace(ticket, action=self.actions[cheapest], expected=cost), messages, text, limit
-                    )
+                    ticket = replace(ticket, action=self.actions[cheapest], expected=cost, enough=None)
+                    opened = self._open(ticket, messages, text, limit)
             if opened is None:
                 raise self._exhausted(paying)
             return opened
@@ -279,13 +236,36 @@ class Core:
             raise Refused(400, f"max_samples is {max_samples}, and every action draws at least {least}")
         return allowed
 
+    def _pace(self, budget: float) -> Pace:
+        if self.stopping is not None:
+            return self.stopping.pace(budget, self.step)
+        return make_pace(self.policy, budget, self.step)
+
+    def _decide(
+        self, prediction: Prediction, price: float, allowed: Collection[str] | None, max_samples: int | None
+    ) -> tuple[Decision, Action, Enough | None]:
+        """The best action, or the stopping rule's, whose utility nobody predicts."""
+        decision = decide(self.policy, prediction, price, allowed)
+        if self.stopping is None:
+            return decision, self.actions[decision.action], None
+        plan = self.stopping.plan(prediction, price, max_samples)
+        decision = replace(decision, action=plan.action.name, utility=None, spread=None, cost=plan.expected)
+        return replace(decision, runner_up=None, margin=math.inf), plan.action, plan.enough
+
+    def _usual(self, action: Action) -> float:
+        """The quantile of an action's measured costs; for more samples than any action draws, the dearest sample's as often."""
+        if action.name in self.quantiles:
+            return self.quantiles[action.name]
+        known = {name: a.samples for name, a in self.actions.items() if a.source == action.source}
+        return action.samples * max(self.quantiles[name] / samples for name, samples in known.items())
+
     def _price(self, pace: Pace | None, dual: float | None, budget: float | None) -> float:
         """The tenant's price; with a budget of the request's own, that budget's price, drifted as the tenant's has."""
         if budget is None:
             return 0.0 if pace is None else pace.price(dual)
         if budget not in self._of_budget:
             try:
-                own = make_pace(self.policy, budget, self.step)
+                own = self._pace(budget)
             except ValueError as error:
                 raise Refused(400, f"alloc.budget: {error}") from None
             while len(self._of_budget) >= _BUDGETS:
@@ -306,7 +286,7 @@ class Core:
         elif tenant.hard:
             reserved = action.samples * self.worst_sample(tenant, action, messages, text, limit)
         else:
-            reserved = self.quantiles[action.name]
+            reserved = self._usual(action)
         ticket = replace(ticket, reserved=reserved)
         dual = None
         if ticket.paced:  # the expected cost moves the price now; settling corrects it
@@ -359,6 +339,9 @@ class Core:
                 )
             if action.source is not None and action.source not in self.recipes:
                 raise ValueError(f"action {name}: no recipe for source {action.source!r}")
+        for source in self.stopping.sources if self.stopping else ():
+            if source not in {action.source for action in self.actions.values()}:
+                raise ValueError(f"the stopping rules draw from {source!r}, which no action of the policy does")
         capped = any(tenant.cap is not None for tenant in self.tenants.values())
         for source in {action.source for action in self.actions.values()} - {None}:
             for meter in (self.meter, self.cap) if capped else (self.meter,):

@@ -27,9 +27,9 @@ from starlette.routing import Route
 
 from alloc_jax.collect.replies import Fault
 from alloc_jax.serve import passing
-from alloc_jax.serve.answering import Answer, StoppingRule, answer
+from alloc_jax.serve.answering import Answer, answer
 from alloc_jax.serve.ballot import AnswerKeys
-from alloc_jax.serve.core import Core, Refused, Ticket
+from alloc_jax.serve.core import Core
 from alloc_jax.serve.metrics import Metrics
 from alloc_jax.serve.protocol import (
     PREFIX,
@@ -40,6 +40,7 @@ from alloc_jax.serve.protocol import (
     read_body,
     streamed,
 )
+from alloc_jax.serve.tickets import Refused, Ticket
 from alloc_jax.serve.upstream import Upstream
 
 
@@ -65,13 +66,10 @@ class Gateway:
       core: decides.
       upstream: answers; opened and closed with the application.
       config: the rest.
-      rule: stops drawing early, where the policy has one.
     """
 
-    def __init__(
-        self, core: Core, upstream: Upstream, config: GatewayConfig | None = None, rule: StoppingRule | None = None
-    ):
-        self.core, self.upstream, self.rule = core, upstream, rule
+    def __init__(self, core: Core, upstream: Upstream, config: GatewayConfig | None = None):
+        self.core, self.upstream = core, upstream
         self.config = config or GatewayConfig()
         self.keys = AnswerKeys(self.config.answer, self.config.answer_pattern)
         self.metrics = Metrics(core)
@@ -135,7 +133,6 @@ class Gateway:
             keys=self.keys,
             limit=asked.limit,
             extra=asked.extra,
-            rule=self.rule,
             abstain_text=self.config.abstain_text,
         )
         self.metrics.count_answer(ticket, given)

@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from alloc_jax.collect.replies import Usage
 from alloc_jax.serve.answering import Answer
-from alloc_jax.serve.core import Core, Ticket
+from alloc_jax.serve.core import Core
+from alloc_jax.serve.tickets import Ticket
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _DECISION = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2)
@@ -47,7 +48,8 @@ class Metrics:
         """Counts an answer that was allocated."""
         self.actions.labels(ticket.action.name).inc()
         self.samples.inc(answer.samples)
-        self.saved.inc(max(ticket.action.samples - answer.samples - len(answer.faults), 0))
+        if ticket.enough is not None:
+            self.saved.inc(ticket.action.samples - answer.samples)
         self.faults.inc(len(answer.faults))
         self.count_tokens(answer.usage)
 

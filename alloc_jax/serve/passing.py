@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from alloc_jax.collect.replies import Fault, read_reply, read_usage
 from alloc_jax.serve.answering import settle
-from alloc_jax.serve.core import Refused, Ticket
+from alloc_jax.serve.tickets import Refused, Ticket
 from alloc_jax.serve.upstream import Drawn
 
 if TYPE_CHECKING:

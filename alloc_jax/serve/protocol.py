@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alloc_jax.collect.replies import Usage
-from alloc_jax.serve.core import Refused
+from alloc_jax.serve.tickets import Refused
 
 PREFIX = "alloc/"
 _PASSED_ON = ("stop", "response_format", "user", "metadata")  # what a recipe leaves open, a client may say

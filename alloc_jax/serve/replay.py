@@ -11,8 +11,9 @@ from alloc_jax.collect.recipes import Recipe
 from alloc_jax.collect.replies import Usage
 from alloc_jax.learn.policy import Policy
 from alloc_jax.serve.ballot import count_votes
-from alloc_jax.serve.core import Core, Tenant
+from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.tickets import Stopping, Tenant, Ticket
 from alloc_jax.types import SampleLog
 
 
@@ -39,6 +40,7 @@ def replay(
     *,
     rows: Sequence[int] | np.ndarray | None = None,
     step: float = 0.03,
+    stopping: Stopping | None = None,
     ledger: Ledger | None = None,
 ) -> Replay:
     """Runs questions through the core: each action draws its source's first samples of the question, and votes.
@@ -49,19 +51,20 @@ def replay(
       budget: mean cost a question, in the policy's unit.
       rows: the questions in the order in which they come; may name one twice. Default: the log's own order.
       step: of the pace; 0 keeps the calibrated price.
+      stopping: rules that draw one sample after the other, as the gateway has them.
       ledger: in memory by default.
 
     Raises:
       ValueError: a question has too few samples for the action decided on, or lacks what its cost needs.
     """
     recipes = {source.name: Recipe(name=source.name, model=source.name) for source in log.sources}
-    core = Core(policy, recipes, {"default": Tenant(budget=budget)}, ledger or Ledger(), step=step)
+    core = Core(policy, recipes, {"default": Tenant(budget=budget)}, ledger or Ledger(), step=step, stopping=stopping)
     rows = range(len(log)) if rows is None else rows
     actions, prices, costs, correct = [], [], [], []
     for turn, i in enumerate(rows):
         ticket = core.admit(f"{turn}", log.question[i])
-        cost, right = _draw(core, ticket, log, int(i))
-        core.settle(ticket, cost, cost, ticket.action.samples, 0, 0)
+        cost, drawn, right = _draw(core, ticket, log, int(i))
+        core.settle(ticket, cost, cost, drawn, 0, 0)
         actions.append(ticket.action.name)
         prices.append(ticket.decision.price)
         costs.append(cost)
@@ -88,21 +91,24 @@ def drifting(log: SampleLog, questions: int, late: tuple[float, float] = (0.5, 1
     return np.concatenate([rng.choice(order, first), rng.choice(order[low:high], questions - first)])
 
 
-def _draw(core: Core, ticket, log: SampleLog, i: int) -> tuple[float, bool]:
+def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, int, bool]:
+    """What a ticket's samples of a question cost, how many were drawn, and whether their vote is right."""
     action = ticket.action
     if not action.samples:
-        return 0.0, False
+        return 0.0, 0, False
     m, k = log.source_index(action.source), action.samples
     if log.count[i, m] < k:
         raise ValueError(f"question {log.ids[i]!r} has {log.count[i, m]} samples of {action.source!r}, not {k}")
-    codes = log.answer[i, m, :k]
-    keys = [None if code < 0 else log.answers[i][code] for code in codes]
+    keys = [None if code < 0 else log.answers[i][code] for code in log.answer[i, m, :k]]
+    if ticket.enough is not None:  # one after the other
+        k = next((n for n in range(1, k) if ticket.enough(keys[:n])), k)
+        keys = keys[:k]
     verdict = count_votes(keys, action, ticket.id)
     seconds = None if log.latency_s is None else float(log.latency_s[i, m, :k].max())
     cost = core.meter.cost(action.source, Usage(**_sums(log, i, m, k)), k, seconds)
     if cost is None or not np.isfinite(cost):
         raise ValueError(f"question {log.ids[i]!r}: its cost in {core.policy.unit} is not in the log")
-    return cost, verdict.winner is not None and bool(log.correct[i, m, verdict.winner])
+    return cost, k, verdict.winner is not None and bool(log.correct[i, m, verdict.winner])
 
 
 def _sums(log: SampleLog, i: int, m: int, k: int) -> Mapping[str, float | None]:
@@ -122,12 +128,13 @@ def compare_paces(
     late: tuple[float, float],
     steps: Iterable[float],
     seed: int = 0,
+    stopping: Stopping | None = None,
 ) -> list[tuple[str, ...]]:
     """A row for each step of the pace: what it spends of the budget, in all and in either half, its prices, its accuracy."""
     stream = drifting(log, questions, late, seed)
     rows = []
     for step in steps:
-        ran = replay(policy, log, budget, rows=stream, step=step)
+        ran = replay(policy, log, budget, rows=stream, step=step, stopping=stopping)
         halves = (part.mean() / budget for part in np.array_split(ran.cost, 2))
         prices = f"{ran.price[0]:.4g} to {ran.price[-1]:.4g}"
         shares = (f"{share:.4f}" for share in (ran.spend / budget, *halves))

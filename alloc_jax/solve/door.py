@@ -47,8 +47,12 @@ def as_arrays(problem: AllocationProblem) -> AllocationProblem:
     return replace(problem, **arrays)
 
 
-def explain(problem: AllocationProblem) -> None:
+def explain(problem: AllocationProblem, first: int = 0) -> None:
     """Raises the error of the first invalid value of a problem, by question and action.
+
+    Args:
+      problem: utility, cost, valid and weight.
+      first: the number of its first question.
 
     Raises:
       ValueError: NaN or infinite utility or cost, negative cost, a question without a valid action, a bad weight.
@@ -64,15 +68,15 @@ def explain(problem: AllocationProblem) -> None:
     for what, values, bad in found:
         if bad.any():
             i, k = np.argwhere(bad)[0]
-            raise ValueError(f"{what} on question {i}, action {k}: {values[i, k]}")
+            raise ValueError(f"{what} on question {first + i}, action {k}: {values[i, k]}")
     if not valid.any(1).all():
-        raise ValueError(f"question {np.argmin(valid.any(1))} has no valid action")
+        raise ValueError(f"question {first + np.argmin(valid.any(1))} has no valid action")
     if problem.weight is not None:
         weight = np.asarray(problem.weight)
         bad = ~np.isfinite(weight) | (weight < 0)
         if bad.any():
             raise ValueError(
-                f"weight of question {np.argmax(bad)} is not a finite number of at least 0: {weight[bad][0]}"
+                f"weight of question {first + np.argmax(bad)} is not a finite number of at least 0: {weight[bad][0]}"
             )
         if weight.sum() <= 0:
             raise ValueError("the weights sum to 0")

@@ -82,24 +82,32 @@ def lay_out(
     """
     axes = None if mesh is None else mesh.axis_names
     utility, cost, weight = problem.utility, problem.cost, problem.weight
-    heights = [jnp.where(cost == jnp.finfo(cost.dtype).max, 0, x) if masked else x for x in (utility, cost)]
-    highest = [highest_of(jnp.abs(x).max(), axes) for x in heights]
+    ceiling = ceiling_of(problem, masked, axes)
     count = pairs.split(float(size if mesh is None else size * mesh.size), utility.dtype)
     questions = Pair(jnp.asarray(count.hi), jnp.asarray(count.lo))
     if weight is not None:
         heaviest = highest_of(weight.max(), axes)
         ones = jnp.ones_like(weight) + 0j
-        highest = [x * heaviest for x in highest]
         total = pairs.total(row_totals(ones, weight, _ceiling([heaviest] * 2)))
         questions = Pair(*(x[0] for x in pairs.across(total, axes)))
         invalid |= ~(questions.hi > 0)
-    ceiling = _ceiling(reversed(highest))
     cheapest, dearest, steepest = extremes(utility, cost)
     cheapest, dearest = (
         pairs.across(pairs.total(row_totals(plan, weight, ceiling)), axes) for plan in (cheapest, dearest)
     )
     steepest = highest_of(steepest, axes)
     return PreparedProblem(None, None, None, questions, ceiling, cheapest, dearest, steepest, invalid, size, mesh)
+
+
+def ceiling_of(problem: AllocationProblem, masked: bool, axes: tuple[str, ...] | None) -> jax.Array:
+    """c64[] powers of two above every cost and utility (times weight) of a transposed problem."""
+    utility, cost, weight = problem.utility, problem.cost, problem.weight
+    heights = [jnp.where(cost == jnp.finfo(cost.dtype).max, 0, x) if masked else x for x in (cost, utility)]
+    highest = [highest_of(jnp.abs(x).max(), axes) for x in heights]
+    if weight is not None:
+        heaviest = highest_of(weight.max(), axes)
+        highest = [x * heaviest for x in highest]
+    return _ceiling(highest)
 
 
 def on_mesh(kernel, mesh: Mesh | None, *specs, out):

@@ -19,14 +19,16 @@ from alloc_jax.types import AllocationProblem, Solution
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _transposed_jit(problem: AllocationProblem, mesh: Mesh | None) -> tuple[AllocationProblem, jax.Array]:
+def transposed_jit(problem: AllocationProblem, mesh: Mesh | None) -> tuple[AllocationProblem, jax.Array]:
+    """`transposed`, compiled."""
     axes = None if mesh is None else mesh.axis_names
     out = transposed_specs(mesh, problem.weight is not None), P()
     return on_mesh(partial(transposed, axes=axes), mesh, _questions(mesh), out=out)(problem)
 
 
 @partial(jax.jit, static_argnames=("masked", "size", "mesh"))
-def _lay_out_jit(problem: AllocationProblem, invalid: jax.Array, masked: bool, size: int, mesh: Mesh | None):
+def lay_out_jit(problem: AllocationProblem, invalid: jax.Array, masked: bool, size: int, mesh: Mesh | None):
+    """`lay_out`, compiled."""
     kernel = partial(lay_out, masked=masked, size=size, mesh=mesh)
     return on_mesh(kernel, mesh, transposed_specs(mesh, problem.weight is not None), out=P())(problem, invalid)
 
@@ -69,8 +71,8 @@ def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> Prepared
     if problem.cost.ndim == 3 and problem.cost.shape[2] > 1:
         prepared = _lay_out_resources_jit(problem, size, mesh)
     else:
-        laid, invalid = _transposed_jit(problem, mesh)
-        about = _lay_out_jit(laid, invalid, problem.valid is not None, size, mesh)
+        laid, invalid = transposed_jit(problem, mesh)
+        about = lay_out_jit(laid, invalid, problem.valid is not None, size, mesh)
         prepared = replace(about, utility=laid.utility, cost=laid.cost, weight=laid.weight)
     if not door.is_traced(prepared.invalid) and bool(prepared.invalid):
         door.explain(problem)

@@ -63,7 +63,7 @@ def test_a_journal_is_a_sample_log(tmp_path):
 @pytest.mark.parametrize("fault", ["429", "500", "503", "html", "truncated", "empty", "drop", "hang"])
 def test_a_fault_in_passing_costs_no_sample(tmp_path, fault):
     with fake_server(fault=lambda number, body: fault if number in (2, 9) else None) as fake:
-        account = run(fake, tmp_path / "j.jsonl", timeout_s=0.4 if fault == "hang" else 5.0)
+        account = run(fake, tmp_path / "j.jsonl", timeout_s=1.0 if fault == "hang" else 5.0)
     assert sorted(keys(tmp_path / "j.jsonl")) == wanted()
     assert fake.faults[fault] == 2 and sum(row.get("retries", 0) for row in rows(tmp_path / "j.jsonl")) >= 2
     # What may have been worked for is charged with the most it can have cost, though nothing came.
@@ -114,6 +114,12 @@ def test_n_is_a_request_and_no_promise(tmp_path):
         account = run(fake, tmp_path / "k.jsonl", sources=recipes(n=4))
     assert sorted(keys(tmp_path / "k.jsonl")) == wanted() and len(fake.requests) == 12
     assert account.averaged == 12
+
+
+def test_short_replies_are_no_retries(tmp_path):
+    with fake_server(honours_n=False, fault=lambda number, body: "500" if number in (6, 13) else None) as fake:
+        run(fake, tmp_path / "j.jsonl", QUESTIONS[:2], recipes(n=8), samples=8, retries=1, concurrency=1)
+    assert sorted(keys(tmp_path / "j.jsonl")) == wanted(QUESTIONS[:2], 8) and fake.faults["500"] == 2
 
 
 def test_every_request_has_a_seed_of_its_own_which_a_resumed_run_repeats(tmp_path):

@@ -8,6 +8,8 @@ import alloc_jax as aj
 from alloc_jax.collect import parse_recipes
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.policy import Policy, Unseen
+from alloc_jax.serve.pacing import make_pace
+from alloc_jax.serve.tickets import Plan
 from alloc_jax.types import SampleLog, Source
 
 ACTIONS = tuple(aj.vote("m", k) for k in (1, 2, 4, 8))
@@ -81,3 +83,19 @@ def make_policy(resource="samples", questions=400) -> Policy:
         calibration_cost=cost.astype(np.float32),
     )
     return replace(policy, calibration=(Unseen(policy.predict(log.question)),))
+
+
+class AgreementOfTwo:
+    """A stopping rule, whatever the price: two answers that agree, or 16."""
+
+    sources = ("m",)
+
+    def __init__(self, policy):
+        self.policy = policy
+
+    def pace(self, budget, step):
+        return make_pace(self.policy, budget, step)
+
+    def plan(self, prediction, price, max_samples):
+        action = aj.vote("m", min(16, max_samples or 16))
+        return Plan(action=action, expected=3.0, enough=lambda keys: max(map(keys.count, keys)) >= 2)

@@ -1,5 +1,6 @@
 """What is decided, reserved and settled, without any HTTP."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,11 @@ import alloc_jax as aj
 from alloc_jax.actions import Action
 from alloc_jax.collect import parse_recipes
 from alloc_jax.serve.ballot import AnswerKeys, count_votes
-from alloc_jax.serve.core import Core, Refused, Tenant, fingerprint
+from alloc_jax.serve.core import Core, fingerprint
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
-from tests.serve.made import RECIPES
+from alloc_jax.serve.tickets import Refused, Tenant
+from tests.serve.made import RECIPES, AgreementOfTwo
 
 EASY, HARD = "1 + 2", "4321 + 1234"
 PRICE = aj.Price(model="m", input=1.0, output=10.0, source="a page", date="2026-01-01")
@@ -135,6 +137,31 @@ def test_a_soft_cap_reserves_the_measured_quantile_and_a_hard_one_the_worst(toke
     assert limited.admit("a", HARD, action="vote(m,8)", limit=10).reserved == hard.reserved - 8 * 54
 
 
+def test_threads_keep_one_account_and_one_price(policy):
+    made = core(policy, tenant={"cap": 500.0, "hard": True})
+    admitted = []
+
+    def ask(worker):
+        for j in range(40):
+            try:
+                ticket = made.admit(f"{worker}-{j}", f"{worker} + {j * 97}")
+            except Refused:
+                continue
+            assert made.ledger.held("default", ticket.window) <= 500
+            admitted.append(ticket)
+            settle(made, ticket)
+
+    threads = [threading.Thread(target=ask, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spent = sum(ticket.action.samples for ticket in admitted)
+    assert len(admitted) > 100 and made.account("default").spent == spent <= 500
+    assert made.account("default").questions == len(admitted) and made.ledger.totals()["open"] == 0
+    assert made.account("default").dual == made.duals["default"]
+
+
 def test_a_hard_cap_in_dollars_beside_a_budget_in_samples(policy):
     made = core(policy, tenant={"cap": 1.0, "hard": True}, cap=Meter("usd", prices={"m": PRICE}))
     ticket = made.admit("a", EASY, action="vote(m,2)")
@@ -204,3 +231,17 @@ def test_mathematics_votes_on_what_it_means():
     one, other, none = keys([r"so $\boxed{\frac{1}{2}}$", "the answer is $0.5$", ""])
     keys.close()
     assert one == other == "1/2" and none is None
+
+
+def test_a_stopping_rule_takes_the_policys_place(policy):
+    rule = AgreementOfTwo(policy)
+    made = core(policy, stopping=rule, tenant={"cap": 1000.0})
+    ticket = made.admit("a", HARD)
+    assert ticket.action.samples == 16 and ticket.enough(["1", "2", "1"]) and not ticket.enough(["1", None])
+    assert ticket.decision.action == "vote(m,16)" and ticket.decision.utility is None
+    assert ticket.reserved == 16  # of an action that the policy does not know, by the sample
+    assert made.admit("b", HARD, action="vote(m,2)").enough is None
+    assert made.accounts["default"] != core(policy).accounts["default"]
+    rule.sources = ("other",)
+    with pytest.raises(ValueError, match="draw from 'other', which no action"):
+        core(policy, stopping=rule)

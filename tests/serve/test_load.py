@@ -8,9 +8,10 @@ import aiohttp
 import pytest
 
 from alloc_jax.serve import upstream as upstream_module
-from alloc_jax.serve.core import Core, Tenant
+from alloc_jax.serve.core import Core
 from alloc_jax.serve.gateway import Gateway
 from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.tickets import Tenant
 from alloc_jax.serve.upstream import Upstream
 from tests.fake_server import FAULTS, fake_server, served
 from tests.serve.made import RECIPES

@@ -4,13 +4,14 @@ import numpy as np
 import openai
 import pytest
 
-from alloc_jax.serve.core import Core, Tenant
+from alloc_jax.serve.core import Core
 from alloc_jax.serve.gateway import Gateway
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.replay import drifting, replay
+from alloc_jax.serve.tickets import Tenant
 from alloc_jax.serve.upstream import Upstream
 from tests.fake_server import Fake, served
-from tests.serve.made import RECIPES, sums_log
+from tests.serve.made import RECIPES, AgreementOfTwo, sums_log
 
 
 @pytest.mark.parametrize("resource", ["samples", "tokens"])
@@ -67,11 +68,13 @@ class LoggedServer(Fake):
         return JSONResponse({"choices": [{"message": {"content": text}}], "usage": usage})
 
 
-def test_decisions_are_those_of_the_live_gateway(token_policy):
+@pytest.mark.parametrize("sequential", [False, True])
+def test_decisions_are_those_of_the_live_gateway(token_policy, sequential):
+    stopping = AgreementOfTwo(token_policy) if sequential else None
     log = sums_log(60, seed=7)
     log = log.select(sorted({text: i for i, text in enumerate(log.question)}.values()))
-    offline = replay(token_policy, log, 75.0)
-    core = Core(token_policy, RECIPES, {"default": Tenant(budget=75.0)}, Ledger())
+    offline = replay(token_policy, log, 75.0, stopping=stopping)
+    core = Core(token_policy, RECIPES, {"default": Tenant(budget=75.0)}, Ledger(), stopping=stopping)
     with served(LoggedServer(log).app()) as upstream, served(Gateway(core, Upstream(upstream)).app()) as url:
         client = openai.OpenAI(base_url=url, api_key="none")
         live = []
@@ -83,5 +86,5 @@ def test_decisions_are_those_of_the_live_gateway(token_policy):
         client.close()
     assert live == [(a, f"{p:.6g}") for a, p in zip(offline.action, offline.price, strict=True)]
     assert core.account("default").spent == pytest.approx(offline.cost.sum())
-    assert len({price for _, price in live}) > 30 and len({action for action, _ in live}) > 1
+    assert len({price for _, price in live}) > 30 and sequential != (len({action for action, _ in live}) > 1)
     assert np.isclose(core.price("default"), offline.price[-1], rtol=0.2)

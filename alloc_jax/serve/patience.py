@@ -1,0 +1,62 @@
+"""Stopping rules as the gateway follows them: at whatever price the pace has reached, for as long as a question is worth it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alloc_jax.actions import vote
+from alloc_jax.learn.policy import Policy, Prediction
+from alloc_jax.serve.pacing import Pace
+from alloc_jax.serve.tickets import Plan
+from alloc_jax.stopping import StoppingFrontier, prior_features, vote_state
+
+
+class Patience:
+    """The rules in a frontier, each of which is a price.
+
+    Args:
+      frontier: fitted beside the policy.
+      policy: whose predictions are the prior, where the rules have one.
+
+    Raises:
+      ValueError: the rules do not answer by vote, or are paid in something else than the policy.
+    """
+
+    def __init__(self, frontier: StoppingFrontier, policy: Policy):
+        if frontier.answer != "vote":
+            raise ValueError(f"the stopping rules answer by {frontier.answer!r}, and a gateway by vote")
+        if (frontier.resource, frontier.unit) != (policy.resource, policy.unit):
+            raise ValueError(
+                f"the stopping rules are paid in {frontier.resource} ({frontier.unit}), the policy in {policy.resource}"
+                f" ({policy.unit})"
+            )
+        self.frontier, self.sources = frontier, frontier.sources
+
+    def pace(self, budget: float, step: float) -> Pace:
+        """The pace of a budget, from whichever of the two rules around it spends more nearly that.
+
+        Raises:
+          ValueError: the budget is below what the rules spend at least.
+        """
+        frontier = self.frontier
+        rule = frontier.at(budget)
+        prices = frontier.multiplier.astype(float)
+        high = 2 * prices[np.isfinite(prices)].max(initial=1e-9)  # the rule that draws least may have no finite price
+        start = float(min(prices[rule.more if rule.weight >= 0.5 else rule.less], high))
+        return Pace(budget=budget, start=start, low=0.0, high=float(high), scale=max(start, 1e-3 * high) / 4, step=step)
+
+    def plan(self, prediction: Prediction, price: float, max_samples: int | None) -> Plan:
+        """The rule of a price, for a question of which the policy predicts this."""
+        frontier = self.frontier
+        context = frontier.context(prior_features(prediction.score)[0] if frontier.center.shape[1] else None)
+        # The rules' prices fall: the last one that is not below this price.
+        at = max(int(np.searchsorted(-frontier.multiplier, -price, side="right")) - 1, 0)
+        source = int(frontier.choice[at, context])
+        most = frontier.cap if max_samples is None else min(frontier.cap, max_samples)
+        index = frontier.index[source, context]  # f32[T, J] the price below which drawing on is worth it
+
+        def enough(keys) -> bool:
+            state = vote_state(keys)
+            return state.drawn >= most or bool(index[state.drawn, state.lead * frontier.width + state.chase] < price)
+
+        return Plan(action=vote(self.sources[source], most), expected=float(frontier.spend[at]), enough=enough)

@@ -1,0 +1,79 @@
+"""The processes that share one table: what each says to all, a few hundred bytes a pass.
+
+A peer is anything with `rank`, `count` and `gather`. `Alone` is a process by itself; `Processes` are the processes of
+`jax.distributed`, on one machine or many.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import jax
+import numpy as np
+
+
+class Peers(Protocol):
+    """What `solve_stream` asks of the processes it runs in."""
+
+    rank: int  # this process
+    count: int  # of all processes, whose shards follow each other in this order
+
+    def gather(self, mine: np.ndarray) -> np.ndarray:
+        """f64[count, ...] what every process said; the same everywhere."""
+
+
+class Alone:
+    """One process."""
+
+    rank, count = 0, 1
+
+    def gather(self, mine: np.ndarray) -> np.ndarray:
+        return np.asarray(mine, np.float64)[None]
+
+
+class Processes:
+    """The processes of `jax.distributed`: gloo between CPUs, NCCL or ICI elsewhere.
+
+    Args:
+      coordinator: address and port of process 0, which listens there and nowhere else.
+      count: the number of processes.
+      rank: this process, from 0.
+      patience: seconds without a sign of life after which a process counts as dead.
+
+    Raises:
+      ValueError: a rank that is none of the processes.
+      ConnectionError: the processes do not find each other.
+    """
+
+    def __init__(self, coordinator: str, count: int, rank: int, patience: int = 30):
+        if not 0 <= rank < count:
+            raise ValueError(f"process {rank} of {count}: processes are counted from 0")
+        self.rank, self.count = rank, count
+        try:
+            # Unless told where to listen, process 0 listens on every interface of its machine.
+            jax.distributed.initialize(
+                coordinator,
+                count,
+                rank,
+                coordinator_bind_address=coordinator if rank == 0 else None,
+                initialization_timeout=2 * patience,
+                heartbeat_timeout_seconds=patience,
+            )
+        except RuntimeError as error:
+            raise ConnectionError(f"the {count} processes did not meet at {coordinator}: {error}") from error
+
+    def gather(self, mine: np.ndarray) -> np.ndarray:
+        """f64[count, ...] what every process said.
+
+        Raises:
+          ConnectionError: a process is gone.
+        """
+        from jax.experimental import multihost_utils
+
+        mine = np.ascontiguousarray(mine, np.float64)
+        words = mine.reshape(-1).view(np.uint32)  # JAX has no float64 unless asked; a float64 is two of these
+        try:
+            said = np.asarray(multihost_utils.process_allgather(words))
+        except jax.errors.JaxRuntimeError as error:
+            raise ConnectionError(f"process {self.rank} of {self.count} lost another: {error}") from error
+        return np.ascontiguousarray(said).reshape(self.count, -1).view(np.float64).reshape(self.count, *mine.shape)

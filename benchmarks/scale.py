@@ -1,0 +1,234 @@
+"""Tables larger than memory, many devices, many processes, and how far a sample's price carries.
+
+    python benchmarks/scale.py --parts=stream --questions=100000000 --folder=/tmp/scale
+    python benchmarks/scale.py --parts=devices,processes,sample
+
+`stream` writes a table row group by row group (6 GB at 1e8 questions of 8 actions; it stays in --folder for the next run),
+reads it, and solves it: each pass stands beside merely reading the same columns, in the same process and the same batches. Peak memory is the
+process's own, with Python, JAX and the compiler in it. `devices` solves a table in memory over simulated devices, with the same
+number of questions on each; the devices share this machine's cores, so that the time a question is what should stay. `processes`
+streams a table with as many questions in each process. Bytes are those of the all-reduces in the compiled program of one pass, and of the arrays
+that processes gather. `sample` applies the two prices and the weight that a sample of n questions gives to all the others.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from big_table import read_columns, write_big_table
+from harness import machine, measured, status
+from instances import FAMILIES, instance
+from jax.sharding import PartitionSpec as P
+
+from alloc_jax.evaluate.text import markdown_table
+from alloc_jax.measure import TableBlocks
+from alloc_jax.solve import prepare, solve
+from alloc_jax.solve.layout import on_mesh, specs_of
+from alloc_jax.solve.passes import respond_to, to_device
+from alloc_jax.solve.peers import Alone, Processes
+from alloc_jax.solve.search import evaluate, extreme_bracket
+from alloc_jax.solve.stream import solve_stream
+from alloc_jax.types import AllocationProblem
+
+PARTS = ("stream", "devices", "processes", "sample")
+FLAGS = flags.FLAGS
+flags.DEFINE_list("parts", list(PARTS), f"What is measured: {', '.join(PARTS)}.")
+flags.DEFINE_integer("questions", 10**6, "Questions of the streamed table.", lower_bound=1)
+flags.DEFINE_integer("actions", 8, "Actions a question.", lower_bound=2)
+flags.DEFINE_integer("rows", 2**18, "Questions of a block.", lower_bound=1)
+flags.DEFINE_string("folder", None, "Where the streamed table is kept; none: a temporary folder.")
+flags.DEFINE_enum("family", "smooth", FAMILIES, "Instances that are streamed and scaled.")
+flags.DEFINE_integer("each", 2**19, "Questions of a device or process.", lower_bound=1)
+flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of simulated devices.")
+flags.DEFINE_list("processes", ["1", "2"], "Numbers of processes.")
+flags.DEFINE_integer("population", 2**22, "Questions from which samples are drawn.", lower_bound=2)
+flags.DEFINE_list("samples", ["1000", "10000", "100000", "1000000"], "Questions of a sample.")
+flags.DEFINE_integer("draws", 20, "Samples of each size.", lower_bound=2)
+flags.DEFINE_integer("seed", 0, "Seed of tables and samples.")
+flags.DEFINE_string("worker", "", "What a process does that this script started.")
+
+
+def stream(folder: Path) -> None:
+    """Every pass over a table in a file, beside reading it."""
+    path = folder / f"{FLAGS.family}-{FLAGS.questions}x{FLAGS.actions}-{FLAGS.seed}.parquet"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        write_big_table(part, FLAGS.family, FLAGS.questions, FLAGS.actions, FLAGS.rows, FLAGS.seed)
+        part.rename(path)
+    utility, cost, budget = instance(FLAGS.family, min(FLAGS.questions, FLAGS.rows), FLAGS.actions, FLAGS.seed)
+    blocks = TableBlocks(path, rows=FLAGS.rows)
+    before = status("VmHWM")
+    clock = [time.perf_counter()]
+    for _ in read_columns(path, FLAGS.rows):
+        pass
+    clock.append(time.perf_counter())
+    read = clock[1] - clock[0]
+    seen = Timed(Alone())
+    found = solve_stream(blocks, budget, peers=seen, save=lambda _: clock.append(time.perf_counter()))
+    solved = time.perf_counter()
+    planned = sum(len(action) for action in found.plan(blocks))
+    written = time.perf_counter()
+    assert planned == FLAGS.questions
+
+    def row(what, seconds):
+        return [what, f"{seconds:.1f}", f"{1e9 * seconds / FLAGS.questions:.0f}", f"{seconds / read:.2f}"]
+
+    rows = [row("reading alone", read)]
+    rows += [row(f"pass {i}", end - start) for i, (start, end) in enumerate(pairwise(clock[1:]), 1)]
+    rows += [row("the cut", solved - clock[-1]), row("the plan", written - solved)]
+    block = to_device(AllocationProblem(utility, cost), 0, len(utility), None)
+    for count in (1, 16):
+        multipliers = np.linspace(0.5, 2, count, dtype=np.float32) * np.float32(found.multiplier)
+        cell = measured(lambda m=multipliers: respond_to(block, m)[0], 5)
+        rows.append([f"{count} multipliers, in memory", "", f"{1e9 * cell.best / len(utility):.0f}", ""])
+    print(
+        f"{path.stat().st_size / 1e9:.2f} GB, {FLAGS.questions:g} questions, {found.status.name} in {found.passes} passes: "
+        f"spend {found.spend:.9g} of {budget:.9g}, gap {found.mixed_gap:.1e} mixed, {found.gap:.1e} integral\n"
+        f"peak memory {status('VmHWM') / 1e9:.2f} GB, of which {before / 1e9:.2f} before the first read; "
+        f"{seen.most} bytes gathered from a process at most at once\n"
+    )
+    print(markdown_table(["what", "seconds", "ns a question", "x reading"], rows))
+
+
+class Timed:
+    """Peers that count what is said."""
+
+    def __init__(self, peers):
+        self.peers, self.rank, self.count, self.most = peers, peers.rank, peers.count, 0
+
+    def gather(self, mine):
+        self.most = max(self.most, np.asarray(mine, np.float64).nbytes)
+        return self.peers.gather(mine)
+
+
+def devices() -> list[str]:
+    """One row: `solve` over the devices of this process, and what one pass says between them."""
+    count = jax.device_count()
+    mesh = jax.make_mesh((count,), ("questions",), axis_types=(jax.sharding.AxisType.Auto,))
+    utility, cost, budget = instance(FLAGS.family, count * FLAGS.each, FLAGS.actions, FLAGS.seed)
+    prepared = prepare(AllocationProblem(utility, cost), mesh=mesh)
+    cell = measured(lambda: solve(prepared, budget).multiplier, 5)
+    one_pass = on_mesh(
+        lambda prepared, multiplier: evaluate(prepared, extreme_bracket(prepared), multiplier)[1].total,
+        mesh,
+        specs_of(mesh, prepared.size, False),
+        out=P(),
+    )
+    text = jax.jit(one_pass).lower(prepared, jnp.float32(0.1)).compile().as_text()
+    milliseconds, each = 1e3 * cell.best, 1e9 * cell.best / (count * FLAGS.each)
+    return [f"{count} devices", f"{count * FLAGS.each}", f"{milliseconds:.0f}", f"{each:.1f}", f"{reduced_bytes(text)}"]
+
+
+def reduced_bytes(program: str) -> int:
+    """Bytes that the all-reduces of a compiled program put together on one device.
+
+    >>> reduced_bytes("x = (f32[2,8]{1,0}, f32[2,8]{1,0}) all-reduce(a, b), channel_id=1")
+    128
+    """
+    shapes = re.findall(r"= (.*?) all-reduce(?:-start)?\(", program)
+    sizes = [(int(bits), dims) for shape in shapes for bits, dims in re.findall(r"[a-z](\d+)\[([\d,]*)\]", shape)]
+    return sum(bits // 8 * int(np.prod([int(d) for d in dims.split(",") if d])) for bits, dims in sizes)
+
+
+def processes(count: int, rank: int, coordinator: str) -> list[str] | None:
+    """One row: a pass over blocks in memory in each of some processes; from process 0 only."""
+    peers = Timed(Processes(coordinator, count, rank) if count > 1 else Alone())
+    problems = []
+    for start in range(0, FLAGS.each, FLAGS.rows):
+        utility, cost, budget = instance(
+            FLAGS.family, min(FLAGS.rows, FLAGS.each - start), FLAGS.actions, FLAGS.seed + 1000 * rank + len(problems)
+        )
+        problems.append(AllocationProblem(utility, cost))
+    budget = float(peers.gather(np.array(budget))[0])
+    seconds = []
+    for _ in range(3):  # the first compiles
+        start = time.perf_counter()
+        found = solve_stream(problems, budget, peers=peers)
+        seconds.append((time.perf_counter() - start) / found.passes)
+    total = count * FLAGS.each
+    row = [f"{count} processes", f"{total}", f"{1e3 * min(seconds):.0f}", f"{1e9 * min(seconds) / total:.1f}"]
+    return [*row, f"{peers.most}"] if rank == 0 else None
+
+
+def started(worker: str, env: dict[str, str]) -> subprocess.Popen:
+    """This script again, with its flags, to make one row."""
+    argv = [sys.executable, *sys.argv, f"--worker={worker}"]
+    return subprocess.Popen(argv, env={**os.environ, "JAX_PLATFORMS": "cpu", **env}, stdout=subprocess.PIPE, text=True)
+
+
+def scaling() -> list[list[str]]:
+    """Rows of `devices` and `processes`, each from processes of their own."""
+    rows = []
+    for count in FLAGS.devices if "devices" in FLAGS.parts else ():
+        flag = f"--xla_force_host_platform_device_count={count}"
+        rows.append(started("devices", {"XLA_FLAGS": flag}).communicate()[0].strip().split("\t"))
+    for count in map(int, FLAGS.processes if "processes" in FLAGS.parts else ()):
+        at = f"127.0.0.1:{7100 + count}"
+        group = [started(f"processes,{count},{rank},{at}", {}) for rank in range(count)]
+        said = [one.communicate()[0].strip() for one in group]
+        rows.append(said[0].splitlines()[-1].split("\t"))
+    return rows
+
+
+def sample() -> list[list[str]]:
+    """What a sample's two prices and weight do to the questions it is drawn from."""
+    rows, rng = [], np.random.default_rng(FLAGS.seed)
+    for family in FAMILIES:
+        utility, cost, budget = instance(family, FLAGS.population, FLAGS.actions, FLAGS.seed)
+        whole = solve(AllocationProblem(utility, cost), budget)
+        block = to_device(AllocationProblem(utility, cost), 0, len(utility), None)
+        for size in map(int, FLAGS.samples):
+            errors, spends, losses, seconds = [], [], [], []
+            for _ in range(FLAGS.draws):
+                drawn = rng.choice(FLAGS.population, size, replace=False)
+                part = AllocationProblem(utility[drawn], cost[drawn])
+                start = time.perf_counter()
+                found = solve_stream([part], budget)
+                seconds.append(time.perf_counter() - start)
+                more, less = found.totals[:, 0].sum(0), found.totals[:, 1].sum(0)
+                weight = (budget * size - less[0]) / max(more[0] - less[0], 1e-30)
+                said, _ = respond_to(block, np.float32([found.ends.more, found.ends.less]))
+                totals = (np.float64(said.hi) + np.float64(said.lo))[:2]
+                spend, gained = (weight * totals[0] + (1 - weight) * totals[1]) / FLAGS.population
+                errors.append(found.multiplier / float(whole.multiplier) - 1)
+                spends.append(spend / budget - 1)
+                # Utility lost beyond what the spend explains, at the true price: what the wrong price itself costs.
+                bound = float(whole.mixed_utility) + float(whole.multiplier) * (spend - float(whole.mixed_spend))
+                losses.append((bound - gained) / float(whole.mixed_utility))
+            row = [family, f"{size}", *(f"{100 * np.sqrt(np.mean(np.square(x))):.3f}" for x in (errors, spends))]
+            rows.append([*row, f"{100 * max(spends):.3f}", f"{np.mean(losses):.0e}", f"{1e3 * min(seconds):.0f}"])
+    return rows
+
+
+def main(argv):
+    if len(argv) > 1 or set(FLAGS.parts) - set(PARTS):
+        raise app.UsageError(f"unknown arguments {argv[1:]} or parts {FLAGS.parts}")
+    if FLAGS.worker:
+        what, *rest = FLAGS.worker.split(",")
+        row = devices() if what == "devices" else processes(int(rest[0]), int(rest[1]), rest[2])
+        print(*(row or []), sep="\t", flush=True)
+        return
+    print(f"{machine()}; seed {FLAGS.seed}\n")
+    if "stream" in FLAGS.parts:
+        with tempfile.TemporaryDirectory() as temporary:
+            stream(Path(FLAGS.folder or temporary))
+    if rows := scaling():
+        print()
+        print(markdown_table(["what", "questions", "ms", "ns a question", "bytes a pass"], rows))
+    if "sample" in FLAGS.parts:
+        header = ["data", "sample", "price error %", "overspend %", "worst overspend %", "loss at equal spend", "ms"]
+        print()
+        print(markdown_table(header, sample()))
+
+
+if __name__ == "__main__":
+    app.run(main)
