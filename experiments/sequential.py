@@ -4,7 +4,7 @@
     python experiments/sequential.py --workdir=runs/first --sources=small/think,large/direct,large/think --resource=compute --budgets=1,1.5,2,3
     python experiments/sequential.py --workdir=runs/verified --log=outcomes.npz --answer=verified --budgets=2,3,4
 
-Votes on the built-in log take about two minutes. The workdir then holds report.md (how far the priced rule with its text prior is ahead of
+Votes on the built-in log take about four minutes. The workdir then holds report.md (how far the priced rule with its text prior is ahead of
 every other, and all rules), sequential.png, metrics.jsonl, and policy/ with the rules to serve.
 """
 

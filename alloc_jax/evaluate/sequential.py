@@ -119,7 +119,8 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
         uniform = measure(bench.held, fixed, config.resource, prices=bench.prices)
         report = score_outcomes(found, uniform, config.budgets, replicates=config.replicates, seed=config.seed)
         hidden = {name + text for name in VARIANTS if name != PRICED for text in ("", ", text")}  # they crowd a picture
-        drawn = {key: outcome for key, outcome in found.items() if key[0] not in hidden}
+        poor = tuple(f" ({source})" for source in bench.sources if source != _most_accurate(bench.log, bench.sources))
+        drawn = {key: o for key, o in found.items() if key[0] not in hidden and not key[0].endswith(poor)}
         curve = score_outcomes(drawn, uniform, grid, replicates=300, seed=config.seed)
         main = FIRST if len(bench.sources) > 1 else TEXT
         write_report(folder, report, curve, main, about=_about(bench))
@@ -133,8 +134,7 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
 def _bench(config: SequentialConfig) -> Bench:
     options = {"skip_bad": True} if config.skip_bad else {}
     log = read_log(config.log, **options)
-    rates = log.correct.sum(axis=(0, 2)) / np.maximum(log.count.sum(axis=0), 1)
-    sources = config.sources or (log.sources[int(np.argmax(rates))].name,)
+    sources = config.sources or (_most_accurate(log, [source.name for source in log.sources]),)
     columns = [log.source_index(name) for name in sources]
     whole = (log.count[:, columns] > 1).all(axis=1)
     if not whole.all() and not config.skip_bad:
@@ -151,6 +151,13 @@ def _bench(config: SequentialConfig) -> Bench:
     tables = [measure(part, actions, config.resource, prices=prices) for part in (choose, held)]
     check_budgets(dict(zip(("choose", "score"), tables, strict=True)), config.budgets)
     return Bench(replace(config, cap=cap), log, tuple(sources), cap, actions, held, *tables, prices)
+
+
+def _most_accurate(log: SampleLog, sources: Sequence[str]) -> str:
+    """The source whose samples are right most often."""
+    columns = [log.source_index(name) for name in sources]
+    rates = log.correct[:, columns].sum(axis=(0, 2)) / np.maximum(log.count[:, columns].sum(axis=0), 1)
+    return sources[int(np.argmax(rates))]
 
 
 def _about(bench: Bench) -> str:

@@ -120,6 +120,7 @@ def solve_sequential(
         price, choice = rules.multiplier, np.zeros((len(rules.multiplier), len(near.center)), np.int8)
     else:
         top = max(float(x[np.isfinite(x)].max(initial=0)) for x in bar)
+        top = max(top, 1 / min(paths.cost.mean(dtype=float) for paths in walked))  # where the cheapest source is best
         price = top * np.geomspace(1, 1e-5, RULES)
         worth = [value(price.astype(np.float32)) for value in models]
         choice = np.argmax(worth, axis=0).astype(np.int8)
