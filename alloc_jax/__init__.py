@@ -43,6 +43,7 @@ _HOME = {
     "measure": [
         "Price",
         "PriceBook",
+        "TableBlocks",
         "load_table",
         "measure",
         "menu",
@@ -52,7 +53,7 @@ _HOME = {
         "save_table",
         "write_log",
     ],
-    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve", "solve_sequential"],
+    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve", "solve_sequential", "solve_stream"],
     "learn": [
         "Combined",
         "Embedding",

@@ -7,10 +7,12 @@ from alloc_jax.solve.resources import by_group
 from alloc_jax.solve.sequential import solve_sequential
 from alloc_jax.solve.smooth import smooth_multiplier, smooth_plan
 from alloc_jax.solve.solver import prepare, solve
+from alloc_jax.solve.stream import StreamSolution, solve_stream
 
 __all__ = [
     "Frontier",
     "PreparedProblem",
+    "StreamSolution",
     "best_response",
     "by_group",
     "dual_value",
@@ -20,4 +22,5 @@ __all__ = [
     "smooth_plan",
     "solve",
     "solve_sequential",
+    "solve_stream",
 ]
