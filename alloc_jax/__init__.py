@@ -33,6 +33,7 @@ _HOME = {
     "measure": [
         "Price",
         "PriceBook",
+        "TableBlocks",
         "load_table",
         "measure",
         "menu",
@@ -42,7 +43,7 @@ _HOME = {
         "save_table",
         "write_log",
     ],
-    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve"],
+    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve", "solve_stream"],
     "learn": [
         "Combined",
         "Embedding",

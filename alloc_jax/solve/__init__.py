@@ -6,10 +6,12 @@ from alloc_jax.solve.layout import PreparedProblem
 from alloc_jax.solve.resources import by_group
 from alloc_jax.solve.smooth import smooth_multiplier, smooth_plan
 from alloc_jax.solve.solver import prepare, solve
+from alloc_jax.solve.stream import StreamSolution, solve_stream
 
 __all__ = [
     "Frontier",
     "PreparedProblem",
+    "StreamSolution",
     "best_response",
     "by_group",
     "dual_value",
@@ -18,4 +20,5 @@ __all__ = [
     "smooth_multiplier",
     "smooth_plan",
     "solve",
+    "solve_stream",
 ]

@@ -70,8 +70,10 @@ class Processes:
         """
         from jax.experimental import multihost_utils
 
-        mine = np.ascontiguousarray(mine, np.float64)
-        words = mine.reshape(-1).view(np.uint32)  # JAX has no float64 unless asked; a float64 is two of these
+        mine = np.asarray(mine, np.float64)
+        words = np.ascontiguousarray(mine.reshape(-1)).view(
+            np.uint32
+        )  # JAX has no float64 unless asked; a float64 is two of these
         try:
             said = np.asarray(multihost_utils.process_allgather(words))
         except (RuntimeError, ValueError) as error:  # JAX raises the one or the other, by where it notices
