@@ -6,6 +6,7 @@ no Python handler sees it. So a process that does no work itself starts the one 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _GRACE = 10.0  # seconds for the others to notice by themselves that one is gone
 _FATAL = re.compile(r"^F\d{4} ")  # how the runtime begins its last words
@@ -30,34 +31,27 @@ def watch(commands: Sequence[Sequence[str]], script: str) -> int:
       The exit status: 0, or that of the first that failed; 1 where a signal ended it.
     """
     children = [subprocess.Popen(c, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
-    echoes = [threading.Thread(target=_echo, args=(child.stderr,)) for child in children]
+    echoes = [threading.Thread(target=_echo, args=(child.stderr, f"{script}: ")) for child in children]
     for echo in echoes:
         echo.start()
-    status, deadline = 0, float("inf")
+    first, deadline = None, math.inf
     try:
-        while any(child.poll() is None for child in children):
-            for i, child in enumerate(children):
-                if child.poll() and not status:
-                    status, deadline = child.returncode, time.monotonic() + _GRACE
-                    if status < 0:
-                        print(f"{script}: {_why(i, -status, len(children))}", file=sys.stderr, flush=True)
-            if time.monotonic() > deadline:
-                for child in children:
-                    child.kill()
+        while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+            first = first or next((child for child in children if child.returncode), None)
+            if first and deadline == math.inf:
+                deadline = time.monotonic() + _GRACE
             time.sleep(0.05)
-        ended = [child.returncode for child in children if child.returncode]
-        if ended and not status:
-            status = ended[0]
-            if status < 0:
-                print(f"{script}: {_why(0, -status, len(children))}", file=sys.stderr, flush=True)
+        first = first or next((child for child in children if child.returncode), None)
+        status = first.returncode if first else 0
     except KeyboardInterrupt:
         status = 130
     finally:
-        for child in children:
-            child.kill()
         for child, echo in zip(children, echoes, strict=True):
+            child.kill()
             child.wait()
             echo.join()
+    if status < 0:
+        print(f"{script}: {_why(children.index(first), -status, len(children))}", file=sys.stderr, flush=True)
     return status if status >= 0 else 1
 
 
@@ -79,10 +73,11 @@ def _why(number: int, ended_by: int, count: int) -> str:
     return f"{what}; start all again with the same --workdir, and they go on after the last pass"
 
 
-def _echo(lines) -> None:
-    shown = True
+def _echo(lines: Iterable[str], own: str) -> None:
+    """Passes on what a process says, and once the runtime has given up only what the process says of its own."""
+    given_up = False
     for line in lines:
-        shown = shown and not _FATAL.match(line)  # what follows are addresses
-        if shown:
+        given_up = given_up or bool(_FATAL.match(line))  # what follows are addresses
+        if not given_up or line.startswith(own):
             sys.stderr.write(line)
             sys.stderr.flush()

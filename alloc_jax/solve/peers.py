@@ -70,10 +70,16 @@ class Processes:
         """
         from jax.experimental import multihost_utils
 
-        mine = np.ascontiguousarray(mine, np.float64)
-        words = mine.reshape(-1).view(np.uint32)  # JAX has no float64 unless asked; a float64 is two of these
+        mine = np.asarray(mine, np.float64)
+        words = np.ascontiguousarray(mine.reshape(-1)).view(
+            np.uint32
+        )  # JAX has no float64 unless asked; a float64 is two of these
         try:
             said = np.asarray(multihost_utils.process_allgather(words))
-        except jax.errors.JaxRuntimeError as error:
-            raise ConnectionError(f"process {self.rank} of {self.count} lost another: {error}") from error
+        except (RuntimeError, ValueError) as error:  # JAX raises the one or the other, by where it notices
+            reason = str(error).splitlines()[0]
+            raise ConnectionError(
+                f"another process is gone, as process {self.rank} of {self.count} noticed ({reason}); "
+                "start all again, and they go on after the last pass that was saved"
+            ) from error
         return np.ascontiguousarray(said).reshape(self.count, -1).view(np.float64).reshape(self.count, *mine.shape)

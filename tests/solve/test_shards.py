@@ -40,9 +40,21 @@ for family in (smooth, tied):
     np.testing.assert_allclose(grid.utility, exact.value(grid.spend), atol=1e-5)
     budget = 0.5 * (low + high)
     np.testing.assert_allclose(grid.at(budget).mixed_utility, solve(one, budget).mixed_utility, rtol=1e-3)
+weights = rng.multinomial(len(utility), np.full(len(utility), 1 / len(utility)), 3).astype(np.float32)
+
+@jax.jit
+@jax.vmap
+def bootstrap(weight):
+    found = frontier(prepare(AllocationProblem(utility, cost, weight=weight), mesh=mesh), points=9)
+    return found.spend, found.utility
+
+for weight, spend, gained in zip(weights, *bootstrap(weights), strict=True):
+    exact = frontier(AllocationProblem(utility, cost, weight=weight))
+    np.testing.assert_allclose(gained, exact.value(spend), atol=1e-5)
 for goal in ("spend", "utility"):
     print("==", _solve_jit.lower(all_, door.as_pair(2.0, np.float32, "budget"), goal=goal).compile().as_text())
 print("==", _gridded_jit.lower(all_, 9).compile().as_text())
+print("==", bootstrap.lower(weights).compile().as_text())
 """
 
 
@@ -51,7 +63,7 @@ def test_shards_give_the_answer_of_one_device_by_all_reduces_only():
     run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-4000:]
     programs = run.stdout.split("== ")[1:]
-    assert len(programs) == 3  # a budget, a utility, a grid
+    assert len(programs) == 4  # a budget, a utility, a grid, a bootstrap of grids
     for program in programs:
         collectives = re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", program)
         assert set(collectives) == {"all-reduce"}
