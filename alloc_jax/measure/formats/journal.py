@@ -55,11 +55,13 @@ class JournalLog(Reader):
         identity = field(row, "id", (str, int))
         if "failure" in row:
             key = str(identity), field(row, "source", str)
-            self.failed |= {(*key, sample): str(row["failure"]) for sample in field(row, "failed", list)}
+            for sample in field(row, "failed", list):
+                self.failed[*key, field({"failed": sample}, "failed", int)] = str(row["failure"])
             return
         gold = (self.options.gold or {}).get(str(identity), row.get("gold"))
         if gold is None:
             raise ValueError(f"question {identity!r}: gold: null, and no other file says it")
+        gold = str(field({"gold": gold}, "gold", (str, int, float)))
         usage, samples = field(row, "usage", dict), field(row, "samples", list)
         reasoning, usd = number(usage.get("reasoning_tokens"), "usage.reasoning_tokens"), number(row.get("usd"), "usd")
         for j, sample in enumerate(samples):
