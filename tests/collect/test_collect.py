@@ -164,7 +164,9 @@ def test_a_torn_last_line_is_cut_and_asked_again(tmp_path):
 
 
 _CHILD = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without
 from alloc_jax.collect import CollectConfig, collect, parse_recipes
 from tests.collect.test_collect import QUESTIONS
 collect(QUESTIONS, parse_recipes({"m": {"model": "m", "n": 2}}), sys.argv[1],
