@@ -15,8 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from alloc_jax.learn.targets import Targets, decision_loss, imitation_loss, value_loss
+from alloc_jax.solve.layout import on_mesh
 
 ANCHOR = 0.1  # of the value loss while decisions are learned
 ROUND = 64  # questions and features are filled up to a multiple of it
@@ -39,7 +42,7 @@ class Network(nn.Module):
         return nn.Dense(self.outputs, kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "normal"))(x)
 
 
-def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Array) -> dict:
+def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Array, mesh: Mesh | None = None) -> dict:
     """Parameters of the members, as leaves with the members in front.
 
     Args:
@@ -48,6 +51,7 @@ def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Ar
       targets: of the N questions.
       unseen: bool[members, N] what each member leaves out.
       key: of the initial parameters and the sampled budgets.
+      mesh: its devices share out the members, and hold all questions each.
     """
     # Folds may differ by a question; members take the same steps, and are checked on as many questions.
     batches = np.stack([_batches(config, out, member) for member, out in enumerate(_equally_many(~unseen))])
@@ -58,21 +62,35 @@ def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Ar
     x = np.pad(x[again], ((0, 0), (0, -width % ROUND)))
     rows = {name: row[again] for name, row in targets.rows.items()}
     learned = (rows, targets.described, targets.start, targets.budgets, targets.multipliers)
-    given = jax.tree.map(jnp.asarray, (x, learned, batches, held, jax.random.split(key, len(unseen))))
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(given))
+    given = _placed((batches, held, jax.random.split(key, len(unseen))), (x, learned), mesh)
+    shapes = tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in jax.tree.leaves(given))
     with _COMPILING:  # or threads that ask for the same program would each compile it
-        run = _compiled(replace(config, **_OF_TARGETS), targets.outputs, jax.tree.structure(given), shapes)
-    params = run(*given)
+        run = _compiled(replace(config, **_OF_TARGETS), targets.outputs, mesh, jax.tree.structure(given), shapes)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(unseen)], run(*given))
     params["Dense_0"]["kernel"] = params["Dense_0"]["kernel"][:, :width]
     return params
 
 
+def _placed(members: tuple, shared: tuple, mesh: Mesh | None) -> tuple:
+    """What each member has and what all of them learn from, on the device, or on the devices that train them.
+
+    Every device trains as many members: where they do not divide, the first ones are trained again to fill up the last rounds.
+    """
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, (*members, *shared))
+    turn = np.arange(len(members[0]) + -len(members[0]) % mesh.size) % len(members[0])
+    own, whole = NamedSharding(mesh, P(mesh.axis_names)), NamedSharding(mesh, P())
+    members = jax.device_put(jax.tree.map(lambda leaf: leaf[turn], members), own)
+    return (*members, *jax.device_put(shared, whole))
+
+
 @lru_cache(maxsize=32)
-def _compiled(config, outputs: int, structure, shapes: tuple):
+def _compiled(config, outputs: int, mesh: Mesh | None, structure, shapes: tuple):
     """The compiled training of all members, kept: compiling takes four fifths of a training on a thousand questions."""
-    fitter = jax.vmap(partial(_fit_member, config, outputs), in_axes=(None, None, 0, 0, 0))
-    given = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    return jax.jit(fitter).lower(*given).compile()
+    fitter = jax.vmap(partial(_fit_member, config, outputs), in_axes=(0, 0, 0, None, None))
+    own = None if mesh is None else P(mesh.axis_names)
+    given = [jax.ShapeDtypeStruct(shape, dtype, sharding=where) for shape, dtype, where in shapes]
+    return jax.jit(on_mesh(fitter, mesh, own, own, own, out=own)).lower(*jax.tree.unflatten(structure, given)).compile()
 
 
 def _equally_many(chosen: np.ndarray, most: int | None = None) -> list[np.ndarray]:
@@ -90,7 +108,7 @@ def _batches(config, rows: np.ndarray, member: int) -> np.ndarray:
     return np.stack([rng.permutation(rows)[: steps * batch].reshape(steps, batch) for _ in range(config.epochs)])
 
 
-def _fit_member(config, outputs: int, x, learned, batches, held, key):
+def _fit_member(config, outputs: int, batches, held, key, x, learned):
     """The parameters at the epoch whose loss on the unseen questions is least."""
     rows, described, start, budgets, multipliers = learned
     network = Network(config.hidden, outputs)

@@ -23,6 +23,7 @@ from itertools import combinations
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
 
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.fitting import fit
@@ -69,13 +70,17 @@ class PolicyConfig:
 KINDS = ("value", "imitation", "decision")
 
 
-def train(table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | None = None) -> Policy:
+def train(
+    table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | None = None, *, mesh: Mesh | None = None
+) -> Policy:
     """A policy that predicts, from a question's text, what the table measured.
 
     Args:
       table: utility and cost of K actions on N questions, all valid, one resource.
       config: the kind and how it is trained.
       featurizer: what turns text into features f32[N, D]; `TextFeatures()` by default.
+      mesh: its devices share out the members of the ensemble, whatever their number, and say nothing to each other; each
+        holds the features of all questions.
 
     Raises:
       ValueError: fewer than two questions a fold, an action without samples on some question, several resources, actions
@@ -114,7 +119,7 @@ def train(table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | 
     without = np.array(list(combinations(range(config.folds), config.left_out)))
     unseen = (fold == without[:, :, None]).any(axis=1)  # bool[members, N]
     x = standardise(features, weights["feature_mean"], weights["feature_scale"])[:, ~constant].astype(np.float32)
-    params = fit(config, x, targets, unseen, key)
+    params = fit(config, x, targets, unseen, key, mesh)
     for name, leaf in flatten_dict(params, sep="/").items():
         weights[name] = np.asarray(leaf)
     for name in ("kernel", "bias"):  # outputs that only taught the hidden layers stay behind

@@ -19,6 +19,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from alloc_jax.actions import single
 from alloc_jax.measure.costs import check_resources, priced, sample_costs
@@ -27,7 +29,7 @@ from alloc_jax.measure.prices import PriceBook
 from alloc_jax.types import SampleLog
 
 ANSWERS = ("vote", "verified", "best")
-_CELLS_PER_BLOCK = 2**25  # comparisons of samples that are held at once
+_CELLS_PER_BLOCK = 2**25  # comparisons of samples that a device holds at once
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,6 +77,7 @@ def sample_paths(
     seed: int = 0,
     prices: PriceBook | None = None,
     bins: np.ndarray | None = None,
+    mesh: Mesh | None = None,
 ) -> Paths:
     """Random orders of every question's logged samples of one source.
 
@@ -89,6 +92,7 @@ def sample_paths(
       seed: of the orders.
       prices: behind the resource `usd`.
       bins: f[B] rising edges between the bins of a reward; needed for "best".
+      mesh: its devices share out the questions, whatever their number; the paths are the same.
 
     Raises:
       ValueError: a question has no samples or fewer than the cap, a vote has no logged answers to count, rewards or costs
@@ -118,20 +122,27 @@ def sample_paths(
         raise ValueError("answer='best' needs bins to tell rewards apart: see `solve_sequential`, which sets them")
     edges = jnp.zeros(0) if bins is None else jnp.asarray(bins, jnp.float32)
 
-    rows = max(1, _CELLS_PER_BLOCK // (orders * cap * cap))
-    keys = jax.random.split(jax.random.key(seed), len(log))
-    walk = partial(_walks, answer=answer, cap=cap, orders=orders)
+    rows = max(1, _CELLS_PER_BLOCK // (orders * cap * cap)) * (mesh.size if mesh else 1)
+    each = (jax.random.split(jax.random.key(seed), len(log)), count, code, worth, level, cost)
     parts = []
     for first in range(0, len(log), rows):
-        block = slice(first, first + rows)
-        found = walk(keys[block], count[block], code[block], worth[block], level[block], cost[block], edges)
-        parts.append([np.asarray(x) for x in found])
+        block = _shared_out([x[first : first + rows] for x in each], mesh)
+        found = _walks(*block, edges, answer=answer, cap=cap, orders=orders)
+        parts.append([np.asarray(x)[: len(log) - first] for x in found])
     names = ("lead", "chase", "distinct", "utility", "cost", "code")
     return Paths(
         answer=answer,
         ids=log.ids,
         **{name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)},
     )
+
+
+def _shared_out(block: list, mesh: Mesh | None) -> list:
+    """Arrays [rows, ...] on the devices of a mesh, equally many rows on each: the first ones again where they do not divide."""
+    if mesh is None:
+        return block
+    turn = np.arange(len(block[0]) + -len(block[0]) % mesh.size) % len(block[0])
+    return jax.device_put([x[turn] for x in block], NamedSharding(mesh, P(mesh.axis_names)))
 
 
 def _what_counts(log: SampleLog, pairs: Pairs, m: int, answer: str):

@@ -8,19 +8,24 @@ indices: the greatest price at which a state draws.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from alloc_jax.measure.paths import Paths
 from alloc_jax.solve.contexts import Contexts
+from alloc_jax.solve.layout import on_mesh
 from alloc_jax.solve.states import Lattice
 
 PRICES = 48
 RIDGE = 3.0  # questions' worth of shrinkage of each coefficient
 
 
-def fitted_indices(paths: Paths, lattice: Lattice, near: Contexts, may_stop: np.ndarray):
+def fitted_indices(paths: Paths, lattice: Lattice, near: Contexts, may_stop: np.ndarray, mesh: Mesh | None = None):
     """The indices f32[G, T, J] of every state, and a function that gives what the rules of prices f[M] are worth at the root, f[M, G].
 
     Args:
@@ -28,6 +33,7 @@ def fitted_indices(paths: Paths, lattice: Lattice, near: Contexts, may_stop: np.
       lattice: the states.
       near: the contexts of the questions.
       may_stop: bool[T].
+      mesh: its devices share out the paths, and add up what they find of every state.
     """
     cap = lattice.cap
     per_sample = paths.cost[paths.cost > 0].min(initial=np.inf)
@@ -37,13 +43,14 @@ def fitted_indices(paths: Paths, lattice: Lattice, near: Contexts, may_stop: np.
     number = lattice.number(paths.lead, paths.chase)
     cell = near.of[:, None, None] * lattice.states + number
     table = np.stack([_basis(lattice, n, near.center) for n in range(cap)])
-    draws, *root = _iterate(
-        *(jnp.asarray(np.moveaxis(x, 2, 0).reshape(x.shape[2], -1)) for x in (cell, paths.utility, paths.cost)),
-        jnp.asarray(table, jnp.float32),
-        jnp.asarray(may_stop),
-        jnp.asarray(prices),
-        1 / number.shape[1],
-    )
+    walked = [np.moveaxis(x, 2, 0).reshape(x.shape[2], -1) for x in (cell, paths.utility, paths.cost)]
+    if mesh is not None:  # what fills up the last share is in no state
+        spare = ((0, 0), (0, -walked[0].shape[1] % mesh.size))
+        walked = [
+            np.pad(x, spare, constant_values=fill) for x, fill in zip(walked, (table.shape[1], 0, 0), strict=True)
+        ]
+        walked = jax.device_put(walked, NamedSharding(mesh, P(None, mesh.axis_names)))
+    draws, *root = _iterate(*walked, np.float32(table), may_stop, prices, 1 / number.shape[1], mesh)
     draws = np.asarray(draws).reshape(cap, len(near.center), lattice.states, PRICES)
     greatest = np.where(draws.any(axis=3), prices[np.argmax(draws, axis=3)], 0)
     index = np.moveaxis(np.where(may_stop[:, None, None], greatest, np.inf), 0, 1)
@@ -56,29 +63,41 @@ def fitted_indices(paths: Paths, lattice: Lattice, near: Contexts, may_stop: np.
     return index.astype(np.float32), at_root
 
 
-@jax.jit
-def _iterate(cell, utility, cost, table, may_stop, prices, share):
+@partial(jax.jit, static_argnames="mesh")
+def _iterate(cell, utility, cost, table, may_stop, prices, share, mesh: Mesh | None):
     """Whether each state draws at each price, bool[T, G J, M], and what that earns and costs from layer 0 on, f[G J, M] twice.
 
     Args:
-      cell: i[T + 1, R] context and state of every path in every layer.
+      cell: i[T + 1, R] context and state of every path in every layer; G J for none.
       utility: f[T + 1, R] of answering there.
       cost: f[T, R] of the next sample.
       table: f[T, G J, B] basis of every state.
       may_stop: bool[T].
       prices: f[M].
       share: what a path counts.
+      mesh: its devices share out the paths.
     """
+    axes = None if mesh is None else mesh.axis_names
+    split = None if mesh is None else P(None, axes)
+    kernel = on_mesh(partial(_back_to_the_root, axes=axes), mesh, split, split, split, out=P())
+    return kernel(cell, utility, cost, table, may_stop, prices, share)
+
+
+def _back_to_the_root(cell, utility, cost, table, may_stop, prices, share, *, axes: tuple[str, ...] | None):
+    """`_iterate` on the paths of one device."""
     cells = table.shape[1]
+
+    def over_all(x):
+        return x if axes is None else jax.lax.psum(x, axes)
 
     def back(after, row):
         cell, utility, basis = row["cell"], row["utility"][:, None], row["table"]
         earned, spent = after[0], after[1] + row["cost"][:, None]
-        seen = share * jnp.bincount(cell, length=cells)
+        seen = over_all(share * jnp.bincount(cell, length=cells))
         matrix = (basis.T * seen[None, :]) @ basis + RIDGE * jnp.eye(basis.shape[1])
 
         def fitted(y):
-            each = share * jax.ops.segment_sum(y, cell, cells)
+            each = over_all(share * jax.ops.segment_sum(y, cell, cells))
             middle = each.sum(axis=0) / seen.sum()
             return (
                 basis @ jnp.linalg.solve(matrix, basis.T @ (each - seen[:, None] * middle[None, :])) + middle[None, :]

@@ -14,6 +14,7 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.measure.draws import Pairs
@@ -51,6 +52,7 @@ def solve_sequential(
     orders: int = 16,
     seed: int = 0,
     prices: PriceBook | None = None,
+    mesh: Mesh | None = None,
 ) -> StoppingFrontier:
     """The stopping rules of all budgets, fitted to a log.
 
@@ -73,6 +75,7 @@ def solve_sequential(
       orders: of every question's samples that are walked through.
       seed: of the orders.
       prices: behind the resource `usd`.
+      mesh: its devices share out the questions where paths are drawn and "fitted" rules are fitted to them.
 
     Returns:
       A `StoppingFrontier`: `.at(budget)` gives the rule, whose `decide(state)` serves.
@@ -96,7 +99,7 @@ def solve_sequential(
     near = make_contexts(prior and prior.features, len(log), contexts)
     bins = reward_bins(log, sources) if answer == "best" else np.zeros(0, np.float32)
     read = partial(sample_paths, log, answer=answer, resource=resource, cap=cap, orders=orders, seed=seed, bins=bins)
-    walked = [read(name, prices=prices) for name in sources]
+    walked = [read(name, prices=prices, mesh=mesh) for name in sources]
     if cap is None:
         walked = [paths.until(min(p.cap for p in walked)) for paths in walked]
     cap, may_stop = waves(walked[0].cap, wave, rounds)
@@ -106,7 +109,7 @@ def solve_sequential(
     found, models = [], []
     for name, paths in zip(sources, walked, strict=True):
         if model == "fitted":
-            index, at_root = fitted_indices(paths, lattice, near, may_stop)
+            index, at_root = fitted_indices(paths, lattice, near, may_stop, mesh)
             models.append(at_root)
         else:
             expected = state_model(log, name, paths, lattice, near, may_stop, model)
