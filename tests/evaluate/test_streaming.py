@@ -74,40 +74,45 @@ def test_processes_share_a_table_and_write_one_plan(file, tmp_path, count):
     assert again.returncode == 1 and "holds a finished run" in again.stderr
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_run_that_loses_a_process_says_so_and_resumes_after_its_last_pass(file, tmp_path, killed):
+@pytest.mark.parametrize(("count", "killed"), [(2, 0), (2, 1), (4, 2)])
+def test_a_run_that_loses_a_process_says_so_and_resumes_after_its_last_pass(file, tmp_path, count, killed):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     workdir = tmp_path / "run"
-    flags = f"--coordinator=127.0.0.1:{port}", "--num_processes=2", "--patience=10"
-    commands = [command(file, workdir, *flags, f"--process_id={i}") for i in range(2)]
+    flags = f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", "--patience=10"
+    commands = [command(file, workdir, *flags, f"--process_id={i}") for i in range(count)]
     env = dict(os.environ, JAX_PLATFORMS="cpu")
-    both = [subprocess.Popen(c, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env) for c in commands]
+    peers = [subprocess.Popen(c, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env) for c in commands]
+    others = [peer for i, peer in enumerate(peers) if i != killed]
     try:
         deadline = time.monotonic() + 120
         while not (workdir / "checkpoint.json").exists():
-            assert time.monotonic() < deadline and both[0].poll() is None
+            assert time.monotonic() < deadline and peers[0].poll() is None
             time.sleep(0.001)
         assert listening(port) <= {"0100007F", "0000000000000000FFFF00000100007F"}  # loopback, and that within IPv6
-        both[killed].kill()
+        peers[killed].kill()  # SIGKILL: no chance to say goodbye
         start = time.monotonic()
-        _, said = both[1 - killed].communicate(timeout=60)
+        said = [peer.communicate(timeout=60)[1] for peer in others]
         took = time.monotonic() - start
     finally:
-        for one in both:
-            one.kill()
-            one.communicate()
-    assert both[1 - killed].returncode not in (0, None)
-    last = said.strip().splitlines()[-1]
-    assert last.startswith("solve_distributed: another process ") and "gone" in last and "start all again" in last, said
-    assert "@ " not in said and took < 30
+        for peer in peers:
+            peer.kill()
+            peer.communicate()
+    assert took < 30
+    for peer, text in zip(others, said, strict=True):
+        assert peer.returncode not in (0, None)
+        last = text.strip().splitlines()[-1]
+        assert (
+            last.startswith("solve_distributed: another process ") and "gone" in last and "start all again" in last
+        ), text
+        assert "@ " not in text
     assert not (workdir / "summary.json").exists()
     passes = json.loads((workdir / "checkpoint.json").read_text())["bracket"][-1]
-    ended = run(file, workdir, "--launch=2")
+    ended = run(file, workdir, f"--launch={count}")
     assert ended.returncode == 0, ended.stderr
     assert f"resumed after pass {passes}" in ended.stderr
-    assert_solved(workdir, file, 2)
+    assert_solved(workdir, file, count)
 
 
 def listening(port):
