@@ -1,6 +1,6 @@
 """A stored table of any length, generated and written row group by row group."""
 
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +44,25 @@ def write_big_table(path: Path, family: str, questions: int, actions: int, rows:
     return budget
 
 
-def read_columns(path: Path, rows: int) -> Iterator[None]:
-    """The read that every pass has to make, and nothing else: the same columns in the same batches, no arrays made of them."""
+def kept_table(folder: Path, family: str, questions: int, actions: int, rows: int, seed: int) -> Path:
+    """The file of such a table, which is written where it is not there yet."""
+    path = folder / f"{family}-{questions}x{actions}-{seed}.parquet"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        write_big_table(part, family, questions, actions, rows, seed)
+        part.rename(path)
+    return path
+
+
+def timed_read(path: Path, rows: int) -> float:
+    """Seconds of the read that every pass has to make, and nothing else: the same columns in the same batches, no arrays made of them."""
     import pyarrow.parquet
 
+    start = time.perf_counter()
     with pyarrow.parquet.ParquetFile(path) as file:
         for _ in file.iter_batches(rows, columns=["utility", "cost"]):
-            yield
+            pass
+    return time.perf_counter() - start
 
 
 def _table(utility: np.ndarray, cost: np.ndarray) -> OutcomeTable:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Cell(NamedTuple):
@@ -57,6 +58,22 @@ def read_seconds(size: int, repeats: int) -> float:
     """How long one read of so many bytes takes, from a copy that reads and writes half of them."""
     copied = jnp.zeros(max(size // 8, 1), jnp.float32)
     return measured(partial(jax.jit(lambda x: x + 1), copied), max(repeats, 5)).best
+
+
+class Counted:
+    """Peers of `solve_stream` that count what this process says, and when."""
+
+    def __init__(self, peers):
+        self.peers, self.rank, self.count = peers, peers.rank, peers.count
+        self.most = self.said = 0  # bytes, at once and together
+        self.clock = []  # seconds, when all had said it
+
+    def gather(self, mine):
+        size = np.asarray(mine, np.float64).nbytes
+        self.most, self.said = max(self.most, size), self.said + size
+        everything = self.peers.gather(mine)
+        self.clock.append(time.perf_counter())
+        return everything
 
 
 def machine() -> str:

@@ -2,13 +2,15 @@
 
     python benchmarks/scale.py --parts=stream --questions=100000000 --folder=/tmp/scale
     python benchmarks/scale.py --parts=devices,processes,sample
+    python benchmarks/scale.py --parts=day --samples=1000,10000,100000
 
 `stream` writes a table row group by row group (6 GB at 1e8 questions of 8 actions; it stays in --folder for the next run),
 reads it, and solves it: each pass stands beside merely reading the same columns, in the same process and the same batches. Peak memory is the
 process's own, with Python, JAX and the compiler in it. `devices` solves a table in memory over simulated devices, with the same
 number of questions on each; the devices share this machine's cores, so that the time a question is what should stay. `processes`
 streams a table with as many questions in each process. Bytes are those of the all-reduces in the compiled program of one pass, and of the arrays
-that processes gather. `sample` applies the two prices and the weight that a sample of n questions gives to all the others.
+that processes gather. `sample` applies the two prices and the weight that a sample of n questions gives to all the others. `day` measures
+costs a question and prints what 1e10 questions a day come to.
 """
 
 import os
@@ -17,15 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import islice, pairwise
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from big_table import read_columns, write_big_table
-from harness import machine, measured, status
+from big_table import kept_table, timed_read
+from day import day, rms, sampled
+from harness import Counted, machine, measured, status
 from instances import FAMILIES, instance
 from jax.sharding import PartitionSpec as P
 
@@ -33,13 +37,14 @@ from alloc_jax.evaluate.text import markdown_table
 from alloc_jax.measure import TableBlocks
 from alloc_jax.solve import prepare, solve
 from alloc_jax.solve.layout import on_mesh, specs_of
-from alloc_jax.solve.passes import respond_to, to_device
+from alloc_jax.solve.passes import Block, read_ahead, respond_to, to_device
 from alloc_jax.solve.peers import Alone, Processes
 from alloc_jax.solve.search import evaluate, extreme_bracket
 from alloc_jax.solve.stream import solve_stream
 from alloc_jax.types import AllocationProblem
 
-PARTS = ("stream", "devices", "processes", "sample")
+PARTS = ("stream", "devices", "processes", "sample", "day")
+SOME = 16  # blocks that are read ahead and in turn
 FLAGS = flags.FLAGS
 flags.DEFINE_list("parts", list(PARTS), f"What is measured: {', '.join(PARTS)}.")
 flags.DEFINE_integer("questions", 10**6, "Questions of the streamed table.", lower_bound=1)
@@ -59,17 +64,14 @@ flags.DEFINE_string("worker", "", "What a process does that this script started.
 
 def stream(folder: Path) -> None:
     """Every pass over a table in a file, beside reading it."""
-    path = folder / f"{FLAGS.family}-{FLAGS.questions}x{FLAGS.actions}-{FLAGS.seed}.parquet"
-    if not path.exists():
-        part = path.with_suffix(".part")
-        write_big_table(part, FLAGS.family, FLAGS.questions, FLAGS.actions, FLAGS.rows, FLAGS.seed)
-        part.rename(path)
+    path = table_in(folder)
     utility, cost, budget = instance(FLAGS.family, min(FLAGS.questions, FLAGS.rows), FLAGS.actions, FLAGS.seed)
     blocks = TableBlocks(path, rows=FLAGS.rows)
     before = status("VmHWM")
-    read = min(timed_read(path) for _ in range(2))  # the first brings the file into memory, where there is room
+    # The first read brings the file into memory, where there is room.
+    read = min(timed_read(path, FLAGS.rows) for _ in range(2))
     clock = [time.perf_counter()]
-    seen = Timed(Alone())
+    seen = Counted(Alone())
     found = solve_stream(blocks, budget, peers=seen, save=lambda _: clock.append(time.perf_counter()))
     solved = time.perf_counter()
     planned = sum(len(action) for action in found.plan(blocks))
@@ -87,6 +89,19 @@ def stream(folder: Path) -> None:
         multipliers = np.linspace(0.5, 2, count, dtype=np.float32) * np.float32(found.multiplier)
         cell = measured(lambda m=multipliers: respond_to(block, m)[0], 5)
         rows.append([f"{count} multipliers, in memory", "", f"{1e9 * cell.best / len(utility):.0f}", ""])
+    pause = read / FLAGS.questions * FLAGS.rows
+
+    def respond(block):
+        jax.block_until_ready(respond_to(block, multipliers)[0])
+
+    def elsewhere(block):  # on a device that takes as long for a block as reading it does, and leaves these cores alone
+        jax.block_until_ready(block.laid)
+        time.sleep(pause)
+
+    for where, use in (("16 multipliers", respond), ("a device as fast as reading", elsewhere)):
+        for how in ("in turn", "ahead"):
+            each = min(seconds_of_some(blocks, use, how == "ahead") for _ in range(3))
+            rows.append([f"{where}, read {how}", "", f"{1e9 * each:.0f}", f"{each / (read / FLAGS.questions):.2f}"])
     print(
         f"{path.stat().st_size / 1e9:.2f} GB, {FLAGS.questions:g} questions, {found.status.name} in {found.passes} passes: "
         f"spend {found.spend:.9g} of {budget:.9g}, gap {found.mixed_gap:.1e} mixed, {found.gap:.1e} integral\n"
@@ -96,23 +111,18 @@ def stream(folder: Path) -> None:
     print(markdown_table(["what", "seconds", "ns a question", "x reading"], rows))
 
 
-def timed_read(path: Path) -> float:
-    """Seconds to read what a pass reads."""
-    start = time.perf_counter()
-    for _ in read_columns(path, FLAGS.rows):
-        pass
-    return time.perf_counter() - start
+def seconds_of_some(blocks: TableBlocks, use: Callable[[Block], None], ahead: bool) -> float:
+    """Seconds a question, where the first blocks are read and used one after the other, or the next is read while one is used."""
+    start, count, some = time.perf_counter(), 0, islice(blocks, SOME)
+    moved = (to_device(problem, number, FLAGS.rows, None) for number, problem in enumerate(some))
+    for block in read_ahead(some, None) if ahead else moved:
+        use(block)
+        count += block.questions
+    return (time.perf_counter() - start) / count
 
 
-class Timed:
-    """Peers that count what is said."""
-
-    def __init__(self, peers):
-        self.peers, self.rank, self.count, self.most = peers, peers.rank, peers.count, 0
-
-    def gather(self, mine):
-        self.most = max(self.most, np.asarray(mine, np.float64).nbytes)
-        return self.peers.gather(mine)
+def table_in(folder: Path) -> Path:
+    return kept_table(folder, FLAGS.family, FLAGS.questions, FLAGS.actions, FLAGS.rows, FLAGS.seed)
 
 
 def devices() -> list[str]:
@@ -146,7 +156,7 @@ def reduced_bytes(program: str) -> int:
 
 def processes(count: int, rank: int, coordinator: str) -> list[str] | None:
     """One row: a pass over blocks in memory in each of some processes; from process 0 only."""
-    peers = Timed(Processes(coordinator, count, rank) if count > 1 else Alone())
+    peers = Counted(Processes(coordinator, count, rank) if count > 1 else Alone())
     problems = []
     for start in range(0, FLAGS.each, FLAGS.rows):
         utility, cost, budget = instance(
@@ -186,31 +196,12 @@ def scaling() -> list[list[str]]:
 
 def sample() -> list[list[str]]:
     """What a sample's two prices and weight do to the questions it is drawn from."""
-    rows, rng = [], np.random.default_rng(FLAGS.seed)
+    rows, sizes = [], list(map(int, FLAGS.samples))
     for family in FAMILIES:
-        utility, cost, budget = instance(family, FLAGS.population, FLAGS.actions, FLAGS.seed)
-        whole = solve(AllocationProblem(utility, cost), budget)
-        block = to_device(AllocationProblem(utility, cost), 0, len(utility), None)
-        for size in map(int, FLAGS.samples):
-            errors, spends, losses, seconds = [], [], [], []
-            for _ in range(FLAGS.draws):
-                drawn = rng.choice(FLAGS.population, size, replace=False)
-                part = AllocationProblem(utility[drawn], cost[drawn])
-                start = time.perf_counter()
-                found = solve_stream([part], budget)
-                seconds.append(time.perf_counter() - start)
-                more, less = found.totals[:, 0].sum(0), found.totals[:, 1].sum(0)
-                weight = (budget * size - less[0]) / max(more[0] - less[0], 1e-30)
-                said, _ = respond_to(block, np.float32([found.ends.more, found.ends.less]))
-                totals = (np.float64(said.hi) + np.float64(said.lo))[:2]
-                spend, gained = (weight * totals[0] + (1 - weight) * totals[1]) / FLAGS.population
-                errors.append(found.multiplier / float(whole.multiplier) - 1)
-                spends.append(spend / budget - 1)
-                # Utility lost beyond what the spend explains, at the true price: what the wrong price itself costs.
-                bound = float(whole.mixed_utility) + float(whole.multiplier) * (spend - float(whole.mixed_spend))
-                losses.append((bound - gained) / float(whole.mixed_utility))
-            row = [family, f"{size}", *(f"{100 * np.sqrt(np.mean(np.square(x))):.3f}" for x in (errors, spends))]
-            rows.append([*row, f"{100 * max(spends):.3f}", f"{np.mean(losses):.0e}", f"{1e3 * min(seconds):.0f}"])
+        for one in sampled(family, FLAGS.population, FLAGS.actions, sizes, FLAGS.draws, FLAGS.seed):
+            row = [family, f"{one.size}", *(f"{100 * rms(x):.3f}" for x in (one.price_errors, one.overspends))]
+            row += [f"{100 * max(one.overspends):.3f}", f"{np.mean(one.losses):.0e}", f"{1e3 * one.seconds:.0f}"]
+            rows.append(row)
     return rows
 
 
@@ -233,6 +224,12 @@ def main(argv):
         header = ["data", "sample", "price error %", "overspend %", "worst overspend %", "loss at equal spend", "ms"]
         print()
         print(markdown_table(header, sample()))
+    if "day" in FLAGS.parts:
+        sizes = [size for size in map(int, FLAGS.samples) if size < FLAGS.questions]
+        with tempfile.TemporaryDirectory() as temporary:
+            path = table_in(Path(FLAGS.folder or temporary))
+            print()
+            print(day(path, FLAGS.family, FLAGS.rows, FLAGS.actions, sizes, FLAGS.draws, FLAGS.seed))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from alloc_jax.solve import solve
 from alloc_jax.solve.narrowing import Bracket, End, next_multipliers
+from alloc_jax.solve.passes import AHEAD, read_ahead
 from alloc_jax.solve.stream import solve_stream
 from alloc_jax.types import AllocationProblem, Status
 from tests.solve.instances import FAMILIES, mean_of, smooth, tied
@@ -118,6 +120,27 @@ def test_a_broken_block_ends_the_pass_with_its_own_error():
     with pytest.raises(OSError, match="the disk is gone"):
         solve_stream(Broken(blocks_of(20, *smooth(np.random.default_rng(0), 100, 3))), 2.0)
     assert threading.active_count() == before
+
+
+def test_the_next_blocks_are_read_while_one_is_computed_and_no_more_than_a_few():
+    """So that neither waits for the other, and memory does not grow with the table."""
+    many = 20
+    read, enough = [], threading.Event()
+
+    class Slow(list):
+        def __iter__(self):
+            for i, block in enumerate(super().__iter__()):
+                read.append(i)
+                if i == 1 + AHEAD:
+                    enough.set()
+                yield block
+
+    ahead = read_ahead(Slow(blocks_of(5, *smooth(np.random.default_rng(0), 5 * many, 3))), None)
+    next(ahead)  # in hand, and computed for as long as it takes
+    assert enough.wait(30), "nothing was read while a block was in hand"
+    time.sleep(0.2)
+    assert len(read) == 2 + AHEAD  # in hand, in the queue, and one that waits for a place in it
+    assert len(list(ahead)) == many - 1 and read == list(range(many))
 
 
 def test_a_plan_of_other_blocks_is_refused():
