@@ -9,7 +9,8 @@ reads it, and solves it: each pass stands beside merely reading the same columns
 process's own, with Python, JAX and the compiler in it. `devices` solves a table in memory over simulated devices, with the same
 number of questions on each; the devices share this machine's cores, so that the time a question is what should stay. `processes`
 streams a table with as many questions in each process. Bytes are those of the all-reduces in the compiled program of one pass, and of the arrays
-that processes gather. `sample` applies the two prices and the weight that a sample of n questions gives to all the others. `day` measures
+that processes gather. `learning` trains one policy and walks through the samples of one log on as many devices, where more devices cannot be
+faster on the same cores, and should not be slower. `sample` applies the two prices and the weight that a sample of n questions gives to all the others. `day` measures
 costs a question and prints what 1e10 questions a day come to.
 """
 
@@ -31,10 +32,13 @@ from big_table import kept_table, timed_read
 from day import day, rms, sampled
 from harness import Counted, machine, measured, status
 from instances import FAMILIES, instance
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from alloc_jax.evaluate.text import markdown_table
-from alloc_jax.measure import TableBlocks
+from alloc_jax.learn import PolicyConfig, train
+from alloc_jax.measure import TableBlocks, measure, menu, read_log
+from alloc_jax.measure.paths import sample_paths
 from alloc_jax.solve import prepare, solve
 from alloc_jax.solve.layout import on_mesh, specs_of
 from alloc_jax.solve.passes import Block, read_ahead, respond_to, to_device
@@ -43,7 +47,7 @@ from alloc_jax.solve.search import evaluate, extreme_bracket
 from alloc_jax.solve.stream import solve_stream
 from alloc_jax.types import AllocationProblem
 
-PARTS = ("stream", "devices", "processes", "sample", "day")
+PARTS = ("stream", "devices", "processes", "learning", "sample", "day")
 SOME = 16  # blocks that are read ahead and in turn
 FLAGS = flags.FLAGS
 flags.DEFINE_list("parts", list(PARTS), f"What is measured: {', '.join(PARTS)}.")
@@ -125,10 +129,14 @@ def table_in(folder: Path) -> Path:
     return kept_table(folder, FLAGS.family, FLAGS.questions, FLAGS.actions, FLAGS.rows, FLAGS.seed)
 
 
+def all_devices() -> Mesh:
+    """The devices of this process in a row."""
+    return jax.make_mesh((jax.device_count(),), ("questions",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
 def devices() -> list[str]:
     """One row: `solve` over the devices of this process, and what one pass says between them."""
-    count = jax.device_count()
-    mesh = jax.make_mesh((count,), ("questions",), axis_types=(jax.sharding.AxisType.Auto,))
+    count, mesh = jax.device_count(), all_devices()
     utility, cost, budget = instance(FLAGS.family, count * FLAGS.each, FLAGS.actions, FLAGS.seed)
     prepared = prepare(AllocationProblem(utility, cost), mesh=mesh)
     cell = measured(lambda: solve(prepared, budget).multiplier, 5)
@@ -141,6 +149,15 @@ def devices() -> list[str]:
     text = jax.jit(one_pass).lower(prepared, jnp.float32(0.1)).compile().as_text()
     milliseconds, each = 1e3 * cell.best, 1e9 * cell.best / (count * FLAGS.each)
     return [f"{count} devices", f"{count * FLAGS.each}", f"{milliseconds:.0f}", f"{each:.1f}", f"{reduced_bytes(text)}"]
+
+
+def learning() -> list[str]:
+    """One row: a policy's training and the paths of samples drawn one at a time, over the devices of this process."""
+    log, mesh = read_log("builtin"), all_devices()
+    table = measure(log.select(range(2400)), menu(log, (1, 4, 8, 16)), "compute")
+    trained = measured(lambda: train(table, PolicyConfig(epochs=5), mesh=mesh).weights, 2)
+    walked = measured(lambda: sample_paths(log, "large/think", cap=16, mesh=mesh).utility, 2)
+    return [f"{jax.device_count()}", *(f"{1e3 * cell.best:.0f}" for cell in (trained, walked))]
 
 
 def reduced_bytes(program: str) -> int:
@@ -180,12 +197,16 @@ def started(worker: str, env: dict[str, str]) -> subprocess.Popen:
     return subprocess.Popen(argv, env={**os.environ, "JAX_PLATFORMS": "cpu", **env}, stdout=subprocess.PIPE, text=True)
 
 
-def scaling() -> list[list[str]]:
-    """Rows of `devices` and `processes`, each from processes of their own."""
+def by_devices(what: str) -> list[list[str]]:
+    """Rows of a worker, each from a process with so many devices."""
+    flag = "--xla_force_host_platform_device_count"
+    workers = (started(what, {"XLA_FLAGS": f"{flag}={count}"}) for count in FLAGS.devices if what in FLAGS.parts)
+    return [worker.communicate()[0].strip().split("\t") for worker in workers]
+
+
+def by_processes() -> list[list[str]]:
+    """Rows of `processes`."""
     rows = []
-    for count in FLAGS.devices if "devices" in FLAGS.parts else ():
-        flag = f"--xla_force_host_platform_device_count={count}"
-        rows.append(started("devices", {"XLA_FLAGS": flag}).communicate()[0].strip().split("\t"))
     for count in map(int, FLAGS.processes if "processes" in FLAGS.parts else ()):
         at = f"127.0.0.1:{7100 + count}"
         group = [started(f"processes,{count},{rank},{at}", {}) for rank in range(count)]
@@ -210,16 +231,20 @@ def main(argv):
         raise app.UsageError(f"unknown arguments {argv[1:]} or parts {FLAGS.parts}")
     if FLAGS.worker:
         what, *rest = FLAGS.worker.split(",")
-        row = devices() if what == "devices" else processes(int(rest[0]), int(rest[1]), rest[2])
+        alone = {"devices": devices, "learning": learning}
+        row = alone[what]() if what in alone else processes(int(rest[0]), int(rest[1]), rest[2])
         print(*(row or []), sep="\t", flush=True)
         return
     print(f"{machine()}; seed {FLAGS.seed}\n")
     if "stream" in FLAGS.parts:
         with tempfile.TemporaryDirectory() as temporary:
             stream(Path(FLAGS.folder or temporary))
-    if rows := scaling():
+    if rows := by_devices("devices") + by_processes():
         print()
         print(markdown_table(["what", "questions", "ms", "ns a question", "bytes a pass"], rows))
+    if rows := by_devices("learning"):
+        print()
+        print(markdown_table(["devices", "training, ms", "paths, ms"], rows))
     if "sample" in FLAGS.parts:
         header = ["data", "sample", "price error %", "overspend %", "worst overspend %", "loss at equal spend", "ms"]
         print()

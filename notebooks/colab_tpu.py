@@ -2,7 +2,8 @@
 # # Millions of questions on whatever device is there
 #
 # Runtime > Change runtime type > v5e-1 TPU. JAX is preinstalled there and stays as it is: upgrading jax without libtpu loses the TPU.
-# The same cells run on a GPU or CPU; where there is more than one device, the questions are shared out over them.
+# The same cells run on a GPU or CPU; where there is more than one device, the questions are shared out over them, and so are the members of
+# a policy's ensemble.
 
 # %%
 import importlib.util
@@ -72,3 +73,17 @@ for spend, utility, price in list(zip(curve.spend, curve.utility, curve.multipli
 # %%
 value, slope = jax.value_and_grad(lambda budget: aj.dual_value(problem, budget))(16.0)
 print(f"best utility at 16: {float(value):.6f}; one more unit of budget buys {float(slope):.6f}")
+
+# %% [markdown]
+# A policy for questions that nobody has sampled yet, from the built-in log. The twenty members of its ensemble are trained as one program, each
+# device a few of them; paths of samples drawn one at a time (`aj.solve_sequential`) take the same `mesh=`.
+
+# %%
+log = aj.read_log("builtin")
+table = aj.measure(log.select(range(2400)), aj.menu(log, votes=(1, 4, 8, 16)), "compute")
+start = time.perf_counter()
+policy = aj.train(table, aj.PolicyConfig(epochs=3 if "ALLOC_JAX_SMALL" in os.environ else 30), mesh=mesh)
+print(f"{time.perf_counter() - start:.1f} s on {jax.device_count() if mesh else 1} devices, compiling included")
+allocator = aj.allocator(policy, budget=1.0)
+for text in log.question[2400:2405]:
+    print(f"{text:24} {allocator.choose(text).action}")
