@@ -27,7 +27,8 @@ from alloc_jax.evaluate.text import to_markdown
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
-from alloc_jax.measure import PriceBook, measure, priced, read_log
+from alloc_jax.measure import measure, priced, read_log
+from alloc_jax.price_book import PriceBook
 from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.solve import frontier
 from alloc_jax.types import OutcomeTable, SampleLog
