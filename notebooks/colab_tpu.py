@@ -80,9 +80,10 @@ print(f"best utility at 16: {float(value):.6f}; one more unit of budget buys {fl
 
 # %%
 log = aj.read_log("builtin")
-table = aj.measure(log.select(range(2400)), aj.menu(log, votes=(1, 4, 8, 16)), "compute")
+seen, epochs = (400, 3) if "ALLOC_JAX_SMALL" in os.environ else (2400, 30)
+table = aj.measure(log.select(range(seen)), aj.menu(log, votes=(1, 4, 8, 16)), "compute")
 start = time.perf_counter()
-policy = aj.train(table, aj.PolicyConfig(epochs=3 if "ALLOC_JAX_SMALL" in os.environ else 30), mesh=mesh)
+policy = aj.train(table, aj.PolicyConfig(epochs=epochs), mesh=mesh)
 print(f"{time.perf_counter() - start:.1f} s on {jax.device_count() if mesh else 1} devices, compiling included")
 allocator = aj.allocator(policy, budget=1.0)
 for text in log.question[2400:2405]:
