@@ -109,9 +109,10 @@ class Spending(NamedTuple):
 
     spread: float  # standard deviation of what a question gets, in budgets
     moved: (
-        float  # relative overspend of an unchanged price for the share of the questions that moved to the harder half
+        float  # relative overspend of an old price, for the share of all that moved from the easier to the harder half
     )
     misled: int  # passes over the table in the order of its utilities
+    said: int  # bytes that a process says in those
 
 
 def spending(family: str, count: int, rows: int, actions: int, seed: int) -> Spending:
@@ -122,8 +123,10 @@ def spending(family: str, count: int, rows: int, actions: int, seed: int) -> Spe
     harder = utility[:, 0] < np.median(utility[:, 0])
     order = np.argsort(utility[:, 0])
     parts = [order[start : start + rows] for start in range(0, count, rows)]
-    misled = solve_stream([AllocationProblem(utility[part], cost[part]) for part in parts], budget).passes
-    return Spending(spent.std() / budget, (spent[harder].mean() - spent[~harder].mean()) / budget, misled)
+    peers = Counted(Alone())
+    misled = solve_stream([AllocationProblem(utility[part], cost[part]) for part in parts], budget, peers=peers).passes
+    moved = (spent[harder].mean() - spent[~harder].mean()) / budget
+    return Spending(spent.std() / budget, moved, misled, peers.said)
 
 
 def row_costs() -> tuple[float, float]:
@@ -142,75 +145,101 @@ def row_costs() -> tuple[float, float]:
     return min(seconds) / len(log), float(np.median(waits))
 
 
+class Measured(NamedTuple):
+    """What everything is extrapolated from."""
+
+    count: int  # questions
+    disk: Streamed
+    spends: Spending
+    samples: list[Sampled]  # of rising size
+    row: float  # seconds
+    decision: float  # seconds
+
+    @property
+    def from_memory(self) -> float:
+        """Seconds a question to solve the largest sample."""
+        return self.samples[-1].seconds / self.samples[-1].size
+
+
 def day(path: Path, family: str, rows: int, actions: int, sizes: Sequence[int], draws: int, seed: int) -> str:
     """All tables, as text."""
-    disk, count = streamed(path, family, rows, seed), TableBlocks(path).questions
-    spends, (measured, decided) = spending(family, count, rows, actions, seed), row_costs()
-    found = list(sampled(family, count, actions, sizes, draws, seed))
-    from_memory = found[-1].seconds / found[-1].size
-    lines = [
+    count = TableBlocks(path).questions
+    disk, spends = streamed(path, family, rows, seed), spending(family, count, rows, actions, seed)
+    samples = list(sampled(family, count, actions, sizes, draws, seed))
+    found = Measured(count, disk, spends, samples, *row_costs())
+    measured = f"Measured: {count} questions of {family} data x {actions} actions, {draws} samples of each size."
+    return "\n\n".join([measured, *measured_tables(found), *extrapolated_tables(found)])
+
+
+def measured_tables(found: Measured) -> list[str]:
+    """Costs a question, and what samples did."""
+    disk, spends = found.disk, found.spends
+    rows = [
         ["a", "stored", f"{disk.stored:.1f} bytes a question", "parquet, without texts"],
         ["b", "reading alone", f"{1e9 * disk.read:.0f} ns a question", ""],
         ["c", "a pass", f"{1e9 * disk.passed:.0f} ns a question", "reading included"],
         ["d", "passes of a solve", f"{disk.passes} or {spends.misled}", "as it lies; sorted by its utilities"],
         ["e", "the plan", f"{1e9 * disk.plan:.0f} ns, {disk.planned:.0f} byte a question", "reading included"],
-        ["f", "said by a process", f"{disk.said} bytes a solve", "to each of the others"],
+        ["f", "said by a process", f"{disk.said} or {spends.said} bytes a solve", "to each of the others"],
         ["g", "spread of what a question gets", f"{spends.spread:.3f} budgets", "standard deviation"],
-        ["h", "solving from memory", f"{1e9 * from_memory:.0f} ns a question", "the largest sample below"],
+        ["h", "solving from memory", f"{1e9 * found.from_memory:.0f} ns a question", "the largest sample below"],
         ["i", "an old price", f"{spends.moved:+.2f} % for 1 %", "of the questions moved to the harder half"],
-        ["j", "a row from logged samples", f"{1e6 * measured:.0f} us", "builtin: 4 sources x 64 samples, 16 actions"],
-        ["k", "a decision as served", f"{1e6 * decided:.0f} us", "one thread, text to action"],
+        ["j", "a row from logged samples", f"{1e6 * found.row:.0f} us", "builtin: 4 sources x 64 samples, 16 actions"],
+        ["k", "a decision as served", f"{1e6 * found.decision:.0f} us", "one thread, text to action"],
     ]
     held = []
-    for one in found:
-        foreseen = spends.spread * math.sqrt((1 - one.size / count) / one.size)  # of a population that has an end
-        held.append(
-            [f"{one.size}", f"{100 * rms(one.overspends):.3f}", f"{100 * foreseen:.3f}", f"{1e3 * one.seconds:.0f}"]
-        )
-    once = [QUESTIONS * (passes * disk.passed + disk.plan) for passes in (disk.passes, spends.misled)]
+    for one in found.samples:
+        foreseen = spends.spread * math.sqrt((1 - one.size / found.count) / one.size)  # of a population that has an end
+        percents = [f"{100 * x:.3f}" for x in (rms(one.overspends), foreseen)]
+        held.append([f"{one.size}", *percents, f"{1e3 * one.seconds:.0f}"])
+    return [
+        markdown_table(["", "what", "measured", "how"], rows),
+        markdown_table(["sample", "overspend %, rms", "foreseen by g", "solving, ms"], held),
+    ]
+
+
+def extrapolated_tables(found: Measured) -> list[str]:
+    """What `QUESTIONS` come to."""
+    disk, spends = found.disk, found.spends
+    whole = [
+        ["table, of which each host holds its part", f"{QUESTIONS * disk.stored / 1e9:.0f} GB", "a"],
+        ["plan", f"{QUESTIONS * disk.planned / 1e9:.0f} GB", "e"],
+        ["hosts that make the whole table in a day", f"{math.ceil(QUESTIONS * found.row / DAY)}", "j"],
+        ["threads that decide, evenly over the day", f"{math.ceil(QUESTIONS * found.decision / DAY)}", "k"],
+    ]
+    either = [QUESTIONS * (passes * disk.passed + disk.plan) for passes in (disk.passes, spends.misled)]
     shared = [
-        [f"{hosts}", *(f"{seconds / hosts / 60:.1f}" for seconds in once), f"{hosts * disk.said / 1e3:.1f}"]
+        [
+            f"{hosts}",
+            *(f"{x / hosts / 60:.1f}" for x in either),
+            *(f"{hosts * x.said / 1e3:.1f}" for x in (disk, spends)),
+        ]
         for hosts in HOSTS
     ]
     often = [
-        [name, *(f"{math.ceil(seconds / window)}" for seconds in once)]
+        [name, *(f"{math.ceil(x / window)}" for x in either)]
         for name, window in (("day", DAY), ("hour", DAY / 24), ("minute", 60))
     ]
     samples = []
     for percent in WITHIN:
         size = (1.96 * 100 * spends.spread / percent) ** 2
-        solved = max(size * from_memory, found[0].seconds)
-        moved = percent / abs(spends.moved)
-        samples.append(
-            [f"{percent} %", f"{size:.1e}", f"{1e3 * solved:.0f}", f"{size * measured:.0f}", f"{moved:.1f} %"]
+        solved = max(size * found.from_memory, found.samples[0].seconds)
+        numbers = (
+            f"{size:.1e}",
+            f"{1e3 * solved:.0f}",
+            f"{size * found.row:.0f}",
+            f"{percent / abs(spends.moved):.1f} %",
         )
-    rest = [
-        ["table, of which each host holds its part", f"{QUESTIONS * disk.stored / 1e9:.0f} GB", "a"],
-        ["plan", f"{QUESTIONS * disk.planned / 1e9:.0f} GB", "e"],
-        ["hosts that make the whole table in a day", f"{math.ceil(QUESTIONS * measured / DAY)}", "j"],
-        ["threads that decide, evenly over the day", f"{math.ceil(QUESTIONS * decided / DAY)}", "k"],
+        samples.append([f"{percent} %", *numbers])
+    return [
+        f"Extrapolated: {QUESTIONS:.0e} questions a day.",
+        markdown_table(["", "extrapolated", "from"], whole),
+        "Extrapolated: all solved exactly, with a plan; as the table lies, and sorted.",
+        markdown_table(["hosts", "minutes (c, d, e)", "sorted", "kB received by a host (f)", "sorted"], shared),
+        markdown_table(["hosts for one every", "(c, d, e)", "sorted"], often),
+        "Extrapolated: a sample sets the price, and the spend stays within so much 19 times in 20.",
+        markdown_table(
+            ["within", "sample (g)", "solving, ms (g, h)", "its table, s of a host (g, j)", "until so many moved (i)"],
+            samples,
+        ),
     ]
-    return "\n\n".join(
-        (
-            f"Measured: {count} questions of {family} data x {actions} actions.",
-            markdown_table(["", "what", "measured", "how"], lines),
-            f"Measured: {draws} samples of each size. Overspend is rms.",
-            markdown_table(["sample", "overspend %", "foreseen by g %", "solving, ms"], held),
-            f"Extrapolated: {QUESTIONS:.0e} questions a day.",
-            markdown_table(["", "extrapolated", "from"], rest),
-            "Extrapolated: all solved exactly, with a plan, in both orders of d.",
-            markdown_table(["hosts", "minutes (c, d, e)", "sorted (c, d, e)", "kB received by a host (f)"], shared),
-            markdown_table(["hosts for one every", "(c, d, e)", "sorted (c, d, e)"], often),
-            "Extrapolated: a sample sets the price, and the spend stays within so much 19 times in 20.",
-            markdown_table(
-                [
-                    "within",
-                    "sample (g)",
-                    "solving, ms (g, h)",
-                    "its table, s of a host (g, j)",
-                    "until so many moved (i)",
-                ],
-                samples,
-            ),
-        )
-    )
