@@ -135,7 +135,7 @@ def plot_regret(report: Report, path: Path) -> str:
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_title(f"budget {budget:g}", loc="left", fontsize=10)
         rows = zip(rules, total, mispriced, unspent, strict=True)
-        told += [f"{rule} at {budget:g}: {t:.1f} of at most {m:.1f} {u:+.1f}" for rule, t, m, u in rows]
+        told += [f"{rule} at {budget:g}: {t:.1f} of at most {m:.1f} {u:+z.1f}" for rule, t, m, u in rows]
     panels[0][0].set_yticks(at, rules)
     panels[0][0].invert_yaxis()
     figure.supxlabel(f"points of accuracy; {report.questions:,} questions", fontsize=10)

@@ -75,8 +75,8 @@ def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
         if (regret := row.regret) is not None:
             terms = [100 * term for term in (regret.regret, regret.mispriced, regret.unspent)]
             error, worst = 1 - regret.best_response.rate, 100 * regret.worst_gap
-            bound = f"{error:.3f} x {worst:.1f} + {terms[2]:.2f} = {100 * regret.bound:.1f}"
-            cells = [f"{regret.multiplier:.4g}", *(f"{t:.2f}" for t in terms), _agreement(regret.best_response), bound]
+            bound = f"{error:.3f} x {worst:.1f} + {terms[2]:z.2f} = {100 * regret.bound:.1f}"
+            cells = [f"{regret.multiplier:.4g}", *(f"{t:z.2f}" for t in terms), _agreement(regret.best_response), bound]
             rows.append([row.rule, f"{row.budget:g}", *cells])
     return header, rows
 

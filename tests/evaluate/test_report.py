@@ -12,7 +12,7 @@ from alloc_jax.evaluate.baselines import NearestNeighbours, best_single, prompt_
 from alloc_jax.evaluate.canvas import Picture
 from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix, upper_hull
 from alloc_jax.evaluate.report import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
-from alloc_jax.evaluate.text import main_table, markdown_table, to_markdown
+from alloc_jax.evaluate.text import main_table, markdown_table, regret_table, to_markdown
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
 
@@ -177,6 +177,13 @@ def test_intervals_print_with_their_ends():
 def test_what_rounds_to_zero_prints_without_a_minus():
     assert f"{Interval(-0.001, -0.2, 0.3):+.1f}" == "+0.0 [-0.2, +0.3]"
     assert f"{Interval(-0.4, -0.3, -0.0):.0f}" == "0 [0, 0]"
+
+
+def test_regret_of_less_than_a_hundredth_of_a_point_prints_without_a_minus(report):
+    row = next(row for row in report.rows if row.regret is not None)
+    tiny = replace(row, regret=replace(row.regret, unspent=-1e-6))
+    (cells,) = regret_table(replace(report, rows=(tiny,)))[1]
+    assert cells[5] == "0.00" and "-0.00" not in " ".join(cells)
 
 
 def test_seeds_change_the_lottery_and_the_resamples(tables):
