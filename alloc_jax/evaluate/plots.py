@@ -58,7 +58,7 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str
     reach = 1.02 * max(*report.budgets, *(line.get_xdata().max() for line in lines[1:]))
     axes.set(xlim=(0, reach), ylim=(floor, None), xlabel=f"spend a question ({report.unit})", ylabel="accuracy (%)")
     label_ends(axes, lines)
-    bands = f"; bands: 95 % ({listed(banded)})" if banded else ""
+    bands = f"; 95 % bands: {listed(banded)}" if banded else ""
     axes.set_title(f"How much accuracy a budget buys ({report.questions:,} questions{bands})", loc="left")
     save(figure, path)
     rules = (report.oracle, *report.policies)
