@@ -16,6 +16,7 @@ import pytest
 from absl import flags
 
 import alloc_jax as aj
+from tests.browser import browser, look
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs"
@@ -155,25 +156,33 @@ def test_the_solver_prints_what_its_page_says():
     assert [float(x) for x in numbers[1]] == pytest.approx([float(x) for x in numbers[0]], abs=2e-5)
 
 
-def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "mkdocs",
-        "build",
-        "--strict",
-        "-f",
-        "docs/site/mkdocs.yml",
-        "-d",
-        str(tmp_path / "site"),
-    ]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "docs/site/mkdocs.yml", "-d", str(folder)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    pages = [path.read_text() for path in (tmp_path / "site").rglob("*.html")]
-    assert len(pages) == len(PAGES) + 1  # and the one that is shown where there is none
+    assert built.returncode == 0, built.stderr  # a warning is an error
+    return folder
+
+
+def test_the_site_has_every_page_and_fetches_nothing(site):
+    pages = [path.read_text() for path in site.rglob("*.html")]
+    assert len(pages) == len(PAGES)
     for page in pages:
         assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"(?:https?:)?//", page)
-    solve = (tmp_path / "site" / "reference" / "solve.html").read_text()
+    solve = (site / "reference" / "solve.html").read_text()
     assert "The plan of greatest mean utility within a budget" in solve  # the docstring
     assert "f32[M] rising" in solve  # the comment behind a field
     assert "<p>&gt;&gt;&gt;" not in solve and "<blockquote>" not in solve  # doctests are code
+
+
+@pytest.mark.browser
+def test_the_site_reads_well_on_a_phone_and_needs_no_script(site, tmp_path):
+    with browser(tmp_path / "profile") as driver:
+        for name in ("index", "gallery", "evaluate", "reference/solve"):
+            for dark in (False, True):
+                found = look(driver, site / f"{name}.html", 360, 740, dark)
+                assert found["overflow"] == 0 and found["faint"] == [] and found["console"] == []
+                assert all(url.startswith(site.as_uri()) for url in found["requests"])
+                assert all(drawn for _, drawn in found["images"])
+                assert all(index == 0 for index, _ in found["scrolling"])
