@@ -27,7 +27,7 @@ setup(
     extras_require={
         "bench": ["numba>=0.60", "ortools>=9.10", "mpax>=0.2", "scipy>=1.11", "highspy>=1.7"],
         "collect": ["openai>=2"],
-        "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=0.30"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1.0"],
         "embeddings": ["sentence-transformers>=3"],
         "export": ["flatbuffers>=24"],
         "grade": ["math-verify[antlr4-13-2]>=0.8"],

@@ -11,17 +11,19 @@ from alloc_jax.evaluate.canvas import Picture
 from alloc_jax.evaluate.report import Report
 from alloc_jax.evaluate.text import HOW_TO_READ, HOW_TO_READ_REGRET, fixed_table, main_table, regret_table
 
-# Every pair of ink and ground has a contrast of 4.5 : 1 or more; pictures keep the white they were drawn on.
+# Every pair of ink and ground has a contrast of 4.5 : 1 or more; pictures keep the white they were drawn on. What is wider than a
+# phone scrolls in a box of its own, and the names of the rows stay in sight.
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --soft: #444; --ground: #fff; --line: #ccc; --focus: #0b5cad }
 @media (prefers-color-scheme: dark) { :root { --ink: #eee; --soft: #bbb; --ground: #161616; --line: #555; --focus: #8ab8ff } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 75rem; margin: 2rem auto;
 padding: 0 1rem; overflow-wrap: anywhere } p, figure { max-width: 62rem } h1 { font-size: 1.6rem; line-height: 1.2 } h2 { font-size: 1.2rem; margin-top: 2.5rem }
-img { max-width: 100%; height: auto; background: #fff } figure { margin: 2rem 0 } figcaption { color: var(--soft) }
+img { max-width: 100%; min-width: 40rem; height: auto; background: #fff } figure { margin: 2rem 0 } figcaption { color: var(--soft) }
 .wide { overflow-x: auto } .wide:focus-visible { outline: 2px solid var(--focus); outline-offset: 2px }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
-th:first-child { text-align: left } th { font-weight: inherit } thead th { border-bottom: 2px solid var(--ink); font-weight: 600 }
+th:first-child { text-align: left; position: sticky; left: 0; background: var(--ground) }
+tbody th { white-space: normal; min-width: 7rem; overflow-wrap: normal } th { font-weight: inherit } thead th { border-bottom: 2px solid var(--ink); font-weight: 600 }
 """
 
 
@@ -79,5 +81,7 @@ def _table(heading: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -
 
 def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.path.read_bytes()).decode()
+    caption = html.escape(picture.caption)
     image = f'<img alt="{html.escape(picture.alt)}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
+    box = f'<div class="wide" role="region" aria-label="{caption}" tabindex="0">{image}</div>'
+    return f"<figure>{box}<figcaption>{caption}</figcaption></figure>"
