@@ -40,9 +40,8 @@ _HOME = {
         "Source",
         "Status",
     ],
+    "price_book": ["PriceBook", "TokenPrice"],
     "measure": [
-        "Price",
-        "PriceBook",
         "TableBlocks",
         "load_table",
         "measure",

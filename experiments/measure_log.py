@@ -10,11 +10,10 @@ The table is saved with the hashes of the files that it came from and the option
 
 from absl import app, flags, logging
 
-from alloc_jax import parse_actions
+from alloc_jax import PriceBook, parse_actions
 from alloc_jax.evaluate.console import plain_errors
 from alloc_jax.measure import (
     RESOURCES,
-    PriceBook,
     describe,
     fitting_menu,
     format_description,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alloc_jax.measure.prices import Price
+    from alloc_jax.price_book import TokenPrice
 
 
 def total_tokens(usage: Mapping[str, float | None]) -> float | None:
@@ -15,7 +15,7 @@ def total_tokens(usage: Mapping[str, float | None]) -> float | None:
     return None if prompt is None or completion is None else prompt + completion
 
 
-def usage_dollars(price: Price, usage: Mapping[str, float | None]) -> float | None:
+def usage_dollars(price: TokenPrice, usage: Mapping[str, float | None]) -> float | None:
     """What a request cost: every token once, at its own rate where it has one; None where a count is unknown."""
     prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
     if prompt is None or completion is None:
@@ -32,7 +32,7 @@ def usage_dollars(price: Price, usage: Mapping[str, float | None]) -> float | No
     return total / 1e6
 
 
-def worst_dollars(price: Price, prompt_tokens: float, completion_tokens: float) -> float:
+def worst_dollars(price: TokenPrice, prompt_tokens: float, completion_tokens: float) -> float:
     """The most that so many tokens can cost."""
     dearest_input = max(price.input, price.cached_input or 0.0)
     dearest_output = max(price.output, price.reasoning or 0.0)

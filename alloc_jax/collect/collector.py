@@ -15,7 +15,7 @@ from alloc_jax.collect.progress import Progress
 from alloc_jax.collect.questions import Question
 from alloc_jax.collect.recipes import Recipe, request_seed
 from alloc_jax.collect.replies import Fault, Reply, read_reply, status_fault
-from alloc_jax.measure.prices import Price
+from alloc_jax.price_book import TokenPrice
 
 _REFUSALS = 5  # of a source that has never answered: the next will be refused, too
 _PAUSE = 0.5  # seconds before the first retry; doubles with each
@@ -86,7 +86,7 @@ def collect(
     recipes: Mapping[str, Recipe],
     journal: str | os.PathLike,
     config: CollectConfig,
-    prices: Mapping[str, Price] | None = None,
+    prices: Mapping[str, TokenPrice] | None = None,
     show: bool = True,
 ) -> Account:
     """Asks every question of every source until each has its samples; what the journal holds already is not asked again.
@@ -126,7 +126,7 @@ def collect(
 class _Run:
     """The requests of one run, and what they have spent."""
 
-    def __init__(self, journal: Journal, config: CollectConfig, prices: Mapping[str, Price]):
+    def __init__(self, journal: Journal, config: CollectConfig, prices: Mapping[str, TokenPrice]):
         self.journal, self.config, self.prices = journal, config, prices
         self.account = Account()
         self.in_flight = {"tokens": 0.0, "usd": 0.0}  # the most that open requests can use
@@ -275,7 +275,7 @@ class _Run:
         return None if price is None else usage_dollars(price, asdict(reply.usage))
 
 
-def _check(recipes: Mapping[str, Recipe], config: CollectConfig, prices: Mapping[str, Price] | None) -> None:
+def _check(recipes: Mapping[str, Recipe], config: CollectConfig, prices: Mapping[str, TokenPrice] | None) -> None:
     for name, recipe in recipes.items():
         if config.max_usd is not None and name not in (prices or {}):
             raise ValueError(f"max_usd needs a price for source {name!r}: a missing one is not 0")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alloc_jax.measure.formats.columns import parquet_rows
-from alloc_jax.measure.formats.reader import Row
-from alloc_jax.measure.formats.text import csv_rows, json_lines
+from alloc_jax.files import Row
+from alloc_jax.files.parquet import parquet_rows
+from alloc_jax.files.text import csv_rows, json_lines
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from alloc_jax.evaluate.text import to_markdown
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
-from alloc_jax.measure import PriceBook, measure, priced, read_log
+from alloc_jax.measure import measure, priced, read_log
+from alloc_jax.price_book import PriceBook
 from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.solve import Frontier, frontier
 from alloc_jax.types import OutcomeTable, SampleLog

@@ -27,8 +27,9 @@ from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confide
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
-from alloc_jax.measure import PriceBook, measure, read_log
+from alloc_jax.measure import measure, read_log
 from alloc_jax.measure.paths import Paths, sample_paths
+from alloc_jax.price_book import PriceBook
 from alloc_jax.solve import solve, solve_sequential
 from alloc_jax.stopping import StoppingFrontier, adjacent, policy_prior, prior_features
 from alloc_jax.types import OutcomeTable, SampleLog

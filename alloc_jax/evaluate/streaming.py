@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from alloc_jax.evaluate.workdir import stamp
+from alloc_jax.files.parquet import parquet
 from alloc_jax.measure.blocks import TableBlocks
-from alloc_jax.measure.formats.columns import parquet
 from alloc_jax.measure.write import new_file
 from alloc_jax.solve.narrowing import Bracket, End
 from alloc_jax.solve.peers import Peers

@@ -100,9 +100,9 @@ def _encode(sizes: TextFeatures, questions: tuple[str, ...]) -> np.ndarray:
         words = [crc32(word.encode()) for word in _WORD.findall(text.lower())]
         counts = (
             surface_counts(text),
-            _hashed_counts(shape, (1, 2, 3, 4, 5), sizes.shape_buckets),
-            _hashed_counts(codes, (1, 2, 3), sizes.character_buckets),
-            _hashed_counts(np.array(words, np.uint64), (1, 2), sizes.word_buckets),
+            _hashed_counts(shape, 5, sizes.shape_buckets),
+            _hashed_counts(codes, 3, sizes.character_buckets),
+            _hashed_counts(np.array(words, np.uint64), 2, sizes.word_buckets),
             quantities(found),
             sequences(found, sizes.sequence_buckets),
             neighbours(found, sizes.neighbour_buckets),
@@ -165,20 +165,20 @@ _SHAPE_OF = np.array([*(_shape(code) for code in range(256)), ord("a")], np.uint
 _ODD, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 
 
-def _hashed_counts(codes: np.ndarray, sizes: tuple[int, ...], buckets: int) -> np.ndarray:
-    """How many n-grams of a sequence of codes u64[T] fall into each bucket, f32[buckets]."""
-    keys = []
-    for size in sizes if buckets else ():
-        many = len(codes) - size + 1
-        if many < 1:
-            break  # the sizes rise
-        key = np.full(many, size, np.uint64)
-        for at in range(size):  # a multiplicative hash: wraps modulo 2^64
-            key ^= codes[at : at + many]
-            key *= _ODD
-            key ^= key >> _SHIFT
-        keys.append(key)
-    if not keys:
+def _hashed_counts(codes: np.ndarray, longest: int, buckets: int) -> np.ndarray:
+    """How many n-grams of 1 to `longest` codes of a sequence u64[T] fall into each bucket, f32[buckets]."""
+    many, longest = len(codes), min(longest, len(codes))
+    if not buckets or not many:
         return np.zeros(buckets, np.float32)
-    at = (np.concatenate(keys) % np.uint64(buckets)).view(np.int64)
-    return np.bincount(at, minlength=buckets).astype(np.float32)
+    padded = np.zeros(many + longest - 1, np.uint64)
+    padded[:many] = codes
+    keys = np.empty((longest, many), np.uint64)  # row n - 1: the n-grams that start at each code
+    keys[:] = np.arange(1, longest + 1, dtype=np.uint64)[:, None]
+    for at in range(longest):  # a multiplicative hash: wraps modulo 2^64
+        key = keys[at:]
+        key ^= padded[at : at + many]
+        key *= _ODD
+        key ^= key >> _SHIFT
+    keys %= np.uint64(buckets)
+    whole = [row[: many - more] for more, row in enumerate(keys.view(np.int64))]  # what ran over the end is none
+    return np.bincount(np.concatenate(whole), minlength=buckets).astype(np.float32)

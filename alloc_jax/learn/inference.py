@@ -16,74 +16,73 @@ import numpy as np
 
 def forward(weights: dict[str, np.ndarray], features: np.ndarray) -> np.ndarray:
     """Outputs f32[E, N, O] of the members on features f32[N, D]."""
-    kernel, bias = _first_layer(weights)
-    x = standardise(features, weights["feature_mean"], weights["feature_scale"])[None]
-    return _onwards(weights, np.matmul(x, kernel) + bias[:, None])
+    x = standardise(features, weights["feature_mean"], weights["feature_scale"])
+    hidden = np.matmul(x[None], weights["Dense_0/kernel"]) + weights["Dense_0/bias"][:, None]
+    direct = np.matmul(x, weights["Direct/kernel"][0]) if "Direct/kernel" in weights else None
+    return _onwards(weights, hidden, direct)
 
 
 class Rest(NamedTuple):
-    """What the first layer makes of a text that has none of the features; most texts have few."""
+    """What reads the features makes of a text that has none of them; most texts have few."""
 
     features: np.ndarray  # f32[D] standardised zeros
-    read: np.ndarray  # f32[E, H]
-    kernel: np.ndarray  # f32[D, E * H] a feature's weights side by side
+    read: (
+        np.ndarray
+    )  # f32[E H + K] of the members' hidden layers side by side, then of the linear model if there is one
+    kernel: np.ndarray  # f32[D, E H + K] a feature's weights in them
 
 
 def at_rest(weights: dict[str, np.ndarray]) -> Rest:
     """The `Rest` of some weights."""
     features = standardise(np.float32(0), weights["feature_mean"], weights["feature_scale"])
-    kernel, bias = _first_layer(weights)
-    side_by_side = np.ascontiguousarray(np.moveaxis(kernel, 0, 1).reshape(kernel.shape[1], -1))
-    return Rest(features, features @ kernel + bias, side_by_side)
+    kernel, bias = weights["Dense_0/kernel"], weights["Dense_0/bias"].ravel()
+    kernel = np.moveaxis(kernel, 0, 1).reshape(len(features), -1)
+    if "Direct/kernel" in weights:
+        kernel = np.concatenate([kernel, weights["Direct/kernel"][0]], axis=1)
+    kernel = np.ascontiguousarray(kernel)
+    return Rest(features, np.pad(bias, (0, kernel.shape[1] - len(bias))) + features @ kernel, kernel)
 
 
 def forward_one(weights: dict[str, np.ndarray], rest: Rest, features: np.ndarray) -> np.ndarray:
     """`forward` of one question's features f32[1, D], which reads the weights of the features that it has alone."""
-    has = np.flatnonzero(features[0])
+    has = features[0].nonzero()[0]
     mean, scale = weights["feature_mean"][has], weights["feature_scale"][has]
     change = standardise(features[0, has], mean, scale) - rest.features[has]
-    read = rest.read + (change @ rest.kernel[has]).reshape(rest.read.shape)
-    return _onwards(weights, read[:, None])
+    read = rest.read + change @ rest.kernel[has]
+    members, width = weights["Dense_0/bias"].shape
+    hidden = read[: members * width].reshape(members, 1, width)
+    return _onwards(weights, hidden, read[members * width :] if "Direct/kernel" in weights else None)
 
 
-def _first_layer(weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel f32[E, D, H] and bias f32[E, H] of all that reads the features: the hidden layer, then the linear model if there is one."""
-    kernel, bias = weights["Dense_0/kernel"], weights["Dense_0/bias"]
-    if "Direct/kernel" not in weights:
-        return kernel, bias
-    direct = np.broadcast_to(
-        weights["Direct/kernel"], (len(kernel), *weights["Direct/kernel"].shape[1:])
-    )  # one for all
-    return np.concatenate([kernel, direct], axis=2), np.pad(bias, ((0, 0), (0, direct.shape[2])))
-
-
-def _onwards(weights: dict[str, np.ndarray], read: np.ndarray) -> np.ndarray:
-    """Outputs f32[E, N, O] of what the first layer gave, f32[E, N, H]."""
+def _onwards(weights: dict[str, np.ndarray], hidden: np.ndarray, direct: np.ndarray | None) -> np.ndarray:
+    """Outputs f32[E, N, O] of what the first layer gave, f32[E, N, H], and of what the linear model adds to the first of them."""
     layers = sum(name.startswith("Dense_") for name in weights) // 2
-    x, direct = np.split(read, [weights["Dense_0/bias"].shape[1]], axis=2)
+    x = hidden
     for layer in range(1, layers):
-        x = x / (1 + np.exp(-np.clip(x, -80, None)))  # silu
+        x = x / (1 + np.exp(-np.maximum(x, -80)))  # silu
         x = np.matmul(x, weights[f"Dense_{layer}/kernel"]) + weights[f"Dense_{layer}/bias"][:, None]
-    x[..., : direct.shape[2]] += direct
+    if direct is not None:
+        x[..., : direct.shape[-1]] += direct
     return x
 
 
 def standardise(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Features in units of their spread over the training questions, weighted by block, and bounded on questions unlike those."""
-    return np.clip((features - mean) / scale, -10, 10)
+    return np.minimum(np.maximum((features - mean) / scale, np.float32(-10)), np.float32(10))
 
 
-def read_value(outputs: np.ndarray, weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Utility and cost f32[N, K] in a value network's outputs f32[N, 2 K + 1]."""
+def read_score(outputs: np.ndarray, weights: dict[str, np.ndarray], head: int | None) -> np.ndarray:
+    """Scores [..., K] in outputs [..., O]: utilities of a value network (head None), else the log-probabilities of being the oracle's
+    choice for one of the budgets that an imitation network was trained for."""
     actions = len(weights["action_cost"])
-    gain, base, log_ratio = np.split(outputs, [actions, actions + 1], axis=-1)
-    return gain * weights["is_gain"] + base, weights["action_cost"] * np.exp(log_ratio)
-
-
-def read_imitation(outputs: np.ndarray, weights: dict[str, np.ndarray], head: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities of being the oracle's choice, and costs, f32[N, K], for one of the budgets trained for."""
-    actions = len(weights["action_cost"])
+    if head is None:
+        return outputs[..., :actions] * weights["is_gain"] + outputs[..., actions : actions + 1]
     logits = outputs[..., head * actions : (head + 1) * actions]
     logits = logits - logits.max(axis=-1, keepdims=True)
-    score = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    return score, weights["action_cost"] * np.exp(outputs[..., -actions:])
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def read_cost(outputs: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    """Costs [..., K] in any network's outputs [..., O], whose last K they are."""
+    cost = weights["action_cost"]
+    return cost * np.exp(outputs[..., -len(cost) :])

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from zlib import crc32
@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 
 from alloc_jax.learn.features import TextFeatures
-from alloc_jax.learn.inference import Rest, at_rest, forward, forward_one, read_imitation, read_value
+from alloc_jax.learn.inference import Rest, at_rest, forward, forward_one, read_cost, read_score
 from alloc_jax.learn.inputs import encode
 from alloc_jax.learn.prices import Prediction, Price, Unseen, calibrate, calibrate_surely
 
@@ -28,14 +28,16 @@ SCHEMA_VERSION = 1
 
 def read_head(outputs: np.ndarray, weights: dict[str, np.ndarray], head: int | None) -> Prediction:
     """What outputs f32[N, O] predict: of a value network (head None), or of one budget's head of an imitation network."""
-    read = read_value(outputs, weights) if head is None else read_imitation(outputs, weights, head)
-    return Prediction(*(part.astype(np.float32) for part in read))
+    return Prediction(np.float32(read_score(outputs, weights, head)), np.float32(read_cost(outputs, weights)))
 
 
 def read_members(outputs: np.ndarray, weights: dict[str, np.ndarray], head: int | None) -> Prediction:
     """What the mean of the members' outputs f32[E, N, O] predicts, with the spread of the members' scores."""
-    spread = read_head(outputs, weights, head).score.std(axis=0)
-    return replace(read_head(outputs.mean(axis=0), weights, head), spread=spread)
+    score = read_score(outputs, weights, head)
+    off = score - np.add.reduce(score) / len(score)
+    mean = np.add.reduce(outputs) / np.float32(len(outputs))
+    found = read_head(mean, weights, head)
+    return Prediction(found.score, found.cost, np.sqrt(np.add.reduce(off * off) / np.float32(len(off))))
 
 
 def lottery(ids: Sequence[str], seed: int = 0) -> np.ndarray:
@@ -79,9 +81,9 @@ class Policy:
             if name not in takes:
                 raise ValueError(f"the policy takes no array {name!r}; it takes {', '.join(takes) or 'text alone'}")
         features = encode(self.featurizer, questions, given)
-        broken = ~np.isfinite(features).all(axis=1)
-        if broken.any():
-            raise ValueError(f"the features of question {int(np.argmax(broken))} are not finite")
+        finite = np.isfinite(features)
+        if not finite.all():
+            raise ValueError(f"the features of question {int(np.argmin(finite.all(axis=1)))} are not finite")
         return self.predict_features(features, budget)
 
     def predict_features(self, features: np.ndarray, budget: float | None = None) -> Prediction:

@@ -36,25 +36,25 @@ def tokens(text: str) -> list[str]:
 
 def quantities(found: list[str]) -> np.ndarray:
     """What is named in `QUANTITIES`, f32, of a text's tokens: digits by place from the right, operations by depth, sizes."""
-    digits = np.zeros((_PLACES, 10), np.float32)
-    nested = np.zeros((_DEPTHS, _KINDS), np.float32)
-    sizes, depth = [], 0
+    digits, nested = [0] * (10 * _PLACES), [0] * (_KINDS * _DEPTHS)
+    sizes, depth, total = [], 0, 0
     for token in found:
-        level = min(depth, _DEPTHS - 1)
+        level = _KINDS * min(depth, _DEPTHS - 1)
         if token[0].isdecimal():
             whole = token.split(".")[0]
-            for place, digit in enumerate(reversed(whole[-_PLACES:])):
-                digits[place, int(digit)] += 1
-            nested[level, 3 + (len(whole) > 1)] += 1
+            for place, digit in enumerate(map(int, reversed(whole[-_PLACES:]))):
+                digits[10 * place + digit] += 1
+                total += digit
+            nested[level + 3 + (len(whole) > 1)] += 1
             sizes.append(log1p(float(token[:15])))
         elif token in "([{":
             depth += 1
         elif token in ")]}":
             depth = max(depth - 1, 0)
         elif token in "+-*":
-            nested[level, "+-*".index(token)] += 1
-    about = [sum(sizes), max(sizes, default=0), min(sizes, default=0), digits.sum(axis=0) @ np.arange(10)]
-    return np.concatenate([digits.ravel(), nested.ravel(), np.float32(about)])
+            nested[level + "+-*".index(token)] += 1
+    about = [sum(sizes), max(sizes, default=0), min(sizes, default=0), total]
+    return np.array(digits + nested + about, np.float32)
 
 
 def sequences(found: list[str], buckets: int) -> np.ndarray:

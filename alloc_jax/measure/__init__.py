@@ -1,12 +1,11 @@
 """Measure: a sample log in, an `OutcomeTable` out. Here alone live votes, estimators, file formats and units.
 
-Grading and prices are what serving needs, too, and load no JAX; the rest is loaded when it is first used.
+Grading is what serving needs, too, and loads no JAX; the rest is loaded when it is first used.
 """
 
 from importlib import import_module
 
 from alloc_jax.measure.grade import Grade, Grader, grade
-from alloc_jax.measure.prices import Price, PriceBook
 
 _LATER = {
     "LogError": "gather",
@@ -33,7 +32,7 @@ _LATER = {
     "write_log": "write",
 }
 
-__all__ = ["Grade", "Grader", "Price", "PriceBook", "grade", *_LATER]
+__all__ = ["Grade", "Grader", "grade", *_LATER]
 
 
 def __getattr__(name: str):

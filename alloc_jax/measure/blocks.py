@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.measure.formats.columns import parquet
+from alloc_jax.files.parquet import parquet
 from alloc_jax.measure.store import parquet_header
 from alloc_jax.types import AllocationProblem
 

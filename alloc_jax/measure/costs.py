@@ -15,7 +15,7 @@ import numpy as np
 from alloc_jax.actions import Action
 from alloc_jax.measure.draws import Pairs, estimate
 from alloc_jax.measure.order import expected_largest
-from alloc_jax.measure.prices import PriceBook
+from alloc_jax.price_book import PriceBook
 from alloc_jax.types import SampleLog, Source
 
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")

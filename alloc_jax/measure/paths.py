@@ -23,7 +23,7 @@ import numpy as np
 from alloc_jax.actions import single
 from alloc_jax.measure.costs import check_resources, priced, sample_costs
 from alloc_jax.measure.draws import Pairs
-from alloc_jax.measure.prices import PriceBook
+from alloc_jax.price_book import PriceBook
 from alloc_jax.types import SampleLog
 
 ANSWERS = ("vote", "verified", "best")

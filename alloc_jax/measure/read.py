@@ -24,10 +24,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from alloc_jax.files.text import json_lines
 from alloc_jax.measure.formats import Options, Reader, find_reader
 from alloc_jax.measure.formats.batch import read_requests
 from alloc_jax.measure.formats.reader import field
-from alloc_jax.measure.formats.text import json_lines
 from alloc_jax.measure.gather import Gatherer, LogError
 from alloc_jax.measure.grade import METHODS, Grader
 from alloc_jax.types import SampleLog

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from alloc_jax.actions import Action
-from alloc_jax.measure.formats.columns import parquet
+from alloc_jax.files.parquet import parquet
 from alloc_jax.measure.write import new_file
 from alloc_jax.types import OutcomeTable
 

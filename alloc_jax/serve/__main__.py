@@ -18,7 +18,7 @@ from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import load_recipes, parse_recipes
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.measure.grade import METHODS
-from alloc_jax.measure.prices import PriceBook
+from alloc_jax.price_book import PriceBook
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import CAPPED, Meter

@@ -16,7 +16,7 @@ class Decision:
     """What to do with a question, and why."""
 
     action: str
-    utility: float | None  # predicted, of the action taken; None where the policy scores actions on another scale
+    utility: float | None  # predicted, of the action taken; not clipped to [0, 1]; None where scores are on another scale
     spread: float | None  # standard deviation of that prediction over the ensemble's members
     cost: float  # predicted
     price: float  # the multiplier the decision was made at

@@ -9,7 +9,7 @@ from typing import Any
 from alloc_jax.collect.charges import usage_dollars, worst_dollars
 from alloc_jax.collect.recipes import Recipe, worst_prompt
 from alloc_jax.collect.replies import Usage
-from alloc_jax.measure.prices import Price
+from alloc_jax.price_book import TokenPrice
 
 METERED = ("samples", "tokens", "prompt_tokens", "completion_tokens", "reasoning_tokens", "usd", "seconds")
 CAPPED = ("samples", "tokens", "prompt_tokens", "completion_tokens", "usd")  # what has a worst case
@@ -25,7 +25,7 @@ class Meter:
 
     resource: str
     unit: str = ""  # of a table's resource: says whether tokens count the prompt
-    prices: Mapping[str, Price] = field(default_factory=dict)  # by the model's name, for usd
+    prices: Mapping[str, TokenPrice] = field(default_factory=dict)  # by the model's name, for usd
 
     def __post_init__(self):
         if self.resource not in METERED:
@@ -82,7 +82,7 @@ class Meter:
         only_written = self.resource == "completion_tokens" or self.unit == "completion tokens"
         return written if only_written else written + prompt
 
-    def _price(self, model: str) -> Price:
+    def _price(self, model: str) -> TokenPrice:
         if model not in self.prices:
             raise ValueError(f"no price for model {model!r}: a missing one is not 0")
         return self.prices[model]

@@ -18,7 +18,7 @@ import numpy as np
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.measure.draws import Pairs
 from alloc_jax.measure.paths import Paths, sample_paths
-from alloc_jax.measure.prices import PriceBook
+from alloc_jax.price_book import PriceBook
 from alloc_jax.solve.contexts import Contexts, make_contexts
 from alloc_jax.solve.fitted import fitted_indices
 from alloc_jax.solve.induction import FOLLOW, indices, price_grid, root_values, totals

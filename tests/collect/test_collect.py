@@ -255,7 +255,7 @@ def test_the_token_limit_is_never_passed_and_nearly_reached(tmp_path, faults):
 
 
 def test_the_dollar_limit_needs_a_price_and_holds(tmp_path):
-    price = aj.Price(model="m", input=1.0, output=1000.0, source="a page", date="2026-01-01")
+    price = aj.TokenPrice(model="m", input=1.0, output=1000.0, source="a page", date="2026-01-01")
     with fake_server() as fake:
         with pytest.raises(ValueError, match="max_usd needs a price for source 'm'"):
             run(fake, tmp_path / "j.jsonl", max_usd=0.5)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alloc_jax.files.parquet import parquet
 from alloc_jax.measure import TableBlocks, load_table, save_table
-from alloc_jax.measure.formats.columns import parquet
 from alloc_jax.solve import solve
 from alloc_jax.types import AllocationProblem
 from tests.conftest import made_log

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alloc_jax.files import text
 from alloc_jax.measure import LogError, LogWarning, read_log, read_logs
-from alloc_jax.measure.formats import FORMATS, text
+from alloc_jax.measure.formats import FORMATS
 from tests.measure import foreign_logs as logs
 from tests.measure.test_formats import written
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from alloc_jax.actions import abstain, best_of, single, vote
-from alloc_jax.measure import PriceBook, measure, reprice
+from alloc_jax.measure import measure, reprice
 from alloc_jax.measure.costs import RESOURCES
+from alloc_jax.price_book import PriceBook
 from alloc_jax.types import SAMPLE_FIELDS, Source
 from tests.measure.sample_logs import make_log
 

@@ -17,7 +17,7 @@ from alloc_jax.serve.tickets import Refused, Tenant
 from tests.serve.made import RECIPES, AgreementOfTwo
 
 EASY, HARD = "1 + 2", "4321 + 1234"
-PRICE = aj.Price(model="m", input=1.0, output=10.0, source="a page", date="2026-01-01")
+PRICE = aj.TokenPrice(model="m", input=1.0, output=10.0, source="a page", date="2026-01-01")
 
 
 def core(policy, ledger=None, recipes=RECIPES, tenants=None, **options):

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from alloc_jax.measure.formats.reader import Reader, Row, conversation, field, number, positive
-from alloc_jax.measure.formats.text import json_lines
+from alloc_jax.files import Row
+from alloc_jax.files.text import json_lines
+from alloc_jax.measure.formats.reader import Reader, conversation, field, number, positive
 
 
 class Batch(Reader):

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alloc_jax.measure.formats.columns import parquet_columns
+from alloc_jax.files.parquet import parquet_columns
 
 _HEAD = 1 << 20
 _DECODER = json.JSONDecoder()

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
-from alloc_jax.measure.formats.reader import Reader, Row, bit, conversation, field, number, positive
-from alloc_jax.measure.formats.text import LARGEST, Document, parse
+from alloc_jax.files import Row
+from alloc_jax.files.text import LARGEST, Document, parse
+from alloc_jax.measure.formats.reader import Reader, bit, conversation, field, number, positive
 
 _LETTERS = {"C": 1, "I": 0, "P": 0.5, "N": 0}  # correct, incorrect, partial, no answer
 

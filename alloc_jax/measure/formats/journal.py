@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from alloc_jax.measure.formats.reader import Reader, Row, field, number
-from alloc_jax.measure.formats.text import json_lines
+from alloc_jax.files import Row
+from alloc_jax.files.text import json_lines
+from alloc_jax.measure.formats.reader import Reader, field, number
 
 VERSION = 1
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from alloc_jax.measure.formats.reader import Reader, Row
-from alloc_jax.measure.formats.text import json_lines
+from alloc_jax.files import Row
+from alloc_jax.files.text import json_lines
+from alloc_jax.measure.formats.reader import Reader
 
 
 class JsonLines(Reader):

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from alloc_jax.measure.formats.columns import parquet_rows
-from alloc_jax.measure.formats.reader import Reader, Row, conversation, field, texts
+from alloc_jax.files import Row
+from alloc_jax.files.parquet import parquet_rows
+from alloc_jax.measure.formats.reader import Reader, conversation, field, texts
 
 _FILE = re.compile(r"details_(?P<task>.+?)(_\d{4}-\d\d-\d\dT.*)?\.parquet")
 

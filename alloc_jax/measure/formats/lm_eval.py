@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from alloc_jax.measure.formats.reader import Reader, Row, conversation, field, texts
-from alloc_jax.measure.formats.text import json_lines
+from alloc_jax.files import Row
+from alloc_jax.files.text import json_lines
+from alloc_jax.measure.formats.reader import Reader, conversation, field, texts
 
 _FILE = re.compile(r"samples_(?P<task>.+?)(_\d{4}-\d\d-\d\dT.*)?\.jsonl")
 _QUESTION = ("question", "problem", "query", "prompt", "input", "text")  # where the tasks' documents keep it

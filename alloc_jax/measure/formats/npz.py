@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from alloc_jax.measure.formats.reader import Reader, Row
+from alloc_jax.files import Row
+from alloc_jax.measure.formats.reader import Reader
 
 _NEEDED = ("question", "qid", "action", "correct")
 _LARGEST = 1 << 31  # bytes of one array, as its header claims

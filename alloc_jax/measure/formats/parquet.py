@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from alloc_jax.measure.formats.columns import parquet, parquet_rows
-from alloc_jax.measure.formats.reader import Reader, Row
+from alloc_jax.files import Row
+from alloc_jax.files.parquet import parquet, parquet_rows
+from alloc_jax.measure.formats.reader import Reader
 from alloc_jax.types import SAMPLE_FIELDS
 
 VERSION = 1

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from alloc_jax.files import Row
+
 if TYPE_CHECKING:
     from alloc_jax.measure.formats.glimpse import Glimpse
-
-Row = tuple[str, Any]  # where it stands, and what stands there: a ValueError where that cannot be read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from alloc_jax.measure.formats.reader import Reader, Row, bit, field, number, positive, texts
-from alloc_jax.measure.formats.text import Document, json_lines
+from alloc_jax.files import Row
+from alloc_jax.files.text import Document, json_lines
+from alloc_jax.measure.formats.reader import Reader, bit, field, number, positive, texts
 
 
 class Monkeys(Reader):

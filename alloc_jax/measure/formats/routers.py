@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from alloc_jax.measure.formats.columns import parquet_columns, parquet_rows
-from alloc_jax.measure.formats.reader import Reader, Row, bit, field, number, positive
-from alloc_jax.measure.formats.text import Document, csv_rows
+from alloc_jax.files import Row
+from alloc_jax.files.parquet import parquet_columns, parquet_rows
+from alloc_jax.files.text import Document, csv_rows
+from alloc_jax.measure.formats.reader import Reader, bit, field, number, positive
 
 _COST, _RESPONSE = "|total_cost", "|model_response"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from alloc_jax.measure.formats.reader import Row
+from alloc_jax.files import Row
 
 LARGEST = 1 << 27  # bytes of one line or record; a longer one is refused before it is read
 _CHUNK = 1 << 16

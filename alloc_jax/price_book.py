@@ -21,7 +21,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Price:
+class TokenPrice:
     """The rates of one model from one date on, in usd per million tokens.
 
     Raises:
@@ -60,13 +60,13 @@ class Price:
 class PriceBook:
     """Prices by model and date.
 
-    >>> book = PriceBook((Price(model="m", input=1, output=2, source="a page", date="2025-01-01"),
-    ...                   Price(model="m", input=1, output=4, source="a page", date="2025-06-01")))
+    >>> book = PriceBook((TokenPrice(model="m", input=1, output=2, source="a page", date="2025-01-01"),
+    ...                   TokenPrice(model="m", input=1, output=4, source="a page", date="2025-06-01")))
     >>> book.price("m").output, book.as_of("2025-03-31").price("m").output
     (4, 2)
     """
 
-    prices: tuple[Price, ...]
+    prices: tuple[TokenPrice, ...]
 
     def __post_init__(self):
         seen = set()
@@ -102,7 +102,7 @@ class PriceBook:
         """
         if not isinstance(entries, list) or not entries:
             raise ValueError("a price book is a list of at least one price")
-        known = [field.name for field in fields(Price)]
+        known = [field.name for field in fields(TokenPrice)]
         prices = []
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict):
@@ -116,7 +116,7 @@ class PriceBook:
                     f"entry {number} (model {entry.get('model')!r}): no {missing[0]}; cached_input and reasoning may be null"
                 )
             try:
-                prices.append(Price(**entry))
+                prices.append(TokenPrice(**entry))
             except ValueError as error:
                 raise ValueError(f"entry {number}: {error}") from None
         return cls(tuple(prices))
@@ -131,7 +131,7 @@ class PriceBook:
             raise ValueError(f"expected a date as YYYY-MM-DD, got {date!r}")
         return PriceBook(tuple(price for price in self.prices if price.date <= date))
 
-    def price(self, model: str) -> Price:
+    def price(self, model: str) -> TokenPrice:
         """The latest price of a model.
 
         Raises:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from alloc_jax.measure import Price, PriceBook
+from alloc_jax.price_book import PriceBook, TokenPrice
 
 ENTRY = {
     "model": "m",
@@ -21,7 +21,7 @@ def test_a_book_is_read_from_its_file(tmp_path):
     path = tmp_path / "prices.json"
     path.write_text(json.dumps([ENTRY, {**ENTRY, "model": "n", "cached_input": 0.0}]), encoding="utf-8-sig")
     book = PriceBook.load(path)
-    assert book.models == ("m", "n") and book.price("m") == Price(**ENTRY)
+    assert book.models == ("m", "n") and book.price("m") == TokenPrice(**ENTRY)
     assert book.price("n").cached_input == 0  # free is a rate; null is none
 
 

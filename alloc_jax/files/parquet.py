@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from alloc_jax.measure.formats.reader import Row
+from alloc_jax.files import Row
 
 _BATCH = 256  # rows in memory at a time
 
