@@ -112,10 +112,8 @@ def plot_gains(report: Report, path: Path, banded: Sequence[str] = ()) -> str:
     for number, name in enumerate(names):
         rows = _by_spend(report, name)
         spend = [row.spend.value for row in rows]
-        style = {"color": COLOURS[(number - 1) % len(COLOURS)], "linewidth": 2}
-        if name not in banded:
-            style |= {"linewidth": 1, "linestyle": DASHES[number % len(DASHES)]}
-        style = oracle if number == 0 else style
+        style = {"color": COLOURS[(number - 1) % len(COLOURS)], "linestyle": DASHES[(number - 1) % len(DASHES)]}
+        style = oracle if number == 0 else style | {"linewidth": 2 if name in banded else 1}
         left.plot(spend, [100 * row.accuracy.value for row in rows], label=name, **style)
         if name != HINDSIGHT:  # far above everybody: it would squeeze what is compared
             right.plot(spend, [100 * row.over_uniform.value for row in rows], **style)
