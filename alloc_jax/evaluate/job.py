@@ -16,14 +16,13 @@ import jax
 import numpy as np
 
 from alloc_jax.actions import Action, parse_actions
-from alloc_jax.evaluate import diagnostics, plots
 from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
 from alloc_jax.evaluate.canvas import Picture
 from alloc_jax.evaluate.cases import default_actions, measure_halves
 from alloc_jax.evaluate.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.html import to_html
+from alloc_jax.evaluate.job_pictures import draw_all, draw_frontier, draw_price
 from alloc_jax.evaluate.records import write_metrics
-from alloc_jax.evaluate.reliability import reliability
 from alloc_jax.evaluate.report import Report, check_budgets, evaluate
 from alloc_jax.evaluate.text import to_markdown
 from alloc_jax.evaluate.workdir import new_workdir
@@ -32,11 +31,8 @@ from alloc_jax.learn.training import KINDS, PolicyConfig, train
 from alloc_jax.measure import measure, priced, read_log
 from alloc_jax.price_book import PriceBook
 from alloc_jax.reasoner import builtin_difficulty
-from alloc_jax.solve import Frontier, frontier
+from alloc_jax.solve import frontier
 from alloc_jax.types import OutcomeTable, SampleLog
-
-FRONTIER_CAPTION = "Accuracy against spend: the oracle, the policies with 95 % bands, the baselines"
-PRICE_CAPTION = "The price of compute against the budget, and how much of a budget is spent"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +111,8 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
         np.savetxt(folder / "frontier.csv", points, delimiter=",", header="spend,utility,multiplier", comments="")
-        curve = evaluate([], choose, score, _budget_grid(score, config), replicates=300, seed=config.seed)
-        pictures = [_frontier_picture(folder, curve), _price_picture(folder, exact, config, report)]
+        curve = _curve([], choose, score, config)
+        pictures = [draw_frontier(folder, curve), draw_price(folder, exact, config.budgets, report.unit)]
         _write_records(folder, report, "What knowing the questions buys", pictures)
     return report
 
@@ -197,7 +193,10 @@ def _write(
         policy.save(folder / "policy" / policy.name)
     predicted = _predict(rules, tables.score)
     _write_predictions(folder / "predictions.jsonl", report, policies, predicted, tables.score)
-    _write_records(folder, report, "Who gets the compute", _draw(folder, config, report, rules, predicted, tables))
+    curve = _curve(rules, tables.choose, tables.score, config)
+    shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
+    pictures = draw_all(folder, report, curve, config.policies, shown, tables.choose, tables.score)
+    _write_records(folder, report, "Who gets the compute", pictures)
 
 
 def _predict(rules: list, table: OutcomeTable) -> dict[str, Prediction]:
@@ -229,66 +228,8 @@ def _write_predictions(
             print(json.dumps(record), file=lines)
 
 
-def _draw(
-    folder: Path,
-    config: JobConfig,
-    report: Report,
-    rules: list,
-    predicted: dict[str, Prediction],
-    tables: Tables,
-) -> list[Picture]:
-    grid = _budget_grid(tables.score, config)
-    curve = evaluate(rules, tables.choose, tables.score, grid, replicates=300, seed=config.seed)
-    middle = config.budgets[len(config.budgets) // 2]
-    chosen = [
-        (f"{rule}, budget {middle:g}", report.row(rule, middle).plan) for rule in (report.oracle, *config.policies)
-    ]
-    shares, calibration, regret = (folder / f"{name}.png" for name in ("who_gets_compute", "calibration", "regret"))
-    return [
-        _frontier_picture(folder, curve, config.policies),
-        Picture(
-            shares,
-            "Who gets the compute: shares of the actions, from hard to easy questions",
-            diagnostics.plot_shares(tables.score.actions, diagnostics.share_right(tables.choose), chosen, shares),
-        ),
-        _price_picture(folder, frontier(tables.choose.problem()), config, report),
-        Picture(
-            calibration,
-            "What was measured of questions and actions that were predicted alike, in points of accuracy; gains are over the cheapest action",
-            diagnostics.plot_calibration(
-                _reliabilities(config, predicted, tables.score), len(tables.score), calibration
-            ),
-        ),
-        Picture(
-            regret,
-            "Regret is at most what mispriced questions and unspent budget cost, in points of accuracy",
-            diagnostics.plot_regret(report, regret),
-        ),
-    ]
-
-
-def _frontier_picture(folder: Path, curve: Report, policies: tuple[str, ...] = ()) -> Picture:
-    path = folder / "frontier.png"
-    return Picture(path, FRONTIER_CAPTION, plots.plot_frontier(curve, path, policies))
-
-
-def _price_picture(folder: Path, exact: Frontier, config: JobConfig, report: Report) -> Picture:
-    path = folder / "price.png"
-    return Picture(path, PRICE_CAPTION, plots.plot_price(exact, config.budgets, report.unit, path))
-
-
-def _reliabilities(config: JobConfig, predicted: dict[str, Prediction], score: OutcomeTable) -> list[tuple[str, dict]]:
-    """Of utilities, and of gains over the cheapest action, which are what decides."""
-    shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
-    cheapest = int(score.cost.mean(axis=0).argmin())
-    utility = {name: reliability(u, score.utility, valid=score.valid) for name, u in shown.items()}
-    valid = np.delete(score.valid & score.valid[:, [cheapest]], cheapest, axis=1)
-
-    def gains(utility: np.ndarray) -> np.ndarray:
-        return np.delete(utility - utility[:, [cheapest]], cheapest, axis=1)
-
-    gain = {name: reliability(gains(u), gains(score.utility), valid=valid) for name, u in shown.items()}
-    return [("utility (%)", utility), ("gain (points)", gain)]
+def _curve(rules: list, choose: OutcomeTable, score: OutcomeTable, config: JobConfig) -> Report:
+    return evaluate(rules, choose, score, _budget_grid(score, config), replicates=300, seed=config.seed)
 
 
 def _budget_grid(table: OutcomeTable, config: JobConfig) -> np.ndarray:
