@@ -35,6 +35,11 @@ def to_html(report: Report, title: str, pictures: Sequence[Picture]) -> str:
       title: of the page.
       pictures: PNG files that go into it.
     """
+    regret = [
+        '<h2 id="regret">Regret and what it is made of (points of accuracy)</h2>',
+        _paragraph(HOW_TO_READ_REGRET),
+        _table("regret", *regret_table(report)),
+    ]
     return "\n".join(
         [
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
@@ -50,9 +55,7 @@ def to_html(report: Report, title: str, pictures: Sequence[Picture]) -> str:
             *map(_figure, pictures),
             '<h2 id="actions">Every action on every question</h2>',
             _table("actions", *fixed_table(report)),
-            '<h2 id="regret">Regret and what it is made of (points of accuracy)</h2>',
-            _paragraph(HOW_TO_READ_REGRET),
-            _table("regret", *regret_table(report)),
+            *(regret if report.policies else ()),
             "</main></body></html>\n",
         ]
     )

@@ -97,10 +97,10 @@ def to_markdown(report: Report, title: str, pictures: Sequence[Picture] = ()) ->
         *(f"![{picture.alt}]({picture.path.name})\n\n*{picture.caption}.*" for picture in pictures),
         "## Every action on every question",
         markdown_table(*fixed_table(report)),
-        "## Regret and what it is made of (points of accuracy)",
-        HOW_TO_READ_REGRET,
-        markdown_table(*regret_table(report)),
     ]
+    if report.policies:
+        parts += ["## Regret and what it is made of (points of accuracy)", HOW_TO_READ_REGRET]
+        parts.append(markdown_table(*regret_table(report)))
     return "\n\n".join(parts) + "\n"
 
 

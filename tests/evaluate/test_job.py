@@ -176,6 +176,9 @@ def test_single_samples_are_solved_in_hindsight(tmp_path):
     config = JobConfig(log=str(tmp_path / "one.jsonl"), resource="compute", budgets=(0.6,))
     report = solve_only(config, tmp_path / "run")
     assert report.oracle == "oracle (hindsight)"
+    for name in ("report.md", "report.html"):
+        page = (tmp_path / "run" / name).read_text()
+        assert "Every action on every question" in page and "Regret" not in page  # there is no policy to have any
 
 
 def test_default_votes_fit_in_half_of_the_samples():
