@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,7 @@ class Ledger:
         self._db = sqlite3.connect(
             ":memory:" if path is None else path, timeout=0.2, check_same_thread=False, isolation_level=None
         )
+        weakref.finalize(self, self._db.close)  # of a ledger that nobody closed
         try:
             # Exclusive: no other process, and no shared memory to look after. A commit survives the process's end.
             for line in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
