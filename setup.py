@@ -27,6 +27,7 @@ setup(
     extras_require={
         "bench": ["numba>=0.60", "ortools>=9.10", "mpax>=0.2", "scipy>=1.11", "highspy>=1.7"],
         "collect": ["openai>=2"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1.0"],
         "embeddings": ["sentence-transformers>=3"],
         "export": ["flatbuffers>=24"],
         "grade": ["math-verify[antlr4-13-2]>=0.8"],
@@ -44,7 +45,7 @@ setup(
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[collect,export,grade,inspect,parquet,plot,serve,tokenizer,trees]",
+            "alloc_jax[collect,docs,export,grade,inspect,parquet,plot,serve,tokenizer,trees]",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
@@ -53,6 +54,7 @@ setup(
             "jupytext>=1.16",
             "nbclient>=0.10",
             "ruff>=0.11",
+            "selenium>=4.20",
         ],
     },
 )

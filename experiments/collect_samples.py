@@ -69,7 +69,8 @@ def main(argv):
             raise SystemExit(f"collect_samples: {fault}") from None
         except KeyboardInterrupt:
             raise SystemExit(f"collect_samples: stopped; the same command goes on from {journal}") from None
-        print(f"{journal}: {account.samples} samples, {account.tokens:,.0f} tokens, ${account.usd:.4f}")
+        dollars = f", ${account.usd:.4f}" if FLAGS.prices else ""
+        print(f"{journal}: {account.samples} samples, {account.tokens:,.0f} tokens{dollars}")
         for what, count in account.failed.items():
             print(f"note: {count} requests failed: {what}")
         if account.unknown:

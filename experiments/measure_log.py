@@ -8,7 +8,7 @@
 The table is saved with the hashes of the files that it came from and the options it was made with.
 """
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from alloc_jax import PriceBook, parse_actions
 from alloc_jax.evaluate.console import plain_errors
@@ -45,6 +45,7 @@ flags.DEFINE_string("table", None, "Where to save the table: a name that ends in
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)  # JAX tells of devices that are not there
     with plain_errors("measure_log"):
         reading = read_flagged(FLAGS.log)
         print(f"{format_reading(reading)}\n{format_description(describe(reading.log))}\n")

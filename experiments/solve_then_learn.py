@@ -4,8 +4,8 @@
     python experiments/solve_then_learn.py --workdir=runs/mine --log=samples.jsonl --resource=samples --budgets=1.5,2,3
 
 Without --log it runs on the samples of the built-in reasoner, in under a minute on 2 cores. The workdir then holds
-report.md and report.html, frontier.png, who_gets_compute.png, price.png, policy/, predictions.jsonl, metrics.jsonl,
-config.json and stamp.json. On the built-in log and budgets expect the value policy to close about half of the gap between
+report.md and report.html, frontier.png, who_gets_compute.png, price.png, calibration.png, regret.png, policy/,
+predictions.jsonl, metrics.jsonl, config.json and stamp.json. On the built-in log and budgets expect the value policy to close about half of the gap between
 the best uniform mix and the oracle, which is what knowing the generator's own variables would close.
 """
 

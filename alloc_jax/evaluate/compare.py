@@ -85,7 +85,7 @@ def compare_policies(config: CompareConfig, workdir: str | Path, overwrite: bool
         between = [source_cases(log, config.log) for log in config.logs] if config.transfer else []
         found = compare(cases, config)
         transfers = [compare_transfer(cases, config) for cases in between]
-        write_comparison(found, transfers, folder)
+        write_comparison(found, transfers, config.folds, folder)
     return found
 
 

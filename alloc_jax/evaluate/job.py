@@ -16,25 +16,23 @@ import jax
 import numpy as np
 
 from alloc_jax.actions import Action, parse_actions
-from alloc_jax.evaluate import plots
 from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
+from alloc_jax.evaluate.canvas import Picture
 from alloc_jax.evaluate.cases import default_actions, measure_halves
-from alloc_jax.evaluate.contenders import GENERATOR
+from alloc_jax.evaluate.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.html import to_html
+from alloc_jax.evaluate.job_pictures import draw_all, draw_frontier, draw_price
 from alloc_jax.evaluate.records import write_metrics
 from alloc_jax.evaluate.report import Report, check_budgets, evaluate
 from alloc_jax.evaluate.text import to_markdown
 from alloc_jax.evaluate.workdir import new_workdir
-from alloc_jax.learn.policy import Policy
+from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
 from alloc_jax.measure import measure, priced, read_log
 from alloc_jax.price_book import PriceBook
 from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.solve import frontier
 from alloc_jax.types import OutcomeTable, SampleLog
-
-FRONTIER_CAPTION = "Accuracy against spend: the oracle, the policies with 95 % bands, the baselines"
-PRICE_CAPTION = "The price of compute against the budget, and how much of a budget is spent"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +111,8 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
         np.savetxt(folder / "frontier.csv", points, delimiter=",", header="spend,utility,multiplier", comments="")
-        pictures = [(folder / "frontier.png", FRONTIER_CAPTION), (folder / "price.png", PRICE_CAPTION)]
-        curve = evaluate([], choose, score, _budget_grid(score, config), replicates=300, seed=config.seed)
-        plots.plot_frontier(curve, pictures[0][0])
-        plots.plot_price(exact, config.budgets, report.unit, pictures[1][0])
+        curve = _curve([], choose, score, config)
+        pictures = [draw_frontier(folder, curve), draw_price(folder, exact, config.budgets, report.unit)]
         _write_records(folder, report, "What knowing the questions buys", pictures)
     return report
 
@@ -187,7 +183,7 @@ def train_told(log: SampleLog, table: OutcomeTable, config: JobConfig) -> Policy
 def _rules(log: SampleLog, table: OutcomeTable, policies: list[Policy], config: JobConfig) -> list:
     """The policies and the baselines that are compared with them."""
     told = [train_told(log, table, config)] if config.log == "builtin" else []
-    return [*policies, NearestNeighbours("kNN", table), prompt_length(table), *told]
+    return [*policies, NearestNeighbours(KNN, table), prompt_length(table), *told]
 
 
 def _write(
@@ -195,19 +191,31 @@ def _write(
 ) -> None:
     for policy in policies:
         policy.save(folder / "policy" / policy.name)
-    _write_predictions(folder / "predictions.jsonl", report, policies, tables.score)
-    _write_records(folder, report, "Who gets the compute", _draw(folder, config, report, rules, tables))
+    predicted = _predict(rules, tables.score)
+    _write_predictions(folder / "predictions.jsonl", report, policies, predicted, tables.score)
+    curve = _curve(rules, tables.choose, tables.score, config)
+    shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
+    pictures = draw_all(folder, report, curve, config.policies, shown, tables.choose, tables.score)
+    _write_records(folder, report, "Who gets the compute", pictures)
 
 
-def _write_records(folder: Path, report: Report, title: str, pictures: list[tuple[Path, str]]) -> None:
+def _predict(rules: list, table: OutcomeTable) -> dict[str, Prediction]:
+    """What the rules that predict utilities think of the questions of a table."""
+    in_utility = [rule for rule in rules if getattr(rule, "kind", "value") == "value"]
+    return {rule.name: rule.predict_features(rule.featurizer.encode(table.question)) for rule in in_utility}
+
+
+def _write_records(folder: Path, report: Report, title: str, pictures: list[Picture]) -> None:
     write_metrics(folder / "metrics.jsonl", {"": report})
-    (folder / "report.md").write_text(to_markdown(report, title, [(path.name, text) for path, text in pictures]))
+    (folder / "report.md").write_text(to_markdown(report, title, pictures))
     (folder / "report.html").write_text(to_html(report, title, pictures))
 
 
-def _write_predictions(path: Path, report: Report, policies: list[Policy], table: OutcomeTable) -> None:
+def _write_predictions(
+    path: Path, report: Report, policies: list[Policy], found: dict[str, Prediction], table: OutcomeTable
+) -> None:
     """One line a held-out question: what the value policies predict, and what every policy does at each budget."""
-    predicted = {p.name: p.predict(table.question) for p in policies if p.kind == "value"}
+    predicted = {policy.name: found[policy.name] for policy in policies if policy.name in found}
     with path.open("w") as lines:
         for i, name in enumerate(table.ids):
             record = {"id": name, "question": table.question[i], "predicted": {}, "chosen": {}}
@@ -220,21 +228,8 @@ def _write_predictions(path: Path, report: Report, policies: list[Policy], table
             print(json.dumps(record), file=lines)
 
 
-def _draw(folder: Path, config: JobConfig, report: Report, rules: list, tables: Tables) -> list[tuple[Path, str]]:
-    grid = _budget_grid(tables.score, config)
-    curve = evaluate(rules, tables.choose, tables.score, grid, replicates=300, seed=config.seed)
-    middle = config.budgets[len(config.budgets) // 2]
-    shown = [(report.oracle, "oracle"), *((policy, f"policy: {policy}") for policy in config.policies)]
-    panels = [(f"{title}, budget {middle:g}", report.row(rule, middle).plan) for rule, title in shown]
-    pictures = [
-        (folder / "frontier.png", FRONTIER_CAPTION),
-        (folder / "who_gets_compute.png", "Shares of the actions among questions from hard to easy"),
-        (folder / "price.png", PRICE_CAPTION),
-    ]
-    plots.plot_frontier(curve, pictures[0][0], config.policies)
-    plots.plot_shares(tables.score.actions, plots.share_right(tables.choose), panels, pictures[1][0])
-    plots.plot_price(frontier(tables.choose.problem()), config.budgets, report.unit, pictures[2][0])
-    return pictures
+def _curve(rules: list, choose: OutcomeTable, score: OutcomeTable, config: JobConfig) -> Report:
+    return evaluate(rules, choose, score, _budget_grid(score, config), replicates=300, seed=config.seed)
 
 
 def _budget_grid(table: OutcomeTable, config: JobConfig) -> np.ndarray:

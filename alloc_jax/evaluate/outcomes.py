@@ -54,6 +54,7 @@ class Interval:
         return cls(float(value), float(low), float(high))
 
     def __format__(self, spec: str) -> str:
+        spec = spec.replace(".", "z.", 1)  # what rounds to zero has no sign: not -0.0
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 

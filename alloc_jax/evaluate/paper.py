@@ -113,9 +113,9 @@ def reproduce(config: PaperConfig, workdir: str | Path, overwrite: bool = False)
         halves = measure_halves(log, actions, "samples", jax.random.key(config.seed))
         case = make_case(source, table, *halves, budgets=config.budgets)
         found = Reproduction(tuple(published), _honest(case, config))
-        plots.plot_gains(found.honest.curve, folder / "frontier.png", found.honest.learned)
+        alt = plots.plot_gains(found.honest.curve, folder / "frontier.png", found.honest.learned)
         write_metrics(folder / "metrics.jsonl", {"honest": found.honest.report})
-        (folder / "report.md").write_text(_page(found, config, source))
+        (folder / "report.md").write_text(_page(found, config, source, alt))
     return found
 
 
@@ -226,7 +226,7 @@ def _honest(case: Case, config: PaperConfig) -> Comparison:
     return comparison
 
 
-def _page(found: Reproduction, config: PaperConfig, source: str) -> str:
+def _page(found: Reproduction, config: PaperConfig, source: str, alt: str) -> str:
     held = round((1 - config.train_share) * config.questions)
     gains = ", ".join(f"{setting} +{gain}" for setting, gain in PUBLISHED_GAINS.items())
     report = found.honest.report
@@ -248,7 +248,7 @@ def _page(found: Reproduction, config: PaperConfig, source: str) -> str:
                 "## Read honestly",
                 HOW_TO_READ,
                 markdown_table(*main_table(report)),
-                "![Accuracy against spend, and how far above the uniform mix with paired 95 % bands](frontier.png)",
+                f"![{alt}](frontier.png)",
                 "### Paired differences",
                 markdown_table(*difference_table(found.honest)),
                 "### Regret and what it is made of (points of accuracy)",

@@ -102,12 +102,13 @@ def ahead_table(report: Report, main: str) -> tuple[list[str], list[list[str]]]:
 def write_report(folder: Path, report: Report, curve: Report, main: str, about: str) -> None:
     """Writes report.md, sequential.png and metrics.jsonl."""
     write_metrics(folder / "metrics.jsonl", {"": report})
-    plots.plot_gains(curve, folder / "sequential.png", [rule for rule in (main, "priced") if rule in curve.policies])
+    banded = [rule for rule in (main, "priced") if rule in curve.policies]
+    alt = plots.plot_gains(curve, folder / "sequential.png", banded)
     parts = [
         "# A price on the next sample",
         f"{about} Cost in {report.unit}.",
         HOW_TO_READ,
-        "![Accuracy against spend, and points above the uniform mix](sequential.png)",
+        f"![{alt}](sequential.png)",
         markdown_table(*ahead_table(report, main)),
         markdown_table(*rules_table(report)),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from alloc_jax.evaluate.canvas import Picture
 from alloc_jax.evaluate.outcomes import Interval
 from alloc_jax.evaluate.regret import Agreement
 from alloc_jax.evaluate.report import UNIFORM, Report, Row
@@ -17,6 +18,11 @@ HOW_TO_READ = (
     " bootstrap intervals over questions. *Agrees* is how often a policy does what the oracle does; beside it what a"
     " policy that knows nothing reaches (the oracle's most common action), and between which rates a policy that knows every"
     " true outcome would agree, since the oracle learns from noisy samples."
+)
+HOW_TO_READ_REGRET = (
+    "V(B) - U is at most mispriced + unspent, all on the table of scores (whose own optimum V(B) is optimistic, chosen and"
+    " scored on the same samples); mispriced is at most the imitation error (1 - best response) times the worst gap. A best"
+    " response is counted on the table of scores at the price."
 )
 
 
@@ -69,34 +75,32 @@ def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
         if (regret := row.regret) is not None:
             terms = [100 * term for term in (regret.regret, regret.mispriced, regret.unspent)]
             error, worst = 1 - regret.best_response.rate, 100 * regret.worst_gap
-            bound = f"{error:.3f} x {worst:.1f} + {terms[2]:.2f} = {100 * regret.bound:.1f}"
-            cells = [f"{regret.multiplier:.4g}", *(f"{t:.2f}" for t in terms), _agreement(regret.best_response), bound]
+            bound = f"{error:.3f} x {worst:.1f} + {terms[2]:z.2f} = {100 * regret.bound:.1f}"
+            cells = [f"{regret.multiplier:.4g}", *(f"{t:z.2f}" for t in terms), _agreement(regret.best_response), bound]
             rows.append([row.rule, f"{row.budget:g}", *cells])
     return header, rows
 
 
-def to_markdown(report: Report, title: str, pictures: Sequence[tuple[str, str]] = ()) -> str:
+def to_markdown(report: Report, title: str, pictures: Sequence[Picture] = ()) -> str:
     """The whole report as Markdown.
 
     Args:
       report: what `evaluate` found.
       title: of the page.
-      pictures: (file name, caption) of pictures beside it.
+      pictures: files beside it.
     """
     parts = [
         f"# {title}",
         f"{report.questions} held-out questions; cost in {report.unit}.",
         HOW_TO_READ,
         markdown_table(*main_table(report)),
-        *(f"![{caption}]({name})" for name, caption in pictures),
+        *(f"![{picture.alt}]({picture.path.name})\n\n*{picture.caption}.*" for picture in pictures),
         "## Every action on every question",
         markdown_table(*fixed_table(report)),
-        "## Regret and what it is made of (points of accuracy)",
-        "V(B) - U is at most mispriced + unspent, all on the table of scores (whose own optimum V(B) is optimistic, chosen and"
-        " scored on the same samples); mispriced is at most the imitation error (1 - best response) times the worst gap. A best"
-        " response is counted on the table of scores at the price.",
-        markdown_table(*regret_table(report)),
     ]
+    if report.policies:
+        parts += ["## Regret and what it is made of (points of accuracy)", HOW_TO_READ_REGRET]
+        parts.append(markdown_table(*regret_table(report)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alloc_jax.evaluate import plots
+from alloc_jax.evaluate import diagnostics, plots
 from alloc_jax.evaluate.cases import Case
 from alloc_jax.evaluate.contenders import BASELINES, CLASSES, GAINS, KNN, TOLD
 from alloc_jax.evaluate.outcomes import Interval
@@ -116,7 +116,9 @@ def transfer_table(reports: Mapping[str, Report]) -> tuple[list[str], list[list[
     return ["deployed on", "budget", "oracle", *(f"learned from {rule}" for rule in learned)], rows
 
 
-def write_comparison(found: Sequence[Comparison], transfers: Sequence[Mapping[str, Report]], folder: Path) -> None:
+def write_comparison(
+    found: Sequence[Comparison], transfers: Sequence[Mapping[str, Report]], folds: int, folder: Path
+) -> None:
     """Writes report.md, a picture of each case's frontiers and of its learning curves, and metrics.jsonl into a folder."""
     page = ["# Policies and baselines at equal spend", _HOW, HOW_TO_READ, markdown_table(*verdict_table(found))]
     reports = {}
@@ -125,13 +127,14 @@ def write_comparison(found: Sequence[Comparison], transfers: Sequence[Mapping[st
         file = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
         reports |= {name: comparison.report}
         reports |= {f"{name}, ablation of {part}": report for part, report in comparison.ablations.items()}
-        plots.plot_gains(comparison.curve, folder / f"{file}_frontier.png", comparison.learned)
-        page += _case_page(comparison, f"{file}_frontier.png")
+        alt = plots.plot_gains(comparison.curve, folder / f"{file}_frontier.png", comparison.learned)
+        page += _case_page(comparison, f"![{alt}]({file}_frontier.png)")
         for part, report in comparison.ablations.items():
             page += [f"### {name}: ablation of {part}", markdown_table(*variant_table(report))]
         if "size" in comparison.ablations:
-            plots.plot_sizes(comparison.ablations["size"], folder / f"{file}_sizes.png")
-            page.append(f"![The gap closed by how many questions were learned from]({file}_sizes.png)")
+            learned = round(len(comparison.case.learn) * (1 - 1 / folds))
+            alt = diagnostics.plot_sizes(comparison.ablations["size"], learned, folder / f"{file}_sizes.png")
+            page.append(f"![{alt}]({file}_sizes.png)")
     for sources in transfers:
         reports |= {f"transfer to {source}": report for source, report in sources.items()}
         page += ["## Learned from one source, deployed on another (points over the uniform mix)"]
@@ -150,7 +153,7 @@ def _case_page(comparison: Comparison, picture: str) -> list[str]:
         f"## {case.name}",
         f"{report.questions} questions, {len(report.actions)} actions; cost in {report.unit}; {scored}{dropped}.",
         markdown_table(*main_table(report)),
-        f"![Accuracy against spend, and how far above the uniform mix with paired 95 % bands]({picture})",
+        picture,
         f"### {case.name}: paired differences",
         markdown_table(*difference_table(comparison)),
         f"### {case.name}: regret and what it is made of (points of accuracy)",

@@ -7,7 +7,7 @@ python -m alloc_jax.measure inspect builtin
 
 from collections.abc import Sequence
 
-from absl import app
+from absl import app, logging
 
 from alloc_jax.measure.flags import define_reading_flags, read_flagged
 from alloc_jax.measure.inspect import describe, format_description
@@ -17,6 +17,7 @@ from alloc_jax.measure.read import format_reading
 def main(argv: Sequence[str]) -> None:
     if len(argv) < 3 or argv[1] != "inspect":
         raise app.UsageError("python -m alloc_jax.measure inspect FILE ...")
+    logging.set_verbosity(logging.WARNING)  # JAX tells of devices that are not there
     try:
         reading = read_flagged(argv[2:])
         print(f"{format_reading(reading)}\n{format_description(describe(reading.log))}")

@@ -102,7 +102,8 @@ def read_logs(
     """Read a sample log, and keep account of what was skipped and what could not be graded.
 
     Args:
-      path, format: see `read_log`.
+      path: see `read_log`.
+      format: see `read_log`.
       skip_bad: leave bad records out, and count and list them, rather than raise at the first.
       source: the name of the source, in formats whose files do not name it.
       gold: reference answers by question id, or a file of JSON lines with `id` and `gold`.

@@ -1,6 +1,6 @@
 """Serves the built-in reasoner: python -m alloc_jax.reasoner --size=large --port=8000"""
 
-from absl import app, flags
+from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("size", "large", "`small`, `large`, or a file of weights; also the model's name.")
@@ -11,6 +11,7 @@ flags.DEFINE_integer("port", 8000, "Where to listen.")
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)  # JAX tells of devices that are not there
     try:
         import uvicorn
 

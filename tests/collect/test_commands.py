@@ -38,6 +38,7 @@ def test_the_command_writes_a_journal_and_a_graded_log_and_goes_on(tmp_path, que
         second = run(*command)
     assert first.returncode == second.returncode == 0, first.stderr
     assert first.stdout == second.stdout and len(fake.requests) == 32 and "32 samples" in first.stdout
+    assert "$" not in first.stdout  # nobody said what a token costs
     log = aj.read_log(tmp_path / "w" / "samples.jsonl")
     assert len(log) == 8 and (log.count == 4).all()
 

@@ -15,6 +15,7 @@ from alloc_jax.evaluate.job import JobConfig, solve_only, solve_then_learn
 from alloc_jax.evaluate.report import UNIFORM
 from alloc_jax.evaluate.workdir import new_workdir
 from alloc_jax.measure import write_log
+from tests.browser import browser, look
 from tests.conftest import made_log
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,8 @@ def test_a_run_leaves_everything_it_promised(run):
         "frontier.png",
         "who_gets_compute.png",
         "price.png",
+        "calibration.png",
+        "regret.png",
         "policy",
         "predictions.jsonl",
         "metrics.jsonl",
@@ -60,9 +63,44 @@ def test_a_run_leaves_everything_it_promised(run):
     assert len(predictions) == report.questions == 48
     assert predictions[0]["chosen"]["value"].keys() == {"1.5", "3"}
     page = (folder / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 3
+    assert page.count('src="data:image/png;base64,') == 5
     assert "http" not in page
     assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.browser
+def test_the_page_reads_well_on_a_phone_and_aloud_and_asks_the_network_for_nothing(run, tmp_path):
+    page = run[1] / "report.html"
+    with browser(tmp_path / "profile") as driver:
+        for width, height in ((360, 740), (1280, 800)):
+            for dark in (False, True):
+                found = look(driver, page, width, height, dark)
+                assert found["requests"] == found["console"] == []
+                assert found["language"] == "en"
+                assert found["overflow"] == 0
+                assert found["texts"] > 100 and found["faint"] == []
+                assert len(found["images"]) == 5 and all(len(alt) > 80 and drawn for alt, drawn in found["images"])
+                assert found["headings"] == [1, 2, 2, 2, 2]
+                assert found["tables"] == 3 and found["headless"] == 0
+                assert all(index == 0 and name for index, name in found["scrolling"])
+                assert width > 360 or len(found["scrolling"]) >= 7  # pictures and wide tables, each in its own box
+
+
+@pytest.mark.browser
+def test_a_page_that_reads_badly_is_found_out(tmp_path):
+    page = tmp_path / "bad.html"
+    page.write_text(
+        '<!doctype html><html><body><h1>a</h1><h3 style="color: #999">b</h3><img src="x.png">'
+        "<table><tr><th>c</th></tr></table><p style='width: 900px'>wide</p><script>throw 1</script></body></html>"
+    )
+    with browser(tmp_path / "profile") as driver:
+        found = look(driver, page, 360, 740)
+    assert [url.rpartition("/")[2] for url in found["requests"]] == ["x.png"]
+    assert len(found["console"]) == 2 and found["language"] == ""
+    assert found["overflow"] > 500
+    assert [text for text, _ in found["faint"]] == ["b"] and found["faint"][0][1] == pytest.approx(2.85, abs=0.01)
+    assert found["images"] == [["", 0]]
+    assert found["headings"] == [1, 3] and found["headless"] == 3
 
 
 def test_a_run_is_not_replaced_unasked(run, log_file):
@@ -138,6 +176,9 @@ def test_single_samples_are_solved_in_hindsight(tmp_path):
     config = JobConfig(log=str(tmp_path / "one.jsonl"), resource="compute", budgets=(0.6,))
     report = solve_only(config, tmp_path / "run")
     assert report.oracle == "oracle (hindsight)"
+    for name in ("report.md", "report.html"):
+        page = (tmp_path / "run" / name).read_text()
+        assert "Every action on every question" in page and "Regret" not in page  # there is no policy to have any
 
 
 def test_default_votes_fit_in_half_of_the_samples():

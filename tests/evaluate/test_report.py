@@ -1,6 +1,7 @@
 """Scores, intervals and regret are what they are said to be."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 from alloc_jax.evaluate import evaluate
 from alloc_jax.evaluate.baselines import NearestNeighbours, best_single, prompt_length, random_mix
+from alloc_jax.evaluate.canvas import Picture
 from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix, upper_hull
 from alloc_jax.evaluate.report import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
-from alloc_jax.evaluate.text import main_table, markdown_table, to_markdown
+from alloc_jax.evaluate.text import main_table, markdown_table, regret_table, to_markdown
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
 
@@ -160,9 +162,9 @@ def test_neighbours_of_a_training_question_do_not_include_it(tables):
 
 
 def test_the_report_prints_every_row(report):
-    text = to_markdown(report, "title", [("frontier.png", "a curve")])
+    text = to_markdown(report, "title", [Picture(Path("folder/frontier.png"), "A caption", "a curve")])
     assert text.count("| kNN") == 4  # two budgets in two tables
-    assert "![a curve](frontier.png)" in text
+    assert "![a curve](frontier.png)\n\n*A caption.*" in text
     header, rows = main_table(report)
     lines = markdown_table(header, rows).splitlines()
     assert len({len(line) for line in lines}) == 1
@@ -170,6 +172,18 @@ def test_the_report_prints_every_row(report):
 
 def test_intervals_print_with_their_ends():
     assert f"{Interval(0.5, 0.25, 0.75):.2f}" == "0.50 [0.25, 0.75]"
+
+
+def test_what_rounds_to_zero_prints_without_a_minus():
+    assert f"{Interval(-0.001, -0.2, 0.3):+.1f}" == "+0.0 [-0.2, +0.3]"
+    assert f"{Interval(-0.4, -0.3, -0.0):.0f}" == "0 [0, 0]"
+
+
+def test_regret_of_less_than_a_hundredth_of_a_point_prints_without_a_minus(report):
+    row = next(row for row in report.rows if row.regret is not None)
+    tiny = replace(row, regret=replace(row.regret, unspent=-1e-6))
+    (cells,) = regret_table(replace(report, rows=(tiny,)))[1]
+    assert cells[5] == "0.00" and "-0.00" not in " ".join(cells)
 
 
 def test_seeds_change_the_lottery_and_the_resamples(tables):
