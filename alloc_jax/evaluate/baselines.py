@@ -43,18 +43,22 @@ class KnownFeatures:
 
 @dataclass(frozen=True)
 class NearestNeighbours:
-    """Predicts the mean outcome of the nearest training questions, by Euclidean distance of standardised features."""
+    """Predicts the mean outcome of the nearest training questions, by the angle between standardised features, or by their distance.
+
+    By distance, short texts are near everything: they have few features. With angles kNN is the better rival on the built-in log.
+    """
 
     name: str
     table: OutcomeTable  # the training questions
     featurizer: TextFeatures | LengthFeature = field(default_factory=TextFeatures)
     neighbours: int = 20
+    angles: bool = True
 
     def __post_init__(self):
         features = self.featurizer.encode(self.table.question)
         mean, scale = features.mean(axis=0), features.std(axis=0)
         object.__setattr__(self, "_moments", (mean, np.where(scale < 1e-6, np.inf, scale)))
-        object.__setattr__(self, "_features", standardise(features, *self._moments))
+        object.__setattr__(self, "_features", self._placed(features))
         distances = self._distances(self._features)
         np.fill_diagonal(distances, np.inf)  # each training question is predicted from the others
         object.__setattr__(self, "_calibration", self._average(distances))
@@ -65,7 +69,7 @@ class NearestNeighbours:
 
     def predict_features(self, features: np.ndarray, budget: float | None = None) -> Prediction:
         """The mean utility and cost of every action over the training questions nearest to features f32[N, D]."""
-        return self._average(self._distances(standardise(features, *self._moments)))
+        return self._average(self._distances(self._placed(features)))
 
     def head(self, budget: float | None) -> None:
         """One prediction serves every budget."""
@@ -73,6 +77,11 @@ class NearestNeighbours:
     def price(self, budget: float) -> Price:
         """The price calibrated on the training questions."""
         return calibrate(self._calibration, self.table.cost, budget)
+
+    def _placed(self, features: np.ndarray) -> np.ndarray:
+        """Features where their squared distances are what nearness is judged by."""
+        x = standardise(features, *self._moments)
+        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) if self.angles else x
 
     def _distances(self, features: np.ndarray) -> np.ndarray:
         mine = self._features
@@ -138,7 +147,9 @@ def prompt_length(table: OutcomeTable) -> NearestNeighbours:
 
     It averages many more neighbours than `NearestNeighbours` does by default, because one feature tells little.
     """
-    return NearestNeighbours("prompt length", table, LengthFeature(), neighbours=max(20, len(table) // 20))
+    return NearestNeighbours(
+        "prompt length", table, LengthFeature(), neighbours=max(20, len(table) // 20), angles=False
+    )
 
 
 def random_mix(table: OutcomeTable, budget: float) -> np.ndarray:
