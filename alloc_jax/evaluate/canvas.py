@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-# Okabe and Ito's colours, which most colour-blind readers can tell apart; the dashes tell them apart in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's colours, which most colour-blind readers can tell apart (black is the oracle's, so purple stands in for it); the
+# dashes tell them apart in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B")
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 INK, GREY = "#1a1a1a", "#888888"
 

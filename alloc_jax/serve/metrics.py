@@ -54,9 +54,10 @@ class Metrics:
         self.count_tokens(answer.usage)
 
     def count_tokens(self, usage: Usage) -> None:
-        """Counts tokens that upstream counted."""
+        """Counts tokens that upstream counted; a kind that it never counts has no line, which is not 0."""
         for kind in ("prompt", "completion", "reasoning"):
-            self.tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens") or 0)
+            if (count := getattr(usage, f"{kind}_tokens")) is not None:
+                self.tokens.labels(kind).inc(count)
 
     def text(self) -> bytes:
         """The exposition."""

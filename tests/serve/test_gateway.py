@@ -171,6 +171,7 @@ def test_models_health_and_metrics(policy):
         metrics = gateway.get("/metrics")
         wanted = f'alloc_tokens_total{{kind="completion"}} {float(gateway.fake.delivered["completion_tokens"])}'
         assert wanted in metrics and 'alloc_actions_total{action="vote(m,4)"}' in metrics
+        assert 'kind="reasoning"' not in metrics  # this server does not count them, which is not 0
         assert 'alloc_budget{tenant="default"} 3.0' in metrics and "alloc_decision_seconds_count 2.0" in metrics
         assert f'alloc_price{{tenant="default"}} {gateway.core.price("default")}' in metrics
 
