@@ -145,6 +145,7 @@ def test_snippets_use_names_and_arguments_that_exist(name):
                 taken.bind(*node.args, **{keyword.arg: keyword.value for keyword in node.keywords})
 
 
+@pytest.mark.long
 def test_the_solver_prints_what_its_page_says():
     text = (FOLDER / "solve.md").read_text()
     (snippet,) = blocks(text, "python")

@@ -72,6 +72,7 @@ def test_what_cannot_be_compared_leaves_nothing_behind(options, message, log_fil
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_questions_that_lack_samples_are_named_or_left_out_and_sources_chosen_first(tmp_path):
     lines = tmp_path / "samples.jsonl"
     write_log(made_log(questions=140, samples=8), lines)

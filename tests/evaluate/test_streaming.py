@@ -64,7 +64,7 @@ def assert_solved(workdir, file, count):
     assert not (workdir / "checkpoint.json").exists() and not list(workdir.glob(".*"))
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_processes_share_a_table_and_write_one_plan(file, tmp_path, count):
     ended = run(file, tmp_path / "run", f"--launch={count}")
     assert ended.returncode == 0, ended.stderr
@@ -74,7 +74,10 @@ def test_processes_share_a_table_and_write_one_plan(file, tmp_path, count):
     assert again.returncode == 1 and "holds a finished run" in again.stderr
 
 
-@pytest.mark.parametrize(("count", "killed"), [(2, 0), (2, 1), (4, 2)])
+@pytest.mark.parametrize(
+    ("count", "killed"),
+    [(2, 0), pytest.param(2, 1, marks=pytest.mark.long), pytest.param(4, 2, marks=pytest.mark.long)],
+)
 def test_a_run_that_loses_a_process_says_so_and_resumes_after_its_last_pass(file, tmp_path, count, killed):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -160,6 +163,7 @@ print(questions * 4 * 8, peak() - before)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say how much memory was taken")
 def test_memory_is_a_tenth_of_the_table_and_less(file):
     """100 tables in a row, 960 MB: beyond what one of them takes, not a tenth more."""

@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import jax, numpy as np
 from alloc_jax.learn import PolicyConfig, fitting, train
@@ -46,6 +48,7 @@ for budget in (0.5, 1.0):
 """
 
 
+@pytest.mark.long
 def test_members_on_eight_devices_are_the_policy_of_one_and_need_no_word_between_them():
     flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
     run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)

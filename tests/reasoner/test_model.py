@@ -41,6 +41,7 @@ def test_padding_in_front_does_not_change_what_is_read(params):
     np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_writing_token_by_token_agrees_with_reading_at_once(params):
     prompts = ["T8-2=", "T(8-2)*6="]
     written = codes("8-2=6#")
@@ -115,6 +116,7 @@ def test_missing_weights_are_named():
         load_weights("huge")
 
 
+@pytest.mark.long
 def test_training_learns_and_repeats():
     phase = train.Phase(
         steps=80,

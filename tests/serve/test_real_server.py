@@ -43,7 +43,10 @@ def upstream(kind, folder):
             yield url, str(folder / "small"), {"choices": False}
 
 
-@pytest.mark.parametrize("kind", ["built in", pytest.param("transformers serve", marks=pytest.mark.server)])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("built in", marks=pytest.mark.long), pytest.param("transformers serve", marks=pytest.mark.server)],
+)
 def test_collect_measure_solve_train_serve(tmp_path, kind):
     drawn = arithmetic.held_out_questions(60 + ASKED, seed=3)
     train, ask = drawn[:60], drawn[60:]

@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import jax, numpy as np
 from alloc_jax.solve import door, prepare, solve
@@ -34,6 +36,7 @@ print(_solve_jit.lower(all_, door.as_pair(budget, np.float32, "budget", 3), goal
 """
 
 
+@pytest.mark.long
 def test_shards_give_the_answer_of_one_device_by_all_reduces_only():
     flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
     run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)

@@ -94,6 +94,7 @@ def test_the_gap_closes_on_a_large_problem_which_starts_from_a_sample(family):
     assert solution.mixed_gap / solution.dual_value < 1e-6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", [smooth, tied])
 def test_the_gap_closes_with_the_number_of_questions(family):
     gaps = []
@@ -114,6 +115,7 @@ def test_x64_closes_the_bound_further():
         assert solution.mixed_gap < 1e-10
 
 
+@pytest.mark.long
 def test_a_plan_is_found_wherever_one_fits():
     found = 0
     for seed in range(40):
@@ -228,6 +230,7 @@ def test_jit_is_eager_and_impossible_budgets_are_infeasible():
         solve(AllocationProblem(utility, cost), budget)
 
 
+@pytest.mark.long
 def test_the_bounds_derivatives_are_the_price_and_finite_differences():
     with double_precision():
         utility, cost, budget = (jnp.asarray(x, jnp.float64) for x in several(np.random.default_rng(6), smooth, 60, 2))

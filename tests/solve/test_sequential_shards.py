@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import jax, numpy as np
 from dataclasses import replace
@@ -55,6 +57,7 @@ print("==", drawn["_walks"], "==", drawn["_iterate"])
 """
 
 
+@pytest.mark.long
 def test_shards_give_the_paths_rules_and_outcomes_of_one_device():
     flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
     run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)

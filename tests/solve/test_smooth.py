@@ -22,6 +22,7 @@ def problem_and_budget(resources, questions=40):
     return jnp.asarray(utility), jnp.asarray(costs), jnp.asarray(costs[:, 0].mean(0) * np.linspace(2, 3, resources))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("resources", [0, 3])
 def test_derivatives_are_finite_differences(resources):
     with double_precision():
