@@ -22,6 +22,7 @@ from alloc_jax.types import OutcomeTable
 
 VERSION = 1  # of the form; a reader refuses any other
 ROW_GROUP = 2**16  # questions of a row group: what processes share out, and a block to stream
+FEWEST = 4  # row groups of a table that has so many questions, so that a few processes can share a small one
 _KEY = "alloc_jax outcome table"
 _TEXT = ("ids", "question", "group")  # the fields that hold one text a question; the other tuples are short
 _FIELDS = {field.name: field for field in fields(OutcomeTable)}
@@ -205,7 +206,8 @@ def _write_parquet(path: Path, header: str, columns: Mapping[str, Any]) -> None:
             array = pa.FixedSizeListArray.from_arrays(array, size)
         arrays[name] = array
     made = pa.table(arrays).replace_schema_metadata({_KEY: header})
-    module.write_table(made, path, compression="zstd", row_group_size=ROW_GROUP)
+    rows = max(min(ROW_GROUP, -(-len(made) // FEWEST)), 1)
+    module.write_table(made, path, compression="zstd", row_group_size=rows)
 
 
 def parquet_header(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ def table():
 def file(table, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "ROW_GROUP", 20)
+        patch.setattr(store, "FEWEST", 1)
         path = tmp_path_factory.mktemp("table") / "table.parquet"
         save_table(table, path)
     return path
@@ -43,6 +44,12 @@ def test_shards_are_the_whole_each_question_once_in_order(table, file, count):
     assert np.array_equal(np.concatenate([stacked(shard, "utility") for shard in shards]), table.utility)
     assert {shard.table_questions for shard in shards} == {len(table)}
     assert sum(shard.questions for shard in shards) == len(table)
+
+
+def test_a_small_table_can_be_shared_by_a_few_processes(table, tmp_path):
+    save_table(table, tmp_path / "small.parquet")
+    shards = [TableBlocks(tmp_path / "small.parquet", shard=(i, 4)) for i in range(4)]
+    assert np.array_equal(np.concatenate([stacked(shard, "utility") for shard in shards]), table.utility)
 
 
 def test_a_table_in_several_files_is_one(table, tmp_path):
