@@ -1,10 +1,13 @@
 """Strict numerics for every test, and a small log that looks like a real one."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from absl import flags
 
+from alloc_jax.learn import fitting
 from alloc_jax.types import SampleLog, Source
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -12,6 +15,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_configure(config):
     flags.FLAGS.mark_as_parsed()
+
+
+MOST_MAPS = 20_000  # memory maps of a process; Linux gives 65,530, and compiling another program then ends in a segmentation fault
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Lets go of compiled programs once a worker holds very many of them: each is some memory maps."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        fitting._compiled.cache_clear()
+        jax.clear_caches()
 
 
 def made_log(questions: int = 200, samples: int = 16, seed: int = 0) -> SampleLog:
