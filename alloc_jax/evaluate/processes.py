@@ -31,7 +31,11 @@ def watch(commands: Sequence[Sequence[str]], script: str) -> int:
       The exit status: 0, or that of the first that failed; 1 where a signal ended it.
     """
     children = [subprocess.Popen(c, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
-    echoes = [threading.Thread(target=_echo, args=(child.stderr, f"{script}: ")) for child in children]
+    silenced: set[int] = set()  # processes that the runtime ended before they said why
+    echoes = [
+        threading.Thread(target=_echo, args=(child.stderr, f"{script}: ", number, silenced))
+        for number, child in enumerate(children)
+    ]
     for echo in echoes:
         echo.start()
     first, deadline = None, math.inf
@@ -50,8 +54,8 @@ def watch(commands: Sequence[Sequence[str]], script: str) -> int:
             child.kill()
             child.wait()
             echo.join()
-    if status < 0:
-        print(f"{script}: {_why(children.index(first), -status, len(children))}", file=sys.stderr, flush=True)
+    if first and (status < 0 or children.index(first) in silenced):
+        print(f"{script}: {_why(children.index(first), status, len(children))}", file=sys.stderr, flush=True)
     return status if status >= 0 else 1
 
 
@@ -65,19 +69,22 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _why(number: int, ended_by: int, count: int) -> str:
-    if ended_by == signal.SIGABRT:
+def _why(number: int, status: int, count: int) -> str:
+    if status > 0 or -status == signal.SIGABRT:  # some releases of the runtime abort, others exit
         what = "another process of the run is gone, and the runtime ended this one"
     else:
-        what = f"process {number} of the {count} here was ended by {signal.Signals(ended_by).name}"
+        what = f"process {number} of the {count} here was ended by {signal.Signals(-status).name}"
     return f"{what}; start all again with the same --workdir, and they go on after the last pass"
 
 
-def _echo(lines: Iterable[str], own: str) -> None:
+def _echo(lines: Iterable[str], own: str, number: int, silenced: set[int]) -> None:
     """Passes on what a process says, and once the runtime has given up only what the process says of its own."""
-    given_up = False
+    given_up = spoke = False
     for line in lines:
         given_up = given_up or bool(_FATAL.match(line))  # what follows are addresses
+        spoke = spoke or line.startswith(own)
         if not given_up or line.startswith(own):
             sys.stderr.write(line)
             sys.stderr.flush()
+    if given_up and not spoke:
+        silenced.add(number)
