@@ -1,6 +1,6 @@
 """Tables larger than memory, many devices, many processes, and how far a sample's price carries.
 
-    python benchmarks/scale.py --parts=stream --questions=100000000 --folder=/tmp/scale
+    python benchmarks/scale.py --parts=stream --questions=100000000 --folder=runs/scale
     python benchmarks/scale.py --parts=devices,processes,sample
     python benchmarks/scale.py --parts=day --samples=1000,10000,100000
 

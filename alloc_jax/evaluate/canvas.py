@@ -56,6 +56,11 @@ def save(figure, path: Path) -> None:
     close(figure)
 
 
+def line_style(number: int) -> dict:
+    """Colour and dashes of the line of a rule, by its number."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+
+
 def label_ends(axes, lines: Iterable, gap: float = 0.05) -> None:
     """Writes the label of each line to the right of its last point, moved apart where labels would overlap.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from alloc_jax.actions import Action
-from alloc_jax.evaluate.canvas import COLOURS, DASHES, GREY, INK, label_ends, pyplot, save
+from alloc_jax.evaluate.canvas import COLOURS, GREY, INK, label_ends, line_style, pyplot, save
 from alloc_jax.evaluate.reliability import Reliability
 from alloc_jax.evaluate.report import Report
 from alloc_jax.types import OutcomeTable
@@ -93,7 +93,7 @@ def plot_calibration(panels: Sequence[tuple[str, Mapping[str, Reliability]]], qu
         for number, (name, found) in enumerate(rules.items()):
             x = 100 * found.predicted
             value, low, high = (100 * np.array([getattr(m, end) for m in found.measured]) for end in _ENDS)
-            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+            style = line_style(number)
             label = f"{name}: off by {100 * found.error:.1f} on average"
             axes.plot(x, value, marker="os^Dv"[number % 5], markersize=5, linewidth=1.2, label=label, **style)
             if number == 0:
@@ -167,7 +167,7 @@ def plot_sizes(report: Report, questions: int, path: Path) -> str:
             size = [questions * float(name.rpartition(", ")[2].partition("%")[0]) / 100 for name in names]
             rows = [report.row(name, budget).closed for name in names]
             value, low, high = (100 * np.array([getattr(row, end) for row in rows]) for end in _ENDS)
-            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+            style = line_style(number)
             lines += axes.plot(size, value, marker="os^Dv"[number % 5], label=rule, **style)
             axes.fill_between(size, low, high, color=style["color"], alpha=0.15, linewidth=0)
             told.append(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.evaluate.canvas import COLOURS, DASHES, GREY, label_ends, listed, pyplot, save
+from alloc_jax.evaluate.canvas import COLOURS, GREY, label_ends, line_style, listed, pyplot, save
 from alloc_jax.evaluate.outcomes import upper_hull
 from alloc_jax.evaluate.report import HINDSIGHT, RANDOM, Report, Row
 from alloc_jax.solve import Frontier
@@ -45,11 +45,10 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str
     axes.plot(cost, 100 * accuracy, "o", color=GREY, markersize=4, zorder=1)
     lines += axes.plot(oracle.spend, oracle.accuracy[:, 0], color="black", linestyle="--", label=oracle.name)
     for number, name in enumerate(report.policies):
-        band, colour = Band.of(report, name), COLOURS[number % len(COLOURS)]
-        style = {"color": colour, "linewidth": 1, "linestyle": DASHES[number % len(DASHES)]}
+        band, style = Band.of(report, name), line_style(number) | {"linewidth": 1}
         if name in banded:
             style["linewidth"] = 2
-            axes.fill_between(band.spend, *band.accuracy[:, 1:].T, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(band.spend, *band.accuracy[:, 1:].T, color=style["color"], alpha=0.15, linewidth=0)
         lines += axes.plot(band.spend, band.accuracy[:, 0], label=name, **style)
     floor = oracle.accuracy[0, 0] - 2  # the worst fixed actions would squeeze everything that is compared
     band = Band.of(report, RANDOM)
@@ -112,8 +111,7 @@ def plot_gains(report: Report, path: Path, banded: Sequence[str] = ()) -> str:
     for number, name in enumerate(names):
         rows = _by_spend(report, name)
         spend = [row.spend.value for row in rows]
-        style = {"color": COLOURS[(number - 1) % len(COLOURS)], "linestyle": DASHES[(number - 1) % len(DASHES)]}
-        style = oracle if number == 0 else style | {"linewidth": 2 if name in banded else 1}
+        style = oracle if number == 0 else line_style(number - 1) | {"linewidth": 2 if name in banded else 1}
         left.plot(spend, [100 * row.accuracy.value for row in rows], label=name, **style)
         if name != HINDSIGHT:  # far above everybody: it would squeeze what is compared
             right.plot(spend, [100 * row.over_uniform.value for row in rows], **style)

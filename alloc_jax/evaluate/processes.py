@@ -82,8 +82,9 @@ def _echo(lines: Iterable[str], own: str, number: int, silenced: set[int]) -> No
     given_up = spoke = False
     for line in lines:
         given_up = given_up or bool(_FATAL.match(line))  # what follows are addresses
-        spoke = spoke or line.startswith(own)
-        if not given_up or line.startswith(own):
+        mine = line.startswith(own)
+        spoke = spoke or mine
+        if mine or not given_up:
             sys.stderr.write(line)
             sys.stderr.flush()
     if given_up and not spoke:
