@@ -1,6 +1,7 @@
 """alloc_jax decides who gets the compute: test-time compute for reasoning LLMs, allocated under a budget.
 
-    collect -> measure -> solve -> learn -> evaluate -> serve
+    collect -> logs -> measure -> solve -> stopping -> learn -> evaluate -> report -> jobs
+                                                    \\-> serve
 
 Names are imported when they are first used, so that serving a policy never loads JAX.
 """
@@ -29,6 +30,7 @@ _HOME = {
         "load_stopping",
         "policy_prior",
         "prior_features",
+        "solve_sequential",
         "vote_state",
     ],
     "types": [
@@ -47,12 +49,11 @@ _HOME = {
         "measure",
         "menu",
         "plan_utility",
-        "read_log",
         "reprice",
         "save_table",
-        "write_log",
     ],
-    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve", "solve_sequential", "solve_stream"],
+    "logs": ["read_log", "write_log"],
+    "solve": ["Frontier", "best_response", "dual_value", "frontier", "solve", "solve_stream"],
     "learn": [
         "Combined",
         "Embedding",

@@ -18,14 +18,15 @@ from big_table import timed_read
 from harness import Counted
 from instances import instance
 
-from alloc_jax.evaluate.text import markdown_table
 from alloc_jax.learn import PolicyConfig, train
-from alloc_jax.measure import TableBlocks, measure, menu, read_log
+from alloc_jax.logs import read_log
+from alloc_jax.measure import TableBlocks, measure, menu
+from alloc_jax.report.text import markdown_table
 from alloc_jax.serve import allocator
 from alloc_jax.solve import solve
-from alloc_jax.solve.passes import respond_to, to_device
-from alloc_jax.solve.peers import Alone
-from alloc_jax.solve.stream import solve_stream
+from alloc_jax.solve.streaming.passes import respond_to, to_device
+from alloc_jax.solve.streaming.processes import Alone
+from alloc_jax.solve.streaming.stream import solve_stream
 from alloc_jax.types import AllocationProblem
 
 QUESTIONS = 10**10

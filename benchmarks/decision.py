@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from alloc_jax.evaluate.text import markdown_table
 from alloc_jax.learn import PolicyConfig, export_policy, train
-from alloc_jax.measure import measure, menu, read_log
+from alloc_jax.logs import read_log
+from alloc_jax.measure import measure, menu
+from alloc_jax.report.text import markdown_table
 from alloc_jax.serve import allocator
 
 FLAGS = flags.FLAGS

@@ -25,7 +25,8 @@ from absl import app, flags
 from alloc_jax.actions import Action, vote
 from alloc_jax.collect.recipes import parse_recipes
 from alloc_jax.learn import PolicyConfig, load_policy, train
-from alloc_jax.measure import measure, read_log
+from alloc_jax.logs import read_log
+from alloc_jax.measure import measure
 from alloc_jax.serve.allocator import decide
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger

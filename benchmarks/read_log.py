@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow.parquet
 from absl import app, flags
 
-from alloc_jax.evaluate.text import markdown_table
-from alloc_jax.measure import load_table, measure, menu, read_log, save_table, write_log
+from alloc_jax.logs import read_log, write_log
+from alloc_jax.measure import load_table, measure, menu, save_table
+from alloc_jax.report.text import markdown_table
 from alloc_jax.types import OutcomeTable, SampleLog, Source
 
 FLAGS = flags.FLAGS
@@ -35,7 +36,7 @@ SOURCES, EACH, ANSWERS = 4, 64, 8
 FIELDS = ("prompt_tokens", "completion_tokens", "latency_s")
 PEAK = """
 import json, sys
-from alloc_jax.measure import read_log
+from alloc_jax.logs import read_log
 
 def peak():  # kB; getrusage would begin with the peak of the process that started this one
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -35,16 +35,17 @@ from instances import FAMILIES, instance
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from alloc_jax.evaluate.text import markdown_table
 from alloc_jax.learn import PolicyConfig, train
-from alloc_jax.measure import TableBlocks, measure, menu, read_log
-from alloc_jax.measure.paths import sample_paths
+from alloc_jax.logs import read_log
+from alloc_jax.measure import TableBlocks, measure, menu
+from alloc_jax.report.text import markdown_table
 from alloc_jax.solve import prepare, solve
 from alloc_jax.solve.layout import on_mesh, specs_of
-from alloc_jax.solve.passes import Block, read_ahead, respond_to, to_device
-from alloc_jax.solve.peers import Alone, Processes
-from alloc_jax.solve.search import evaluate, extreme_bracket
-from alloc_jax.solve.stream import solve_stream
+from alloc_jax.solve.root_finding import evaluate, extreme_bracket
+from alloc_jax.solve.streaming.passes import Block, read_ahead, respond_to, to_device
+from alloc_jax.solve.streaming.processes import Alone, Processes
+from alloc_jax.solve.streaming.stream import solve_stream
+from alloc_jax.stopping.paths import sample_paths
 from alloc_jax.types import AllocationProblem
 
 PARTS = ("stream", "devices", "processes", "learning", "sample", "day")

@@ -17,13 +17,13 @@ from absl import app, flags
 
 from alloc_jax.evaluate.replay import Replay, replay
 from alloc_jax.evaluate.stopping_rules import beta_confidence
-from alloc_jax.evaluate.text import markdown_table
-from alloc_jax.measure.paths import sample_paths
-from alloc_jax.solve.contexts import make_contexts
-from alloc_jax.solve.induction import best_at, indices, price_grid, root_values
-from alloc_jax.solve.priors import beta_model
-from alloc_jax.solve.states import FOLDS, Lattice, by_context, tallies, waves
-from alloc_jax.solve.thresholds import bars, path_index, steps
+from alloc_jax.report.text import markdown_table
+from alloc_jax.stopping.contexts import make_contexts
+from alloc_jax.stopping.induction import best_at, indices, price_grid, root_values
+from alloc_jax.stopping.paths import sample_paths
+from alloc_jax.stopping.priors import beta_model
+from alloc_jax.stopping.states import FOLDS, Lattice, by_context, tallies, waves
+from alloc_jax.stopping.thresholds import bars, path_index, steps
 from alloc_jax.types import SampleLog, Source
 from benchmarks.harness import machine
 

@@ -26,10 +26,10 @@ from absl import app, flags
 from harness import Cell, machine, measured, read_seconds
 from instances import FAMILIES, instance, several
 
-from alloc_jax.evaluate.text import markdown_table
-from alloc_jax.solve import frontier, pairs, prepare, solve
-from alloc_jax.solve.fill import finish, total_target
-from alloc_jax.solve.search import Bracket, evaluate, exceeds, extreme_bracket
+from alloc_jax.report.text import markdown_table
+from alloc_jax.solve import double_double, frontier, prepare, solve
+from alloc_jax.solve.root_finding import Bracket, evaluate, exceeds, extreme_bracket
+from alloc_jax.solve.rounding import finish, total_target
 from alloc_jax.types import AllocationProblem
 
 # The most questions each rival is given, one resource and several, and the package it needs.
@@ -134,7 +134,7 @@ def one_budget(family: str, questions: int) -> Table:
     table = Table(family, questions, 1, utility.nbytes + cost.nbytes)
     problem = jax.device_put(AllocationProblem(utility, cost))
     prepared = prepare(problem)
-    wanted = pairs.Pair(*map(jnp.asarray, pairs.split(budget, np.float32)))
+    wanted = double_double.DoubleDouble(*map(jnp.asarray, double_double.split(budget, np.float32)))
     best = float(frontier(prepared).at(budget).mixed_utility) if questions <= 10**7 else None
 
     def own(solution):

@@ -18,8 +18,8 @@ from alloc_jax import PriceBook, read_log, write_log
 from alloc_jax.collect import CollectConfig, collect, load_recipes, parse_recipes, read_questions, suspicions
 from alloc_jax.collect.questions import in_shard, parse_shard
 from alloc_jax.collect.replies import Fault
-from alloc_jax.evaluate.console import plain_errors, start
-from alloc_jax.measure.grade import METHODS
+from alloc_jax.jobs.console import plain_errors, start
+from alloc_jax.logs.grade import METHODS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the journal and the log; may hold an earlier run's.", required=True)

@@ -11,10 +11,10 @@ log the table, paired differences, regret), a picture of the frontiers with band
 
 from absl import app, flags
 
-from alloc_jax.evaluate.compare import CompareConfig, compare_policies
-from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.evaluate.text import markdown_table
-from alloc_jax.evaluate.verdicts import difference_table, verdict_table
+from alloc_jax.jobs.compare import CompareConfig, compare_policies
+from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
+from alloc_jax.report.text import markdown_table
+from alloc_jax.report.verdicts import difference_table, verdict_table
 
 _DEFAULT = CompareConfig()
 _NAMES = tuple(vars(_DEFAULT))

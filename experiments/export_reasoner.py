@@ -9,7 +9,7 @@ collection say `"prompt": "T{question}="` to have it think, or "D{question}=" fo
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import plain_errors, start
+from alloc_jax.jobs.console import plain_errors, start
 from alloc_jax.reasoner.export import export_reasoner
 
 FLAGS = flags.FLAGS

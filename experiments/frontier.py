@@ -8,9 +8,9 @@ Writes frontier.csv (every breakpoint: spend, utility, multiplier), frontier.png
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.evaluate.job import JobConfig, solve_only
-from alloc_jax.evaluate.text import main_table, markdown_table
+from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
+from alloc_jax.jobs.solve_then_learn import JobConfig, solve_only
+from alloc_jax.report.text import main_table, markdown_table
 
 _DEFAULT = JobConfig(policies=())
 _NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "seed")

@@ -11,18 +11,10 @@ The table is saved with the hashes of the files that it came from and the option
 from absl import app, flags, logging
 
 from alloc_jax import PriceBook, parse_actions
-from alloc_jax.evaluate.console import plain_errors
-from alloc_jax.measure import (
-    RESOURCES,
-    describe,
-    fitting_menu,
-    format_description,
-    format_table,
-    measure,
-    save_table,
-)
-from alloc_jax.measure.flags import define_reading_flags, input_files, read_flagged, reading_options
-from alloc_jax.measure.read import format_reading
+from alloc_jax.jobs.console import plain_errors
+from alloc_jax.logs.flags import define_reading_flags, input_files, read_flagged, reading_options
+from alloc_jax.logs.read import format_reading
+from alloc_jax.measure import RESOURCES, describe, fitting_menu, format_description, format_table, measure, save_table
 from alloc_jax.measure.shrink import METHODS
 
 FLAGS = flags.FLAGS

@@ -14,11 +14,11 @@ from pathlib import Path
 from absl import app, flags
 
 from alloc_jax import PolicyConfig, load_policy, measure, menu, read_log, train
-from alloc_jax.evaluate.console import plain_errors, start
-from alloc_jax.evaluate.text import markdown_table
+from alloc_jax.jobs.console import plain_errors, start
+from alloc_jax.report.text import markdown_table
 from alloc_jax.serve.patience import Patience
 from alloc_jax.serve.replay import compare_paces
-from alloc_jax.stopping import FILE, load_stopping
+from alloc_jax.stopping.rules import FILE, load_stopping
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("log", "builtin", "Sample log, or `builtin`.")

@@ -9,9 +9,9 @@ workdir then holds report.md, frontier.png and metrics.jsonl. Needs the extra `t
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.evaluate.paper import PaperConfig, gains_table, published_table, reproduce
-from alloc_jax.evaluate.text import main_table, markdown_table
+from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
+from alloc_jax.jobs.paper import PaperConfig, gains_table, published_table, reproduce
+from alloc_jax.report.text import main_table, markdown_table
 
 _DEFAULT = PaperConfig()
 _NAMES = tuple(vars(_DEFAULT))

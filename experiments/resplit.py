@@ -9,9 +9,9 @@ paired interval over the uniform mix excludes 0.
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.evaluate.job import JobConfig, resplit
-from alloc_jax.evaluate.text import markdown_table
+from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
+from alloc_jax.jobs.solve_then_learn import JobConfig, resplit
+from alloc_jax.report.text import markdown_table
 
 _DEFAULT = JobConfig(policies=("value",))
 _NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "policies", "train_share", "seed")

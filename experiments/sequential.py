@@ -10,10 +10,10 @@ every other, and all rules), sequential.png, metrics.jsonl, and policy/ with the
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.evaluate.sequential import FIRST, TEXT, SequentialConfig, compare_sequential
-from alloc_jax.evaluate.stopping_report import ahead_table, rules_table
-from alloc_jax.evaluate.text import markdown_table
+from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
+from alloc_jax.jobs.sequential import FIRST, TEXT, SequentialConfig, compare_sequential
+from alloc_jax.report.stopping import ahead_table, rules_table
+from alloc_jax.report.text import markdown_table
 
 _DEFAULT = SequentialConfig()
 _NAMES = tuple(vars(_DEFAULT))

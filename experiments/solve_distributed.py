@@ -17,8 +17,8 @@ import time
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import plain_errors, start
-from alloc_jax.evaluate.processes import end_with_parent, watch
+from alloc_jax.jobs.console import plain_errors, start
+from alloc_jax.jobs.processes import end_with_parent, watch
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("table", None, "Parquet files of one stored table, in order.", required=True)
@@ -58,8 +58,8 @@ def work():
     end_with_parent()
     try:
         with plain_errors("solve_distributed"):
-            from alloc_jax.evaluate.streaming import StreamConfig, solve_table
-            from alloc_jax.solve.peers import Alone, Processes
+            from alloc_jax.jobs.streaming import StreamConfig, solve_table
+            from alloc_jax.solve.streaming.processes import Alone, Processes
 
             peers = Alone()
             if FLAGS.num_processes > 1:

@@ -11,9 +11,9 @@ the best uniform mix and the oracle, which is what knowing the generator's own v
 
 from absl import app, flags
 
-from alloc_jax.evaluate.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.evaluate.job import JobConfig, solve_then_learn
-from alloc_jax.evaluate.text import main_table, markdown_table
+from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
+from alloc_jax.jobs.solve_then_learn import JobConfig, solve_then_learn
+from alloc_jax.report.text import main_table, markdown_table
 
 _DEFAULT = JobConfig()
 _NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "policies", "train_share", "seed")

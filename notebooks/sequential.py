@@ -19,8 +19,8 @@ import numpy as np
 
 import alloc_jax as aj
 from alloc_jax.evaluate.replay import replay_frontier, replay_rule
-from alloc_jax.measure.paths import sample_paths
-from alloc_jax.stopping import policy_prior, prior_features, vote_state
+from alloc_jax.stopping.paths import sample_paths
+from alloc_jax.stopping.rules import policy_prior, prior_features, vote_state
 
 small = "ALLOC_JAX_SMALL" in os.environ
 log = aj.read_log("builtin")

@@ -8,8 +8,9 @@ import pytest
 import alloc_jax
 
 ROOT = Path(alloc_jax.__file__).parent
-STAGES = ("collect", "measure", "solve", "learn", "evaluate", "serve")
-GROUND = ("types", "actions", "stopping", "price_book", "files")
+STAGES = ("collect", "logs", "measure", "solve", "stopping", "learn", "evaluate", "report", "jobs")
+SERVING = ("collect", "logs", "measure", "solve", "stopping", "learn", "serve")
+GROUND = ("types", "actions", "price_book", "files")
 
 
 def imports(path: Path) -> set[str]:
@@ -28,6 +29,11 @@ def test_a_stage_imports_the_ground_floor_and_earlier_stages_only(stage):
     allowed = {*GROUND, *STAGES[: STAGES.index(stage) + 1]}
     for path in sorted((ROOT / stage).rglob("*.py")):
         assert imports(path) <= allowed | {"reasoner"}, path.relative_to(ROOT)
+
+
+def test_serving_needs_no_evaluation_and_no_report():
+    for path in sorted((ROOT / "serve").rglob("*.py")):
+        assert imports(path) <= {*GROUND, *SERVING}, path.relative_to(ROOT)
 
 
 @pytest.mark.parametrize("part", GROUND)

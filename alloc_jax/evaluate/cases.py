@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from alloc_jax.actions import Action, parse_actions, vote
+from alloc_jax.evaluate.evaluation import check_tables
 from alloc_jax.evaluate.outcomes import upper_hull
-from alloc_jax.evaluate.report import check_tables
-from alloc_jax.measure import fitting_menu, measure, priced, read_log
+from alloc_jax.logs import read_log
+from alloc_jax.measure import fitting_menu, measure, priced
 from alloc_jax.price_book import PriceBook
 from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog

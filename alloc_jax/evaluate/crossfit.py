@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alloc_jax.evaluate.cases import Case
-from alloc_jax.evaluate.report import Deployed, check_budgets, deploy
+from alloc_jax.evaluate.evaluation import Deployed, check_budgets, deploy
 from alloc_jax.types import OutcomeTable
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alloc_jax.evaluate.outcomes import Outcome
-from alloc_jax.measure.paths import Paths
-from alloc_jax.solve.states import Lattice
-from alloc_jax.solve.thresholds import Steps, bars, path_index, steps
-from alloc_jax.stopping import StoppingFrontier, StoppingRule, adjacent
+from alloc_jax.stopping.paths import Paths
+from alloc_jax.stopping.rules import StoppingFrontier, StoppingRule, adjacent
+from alloc_jax.stopping.states import Lattice
+from alloc_jax.stopping.thresholds import Steps, bars, path_index, steps
 
 Rule = Callable[[Paths], np.ndarray]
 PROBED = 64  # questions on which a rule is watched for looking ahead

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.scipy.special import betainc, gammainc
 
-from alloc_jax.measure.paths import Paths
+from alloc_jax.stopping.paths import Paths
 
 
 def fixed(paths: Paths) -> np.ndarray:

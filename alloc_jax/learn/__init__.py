@@ -5,10 +5,10 @@ What serving needs (features, policies) is NumPy alone; training loads JAX when 
 
 from importlib import import_module
 
+from alloc_jax.learn.calibration import Prediction, Price
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inputs import Combined, Embedding, Given, sentence_embedding
 from alloc_jax.learn.policy import Policy, load_policy
-from alloc_jax.learn.prices import Prediction, Price
 
 _LATER = {
     "PolicyConfig": "training",

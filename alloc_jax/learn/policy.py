@@ -18,10 +18,10 @@ from zlib import crc32
 
 import numpy as np
 
+from alloc_jax.learn.calibration import Prediction, Price, Unseen, calibrate, calibrate_surely
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import Rest, at_rest, forward, forward_one, read_cost, read_score
 from alloc_jax.learn.inputs import encode
-from alloc_jax.learn.prices import Prediction, Price, Unseen, calibrate, calibrate_surely
 
 SCHEMA_VERSION = 1
 

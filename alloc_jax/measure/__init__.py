@@ -1,38 +1,27 @@
-"""Measure: a sample log in, an `OutcomeTable` out. Here alone live votes, estimators, file formats and units.
-
-Grading is what serving needs, too, and loads no JAX; the rest is loaded when it is first used.
-"""
+"""Measure: a sample log in, an `OutcomeTable` out. The only place that knows estimators, units and stored tables."""
 
 from importlib import import_module
 
-from alloc_jax.measure.grade import Grade, Grader, grade
-
 _LATER = {
-    "LogError": "gather",
-    "LogWarning": "read",
     "PlanUtility": "paired",
     "Provenance": "store",
     "RESOURCES": "costs",
-    "Reading": "read",
     "TableBlocks": "blocks",
-    "describe": "inspect",
-    "fitting_menu": "inspect",
-    "format_description": "inspect",
-    "format_table": "inspect",
+    "describe": "describe",
+    "fitting_menu": "describe",
+    "format_description": "describe",
+    "format_table": "describe",
     "load_table": "store",
     "measure": "table",
     "menu": "table",
     "plan_utility": "paired",
     "priced": "costs",
     "provenance": "store",
-    "read_log": "read",
-    "read_logs": "read",
     "reprice": "table",
     "save_table": "store",
-    "write_log": "write",
 }
 
-__all__ = ["Grade", "Grader", "grade", *_LATER]
+__all__ = [*_LATER]
 
 
 def __getattr__(name: str):

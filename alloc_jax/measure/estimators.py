@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from alloc_jax.actions import TIES, Action
-from alloc_jax.measure.draws import Estimate, Pairs, Rule, estimate
-from alloc_jax.measure.order import expected_best, expected_passes, expected_single
+from alloc_jax.measure.pass_at_k import expected_best, expected_passes, expected_single
+from alloc_jax.measure.u_statistics import Estimate, Pairs, Rule, estimate
 from alloc_jax.measure.votes import expected_agreement, expected_votes
 from alloc_jax.measure.weighted import expected_weighted_votes
 

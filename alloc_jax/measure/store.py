@@ -17,7 +17,7 @@ import numpy as np
 
 from alloc_jax.actions import Action
 from alloc_jax.files.parquet import parquet
-from alloc_jax.measure.write import new_file
+from alloc_jax.logs.write import new_file
 from alloc_jax.types import OutcomeTable
 
 VERSION = 1  # of the form; a reader refuses any other

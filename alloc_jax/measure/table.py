@@ -9,9 +9,9 @@ import numpy as np
 
 from alloc_jax.actions import Action, vote
 from alloc_jax.measure.costs import action_costs, check_resources, priced, unit_name
-from alloc_jax.measure.draws import Pairs, covariance
 from alloc_jax.measure.estimators import COUNTING, REWARDED, estimate_actions, needs_reward
 from alloc_jax.measure.shrink import METHODS, shrunk
+from alloc_jax.measure.u_statistics import Pairs, covariance
 from alloc_jax.price_book import PriceBook
 from alloc_jax.types import OutcomeTable, SampleLog, Source
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from alloc_jax.measure.batch import vote_groups, win_moments
-from alloc_jax.measure.draws import Expectation, Pairs
-from alloc_jax.measure.order import inside
+from alloc_jax.measure.pass_at_k import inside
+from alloc_jax.measure.u_statistics import Expectation, Pairs
 
 
 def expected_votes(

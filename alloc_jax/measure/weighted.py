@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alloc_jax.measure.draws import Expectation, Pairs
+from alloc_jax.measure.u_statistics import Expectation, Pairs
 from alloc_jax.measure.vote_kernel import log_binomial, with_replacement, without_replacement
 from alloc_jax.measure.votes import grader_pull
 

@@ -17,15 +17,15 @@ from absl import logging as absl_logging
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import load_recipes, parse_recipes
 from alloc_jax.learn.policy import load_policy
-from alloc_jax.measure.grade import METHODS
+from alloc_jax.logs.grade import METHODS
 from alloc_jax.price_book import PriceBook
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import CAPPED, Meter
 from alloc_jax.serve.patience import Patience
 from alloc_jax.serve.tickets import Tenant
-from alloc_jax.stopping import FILE as STOPPING_FILE
-from alloc_jax.stopping import load_stopping
+from alloc_jax.stopping.rules import FILE as STOPPING_FILE
+from alloc_jax.stopping.rules import load_stopping
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("policy", None, "Folder of the policy.", required=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 from alloc_jax.collect.recipes import request_seed
 from alloc_jax.collect.replies import Usage
-from alloc_jax.serve.ballot import AnswerKeys, Verdict, count_votes
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import Refused, Ticket
 from alloc_jax.serve.upstream import Drawn, Upstream
+from alloc_jax.serve.voting import AnswerKeys, Verdict, count_votes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from alloc_jax.collect.replies import Fault
-from alloc_jax.serve import passing
+from alloc_jax.serve import proxy
 from alloc_jax.serve.answering import Answer, answer
-from alloc_jax.serve.ballot import AnswerKeys
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.metrics import Metrics
 from alloc_jax.serve.protocol import (
@@ -42,6 +41,7 @@ from alloc_jax.serve.protocol import (
 )
 from alloc_jax.serve.tickets import Refused, Ticket
 from alloc_jax.serve.upstream import Upstream
+from alloc_jax.serve.voting import AnswerKeys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class Gateway:
             body = read_body(await self._bytes(request))
             if body["model"].startswith(PREFIX):
                 return await self._allocated(request, body, tenant)
-            return await passing.pass_through(self, body, tenant)
+            return await proxy.pass_through(self, body, tenant)
         finally:
             self.busy -= 1
             self.metrics.busy.dec()

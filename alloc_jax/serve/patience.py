@@ -8,7 +8,7 @@ from alloc_jax.actions import vote
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
 from alloc_jax.serve.tickets import Plan
-from alloc_jax.stopping import StoppingFrontier, prior_features, vote_state
+from alloc_jax.stopping.rules import StoppingFrontier, prior_features, vote_state
 
 
 class Patience:

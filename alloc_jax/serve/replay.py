@@ -10,10 +10,10 @@ import numpy as np
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.collect.replies import Usage
 from alloc_jax.learn.policy import Policy
-from alloc_jax.serve.ballot import count_votes
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.tickets import Stopping, Tenant, Ticket
+from alloc_jax.serve.voting import count_votes
 from alloc_jax.types import SampleLog
 
 

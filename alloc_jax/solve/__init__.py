@@ -4,10 +4,9 @@ from alloc_jax.solve.derivatives import best_response, dual_value
 from alloc_jax.solve.frontier import Frontier, frontier
 from alloc_jax.solve.layout import PreparedProblem
 from alloc_jax.solve.resources import by_group
-from alloc_jax.solve.sequential import solve_sequential
 from alloc_jax.solve.smooth import smooth_multiplier, smooth_plan
 from alloc_jax.solve.solver import prepare, solve
-from alloc_jax.solve.stream import StreamSolution, solve_stream
+from alloc_jax.solve.streaming.stream import StreamSolution, solve_stream
 
 __all__ = [
     "Frontier",
@@ -21,6 +20,5 @@ __all__ = [
     "smooth_multiplier",
     "smooth_plan",
     "solve",
-    "solve_sequential",
     "solve_stream",
 ]

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from alloc_jax.solve import pairs
+from alloc_jax.solve import double_double
+from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import highest_of, in_rows
-from alloc_jax.solve.pairs import Pair
-from alloc_jax.solve.search import everywhere
+from alloc_jax.solve.root_finding import everywhere
 from alloc_jax.types import AllocationProblem
 
 CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
@@ -30,7 +30,7 @@ class PreparedResources:
     utility: jax.Array  # f32[chunks, K, width] `forbidden` where an action may not be taken; 0 in the padding
     cost: jax.Array  # f32[chunks, R, K, width] 0 where an action may not be taken, and in the padding
     weight: jax.Array  # f32[chunks, width] 1 where there are no weights; 0 in the padding
-    questions: Pair  # f32[] total weight
+    questions: DoubleDouble  # f32[] total weight
     least: jax.Array  # f32[] mean utility where every question takes its worst action
     invalid: jax.Array  # bool[] NaN, an infinity, a negative cost or weight, or a question without a valid action
     size: int = field(metadata={"static": True})  # N, or the questions of a device
@@ -76,7 +76,7 @@ def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> P
         return jnp.moveaxis(x.reshape(-1, width, *x.shape[1:]), 1, -1)
 
     questions = summed(jnp.ones_like(weight)[None], weight, axes)
-    questions = Pair(*(x[0] for x in questions))
+    questions = DoubleDouble(*(x[0] for x in questions))
     least = everywhere((weight * worst).sum(), axes) / questions.hi
     invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all() | ~(questions.hi > 0)
     return PreparedResources(
@@ -99,7 +99,7 @@ def resource_specs(mesh: Mesh | None, size: int) -> PreparedResources | None:
     return PreparedResources(cells, cells, cells, P(), P(), P(), size, mesh)
 
 
-def totals(prepared: PreparedResources, action: jax.Array) -> Pair:
+def totals(prepared: PreparedResources, action: jax.Array) -> DoubleDouble:
     """f32[1 + R] total utility and costs of a plan i32[chunks, width], to twice the precision of the type."""
 
     def chosen(x):
@@ -113,10 +113,12 @@ def totals(prepared: PreparedResources, action: jax.Array) -> Pair:
     return summed(values.reshape(len(values), -1), prepared.weight.reshape(-1), prepared.axes)
 
 
-def summed(values: jax.Array, weight: jax.Array, axes: tuple[str, ...] | None) -> Pair:
+def summed(values: jax.Array, weight: jax.Array, axes: tuple[str, ...] | None) -> DoubleDouble:
     """The weighted sums of f32[M, N] over all questions of all devices, in two floats."""
-    high, low = (in_rows(x) for x in pairs.two_product(values, jnp.broadcast_to(weight[None], values.shape)))
-    top = pairs.power_above(jnp.abs(high).max(axis=(1, 2), keepdims=True))
-    first, second, third = pairs.slices(high, jnp.broadcast_to(top, high.shape))
+    high, low = (in_rows(x) for x in double_double.two_product(values, jnp.broadcast_to(weight[None], values.shape)))
+    top = double_double.power_above(jnp.abs(high).max(axis=(1, 2), keepdims=True))
+    first, second, third = double_double.slices(high, jnp.broadcast_to(top, high.shape))
     first, second, third = (x.sum(axis=2) for x in (first, second, third + low))
-    return pairs.across(pairs.total(pairs.add_float(pairs.two_sum(first, second), third)), axes)
+    return double_double.across(
+        double_double.total(double_double.add_float(double_double.two_sum(first, second), third)), axes
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from alloc_jax.solve import door
+from alloc_jax.solve import validation
 from alloc_jax.solve.solver import solve
 from alloc_jax.types import AllocationProblem
 
@@ -35,7 +35,7 @@ def best_response(problem: AllocationProblem, multiplier) -> jax.Array:
     >>> best_response(problem, 0.5).tolist()
     [0, 1]
     """
-    return jnp.argmax(net_utility(door.as_arrays(problem), multiplier), axis=1).astype(jnp.int32)
+    return jnp.argmax(net_utility(validation.as_arrays(problem), multiplier), axis=1).astype(jnp.int32)
 
 
 def dual_value(problem: AllocationProblem, budget, *, multiplier=None) -> jax.Array:
@@ -57,7 +57,7 @@ def dual_value(problem: AllocationProblem, budget, *, multiplier=None) -> jax.Ar
     Raises:
       ValueError: like `solve`.
     """
-    problem = door.as_arrays(problem)
+    problem = validation.as_arrays(problem)
     if multiplier is None:
         return optimal_value(problem, jnp.asarray(budget, problem.utility.dtype))
     best = net_utility(problem, multiplier).max(axis=1)

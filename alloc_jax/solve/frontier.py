@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from alloc_jax.solve import door, pairs
+from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.chunks import PreparedResources
-from alloc_jax.solve.fill import between, from_device, solution_specs
 from alloc_jax.solve.hull import hulls
 from alloc_jax.solve.layout import PreparedProblem, on_mesh, specs_of
 from alloc_jax.solve.plans import respond, row_totals
+from alloc_jax.solve.rounding import between, from_device, solution_specs
 from alloc_jax.solve.solver import prepare
 from alloc_jax.types import AllocationProblem, MixedPlan, Solution, Status
 
@@ -71,7 +71,7 @@ class Frontier:
     def at(self, budget) -> Solution:
         """The plan of one budget, without a new solve: the steps up to it, or the fill between two points of the grid."""
         if self.steps is None:
-            wanted = door.as_pair(budget, self.spend.dtype, "budget")
+            wanted = validation.as_pair(budget, self.spend.dtype, "budget")
             return _at_grid(self.prepared, self.spend, self.multiplier, wanted)
         return _at_steps(self, budget)
 
@@ -104,7 +104,7 @@ def frontier(problem: AllocationProblem | PreparedProblem, *, points: int | None
     if points is None:
         if prepared.mesh is not None:
             raise ValueError("the exact frontier sorts on one device: pass points= for a table shared out over a mesh")
-        if door.is_traced(prepared):
+        if validation.is_traced(prepared):
             raise ValueError("the exact frontier sorts on the host: pass points= for a grid inside jit and vmap")
         return exact(prepared)
     if points < 2:
@@ -198,7 +198,7 @@ def _steepest_first(slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _at_steps(found: Frontier, budget) -> Solution:
     """The plan of one budget on the exact frontier: every step that fits, and the part of the next that meets it."""
     prepared, steps = found.prepared, found.steps
-    wanted = door.as_pair(budget, found.spend.dtype, "budget")
+    wanted = validation.as_pair(budget, found.spend.dtype, "budget")
     count = float(prepared.questions.hi) + float(prepared.questions.lo)
     target = (float(wanted.hi) + float(wanted.lo)) * count * (1 + 2.0**-50)
     last = len(steps.slope)
@@ -222,11 +222,11 @@ def _at_steps(found: Frontier, budget) -> Solution:
     dtype = found.spend.dtype
     numbers = {
         "multiplier": multiplier,
-        "spend": pairs.rounded_down(pairs.split(spend / count, dtype)),
+        "spend": double_double.rounded_down(double_double.split(spend / count, dtype)),
         "utility": utility / count,
         "dual_value": mixed_utility / count,
         "gap": (mixed_utility - utility) / count,
-        "mixed_spend": pairs.rounded_down(pairs.split(mixed_spend / count, dtype)),
+        "mixed_spend": double_double.rounded_down(double_double.split(mixed_spend / count, dtype)),
         "mixed_utility": mixed_utility / count,
         "mixed_gap": 0.0,
     }
@@ -251,13 +251,17 @@ def gridded(prepared: PreparedProblem, points: int) -> tuple[jax.Array, jax.Arra
 
     def at(multiplier):
         plan = respond(prepared.utility, prepared.cost, multiplier)
-        return pairs.across(pairs.total(row_totals(plan, prepared.weight, prepared.ceiling)), prepared.axes)
+        return double_double.across(
+            double_double.total(row_totals(plan, prepared.weight, prepared.ceiling)), prepared.axes
+        )
 
     inner = jax.lax.map(at, multiplier[1:-1])
     parts = zip(prepared.cheapest, inner, prepared.dearest, strict=True)
-    total = pairs.Pair(*(jnp.concatenate([first[None], x, last[None]]) for first, x, last in parts))
-    mean = pairs.divide(total, pairs.Pair(*(jnp.broadcast_to(x, total.hi.shape) for x in prepared.questions)))
-    return pairs.rounded_up(mean)[:, 0], mean.hi[:, 1], multiplier
+    total = double_double.DoubleDouble(*(jnp.concatenate([first[None], x, last[None]]) for first, x, last in parts))
+    mean = double_double.divide(
+        total, double_double.DoubleDouble(*(jnp.broadcast_to(x, total.hi.shape) for x in prepared.questions))
+    )
+    return double_double.rounded_up(mean)[:, 0], mean.hi[:, 1], multiplier
 
 
 @partial(jax.jit, static_argnames="points")
@@ -293,7 +297,9 @@ def grid(prepared: PreparedProblem, points: int) -> jax.Array:
 
 
 @jax.jit
-def _at_grid(prepared: PreparedProblem, spend: jax.Array, multiplier: jax.Array, wanted: pairs.Pair) -> Solution:
+def _at_grid(
+    prepared: PreparedProblem, spend: jax.Array, multiplier: jax.Array, wanted: double_double.DoubleDouble
+) -> Solution:
     # The points' spends are rounded: where the budget is one of them, the bracket reaches over it.
     margin = 8 * jnp.finfo(spend.dtype).eps
     less = (spend * (1 + margin) <= wanted.hi).sum() - 1

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from alloc_jax.solve import pairs
-from alloc_jax.solve.pairs import Pair
+from alloc_jax.solve import double_double
+from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.plans import extremes, row_totals
 from alloc_jax.types import AllocationProblem
 
@@ -30,10 +30,10 @@ class PreparedProblem:
     utility: jax.Array  # f32[K, rows, WIDTH] lowest float where an action may not be taken; 0 in the padding
     cost: jax.Array  # f32[K, rows, WIDTH] highest float where an action may not be taken; 0 in the padding
     weight: jax.Array | None  # f32[rows, WIDTH] 0 in the padding
-    questions: Pair  # f32[] total weight
+    questions: DoubleDouble  # f32[] total weight
     ceiling: jax.Array  # c64[] powers of two above every cost and utility (times weight) that a plan can choose
-    cheapest: Pair  # f32[2] total spend and utility where every question takes its cheapest action, the best of several
-    dearest: Pair  # f32[2] the same where every question takes its best action, the cheapest of several
+    cheapest: DoubleDouble  # f32[2] total spend and utility where every question takes its cheapest action, the best of several
+    dearest: DoubleDouble  # f32[2] the same where every question takes its best action, the cheapest of several
     steepest: jax.Array  # f32[] a multiplier at which every question takes its cheapest action
     invalid: jax.Array  # bool[] NaN, an infinity, a negative cost or weight, or a question without a valid action
     size: int = field(metadata={"static": True})  # N, or the questions of a device
@@ -83,17 +83,18 @@ def lay_out(
     axes = None if mesh is None else mesh.axis_names
     utility, cost, weight = problem.utility, problem.cost, problem.weight
     ceiling = ceiling_of(problem, masked, axes)
-    count = pairs.split(float(size if mesh is None else size * mesh.size), utility.dtype)
-    questions = Pair(jnp.asarray(count.hi), jnp.asarray(count.lo))
+    count = double_double.split(float(size if mesh is None else size * mesh.size), utility.dtype)
+    questions = DoubleDouble(jnp.asarray(count.hi), jnp.asarray(count.lo))
     if weight is not None:
         heaviest = highest_of(weight.max(), axes)
         ones = jnp.ones_like(weight) + 0j
-        total = pairs.total(row_totals(ones, weight, _ceiling([heaviest] * 2)))
-        questions = Pair(*(x[0] for x in pairs.across(total, axes)))
+        total = double_double.total(row_totals(ones, weight, _ceiling([heaviest] * 2)))
+        questions = DoubleDouble(*(x[0] for x in double_double.across(total, axes)))
         invalid |= ~(questions.hi > 0)
     cheapest, dearest, steepest = extremes(utility, cost)
     cheapest, dearest = (
-        pairs.across(pairs.total(row_totals(plan, weight, ceiling)), axes) for plan in (cheapest, dearest)
+        double_double.across(double_double.total(row_totals(plan, weight, ceiling)), axes)
+        for plan in (cheapest, dearest)
     )
     steepest = highest_of(steepest, axes)
     return PreparedProblem(None, None, None, questions, ceiling, cheapest, dearest, steepest, invalid, size, mesh)
@@ -150,4 +151,4 @@ def in_rows(x: jax.Array) -> jax.Array:
 
 
 def _ceiling(highest) -> jax.Array:
-    return jax.lax.complex(*(pairs.power_above(x) for x in highest))
+    return jax.lax.complex(*(double_double.power_above(x) for x in highest))

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alloc_jax.solve import pairs
+from alloc_jax.solve import double_double
 from alloc_jax.solve.chunks import PreparedResources, forbidden
-from alloc_jax.solve.search import everywhere
+from alloc_jax.solve.root_finding import everywhere
 
 
 @jax.tree_util.register_dataclass
@@ -39,7 +39,7 @@ class Budgeted:
 
     @classmethod
     def of(cls, prepared: PreparedResources, budget: jax.Array) -> Budgeted:
-        unit = jnp.where(budget > 0, pairs.power_above(jnp.where(budget > 0, budget, 1)), 1)
+        unit = jnp.where(budget > 0, double_double.power_above(jnp.where(budget > 0, budget, 1)), 1)
         share = prepared.weight / prepared.questions.hi
         return cls(prepared.utility, prepared.cost, share, unit, budget / unit, prepared.axes)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from alloc_jax.solve import pairs
-from alloc_jax.solve.pairs import Pair
+from alloc_jax.solve import double_double
+from alloc_jax.solve.double_double import DoubleDouble
 
 FOLD = 8  # parts of a row that are added lane by lane before it is summed
 
@@ -70,7 +70,7 @@ def greatest(x: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, integer).max(), x.dtype)
 
 
-def row_totals(plan: jax.Array, weight: jax.Array | None, ceiling: jax.Array) -> Pair:
+def row_totals(plan: jax.Array, weight: jax.Array | None, ceiling: jax.Array) -> DoubleDouble:
     """Spend and utility of each row of a plan, to twice the precision of the type.
 
     Args:
@@ -92,7 +92,7 @@ def row_totals(plan: jax.Array, weight: jax.Array | None, ceiling: jax.Array) ->
     # Without the barrier the compiler makes one long sum of the two, which it neither vectorises nor spreads over cores.
     sums = [x.sum(axis=1) for x in jax.lax.optimization_barrier(sums)]
     first, second, third = (jnp.stack([x.real, x.imag]) for x in sums)
-    return pairs.add_float(pairs.two_sum(first, second), third)
+    return double_double.add_float(double_double.two_sum(first, second), third)
 
 
 def _slices(plan: jax.Array, weight: jax.Array | None = None, *, ceiling: jax.Array) -> list[jax.Array]:
@@ -100,8 +100,8 @@ def _slices(plan: jax.Array, weight: jax.Array | None = None, *, ceiling: jax.Ar
     parts = []
     for x, top in ((plan.real, ceiling.real), (plan.imag, ceiling.imag)):
         # Real and imaginary parts are sliced apart: XLA simplifies (x + y) - y to x for complex numbers, and only for those.
-        hi, lo = (x, None) if weight is None else pairs.two_product(x, weight)
-        first, second, third = pairs.slices(hi, top)
+        hi, lo = (x, None) if weight is None else double_double.two_product(x, weight)
+        first, second, third = double_double.slices(hi, top)
         parts.append((first, second, third if lo is None else third + lo))
     return [jax.lax.complex(*pair) for pair in zip(*parts, strict=True)]
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alloc_jax.solve import pairs
-from alloc_jax.solve.pairs import Pair
+from alloc_jax.solve import double_double
+from alloc_jax.solve.double_double import DoubleDouble
 
 SLACK, OVERSPEND, ACTION = range(3)  # kinds of columns
 DEAREST = 1e12  # times the first penalty: where an overspend still pays, the budgets cannot be met
@@ -48,7 +48,7 @@ class Vertex(NamedTuple):
 
     key: jax.Array  # i32[M]
     basis: Basis
-    rest: Pair  # f32[R] what the keys leave of each budget; negative where they overspend
+    rest: DoubleDouble  # f32[R] what the keys leave of each budget; negative where they overspend
     penalty: jax.Array  # f32[R] on a unit of overspend
     pivots: jax.Array  # i32[]
     idle: jax.Array  # i32[] pivots since the last that gained something
@@ -66,7 +66,7 @@ class Mix(NamedTuple):
     fits: jax.Array  # bool[] nothing is overspent
 
 
-def optimise(contested: Contested, key: jax.Array, rest: Pair, penalty: jax.Array) -> Mix:
+def optimise(contested: Contested, key: jax.Array, rest: DoubleDouble, penalty: jax.Array) -> Mix:
     """The optimum, from a plan near it.
 
     Args:
@@ -172,8 +172,8 @@ def pivot(contested: Contested, vertex: Vertex, first_penalty: jax.Array) -> Ver
     before, after = key[moved], jnp.where(alone, to, action[place])
     after = jnp.where(moves, after, before)
     extra = (
-        pairs.two_product(jnp.broadcast_to(weight[moved], (resources,)), cost[:, moved, after]),
-        pairs.two_product(jnp.broadcast_to(weight[moved], (resources,)), cost[:, moved, before]),
+        double_double.two_product(jnp.broadcast_to(weight[moved], (resources,)), cost[:, moved, after]),
+        double_double.two_product(jnp.broadcast_to(weight[moved], (resources,)), cost[:, moved, before]),
     )
     replaced = improves & ~alone & (jnp.arange(resources) == place)
     basis = Basis(
@@ -189,7 +189,7 @@ def pivot(contested: Contested, vertex: Vertex, first_penalty: jax.Array) -> Ver
     return Vertex(
         key.at[moved].set(after),
         Basis(*(x.astype(jnp.int32) for x in basis)),
-        pairs.add(vertex.rest, pairs.subtract(extra[1], extra[0])),
+        double_double.add(vertex.rest, double_double.subtract(extra[1], extra[0])),
         jnp.where(dearer, 16 * vertex.penalty, vertex.penalty),
         vertex.pivots + 1,
         jnp.where(gained > 0, 0, vertex.idle + 1),
@@ -197,7 +197,9 @@ def pivot(contested: Contested, vertex: Vertex, first_penalty: jax.Array) -> Ver
     )
 
 
-def settle(contested: Contested, action: jax.Array, rest: Pair, slack: jax.Array, price: jax.Array) -> jax.Array:
+def settle(
+    contested: Contested, action: jax.Array, rest: DoubleDouble, slack: jax.Array, price: jax.Array
+) -> jax.Array:
     """An integral plan within the budgets, by single moves: what is overspent is bought back, what is left is spent.
 
     Each move is the one that gains most utility less a penalty on overspending; it ends when none gains.
@@ -211,24 +213,24 @@ def settle(contested: Contested, action: jax.Array, rest: Pair, slack: jax.Array
     """
     utility, cost, weight = contested
     resources = rest.hi.size
-    scaled = pairs.two_product(jnp.broadcast_to(weight[None, :, None], cost.shape), cost)
+    scaled = double_double.two_product(jnp.broadcast_to(weight[None, :, None], cost.shape), cost)
     eps = jnp.finfo(utility.dtype).eps
 
-    def overspend(left: Pair, penalty):
+    def overspend(left: DoubleDouble, penalty):
         over = jnp.maximum(-(left.hi + slack.reshape(-1, *[1] * (left.hi.ndim - 1))), 0)
         return (penalty.reshape(-1, *[1] * (left.hi.ndim - 1)) * over).sum(axis=0)
 
     def at(place):
-        return Pair(*(jnp.take_along_axis(x, place[None, :, None], axis=2) for x in scaled))
+        return DoubleDouble(*(jnp.take_along_axis(x, place[None, :, None], axis=2) for x in scaled))
 
     def move(state):
         action, rest, penalty, turn, _ = state
         here = at(action)
         shape = cost.shape
-        left = pairs.subtract(
-            pairs.add(
-                Pair(*(jnp.broadcast_to(x[:, None, None], shape) for x in rest)),
-                Pair(*(jnp.broadcast_to(x, shape) for x in here)),
+        left = double_double.subtract(
+            double_double.add(
+                DoubleDouble(*(jnp.broadcast_to(x[:, None, None], shape) for x in rest)),
+                DoubleDouble(*(jnp.broadcast_to(x, shape) for x in here)),
             ),
             scaled,
         )
@@ -241,7 +243,7 @@ def settle(contested: Contested, action: jax.Array, rest: Pair, slack: jax.Array
         dearer = ~gains & (now > 0) & (penalty < DEAREST * price).all()
         return (
             jnp.where(gains, action.at[question].set(to), action),
-            pairs.where(gains, Pair(*(x[:, question, to] for x in left)), rest),
+            double_double.where(gains, DoubleDouble(*(x[:, question, to] for x in left)), rest),
             jnp.where(dearer, 16 * penalty, penalty),
             turn + 1,
             gains | dearer,

@@ -22,7 +22,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from alloc_jax.solve import door
+from alloc_jax.solve import validation
 from alloc_jax.solve.chunks import lay_out_resources
 from alloc_jax.solve.derivatives import net_utility
 from alloc_jax.solve.newton import Budgeted, descend
@@ -49,7 +49,7 @@ def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Ar
     Raises:
       ValueError: shapes that do not match.
     """
-    problem = door.as_arrays(problem)
+    problem = validation.as_arrays(problem)
     budget, temperature = (jnp.asarray(x, problem.utility.dtype) for x in (budget, temperature))
     if budget.shape != problem.cost.shape[2:]:
         raise ValueError(f"budget has shape {problem.cost.shape[2:]} for this problem, got {budget.shape}")
@@ -58,7 +58,7 @@ def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Ar
 
 def smooth_plan(problem: AllocationProblem, budget, temperature) -> jax.Array:
     """f32[N, K] the smoothed plan of a budget: how much of every question each action gets; see `smooth_multiplier`."""
-    problem = door.as_arrays(problem)
+    problem = validation.as_arrays(problem)
     return softmax_plan(problem, smooth_multiplier(problem, budget, temperature), temperature)
 
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from alloc_jax.solve import door, pairs
+from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.chunks import PreparedResources, lay_out_resources, resource_specs
-from alloc_jax.solve.fill import solution_specs, solve_kernel
 from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of, transposed, transposed_specs
 from alloc_jax.solve.resources import solve_resources
+from alloc_jax.solve.rounding import solution_specs, solve_kernel
 from alloc_jax.types import AllocationProblem, Solution
 
 
@@ -44,7 +44,9 @@ def _questions(mesh: Mesh | None) -> P | None:
 
 
 @partial(jax.jit, static_argnames="goal")
-def _solve_jit(prepared: PreparedProblem | PreparedResources, wanted: pairs.Pair, goal: str) -> Solution:
+def _solve_jit(
+    prepared: PreparedProblem | PreparedResources, wanted: double_double.DoubleDouble, goal: str
+) -> Solution:
     mesh, several = prepared.mesh, isinstance(prepared, PreparedResources)
     if several:
         kernel, specs = solve_resources, resource_specs(mesh, prepared.size)
@@ -64,7 +66,7 @@ def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> Prepared
     Raises:
       ValueError: like `solve`; or N is not a multiple of the mesh's size.
     """
-    problem = door.as_arrays(problem)
+    problem = validation.as_arrays(problem)
     if mesh is not None and problem.utility.shape[0] % mesh.size:
         raise ValueError(f"a mesh of {mesh.size} devices takes equal shares, got {problem.utility.shape[0]} questions")
     size = problem.utility.shape[0] // (1 if mesh is None else mesh.size)
@@ -74,8 +76,8 @@ def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> Prepared
         laid, invalid = transposed_jit(problem, mesh)
         about = lay_out_jit(laid, invalid, problem.valid is not None, size, mesh)
         prepared = replace(about, utility=laid.utility, cost=laid.cost, weight=laid.weight)
-    if not door.is_traced(prepared.invalid) and bool(prepared.invalid):
-        door.explain(problem)
+    if not validation.is_traced(prepared.invalid) and bool(prepared.invalid):
+        validation.explain(problem)
     return prepared
 
 
@@ -128,7 +130,7 @@ def solve(
             raise ValueError("the least spend for a utility has a meaning for one resource only")
     elif jnp.shape(value) == (1,) and prepared is not problem and jnp.ndim(problem.cost) == 3:
         value = jnp.reshape(value, ())
-    solution = _solve_jit(prepared, door.as_pair(value, prepared.utility.dtype, name, count), goal=goal)
+    solution = _solve_jit(prepared, validation.as_pair(value, prepared.utility.dtype, name, count), goal=goal)
     if check:
-        door.raise_unless_optimal(solution.status, name)
+        validation.raise_unless_optimal(solution.status, name)
     return solution

@@ -5,7 +5,7 @@ import pytest
 
 from alloc_jax.evaluate.cases import LONGEST_MENU, LogConfig, default_actions, read_case
 from alloc_jax.evaluate.outcomes import upper_hull
-from alloc_jax.measure import read_log
+from alloc_jax.logs import read_log
 
 
 def saved(folder, questions=40, actions=3, samples=40, **changed):

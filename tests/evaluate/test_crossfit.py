@@ -8,10 +8,10 @@ import pytest
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
 from alloc_jax.evaluate.cases import Case, default_budgets, make_case, transferred
 from alloc_jax.evaluate.crossfit import Contender, cross_fit, question_folds
-from alloc_jax.evaluate.plots import uniform_line
-from alloc_jax.evaluate.report import UNIFORM, score_plans
+from alloc_jax.evaluate.evaluation import UNIFORM, score_plans
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.measure import measure, menu
+from alloc_jax.report.plots import uniform_line
 from tests.conftest import made_log
 
 BUDGETS = (2.0, 4.0)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from alloc_jax.learn import PolicyConfig, TextFeatures, export_policy, load_policy, train
+from alloc_jax.learn.calibration import Prediction, Unseen, calibrate
 from alloc_jax.learn.fitting import Network
 from alloc_jax.learn.inference import at_rest, forward, forward_one, standardise
 from alloc_jax.learn.policy import lottery, read_head
-from alloc_jax.learn.prices import Prediction, Unseen, calibrate
 from alloc_jax.measure import measure, menu
 from alloc_jax.serve import allocator
 from tests.conftest import made_log

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from alloc_jax.measure import flags as reading
-from alloc_jax.measure import load_table, provenance, read_logs, write_log
+from alloc_jax.logs import flags as reading
+from alloc_jax.logs import read_logs, write_log
+from alloc_jax.measure import load_table, provenance
 from tests.conftest import made_log
-from tests.measure import foreign_logs as logs
+from tests.logs import foreign_logs as logs
 
 ROOT = Path(__file__).parents[2]
 

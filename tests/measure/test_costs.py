@@ -11,7 +11,7 @@ from alloc_jax.measure import measure, reprice
 from alloc_jax.measure.costs import RESOURCES
 from alloc_jax.price_book import PriceBook
 from alloc_jax.types import SAMPLE_FIELDS, Source
-from tests.measure.sample_logs import make_log
+from tests.logs.sample_logs import make_log
 
 STATED = {"cost_of_one_sample": 2.5, "cost_unit": "calls"}
 SOURCES = (

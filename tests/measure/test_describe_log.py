@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from alloc_jax.measure import describe, fitting_menu, format_description, format_table, measure, menu
-from alloc_jax.measure.inspect import _ROWS, SourceFacts, spearman
+from alloc_jax.measure.describe import _ROWS, SourceFacts, spearman
 from alloc_jax.types import Source
-from tests.measure.sample_logs import make_log
+from tests.logs.sample_logs import make_log
 
 
 def hand_made(right, **changes):

@@ -6,7 +6,7 @@ import pytest
 from alloc_jax.actions import Action, vote
 from alloc_jax.measure import measure, menu
 from alloc_jax.types import Source
-from tests.measure.sample_logs import enumerated_vote, make_log
+from tests.logs.sample_logs import enumerated_vote, make_log
 
 
 def test_every_cell_is_the_expected_vote_of_its_source_and_the_order_of_actions_is_kept():

@@ -8,7 +8,7 @@ from alloc_jax.measure import measure, plan_utility
 from alloc_jax.measure.shrink import shrunk
 from alloc_jax.solve import solve
 from alloc_jax.types import Source
-from tests.measure.sample_logs import make_log
+from tests.logs.sample_logs import make_log
 
 ACTIONS = (single("small"), vote("small", 4), single("large"), vote("large", 4), abstain())
 

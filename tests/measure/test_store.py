@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alloc_jax.measure import load_table, measure, menu, provenance, read_log, save_table, store, write_log
+from alloc_jax.logs import read_log, write_log
+from alloc_jax.measure import load_table, measure, menu, provenance, save_table, store
 from alloc_jax.types import OutcomeTable
-from tests.measure.sample_logs import make_log
+from tests.logs.sample_logs import make_log
 
 ENDINGS = [".npz", ".parquet"]
 QUIET = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

@@ -8,10 +8,10 @@ import pytest
 
 from alloc_jax.actions import vote
 from alloc_jax.measure.batch import win_moments
-from alloc_jax.measure.draws import Pairs
 from alloc_jax.measure.estimators import estimate_actions
+from alloc_jax.measure.u_statistics import Pairs
 from alloc_jax.measure.vote_kernel import vote_batch
-from tests.measure.sample_logs import counted_vote, enumerated_vote, vote_of, worth_of
+from tests.logs.sample_logs import counted_vote, enumerated_vote, vote_of, worth_of
 from tests.precision import double_precision
 
 EVERY = tuple(range(1, 9))  # the votes of 8 samples; one set for many tests, because each set is compiled once

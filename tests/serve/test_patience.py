@@ -10,7 +10,7 @@ from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.patience import Patience
 from alloc_jax.serve.replay import drifting, replay
 from alloc_jax.serve.tickets import Tenant
-from alloc_jax.stopping import DRAW, prior_features, vote_state
+from alloc_jax.stopping.rules import DRAW, prior_features, vote_state
 from tests.serve.made import RECIPES, sums_log
 from tests.serve.test_command import failed
 

@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import jax, numpy as np
-from alloc_jax.solve import door, prepare, solve
+from alloc_jax.solve import validation, prepare, solve
 from alloc_jax.solve.solver import _solve_jit
 from alloc_jax.types import AllocationProblem
 from tests.solve.instances import smooth, tied
@@ -32,7 +32,7 @@ for family in (smooth, tied):
         np.testing.assert_allclose(a.mixed_utility, b.mixed_utility, rtol=1e-6)
         np.testing.assert_allclose(a.dual_value, b.dual_value, rtol=1e-6)
         assert b.mixed_gap < 1e-6 and b.gap < 1e-5
-print(_solve_jit.lower(all_, door.as_pair(budget, np.float32, "budget", 3), goal="spend").compile().as_text())
+print(_solve_jit.lower(all_, validation.as_pair(budget, np.float32, "budget", 3), goal="spend").compile().as_text())
 """
 
 

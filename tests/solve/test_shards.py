@@ -10,7 +10,7 @@ import jax, numpy as np
 from alloc_jax.solve import frontier, prepare, solve
 from alloc_jax.solve.frontier import _gridded_jit
 from alloc_jax.solve.solver import _solve_jit
-from alloc_jax.solve import door
+from alloc_jax.solve import validation
 from alloc_jax.types import AllocationProblem
 from tests.solve.instances import mean_of, smooth, tied
 
@@ -52,7 +52,7 @@ for weight, spend, gained in zip(weights, *bootstrap(weights), strict=True):
     exact = frontier(AllocationProblem(utility, cost, weight=weight))
     np.testing.assert_allclose(gained, exact.value(spend), atol=1e-5)
 for goal in ("spend", "utility"):
-    print("==", _solve_jit.lower(all_, door.as_pair(2.0, np.float32, "budget"), goal=goal).compile().as_text())
+    print("==", _solve_jit.lower(all_, validation.as_pair(2.0, np.float32, "budget"), goal=goal).compile().as_text())
 print("==", _gridded_jit.lower(all_, 9).compile().as_text())
 print("==", bootstrap.lower(weights).compile().as_text())
 """

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alloc_jax.solve import pairs
+from alloc_jax.solve import double_double
 from alloc_jax.solve.simplex import Contested, optimise, settle
 
 
@@ -46,7 +46,7 @@ def test_the_vertex_is_the_optimum_wherever_it_starts(resources, tied):
         rng = np.random.default_rng([seed, resources, tied])
         utility, cost, weight, budget = instance(rng, 40, 4, resources, tied)
         key = rng.integers(0, 4, 40).astype(np.int32)
-        rest = pairs.pair(jnp.asarray(budget - spent(cost, weight, key), jnp.float32))
+        rest = double_double.pair(jnp.asarray(budget - spent(cost, weight, key), jnp.float32))
         contested = Contested(*map(jnp.asarray, (utility, cost, weight)))
         mix = optimise(contested, jnp.asarray(key), rest, jnp.ones(resources))
         assert mix.fits
@@ -67,7 +67,9 @@ def test_the_vertex_is_the_optimum_wherever_it_starts(resources, tied):
 def test_what_cannot_be_met_does_not_fit():
     utility, cost, weight, budget = instance(np.random.default_rng(0), 20, 3, 2, False)
     lowest = (weight[:, None] * cost.min(axis=2).T).sum(axis=0)
-    rest = pairs.pair(jnp.asarray(np.float32([0.9 * lowest[0], budget[1]]) - spent(cost, weight, np.zeros(20, int))))
+    rest = double_double.pair(
+        jnp.asarray(np.float32([0.9 * lowest[0], budget[1]]) - spent(cost, weight, np.zeros(20, int)))
+    )
     contested = Contested(*map(jnp.asarray, (utility, cost, weight)))
     assert not optimise(contested, jnp.zeros(20, jnp.int32), rest, jnp.ones(2)).fits
 
@@ -79,7 +81,9 @@ def test_settling_buys_back_what_is_overspent_and_spends_what_is_left():
         for start in (cost[0].argmax(axis=1), cost.sum(axis=0).argmin(axis=1)):
             rest = jnp.asarray(budget - spent(cost, weight, start), jnp.float32)
             price = jnp.ones(2) / budget.mean()
-            action = np.asarray(settle(contested, jnp.asarray(start, jnp.int32), pairs.pair(rest), 0 * rest, price))
+            action = np.asarray(
+                settle(contested, jnp.asarray(start, jnp.int32), double_double.pair(rest), 0 * rest, price)
+            )
             left = budget - spent(cost, weight, action)
             assert (left >= -1e-6).all()
             # No single move that fits gains any more.

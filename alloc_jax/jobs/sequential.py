@@ -1,0 +1,264 @@
+"""The comparison of stopping rules: a price on the next sample beside fixed confidence, fixed numbers and one-shot policies.
+
+Cross-fitted: every question is answered for by rules, prices and knobs that come from other questions, and scored on half of
+its samples, in many orders; the oracle chooses on the other half. All rules are scored on the same questions, samples, orders and
+resamples, so that differences are paired.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from alloc_jax.actions import Action, best_of, passes, vote
+from alloc_jax.evaluate.contenders import parse_policy
+from alloc_jax.evaluate.crossfit import Part, question_folds
+from alloc_jax.evaluate.evaluation import ORACLE, Report, check_budgets, deploy
+from alloc_jax.evaluate.outcomes import Outcome, as_plan, upper_hull
+from alloc_jax.evaluate.replay import mixed, replay, replay_frontier, replay_rule
+from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
+from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.learn.policy import Policy
+from alloc_jax.learn.training import train
+from alloc_jax.logs import read_log
+from alloc_jax.measure import measure
+from alloc_jax.price_book import PriceBook
+from alloc_jax.report.stopping import score_outcomes, write_report
+from alloc_jax.solve import solve
+from alloc_jax.stopping import solve_sequential
+from alloc_jax.stopping.paths import Paths, sample_paths
+from alloc_jax.stopping.rules import StoppingFrontier, adjacent, policy_prior, prior_features
+from alloc_jax.types import OutcomeTable, SampleLog
+
+ACTIONS = {"vote": vote, "verified": passes, "best": best_of}
+NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of samples that one-shot policies and the oracle choose from
+PRICED, TEXT, FIRST = "priced", "priced, text", "priced, text, source first"
+VARIANTS = {  # of the priced rule, each compared with and without the text prior
+    PRICED: {},
+    "priced, bayes": {"model": "bayes"},
+    "priced, fitted": {"model": "fitted"},
+    "myopic": {"follow": "myopic"},
+    "patient": {"follow": "patient"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialConfig:
+    """What is compared, on which log."""
+
+    log: str = "builtin"
+    sources: tuple[str, ...] = ()  # empty: the most accurate one
+    answer: str = "vote"
+    resource: str = "samples"
+    prices: str = ""
+    budgets: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0, 4.0)
+    cap: int = 16
+    wave: int = 1
+    rounds: int = 0  # 0: as many as the cap allows
+    contexts: int = 16
+    orders: int = 16
+    policies: tuple[str, ...] = ("value", "imitation")  # one-shot
+    folds: int = 5
+    replicates: int = 2000
+    skip_bad: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.answer not in ACTIONS:
+            raise ValueError(f"answer is one of {', '.join(ACTIONS)}, got {self.answer!r}")
+        for text in self.policies:
+            parse_policy(text, (1.0,))
+        for name in ("cap", "wave", "orders", "folds", "contexts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the rules are compared on."""
+
+    config: SequentialConfig
+    log: SampleLog
+    sources: tuple[str, ...]
+    cap: int
+    actions: tuple[Action, ...]
+    held: SampleLog  # half of every question's samples, to score on
+    choose: OutcomeTable  # of the other half
+    score: OutcomeTable
+    prices: PriceBook | None
+
+    def paths(self, log: SampleLog, source: str, seed: int) -> Paths:
+        config = self.config
+        options = {"answer": config.answer, "resource": config.resource, "cap": self.cap, "prices": self.prices}
+        return sample_paths(log, source, orders=config.orders, seed=seed, **options)
+
+    def solve(self, log: SampleLog, source: str | Sequence[str], **options) -> StoppingFrontier:
+        config = self.config
+        fixed = {"answer": config.answer, "resource": config.resource, "cap": self.cap, "prices": self.prices}
+        fixed |= {"wave": config.wave, "rounds": config.rounds or None, "orders": config.orders, "seed": config.seed}
+        return solve_sequential(log, source, contexts=config.contexts, **fixed, **options)
+
+
+def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite: bool = False) -> Report:
+    """Compares stopping rules on a log, and writes report.md, a picture, metrics.jsonl and the rules of all questions into a folder.
+
+    The rules are saved as policy/stopping.npz beside the policy that is their prior, both fitted to all questions.
+
+    Raises:
+      ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
+    """
+    with new_workdir(workdir, asdict(config), overwrite) as folder:
+        bench = _bench(config)
+        grid = np.geomspace(min(config.budgets), max(config.budgets), 7) if len(config.budgets) > 1 else []
+        grid = sorted({*map(float, config.budgets), *map(float, grid)})
+        found = _cross_fit(bench, grid)
+        fixed = [ACTIONS[config.answer](source, k) for source in bench.sources for k in range(1, bench.cap + 1)]
+        uniform = measure(bench.held, fixed, config.resource, prices=bench.prices)
+        report = score_outcomes(found, uniform, config.budgets, replicates=config.replicates, seed=config.seed)
+        hidden = {name + text for name in VARIANTS if name != PRICED for text in ("", ", text")}  # they crowd a picture
+        poor = tuple(f" ({source})" for source in bench.sources if source != _most_accurate(bench.log, bench.sources))
+        drawn = {key: o for key, o in found.items() if key[0] not in hidden and not key[0].endswith(poor)}
+        curve = score_outcomes(drawn, uniform, grid, replicates=300, seed=config.seed)
+        main = FIRST if len(bench.sources) > 1 else TEXT
+        write_report(folder, report, curve, main, about=_about(bench))
+        policy = _value_policy(bench, bench.log)
+        policy.save(folder / "policy")
+        sources = bench.sources if len(bench.sources) > 1 else bench.sources[0]
+        bench.solve(bench.log, sources, prior=policy_prior(policy)).save(folder / "policy")
+    return report
+
+
+def _bench(config: SequentialConfig) -> Bench:
+    options = {"skip_bad": True} if config.skip_bad else {}
+    log = read_log(config.log, **options)
+    sources = config.sources or (_most_accurate(log, [source.name for source in log.sources]),)
+    columns = [log.source_index(name) for name in sources]
+    whole = (log.count[:, columns] > 1).all(axis=1)
+    if not whole.all() and not config.skip_bad:
+        i = int(np.argmin(whole))
+        raise ValueError(f"question {log.ids[i]!r} has fewer than 2 samples of a source: --skip_bad leaves it out")
+    log = log.select(np.flatnonzero(whole))
+    cap = min(config.cap, int(log.count[:, columns].min()) // 2)
+    if cap < config.cap:
+        logging.getLogger("alloc_jax").warning("half of a question's samples are %d: the cap is %d", cap, cap)
+    choose, held = log.split_samples(jax.random.key(config.seed))
+    numbers = [k for k in NUMBERS if k <= cap and not (k == 2 and config.answer == "vote")]
+    actions = tuple(ACTIONS[config.answer](source, k) for source in sources for k in numbers)
+    prices = PriceBook.load(config.prices) if config.prices else None
+    tables = [measure(part, actions, config.resource, prices=prices) for part in (choose, held)]
+    check_budgets(dict(zip(("choose", "score"), tables, strict=True)), config.budgets)
+    return Bench(replace(config, cap=cap), log, tuple(sources), cap, actions, held, *tables, prices)
+
+
+def _most_accurate(log: SampleLog, sources: Sequence[str]) -> str:
+    """The source whose samples are right most often."""
+    columns = [log.source_index(name) for name in sources]
+    rates = log.correct[:, columns].sum(axis=(0, 2)) / np.maximum(log.count[:, columns].sum(axis=0), 1)
+    return sources[int(np.argmax(rates))]
+
+
+def _about(bench: Bench) -> str:
+    config = bench.config
+    waves = "" if config.wave == 1 else f", in waves of {config.wave}"
+    return (
+        f"{len(bench.log)} questions of {config.log if config.log == 'builtin' else Path(config.log).stem}; samples of "
+        f"{', '.join(bench.sources)}; answered by {config.answer}; at most {bench.cap} samples{waves}; {config.folds} folds, "
+        f"{config.orders} orders of every question's samples; seed {config.seed}."
+    )
+
+
+def _value_policy(bench: Bench, log: SampleLog, kind: str = "value") -> Policy:
+    table = measure(log, bench.actions, bench.config.resource, prices=bench.prices)
+    return train(table, replace(parse_policy(kind, bench.config.budgets), seed=bench.config.seed))
+
+
+Found = dict[tuple[str, float], Outcome]  # (rule, budget) -> utility and cost f64[N]
+
+
+def _cross_fit(bench: Bench, budgets: Sequence[float]) -> Found:
+    """What every rule does with every question at each budget it can keep in every fold."""
+    config, count = bench.config, len(bench.log)
+    found: dict[tuple[str, float], np.ndarray] = {}
+    parts = question_folds(bench.score, config.folds, (config.seed,))
+    for part in parts:
+        for (rule, budget), outcome in _on_fold(bench, part, budgets):
+            into = found.setdefault((rule, budget), np.full((2, count), np.nan))
+            into[:, part.held] = outcome.utility, outcome.cost
+        logging.getLogger("alloc_jax").info("fold %d of %d done", part.number + 1, len(parts))
+    whole = {key: Outcome(*parts) for key, parts in found.items() if not np.isnan(parts).any()}
+    for budget in budgets:
+        action = np.asarray(solve(bench.choose.problem(), budget).action)
+        whole[ORACLE, budget] = Outcome.of(as_plan(action, len(bench.actions)), bench.score)
+    return whole
+
+
+def _on_fold(bench: Bench, part: Part, budgets: Sequence[float]):
+    """((rule, budget), outcome) of all rules on the questions of a fold."""
+    log, held = bench.log.select(part.train), bench.held.select(part.held)
+    score = bench.score.select(part.held)
+    policies = {kind: _value_policy(bench, log, kind) for kind in {"value", *bench.config.policies}}
+    for kind in bench.config.policies:
+        for made in deploy(policies[kind], score, budgets, bench.config.seed):
+            yield (f"one-shot, {kind}", made.budget), Outcome.of(made.plan, score)
+    prior = policy_prior(policies["value"])
+    features = prior_features(policies["value"].predict(held.question).score)
+    several = len(bench.sources) > 1
+    walked = {source: bench.paths(held, source, bench.config.seed + 1) for source in bench.sources}
+
+    def priced(name: str, frontier: StoppingFrontier, text: bool):
+        context = frontier.contexts(features if text else None, len(held))
+        played = [replay_frontier(frontier, walked[source], context, m) for m, source in enumerate(frontier.sources)]
+        for budget in _kept(budgets, frontier.spend[0]):
+            yield (name, budget), replay_rule(frontier.at(budget), played, context)
+
+    for source in bench.sources:
+        suffix = f" ({source})" if several else ""
+        for name, sweep in _rivals(bench.config.answer, bench.paths(log, source, bench.config.seed), walked[source]):
+            for budget, outcome in sweep(budgets):
+                yield (name + suffix, budget), outcome
+        for name, options in VARIANTS.items():
+            if options.get("model") == "bayes" and bench.config.answer == "best":
+                continue
+            if several and name != PRICED:
+                continue
+            yield from priced(name + suffix, bench.solve(log, source, **options), False)
+            yield from priced(f"{name}, text{suffix}", bench.solve(log, source, prior=prior, **options), True)
+    if several:
+        yield from priced(FIRST, bench.solve(log, bench.sources, prior=prior), True)
+
+
+def _kept(budgets: Sequence[float], least: float) -> list[float]:
+    return [budget for budget in budgets if budget >= least]
+
+
+def _rivals(answer: str, known: Paths, held: Paths):
+    """(name, budgets -> (budget, outcome)) of the rules that do not price, their knobs set on training paths."""
+
+    def swept(rule: Callable[[Paths], np.ndarray], budgets):
+        found, play = replay(rule, known).steps(), replay(rule, held)
+        for budget in _kept(budgets, found.spend[0]):
+            yield budget, play.at(budget, found)
+
+    def esc(budgets):
+        """Windows on the upper hull of what they earned on training questions, adjacent ones mixed."""
+        rules = list(windows(known.cap).values())
+        trained = [replay(rule, known).outcome(0.0) for rule in rules]
+        spend, utility = (np.array([getattr(o, name).mean() for o in trained]) for name in ("cost", "utility"))
+        hull = upper_hull(spend, utility)
+        on_held = {int(m): replay(rules[m], held).outcome(0.0) for m in hull}
+        for budget in _kept(budgets, spend[hull[0]]):
+            less, more, weight = adjacent(spend[hull], budget)
+            yield budget, mixed(on_held[int(hull[less])], on_held[int(hull[more])], weight)
+
+    if answer == "vote":
+        yield "Adaptive-Consistency, Beta", partial(swept, beta_confidence)
+        yield "Adaptive-Consistency, Dirichlet", partial(swept, dirichlet_confidence)
+        yield "ESC", esc
+    if answer == "verified":
+        yield "until right, at most k", partial(swept, until_right)

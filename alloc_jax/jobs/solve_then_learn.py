@@ -1,0 +1,251 @@
+"""The jobs behind the experiments: from a log to a folder with a report.
+
+`solve_then_learn` is the main job: it measures, solves, learns and scores. `solve_only` stops before learning: what
+knowing every question would buy.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from alloc_jax.actions import Action, parse_actions
+from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
+from alloc_jax.evaluate.cases import default_actions, measure_halves
+from alloc_jax.evaluate.contenders import GENERATOR, KNN
+from alloc_jax.evaluate.evaluation import Report, check_budgets, evaluate
+from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.learn.policy import Policy, Prediction
+from alloc_jax.learn.training import KINDS, PolicyConfig, train
+from alloc_jax.logs import read_log
+from alloc_jax.measure import measure, priced
+from alloc_jax.price_book import PriceBook
+from alloc_jax.reasoner import builtin_difficulty
+from alloc_jax.report.canvas import Picture
+from alloc_jax.report.html import to_html
+from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_price
+from alloc_jax.report.records import write_metrics
+from alloc_jax.report.text import to_markdown
+from alloc_jax.solve import frontier
+from alloc_jax.types import OutcomeTable, SampleLog
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """What the main job does."""
+
+    log: str = "builtin"  # path of a sample log, or the shipped one
+    actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
+    resource: str = "compute"
+    prices: str = ""  # path of a price book, behind the resource `usd`
+    shrink: str = ""  # "empirical_bayes" chooses and learns on shrunken utilities; scores are never shrunken
+    missing: str = "error"  # or "drop": leave out the questions that lack a price, token count or latency
+    budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    policies: tuple[str, ...] = ("value", "imitation")
+    train_share: float = 0.6  # of the questions; the rest is held out
+    seed: int = 0
+
+    def __post_init__(self):
+        for kind in self.policies:
+            if kind not in KINDS:
+                raise ValueError(f"unknown policy {kind!r}: {' or '.join(KINDS)}")
+        if not 0 < self.train_share < 1:
+            raise ValueError(f"train_share is between 0 and 1, got {self.train_share}")
+        positive = all(np.isfinite(budget) and budget > 0 for budget in self.budgets)
+        if not self.budgets or not positive or len(set(self.budgets)) < len(self.budgets):
+            raise ValueError(f"budgets are different positive numbers, got {self.budgets}")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the job measured: one table to learn from and two of the held-out questions."""
+
+    train: OutcomeTable
+    choose: OutcomeTable
+    score: OutcomeTable  # from samples that choose has not seen; choose itself where samples cannot be halved
+
+
+def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = False) -> Report:
+    """Runs the main job and writes report.md, report.html, pictures, policies, predictions and records into a folder.
+
+    Raises:
+      ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
+    """
+    with new_workdir(workdir, asdict(config), overwrite) as folder:
+        clock = _Clock()
+        log, prices = _read(config)
+        clock.log("read", f"{len(log)} questions, {len(log.sources)} sources, {int(log.count.sum())} samples")
+        tables = split_and_measure(log, config, prices)
+        clock.log("measure", f"{len(tables.train)} questions to learn from, {len(tables.score)} held out")
+        policies = train_policies(tables.train, config)
+        clock.log("learn", ", ".join(config.policies))
+        rules = _rules(log, tables.train, policies, config)
+        report = evaluate(rules, tables.choose, tables.score, config.budgets, seed=config.seed)
+        clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets")
+        _write(folder, config, report, policies, rules, tables)
+        clock.log("write", "report and pictures")
+    return report
+
+
+def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) -> Report:
+    """Solves a log at every budget and writes frontier.csv, frontier.png, price.png and report.md into a folder.
+
+    Everything is chosen on one half of every question's samples and scored on the other; frontier.csv holds the exact
+    frontier of the half that is chosen on. The config's policies and train_share play no part.
+
+    Raises:
+      ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
+    """
+    with new_workdir(workdir, asdict(config), overwrite) as folder:
+        log, prices = _read(config)
+        key = jax.random.key(config.seed)
+        shrink = config.shrink or None
+        actions = _actions(log, config)
+        choose, score = measure_halves(log, actions, config.resource, key, prices=prices, shrink=shrink)
+        report = evaluate([], choose, score, config.budgets, seed=config.seed)
+        exact = frontier(choose.problem())
+        points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
+        np.savetxt(folder / "frontier.csv", points, delimiter=",", header="spend,utility,multiplier", comments="")
+        curve = _curve([], choose, score, config)
+        pictures = [draw_frontier(folder, curve), draw_price(folder, exact, config.budgets, report.unit)]
+        _write_records(folder, report, "What knowing the questions buys", pictures)
+    return report
+
+
+def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the comparison over many splits of the questions: seeds config.seed, config.seed + 1, ..."""
+    log, prices = _read(config)
+    found: dict[tuple[str, float], list] = {}
+    for seed in range(config.seed, config.seed + splits):
+        once = replace(config, seed=seed)
+        tables = split_and_measure(log, once, prices)
+        rules = _rules(log, tables.train, train_policies(tables.train, once), once)
+        for row in evaluate(rules, tables.choose, tables.score, config.budgets, replicates=500, seed=seed).rows:
+            found.setdefault((row.rule, row.budget), []).append(row)
+        logging.getLogger("alloc_jax").info("split %d of %d", seed - config.seed + 1, splits)
+    header = ["rule", "budget", "spend / budget", "sd", "gap closed (%)", "sd", "above uniform"]
+    rows = []
+    for (rule, budget), seen in found.items():
+        spend = np.array([row.spend.value / budget for row in seen])
+        closed = 100 * np.array([row.closed.value for row in seen])
+        above = sum(row.over_uniform.low > 0 for row in seen)
+        numbers = (f"{x.mean():.{d}f}" for x, d in ((spend, 4), (closed, 1)))
+        spreads = (f"{x.std(ddof=1):.{d}f}" for x, d in ((spend, 4), (closed, 1)))
+        cells = [cell for pair in zip(numbers, spreads, strict=True) for cell in pair]
+        rows.append([rule, f"{budget:g}", *cells, f"{above} of {splits}"])
+    return header, rows
+
+
+def split_and_measure(log: SampleLog, config: JobConfig, prices: PriceBook | None = None) -> Tables:
+    """Splits the questions, and the held-out questions' samples, by the config's seed, and measures the parts."""
+    question_key, sample_key = jax.random.split(jax.random.key(config.seed))
+    learn, held_out = log.split_questions((config.train_share, 1 - config.train_share), question_key)
+    options = {"prices": prices, "shrink": config.shrink or None}
+    table = measure(learn, _actions(log, config), config.resource, **options)
+    tables = Tables(table, *measure_halves(held_out, table.actions, config.resource, sample_key, **options))
+    check_budgets(vars(tables), config.budgets)  # here, not after the training
+    return tables
+
+
+def _read(config: JobConfig) -> tuple[SampleLog, PriceBook | None]:
+    """The config's log, without the questions that cannot be priced where they are to be dropped, and its prices."""
+    log = read_log(config.log)
+    prices = PriceBook.load(config.prices) if config.prices else None
+    kept, dropped = priced(log, _actions(log, config), config.resource, prices=prices, missing=config.missing)
+    if dropped:
+        logging.getLogger("alloc_jax").warning(
+            "%d of %d questions lack a price, token count or latency and are left out, the first of them %r",
+            len(dropped), len(log), dropped[0],
+        )  # fmt: skip
+    return kept, prices
+
+
+def _actions(log: SampleLog, config: JobConfig) -> tuple[Action, ...]:
+    return parse_actions(config.actions) if config.actions else default_actions(log, config.resource)
+
+
+def train_policies(table: OutcomeTable, config: JobConfig) -> list[Policy]:
+    """The policies of a config, trained on a table."""
+    return [train(table, PolicyConfig(kind=kind, budgets=config.budgets, seed=config.seed)) for kind in config.policies]
+
+
+def train_told(log: SampleLog, table: OutcomeTable, config: JobConfig) -> Policy:
+    """A value policy that is told what the built-in questions were generated from instead of their text."""
+    known = KnownFeatures("generator", log.question, builtin_difficulty())
+    return replace(train(table, PolicyConfig(seed=config.seed), known), name=GENERATOR)
+
+
+def _rules(log: SampleLog, table: OutcomeTable, policies: list[Policy], config: JobConfig) -> list:
+    """The policies and the baselines that are compared with them."""
+    told = [train_told(log, table, config)] if config.log == "builtin" else []
+    return [*policies, NearestNeighbours(KNN, table), prompt_length(table), *told]
+
+
+def _write(
+    folder: Path, config: JobConfig, report: Report, policies: list[Policy], rules: list, tables: Tables
+) -> None:
+    for policy in policies:
+        policy.save(folder / "policy" / policy.name)
+    predicted = _predict(rules, tables.score)
+    _write_predictions(folder / "predictions.jsonl", report, policies, predicted, tables.score)
+    curve = _curve(rules, tables.choose, tables.score, config)
+    shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
+    pictures = draw_all(folder, report, curve, config.policies, shown, tables.choose, tables.score)
+    _write_records(folder, report, "Who gets the compute", pictures)
+
+
+def _predict(rules: list, table: OutcomeTable) -> dict[str, Prediction]:
+    """What the rules that predict utilities think of the questions of a table."""
+    in_utility = [rule for rule in rules if getattr(rule, "kind", "value") == "value"]
+    return {rule.name: rule.predict_features(rule.featurizer.encode(table.question)) for rule in in_utility}
+
+
+def _write_records(folder: Path, report: Report, title: str, pictures: list[Picture]) -> None:
+    write_metrics(folder / "metrics.jsonl", {"": report})
+    (folder / "report.md").write_text(to_markdown(report, title, pictures))
+    (folder / "report.html").write_text(to_html(report, title, pictures))
+
+
+def _write_predictions(
+    path: Path, report: Report, policies: list[Policy], found: dict[str, Prediction], table: OutcomeTable
+) -> None:
+    """One line a held-out question: what the value policies predict, and what every policy does at each budget."""
+    predicted = {policy.name: found[policy.name] for policy in policies if policy.name in found}
+    with path.open("w") as lines:
+        for i, name in enumerate(table.ids):
+            record = {"id": name, "question": table.question[i], "predicted": {}, "chosen": {}}
+            for policy, prediction in predicted.items():
+                parts = zip(report.actions, prediction.score[i], prediction.cost[i], strict=True)
+                record["predicted"][policy] = {a: [round(float(u), 4), round(float(c), 4)] for a, u, c in parts}
+            for policy in report.policies:
+                rows = [report.row(policy, budget) for budget in report.budgets]
+                record["chosen"][policy] = {f"{row.budget:g}": report.actions[row.plan[i].argmax()] for row in rows}
+            print(json.dumps(record), file=lines)
+
+
+def _curve(rules: list, choose: OutcomeTable, score: OutcomeTable, config: JobConfig) -> Report:
+    return evaluate(rules, choose, score, _budget_grid(score, config), replicates=300, seed=config.seed)
+
+
+def _budget_grid(table: OutcomeTable, config: JobConfig) -> np.ndarray:
+    """Twelve budgets for a curve, from just above the cheapest plan to just above the largest budget asked for."""
+    cheapest = np.where(table.valid, table.cost, np.inf).min(axis=1).mean()
+    return np.geomspace(max(1.05 * cheapest, 0.5 * min(config.budgets)), 1.1 * max(config.budgets), 12)
+
+
+class _Clock:
+    """Says how long each stage took."""
+
+    def __init__(self):
+        self._last = time.monotonic()
+
+    def log(self, stage: str, what: str) -> None:
+        now = time.monotonic()
+        logging.getLogger("alloc_jax").info("%-8s %5.1f s  %s", stage, now - self._last, what)
+        self._last = now

@@ -1,0 +1,54 @@
+"""The flags of commands that read a sample log: one for each option of `read_logs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from alloc_jax.logs.formats import FORMATS
+from alloc_jax.logs.grade import METHODS
+from alloc_jax.logs.read import Reading, read_logs
+
+flags.disclaim_key_flags()  # the flags defined here are those of the script, whose --help lists them
+
+_FILES = ("gold", "requests", "tokenizer")
+_NAMES = ("format", "skip_bad", "source", *_FILES, "grader", "timeout_s", "ungraded", "threshold", "scorer")
+
+
+def define_reading_flags() -> None:
+    """Defines the flags; a command calls this once, before absl parses its arguments."""
+    flags.DEFINE_enum("format", None, list(FORMATS), "Format of the log; by default its content tells.")
+    flags.DEFINE_bool("skip_bad", False, "Leave bad records out, and count and list them; else the first is an error.")
+    flags.DEFINE_string("source", None, "Name of the source, where the file does not say it.")
+    flags.DEFINE_string("gold", None, "JSON lines with `id` and `gold`: reference answers that the log lacks.")
+    flags.DEFINE_string("requests", None, "The file of a batch's requests.")
+    flags.DEFINE_string("tokenizer", None, "A tokenizer.json, to count tokens that the log lacks.")
+    flags.DEFINE_enum("grader", None, list(METHODS), "How responses are graded, where the log does not say.")
+    flags.DEFINE_float("timeout_s", 5.0, "The grader's limit for one response, in seconds.")
+    flags.DEFINE_enum("ungraded", "drop", ["drop", "wrong"], "What becomes of responses that could not be graded.")
+    flags.DEFINE_float("threshold", None, "Score from which a sample is right, where scores lie between 0 and 1.")
+    flags.DEFINE_string("scorer", None, "The scorer that decides, where a log has several.")
+
+
+def reading_options() -> dict[str, Any]:
+    """The flags' values, by the names that `read_logs` has for them."""
+    return {name: flags.FLAGS[name].value for name in _NAMES}
+
+
+def read_flagged(paths: Sequence[str]) -> Reading:
+    """Reads a log as the flags say.
+
+    Args:
+      paths: the files that make the log, or "builtin" alone.
+
+    Raises: see `read_logs`.
+    """
+    return read_logs(paths[0] if len(paths) == 1 else list(paths), **reading_options())
+
+
+def input_files(paths: Sequence[str]) -> list[str]:
+    """The files that a log was read from: its own, and those that the flags name."""
+    named = [flags.FLAGS[name].value for name in _FILES]
+    return [path for path in (*paths, *named) if path and path != "builtin"]

@@ -1,0 +1,75 @@
+"""The file formats that a sample log can come in, by name, and the choice among them by a look at the file."""
+
+from pathlib import Path
+
+from alloc_jax.logs.formats.batch import Batch
+from alloc_jax.logs.formats.glimpse import Glimpse
+from alloc_jax.logs.formats.inspect_ai import InspectEval, InspectJson
+from alloc_jax.logs.formats.journal import JournalLog
+from alloc_jax.logs.formats.jsonl import JsonLines
+from alloc_jax.logs.formats.lighteval import Lighteval
+from alloc_jax.logs.formats.lm_eval import LmEval
+from alloc_jax.logs.formats.npz import Archive
+from alloc_jax.logs.formats.parquet import ParquetLog
+from alloc_jax.logs.formats.reader import Options, Reader
+from alloc_jax.logs.formats.repeated import BestRoute, Monkeys
+from alloc_jax.logs.formats.routers import LLMRouterBench, ModelRouter, RouteLLM, RouterBench
+
+_READERS = (
+    JsonLines,
+    ParquetLog,
+    Archive,
+    JournalLog,
+    LmEval,
+    InspectEval,
+    InspectJson,
+    Lighteval,
+    Batch,
+    RouterBench,
+    LLMRouterBench,
+    RouteLLM,
+    BestRoute,
+    Monkeys,
+    ModelRouter,
+)
+FORMATS: dict[str, type[Reader]] = {reader.name: reader for reader in _READERS}
+
+
+def find_reader(path: Path, format: str | None = None) -> type[Reader]:
+    """The reader of a file: by the name of its format, else by what the file looks like.
+
+    Raises:
+      ValueError: an unknown name, or a file that looks like no format or like several.
+    """
+    if format is not None:
+        if format not in FORMATS:
+            raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+        return FORMATS[format]
+    glimpse = Glimpse(path)
+    if glimpse.kind == "empty":
+        raise ValueError(f"{path}: the log has no questions: the file is empty")
+    if glimpse.kind == "pickle":
+        raise ValueError(
+            f"{path}: a pickle, and loading one runs whatever code is in it; where you trust it, save it as parquet:"
+            " pandas.read_pickle(path).to_parquet(...)"
+        )
+    found = [reader for reader in FORMATS.values() if reader.recognises(glimpse)]
+    if len(found) == 1:
+        return found[0]
+    likeness = f"looks like {' and '.join(r.name for r in found)}" if found else _strangeness(glimpse)
+    raise ValueError(f"{path}: {likeness}; name its format, one of {', '.join(FORMATS)}")
+
+
+def _strangeness(glimpse: Glimpse) -> str:
+    """What is seen of a file that is like no format."""
+    if glimpse.kind in ("object", "array"):
+        fields = ", ".join(map(repr, list(glimpse.fields)[:8]))
+        return f"JSON of no known format: its first object has {fields or 'no whole field'}"
+    if glimpse.kind == "zip":
+        return f"a zip of no known format{'' if glimpse.members else ', broken'}"
+    if glimpse.kind == "parquet":
+        return f"parquet of no known format, with columns {', '.join(glimpse.columns[:8]) or 'that cannot be read'}"
+    return "no known format"
+
+
+__all__ = ["FORMATS", "Options", "Reader", "find_reader"]

@@ -1,0 +1,121 @@
+"""Batches of OpenAI-compatible servers: the file of results, joined with the file of requests by `custom_id`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from alloc_jax.files import Row
+from alloc_jax.files.text import json_lines
+from alloc_jax.logs.formats.reader import Reader, conversation, field, number, positive
+
+
+class Batch(Reader):
+    """One line a request, whose `n` choices are samples. Questions come from the requests, gold answers from the user.
+
+    The usage of a request counts all its choices together. vLLM's `token_ids` give each its own count; otherwise each of
+    n > 1 choices gets the mean, which leaves the mean cost of a sample right and hides how it varies.
+    """
+
+    name = "batch"
+    about = "results of an OpenAI batch or of vLLM run_batch (0.32)"
+    uses = ("requests", "gold", "grader", "source")
+    needs = ("requests", "gold", "grader")
+
+    def __init__(self, path, options):
+        super().__init__(path, options)
+        self.averaged = 0
+
+    @staticmethod
+    def recognises(glimpse) -> bool:
+        return glimpse.kind == "object" and {"custom_id", "response"} <= glimpse.fields.keys()
+
+    def rows(self) -> Iterator[Row]:
+        return json_lines(self.path)
+
+    def records(self, row: Any) -> Iterable[dict[str, Any]]:
+        identity = field(row, "custom_id", str)
+        response = row.get("response")
+        if row.get("error") or not isinstance(response, dict) or response.get("status_code") != 200:
+            status = response.get("status_code") if isinstance(response, dict) else None
+            raise ValueError(
+                f"question {identity!r}: the request failed: status {status}, {str(row.get('error'))[:80]}"
+            )
+        for name in ("requests", "gold"):
+            if identity not in getattr(self.options, name):
+                raise ValueError(f"question {identity!r}: custom_id: not among the {name}")
+        body = field(response, "body", dict, "response")
+        where = "response.body"
+        choices = field(body, "choices", list, where)
+        if not choices:
+            raise ValueError(f"{where}.choices: there is none")
+        yield {
+            "id": identity,
+            "question": self.options.requests[identity],
+            "gold": self.options.gold[identity],
+            "source": self.options.source or field(body, "model", str, where),
+            "samples": {
+                "response": [_text(choice, f"{where}.choices[{j}]") for j, choice in enumerate(choices)],
+                **self._usage(body.get("usage"), choices),
+            },
+        }
+
+    def _usage(self, usage: Any, choices: list[dict[str, Any]]) -> dict[str, list[float | None]]:
+        n = len(choices)
+        where = "response.body.usage"
+        usage = usage if isinstance(usage, dict) else {}
+
+        def inner(name: str, inside: str) -> float | None:
+            details = usage.get(inside)
+            return number(details.get(name) if isinstance(details, dict) else None, f"{where}.{inside}.{name}")
+
+        prompt = positive(usage.get("prompt_tokens"), f"{where}.prompt_tokens")
+        completion = number(usage.get("completion_tokens"), f"{where}.completion_tokens")
+        reasoning = inner("reasoning_tokens", "completion_tokens_details")
+        tokens = [choice.get("token_ids") for choice in choices]
+        if all(isinstance(ids, list) for ids in tokens):
+            counts = [len(ids) for ids in tokens]
+        else:
+            counts = [None if completion is None else completion / n] * n
+            self.averaged += n > 1 and completion is not None
+        return {
+            "prompt_tokens": [prompt] * n,
+            "cached_tokens": [inner("cached_tokens", "prompt_tokens_details")] * n,
+            "completion_tokens": counts,
+            "reasoning_tokens": [None if reasoning is None else reasoning / n] * n,
+        }
+
+    def finish(self) -> None:
+        if self.averaged:
+            self.notes.append(
+                f"{self.averaged} requests state the tokens of all their choices together: each sample has their mean"
+            )
+
+
+def _text(choice: Any, where: str) -> str:
+    """What a choice says: a chat message's content, or a completion's text. A choice that says nothing is empty."""
+    if isinstance(choice, dict) and isinstance(choice.get("text"), str):
+        return choice["text"]
+    return field(field(choice, "message", dict, where), "content", (str, type(None)), f"{where}.message") or ""
+
+
+def read_requests(path: Path) -> dict[str, str]:
+    """Question texts by custom_id, from the file of requests.
+
+    Raises:
+      ValueError: the file is no such file; the message names line and field.
+    """
+    requests: dict[str, str] = {}
+    for where, row in json_lines(path):
+        try:
+            if isinstance(row, ValueError):
+                raise row
+            identity, body = field(row, "custom_id", str), field(row, "body", dict)
+            if identity in requests:
+                raise ValueError(f"custom_id: {identity!r} occurs twice")
+            name = "messages" if "messages" in body else "prompt"
+            requests[identity] = conversation(body.get(name), f"body.{name}")
+        except ValueError as error:
+            raise ValueError(f"{path}, {where}: {error}") from None
+    return requests

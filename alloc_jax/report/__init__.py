@@ -1,0 +1,1 @@
+"""Report: a `Report` in; Markdown, pages and pictures out. The only place that knows rendering."""

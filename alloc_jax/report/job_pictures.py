@@ -1,0 +1,88 @@
+"""The pictures of a job's report: which are drawn, of what, and what stands below them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from alloc_jax.evaluate.evaluation import Report
+from alloc_jax.evaluate.reliability import Reliability, reliability
+from alloc_jax.report import diagnostics, plots
+from alloc_jax.report.canvas import Picture
+from alloc_jax.solve import Frontier, frontier
+from alloc_jax.types import OutcomeTable
+
+
+def draw_all(
+    folder: Path,
+    report: Report,
+    curve: Report,
+    policies: Sequence[str],
+    predicted: Mapping[str, np.ndarray],
+    choose: OutcomeTable,
+    score: OutcomeTable,
+) -> list[Picture]:
+    """Draws the pictures of the main job into a folder.
+
+    Args:
+      folder: where to.
+      report: at the budgets that were asked for.
+      curve: at more budgets, for lines.
+      policies: the rules that stand out.
+      predicted: utilities f32[N, K] that rules predict of the questions, by the rules' names; the first has a band.
+      choose: the table that oracles choose on.
+      score: the table that everything is scored on.
+    """
+    middle = report.budgets[len(report.budgets) // 2]
+    chosen = [(f"{rule}, budget {middle:g}", report.row(rule, middle).plan) for rule in (report.oracle, *policies)]
+    shares, calibration, regret = (folder / f"{name}.png" for name in ("who_gets_compute", "calibration", "regret"))
+    return [
+        draw_frontier(folder, curve, policies),
+        Picture(
+            shares,
+            "Who gets the compute: shares of the actions, from hard to easy questions",
+            diagnostics.plot_shares(score.actions, diagnostics.share_right(choose), chosen, shares),
+        ),
+        draw_price(folder, frontier(choose.problem()), report.budgets, report.unit),
+        Picture(
+            calibration,
+            "What was measured of questions and actions that were predicted alike; gains are over the cheapest action",
+            diagnostics.plot_calibration(_reliabilities(predicted, score), len(score), calibration),
+        ),
+        Picture(
+            regret,
+            "Regret is at most what mispriced questions and unspent budget cost, in points of accuracy",
+            diagnostics.plot_regret(report, regret),
+        ),
+    ]
+
+
+def draw_frontier(folder: Path, curve: Report, policies: Sequence[str] = ()) -> Picture:
+    """Draws accuracy against spend into a folder."""
+    path = folder / "frontier.png"
+    caption = "Accuracy against spend: the oracle, the policies with 95 % bands, the baselines"
+    return Picture(path, caption, plots.plot_frontier(curve, path, policies))
+
+
+def draw_price(folder: Path, exact: Frontier, budgets: Sequence[float], unit: str) -> Picture:
+    """Draws the price of compute into a folder."""
+    path = folder / "price.png"
+    caption = "The price of compute against the budget, and how much of a budget is spent"
+    return Picture(path, caption, plots.plot_price(exact, budgets, unit, path))
+
+
+def _reliabilities(
+    predicted: Mapping[str, np.ndarray], score: OutcomeTable
+) -> list[tuple[str, dict[str, Reliability]]]:
+    """Of utilities, and of gains over the cheapest action, which are what decides."""
+    cheapest = int(score.cost.mean(axis=0).argmin())
+    valid = np.delete(score.valid & score.valid[:, [cheapest]], cheapest, axis=1)
+
+    def gains(utility: np.ndarray) -> np.ndarray:
+        return np.delete(utility - utility[:, [cheapest]], cheapest, axis=1)
+
+    utility = {name: reliability(u, score.utility, valid=score.valid) for name, u in predicted.items()}
+    gain = {name: reliability(gains(u), gains(score.utility), valid=valid) for name, u in predicted.items()}
+    return [("utility (%)", utility), ("gain (points)", gain)]

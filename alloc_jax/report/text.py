@@ -1,0 +1,125 @@
+"""A report as text: the tables that go to the terminal and into report.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from alloc_jax.evaluate.evaluation import UNIFORM, Report, Row
+from alloc_jax.evaluate.outcomes import Interval
+from alloc_jax.evaluate.regret import Agreement
+from alloc_jax.report.canvas import Picture
+
+HOW_TO_READ = (
+    "Each row spends the budget its own way on the same held-out questions. *Accuracy* is the expected share of right"
+    " answers and *spend* what was really paid a question. *Over uniform* is the accuracy above the uniform mix (the best mix"
+    " of fixed actions that treats all questions alike) at the same spend, and *gap closed* its share of what the oracle"
+    " gains there; the oracle knows the questions from other samples than it is scored on. Brackets are paired 95 %"
+    " bootstrap intervals over questions. *Agrees* is how often a policy does what the oracle does; beside it what a"
+    " policy that knows nothing reaches (the oracle's most common action), and between which rates a policy that knows every"
+    " true outcome would agree, since the oracle learns from noisy samples."
+)
+HOW_TO_READ_REGRET = (
+    "V(B) - U is at most mispriced + unspent, all on the table of scores (whose own optimum V(B) is optimistic, chosen and"
+    " scored on the same samples); mispriced is at most the imitation error (1 - best response) times the worst gap. A best"
+    " response is counted on the table of scores at the price."
+)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells):
+        return (
+            "| "
+            + " | ".join(
+                c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+            )
+            + " |"
+        )
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the comparison at every budget."""
+    header = [
+        "rule",
+        "budget",
+        "accuracy",
+        "spend",
+        "over uniform (points)",
+        "gap closed (%)",
+        "agrees / majority / knowing all",
+    ]
+    return header, [_cells(row) for row in report.rows]
+
+
+def fixed_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the fixed actions, cheapest first."""
+    parts = zip(report.actions, report.fixed_cost, report.fixed_accuracy, strict=True)
+    rows = sorted(parts, key=lambda part: part[1].value)
+    return ["action on every question", "cost", "accuracy"], [
+        [name, _amount(c, c.value), percent(a)] for name, c, a in rows
+    ]
+
+
+def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the policies' regrets, in points of accuracy."""
+    header = ["policy", "budget", "price", "V(B) - U", "mispriced", "unspent", "best response / majority / knowing all"]
+    header += ["imitation error x worst gap + unspent"]
+    rows = []
+    for row in report.rows:
+        if (regret := row.regret) is not None:
+            terms = [100 * term for term in (regret.regret, regret.mispriced, regret.unspent)]
+            error, worst = 1 - regret.best_response.rate, 100 * regret.worst_gap
+            bound = f"{error:.3f} x {worst:.1f} + {terms[2]:z.2f} = {100 * regret.bound:.1f}"
+            cells = [f"{regret.multiplier:.4g}", *(f"{t:z.2f}" for t in terms), _agreement(regret.best_response), bound]
+            rows.append([row.rule, f"{row.budget:g}", *cells])
+    return header, rows
+
+
+def to_markdown(report: Report, title: str, pictures: Sequence[Picture] = ()) -> str:
+    """The whole report as Markdown.
+
+    Args:
+      report: what `evaluate` found.
+      title: of the page.
+      pictures: files beside it.
+    """
+    parts = [
+        f"# {title}",
+        f"{report.questions} held-out questions; cost in {report.unit}.",
+        HOW_TO_READ,
+        markdown_table(*main_table(report)),
+        *(f"![{picture.alt}]({picture.path.name})\n\n*{picture.caption}.*" for picture in pictures),
+        "## Every action on every question",
+        markdown_table(*fixed_table(report)),
+    ]
+    if report.policies:
+        parts += ["## Regret and what it is made of (points of accuracy)", HOW_TO_READ_REGRET]
+        parts.append(markdown_table(*regret_table(report)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(row: Row) -> list[str]:
+    relative = ["", ""] if row.rule == UNIFORM else [percent(row.over_uniform, "+.1f"), percent(row.closed, ".0f")]
+    agrees = "" if row.agreement is None else _agreement(row.agreement)
+    return [row.rule, f"{row.budget:g}", percent(row.accuracy), _amount(row.spend, row.budget), *relative, agrees]
+
+
+def _amount(interval: Interval, size: float) -> str:
+    """Three decimals, and more where the amounts are small: a sample may cost a thousandth of a dollar."""
+    return format(interval, f".{max(3, 2 - math.floor(math.log10(size))) if size > 0 else 3}f")
+
+
+def _agreement(agreement: Agreement) -> str:
+    known = "" if agreement.known is None else f" / {agreement.known[0]:.2f} to {agreement.known[1]:.2f}"
+    return f"{agreement.rate:.2f} / {agreement.majority:.2f}{known}"
+
+
+def percent(interval: Interval, spec: str = ".1f") -> str:
+    """An interval in hundredths."""
+    return format(Interval(*(100 * end for end in (interval.value, interval.low, interval.high))), spec)

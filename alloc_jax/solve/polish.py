@@ -1,0 +1,294 @@
+"""The end of a solve with several resources: from prices near the best ones to certified plans.
+
+`resources` tells the whole algorithm. A round frees the contested questions, solves their linear programme, and makes an integral
+plan of it; it keeps the best mixed plan, the best integral plan and the least bound. Rounds end when the bound has closed on the
+mixed plan and an integral plan fits, or when the bound proves that none can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from alloc_jax.solve import double_double
+from alloc_jax.solve.chunks import PreparedResources, totals
+from alloc_jax.solve.double_double import DoubleDouble
+from alloc_jax.solve.newton import Budgeted, net_of
+from alloc_jax.solve.simplex import Contested, Mix, optimise, settle
+from alloc_jax.types import MixedPlan, Solution, Status
+
+CONTESTED = 4096  # questions of the linear programme, spread over all chunks
+ROUNDS = 6  # one or two are usual
+
+
+class Bound(NamedTuple):
+    """The dual at one multiplier, summed over all questions: what no plan within the budgets exceeds."""
+
+    multiplier: jax.Array  # f32[R] in the units of `Budgeted`
+    value: DoubleDouble  # f32[]
+
+
+class Plan(NamedTuple):
+    """An integral plan with its totals."""
+
+    action: jax.Array  # i32[chunks, width]
+    total: DoubleDouble  # f32[1 + R] utility and spends
+    fits: jax.Array  # bool[] within the budgets
+
+
+class Mixed(NamedTuple):
+    """A mixed plan: what is mixed, beside an integral plan that need not fit."""
+
+    plan: Plan  # but for `fits`, which is the mixed plan's, and `total`, too
+    beside: MixedPlan
+
+
+class Rounds(NamedTuple):
+    """Where the ending stands."""
+
+    mixed: Mixed  # the best so far
+    integral: Plan
+    best: Bound
+    key: Plan  # where the next round starts
+    gain: jax.Array  # f32[chunks, width] what every question gains there by the best of its other actions
+    tighten: jax.Array  # f32[] how many questions' costs its budgets are lowered by
+    round: jax.Array  # i32[]
+
+
+def finished(
+    prepared: PreparedResources,
+    data: Budgeted,
+    wanted: DoubleDouble,
+    plan: jax.Array,
+    multiplier: jax.Array,
+    scale: jax.Array,
+) -> Solution:
+    """The mixed and the integral plan near a plan, with what certifies them.
+
+    Args:
+      prepared: the problem, and `data` the same at its budgets.
+      wanted: f32[R] the budgets.
+      plan: i32[chunks, width] that nearly meets them.
+      multiplier: f32[R] near the best, in the units of `data`.
+      scale: f32[] how much utilities differ.
+    """
+    target = targets(prepared, wanted)
+    close = 1e-7 if scale.dtype == jnp.float32 else 1e-11
+
+    def gap(state: Rounds):
+        return double_double.subtract(state.best.value, utility_of(state.mixed.plan.total)).hi
+
+    def impossible(state: Rounds):
+        return state.best.value.hi < prepared.questions.hi * (prepared.least - 1e-5 * scale)
+
+    def unfinished(state: Rounds):
+        closed = state.mixed.plan.fits & (gap(state) <= close * jnp.abs(state.best.value.hi))
+        return ~(closed & state.integral.fits) & ~impossible(state) & (state.round < ROUNDS)
+
+    def improve(state: Rounds) -> Rounds:
+        where, contested = contest(prepared, data, state.gain)
+        rest = left_of(target, state.key.total, data.unit)
+        swing = (contested.weight[None] * jnp.ptp(contested.cost, axis=2)).max(axis=1)
+        own = gathered(jnp.take_along_axis(state.key.action, where, axis=1).reshape(-1), prepared.axes)
+        penalty = jnp.maximum(2 * state.best.multiplier, scale)
+        mix = optimise(contested, own, double_double.add_float(rest, -state.tighten * swing), penalty)
+        worth = worths(contested, data.unit)
+
+        def moved(plan: Plan, before: jax.Array, after: jax.Array) -> Plan:
+            total = double_double.add(
+                plan.total, double_double.subtract(summed_at(worth, after), summed_at(worth, before))
+            )
+            return plan_of(put(plan.action, where, after, prepared.axes), total, target)
+
+        key = moved(state.key, own, mix.key)
+        beside = MixedPlan(numbers(prepared, where)[mix.question], mix.action, mix.share, None)
+        mixed_total = double_double.add(key.total, mixture(contested, mix, data.unit))
+        mixed = Mixed(Plan(key.action, mixed_total, mix.fits), beside)
+        slack = rounding(scale.dtype) * jnp.abs(target.hi / data.unit)
+        action = settle(contested, mix.key, left_of(target, key.total, data.unit), slack, penalty)
+        integral = moved(key, mix.key, action)
+
+        prices = jnp.where(mix.fits, mix.multiplier, state.best.multiplier)
+        bound, gain = priced(prepared, data, key.action, prices, target)
+        integral = choose(better(integral, state.integral), integral, state.integral)
+        tighten = jnp.where(integral.fits, 0, jnp.maximum(2 * state.tighten, 1)).astype(scale.dtype)
+        return Rounds(
+            mixed=choose(better(mixed.plan, state.mixed.plan), mixed, state.mixed),
+            integral=integral,
+            best=choose(bound.value.hi < state.best.value.hi, bound, state.best),
+            key=key,
+            gain=gain,
+            tighten=tighten,
+            round=state.round + 1,
+        )
+
+    bound, gain = priced(prepared, data, plan, multiplier, target)
+    integral = plan_of(plan, totals(prepared, plan), target)
+    nothing = jnp.zeros(prepared.resources, jnp.int32)
+    mixed = Mixed(integral, MixedPlan(nothing, nothing, nothing.astype(scale.dtype), None))
+    start = Rounds(mixed, integral, bound, integral, gain, jnp.zeros_like(scale), jnp.int32(0))
+    state = jax.lax.while_loop(unfinished, improve, start)
+    return certified(prepared, data, target, state, impossible(state))
+
+
+def certified(prepared: PreparedResources, data: Budgeted, target: DoubleDouble, state: Rounds, impossible) -> Solution:
+    """What the rounds found, as means."""
+    mixed, integral, best = state.mixed, state.integral, state.best
+    status = jnp.where(mixed.plan.fits, Status.OPTIMAL, Status.NOT_CONVERGED)
+    status = jnp.where(impossible | ~integral.fits, Status.INFEASIBLE, status)
+    status = jnp.where(prepared.invalid | ~jnp.isfinite(target.hi).all(), Status.INVALID, status)
+
+    def mean(x: DoubleDouble) -> DoubleDouble:
+        return double_double.divide(x, DoubleDouble(*(jnp.broadcast_to(q, x.hi.shape) for q in prepared.questions)))
+
+    def flat(action):
+        return action.reshape(-1)[: prepared.size]
+
+    def gap(plan: Plan):
+        return jnp.maximum(mean(double_double.subtract(best.value, utility_of(plan.total))).hi, 0)
+
+    return Solution(
+        action=flat(integral.action),
+        multiplier=best.multiplier / data.unit,
+        spend=double_double.rounded_down(mean(spends_of(integral.total))),
+        utility=mean(utility_of(integral.total)).hi,
+        dual_value=mean(best.value).hi,
+        gap=gap(integral),
+        mixed=replace(mixed.beside, action=flat(mixed.plan.action)),
+        mixed_spend=double_double.rounded_down(mean(spends_of(mixed.plan.total))),
+        mixed_utility=mean(utility_of(mixed.plan.total)).hi,
+        mixed_gap=gap(mixed.plan),
+        status=status.astype(jnp.int32),
+    )
+
+
+def choose(condition: jax.Array, one, other):
+    """One tree where the condition holds, else the other."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
+def better(one: Plan, other: Plan) -> jax.Array:
+    """Whether a plan fits where the other does not, or earns more than another that does."""
+    gains = double_double.subtract(utility_of(one.total), utility_of(other.total)).hi > 0
+    return (one.fits & ~other.fits) | ((one.fits == other.fits) & gains)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Totals
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def targets(prepared: PreparedResources, wanted: DoubleDouble) -> DoubleDouble:
+    """f32[R] the totals that the budgets allow."""
+    questions = DoubleDouble(*(jnp.broadcast_to(x, wanted.hi.shape) for x in prepared.questions))
+    target = double_double.multiply(wanted, questions)
+    return double_double.add_float(target, rounding(target.hi.dtype) * jnp.abs(target.hi))
+
+
+def rounding(dtype) -> float:
+    """Totals carry 2^-47: a budget equal to what a plan spends must not fail by the rounding of either."""
+    return 2.0**-42 if dtype == jnp.float32 else 2.0**-50
+
+
+def utility_of(total: DoubleDouble) -> DoubleDouble:
+    return DoubleDouble(total.hi[0], total.lo[0])
+
+
+def spends_of(total: DoubleDouble) -> DoubleDouble:
+    return DoubleDouble(total.hi[1:], total.lo[1:])
+
+
+def left_of(target: DoubleDouble, total: DoubleDouble, unit: jax.Array) -> DoubleDouble:
+    """f32[R] what a plan leaves of the budgets, in the units of `Budgeted`."""
+    return DoubleDouble(*(x / unit for x in double_double.subtract(target, spends_of(total))))
+
+
+def plan_of(action: jax.Array, total: DoubleDouble, target: DoubleDouble) -> Plan:
+    """A plan with these totals."""
+    return Plan(action, total, double_double.at_most(spends_of(total), target).all())
+
+
+def worths(contested: Contested, unit: jax.Array) -> DoubleDouble:
+    """f32[1 + R, M, K] what the contested questions' actions add to the totals of a plan."""
+    utility, cost, weight = contested
+    values = jnp.concatenate([utility[None], cost * unit[:, None, None]])
+    return double_double.two_product(values, jnp.broadcast_to(weight[None, :, None], values.shape))
+
+
+def summed_at(worth: DoubleDouble, action: jax.Array) -> DoubleDouble:
+    """f32[1 + R] the totals of the contested questions alone."""
+    return double_double.total(
+        DoubleDouble(*(jnp.take_along_axis(x, action[None, :, None], axis=2)[:, :, 0] for x in worth))
+    )
+
+
+def mixture(contested: Contested, mix: Mix, unit: jax.Array) -> DoubleDouble:
+    """f32[1 + R] what the mixed questions add to the totals of the keys."""
+    utility, cost, weight = contested
+    question, key = mix.question, mix.key[mix.question]
+    gain = utility[question, mix.action] - utility[question, key]
+    extra = (cost[:, question, mix.action] - cost[:, question, key]) * unit[:, None]
+    change = jnp.concatenate([gain[None], extra])
+    return double_double.total(
+        double_double.two_product(change, jnp.broadcast_to((weight[question] * mix.share)[None], change.shape))
+    )
+
+
+def priced(
+    prepared: PreparedResources, data: Budgeted, key: jax.Array, multiplier: jax.Array, target: DoubleDouble
+) -> tuple[Bound, jax.Array]:
+    """The bound at a multiplier, and f32[chunks, width] what each question gains by the best of its other actions."""
+    price = multiplier / data.unit
+    net = jax.vmap(net_of, in_axes=(0, 0, None))(data.utility, data.cost, price)
+    own = jnp.arange(net.shape[1])[None, :, None] == key[:, None]
+    lowest = jnp.finfo(net.dtype).min
+    gain = jnp.where(own, lowest, net).max(axis=1) - jnp.where(own, net, lowest).max(axis=1)
+    total = totals(prepared, jnp.argmax(net, axis=1).astype(jnp.int32))
+    unspent = double_double.multiply(double_double.subtract(target, spends_of(total)), double_double.pair(price))
+    bound = Bound(multiplier, double_double.add(utility_of(total), double_double.total(unspent)))
+    return bound, jnp.where(prepared.weight > 0, gain, lowest)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The contested questions
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def contest(prepared: PreparedResources, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, Contested]:
+    """The questions of every chunk that gain most: i32[chunks, some] their columns, and those of all devices."""
+    chunks, width = gain.shape
+    devices = 1 if prepared.mesh is None else prepared.mesh.size
+    where = jax.lax.top_k(gain, min(width, max(1, CONTESTED // (chunks * devices))))[1]
+    utility = jnp.take_along_axis(data.utility, where[:, None], axis=2)[:, None]
+    cost = jnp.take_along_axis(data.cost, where[:, None, None], axis=3) / data.unit[None, :, None, None]
+    cells = jnp.concatenate([utility, cost], axis=1)  # [chunks, 1 + R, K, some]
+    cells = gathered(cells.transpose(0, 3, 1, 2).reshape(-1, *cells.shape[1:3]), prepared.axes)
+    weight = gathered(jnp.take_along_axis(prepared.weight, where, axis=1).reshape(-1), prepared.axes)
+    return where, Contested(cells[:, 0], jnp.moveaxis(cells[:, 1:], 1, 0), weight)
+
+
+def numbers(prepared: PreparedResources, where: jax.Array) -> jax.Array:
+    """i32[M] the contested questions' places in the problem."""
+    chunk = prepared.weight.shape[1] * jnp.arange(where.shape[0], dtype=jnp.int32)
+    number = chunk[:, None] + where
+    if prepared.axes is not None:
+        number = number + jax.lax.axis_index(prepared.axes) * prepared.size
+    return gathered(number.reshape(-1), prepared.axes)
+
+
+def put(x: jax.Array, where: jax.Array, values: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
+    """[chunks, width] with the contested questions' values, [M] of all devices, in their places."""
+    if axes is not None:
+        values = jax.lax.dynamic_index_in_dim(values.reshape(-1, where.size), jax.lax.axis_index(axes), keepdims=False)
+    return jnp.put_along_axis(x, where, values.reshape(where.shape), axis=1, inplace=False)
+
+
+def gathered(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
+    """[devices * M, ...] what every device has, by one all-reduce."""
+    if axes is None:
+        return x
+    everyone = jnp.zeros((jax.lax.axis_size(axes), *x.shape), x.dtype).at[jax.lax.axis_index(axes)].set(x)
+    return jax.lax.psum(everyone, axes).reshape(-1, *x.shape[1:])

@@ -1,0 +1,226 @@
+"""One budget in a handful of passes: sample, root-find, fill.
+
+The spend C(l) of the best response to a multiplier l falls as l rises, and so does its utility U(l). The price of a budget B
+is where C crosses B; at most one question has to be mixed there. Each evaluation of C and U is one pass over the data.
+
+    sample  The same search on one question in SAMPLE gives l to about 1 % and the slope of C, for a third of a pass.
+    full    1: C at the sample's l. 2: a Newton step with the sample's slope, 15 % past the root, so that 1 and 2 bracket it.
+            Then by turns
+              the root of C interpolated between the ends   superlinear where the dual is smooth,
+              a short step over the target from the nearer  brings the other end up,
+              the crossing of the dual's tangents           exact where l is a kink, that is, at ties,
+              bisection                                     bounds the number of passes where neither helps.
+    stop    A question that differs between the ends l_more < l_less gains between l_more and l_less a unit of extra cost. So
+            whatever part of them is switched, the loss against the dual bound is at most the extra spend times the
+            distance of the multipliers (`worst_loss`). The search stops when that is 1e-7 of the utility.
+    fill    Questions that differ between the ends are switched in index order until the budget is met (`fill`).
+
+Every step is elementwise work and sums: no sort, no scatter. A numpy hull-and-sort is exact as well and some ten times slower.
+
+The sums that decide what is within the budget carry 48 bits (`pairs`), and belong to the very plan that is returned: plans are kept, not
+evaluated again, because a compiler may round the same expression differently in two places.
+
+Three numbers, `more` and `less` (the ends that spend more and less) and the target, make up the state. The goal is either the
+"spend" to stay within or the "utility" to reach at least spend; both fall with l, so one search serves both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from alloc_jax.solve import double_double
+from alloc_jax.solve.double_double import DoubleDouble
+from alloc_jax.solve.layout import PreparedProblem, in_rows
+from alloc_jax.solve.plans import respond, row_totals
+
+TOLERANCE = 1e-7  # relative loss of utility at which a search stops
+PASSES = 100  # never reached: a bracket of two adjacent floats ends the search before
+SAMPLE = 32  # one question in so many; a larger sample saves no pass, a smaller one costs a third or fourth
+SAMPLED_ROWS = 16  # tables of fewer rows are their own sample
+GOALS = ("spend", "utility")  # the order of totals
+
+
+class End(NamedTuple):
+    """A best response, one end of a bracket."""
+
+    multiplier: jax.Array  # f32[]
+    total: DoubleDouble  # f32[2] spend and utility
+    rows: DoubleDouble  # f32[2, rows] the same by row
+    slot: jax.Array  # i32[] where its plan is kept
+
+
+class Bracket(NamedTuple):
+    """Two best responses on either side of the target; `more` spends more, at the smaller multiplier."""
+
+    more: End
+    less: End
+    plans: jax.Array  # c64[3, rows, WIDTH] the plans of the two ends, and a slot for the next one
+    passes: jax.Array  # i32[] passes over the data so far
+
+
+class Start(NamedTuple):
+    """Where to look first: a multiplier and the slope of the goal's total there."""
+
+    multiplier: jax.Array  # f32[]
+    slope: jax.Array  # f32[] at least 0: by how much the total falls for a unit of the multiplier
+
+
+def extreme_bracket(prepared: PreparedProblem) -> Bracket:
+    """The bracket of every target: the best plan at multiplier 0, the cheapest at the steepest. Their plans stay empty."""
+    shape = prepared.cost.shape[1:]
+    rows = DoubleDouble(*[jnp.zeros((2, shape[0]), prepared.cost.dtype)] * 2)
+    more = End(jnp.zeros_like(prepared.steepest), prepared.dearest, rows, jnp.int32(0))
+    less = End(prepared.steepest, prepared.cheapest, rows, jnp.int32(1))
+    return Bracket(more, less, jnp.zeros((3, *shape), prepared.ceiling.dtype), jnp.int32(0))
+
+
+def exceeds(total: DoubleDouble, target: DoubleDouble, goal: str) -> jax.Array:
+    """Whether totals lie on the spending side of the target: above the budget, or at least at the wanted utility."""
+    if goal == "spend":
+        return ~double_double.at_most(_of(total, goal), target)
+    return double_double.at_most(target, _of(total, goal))
+
+
+def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
+    """One pass: the best responses to a multiplier, in the slot that neither end uses."""
+    slot = 3 - bracket.more.slot - bracket.less.slot
+    # In a loop of one turn, which the compiler cannot know: otherwise each of the sums below evaluates the plan again.
+    empty = jnp.zeros(prepared.cost.shape[1:], bracket.plans.dtype), multiplier < 0
+    plan, _ = jax.lax.while_loop(
+        lambda state: ~state[1],
+        lambda _: (respond(prepared.utility, prepared.cost, multiplier), jnp.bool_(True)),
+        empty,
+    )
+    plans = jax.lax.dynamic_update_slice(bracket.plans, plan[None], (slot, jnp.int32(0), jnp.int32(0)))
+    rows = row_totals(plan, prepared.weight, prepared.ceiling)
+    return plans, End(multiplier, double_double.across(double_double.total(rows), prepared.axes), rows, slot)
+
+
+def search(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Bracket:
+    """The bracket of the multiplier at which the spend crosses the budget (or the utility its goal).
+
+    Args:
+      prepared: the problem.
+      target: the total spend (goal "spend") or total utility (goal "utility") to cross; beyond an extreme, there is
+        nothing to search.
+      goal: which of the two.
+    """
+    rows, width = prepared.cost.shape[1:]
+    sampled = rows >= SAMPLED_ROWS and width >= SAMPLE
+    return narrowed(prepared, target, goal, sampled_start(prepared, target, goal) if sampled else None, TOLERANCE)
+
+
+def narrowed(
+    prepared: PreparedProblem, target: DoubleDouble, goal: str, start: Start | None, tolerance: float
+) -> Bracket:
+    """The extremes' bracket, narrowed until any plan between its ends loses less than this share of the utility."""
+
+    def open_(bracket):
+        middle = crossing(bracket)
+        inside = (middle > bracket.more.multiplier) & (middle < bracket.less.multiplier)
+        loss = worst_loss(bracket, target, goal)
+        return (loss > tolerance * jnp.abs(bracket.less.total.hi[1])) & inside & (bracket.passes < PASSES)
+
+    def shrink(bracket):
+        plans, end = evaluate(prepared, bracket, propose(bracket, target, goal, start, prepared.steepest))
+        above = exceeds(end.total, target, goal)
+        more, less = (
+            jax.tree.map(lambda new, old, take=take: jnp.where(take, new, old), end, old)
+            for take, old in ((above, bracket.more), (~above, bracket.less))
+        )
+        return Bracket(more, less, plans, bracket.passes + 1)
+
+    return jax.lax.while_loop(open_, shrink, extreme_bracket(prepared))
+
+
+def sampled_start(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Start:
+    """Where a sample, the first columns of every row, has its multiplier, and its slope around it."""
+    full = prepared.cost.shape[2]
+    width = full // SAMPLE
+
+    def sampled(x):
+        return in_rows(x[..., :width].reshape(*x.shape[:-2], -1))
+
+    utility, cost = sampled(prepared.utility), sampled(prepared.cost)
+    weight = None if prepared.weight is None else sampled(prepared.weight)
+    if weight is None:
+        share = (prepared.size // full * width + min(prepared.size % full, width)) / prepared.size
+    else:
+        share = everywhere(weight.sum(), prepared.axes) / prepared.questions.hi
+    ends = (DoubleDouble(*(share * x for x in total)) for total in (prepared.cheapest, prepared.dearest))
+    sample = dataclasses.replace(
+        prepared, utility=utility, cost=cost, weight=weight, **dict(zip(("cheapest", "dearest"), ends, strict=True))
+    )
+    bracket = narrowed(sample, DoubleDouble(share * target.hi, share * target.lo), goal, None, 1e-5)
+    middle = jnp.clip(crossing(bracket), bracket.more.multiplier, bracket.less.multiplier)
+
+    def total(multiplier):
+        chosen = respond(utility, cost, multiplier)
+        chosen = chosen.real if goal == "spend" else chosen.imag
+        return everywhere((chosen if weight is None else chosen * weight).sum(), prepared.axes)
+
+    fall = total(0.97 * middle) - total(1.03 * middle)
+    return Start(middle, fall / (0.06 * middle * share))
+
+
+def everywhere(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
+    """The rounded sum over the devices of a mesh's axes."""
+    return x if axes is None else jax.lax.psum(x, axes)
+
+
+def propose(bracket: Bracket, target: DoubleDouble, goal: str, start: Start | None, steepest: jax.Array) -> jax.Array:
+    """The next multiplier to evaluate; see the module's docstring."""
+    low, high = bracket.more.multiplier, bracket.less.multiplier
+    share = target_share(bracket, target, goal)
+    root = high + share * (low - high)
+    bisection = jnp.where(high > 16 * low, jnp.sqrt(jnp.maximum(low, high * 1e-4) * high), low + (high - low) / 2)
+    # From the end next to the target over it, by more than it is away: the other end follows.
+    beside = jnp.minimum(jnp.minimum(share, 1 - share) * 2.5, 0.5) * (high - low) + 4 * jnp.finfo(low.dtype).eps * high
+    beside = jnp.where(share < 0.5, high - beside, low + beside)
+    turn = (bracket.passes - (start is not None)) % 4
+    multiplier = jnp.select([turn == 0, turn == 1, turn == 2], [crossing(bracket), root, beside], bisection)
+    if start is not None:
+        # While an end is still an extreme, step from the other towards the root, further each time.
+        from_more = low > 0
+        total = jnp.where(from_more, _of(bracket.more.total, goal).hi, _of(bracket.less.total, goal).hi)
+        here = jnp.where(from_more, low, high)
+        step = 1.15 * (total - target.hi) / jnp.maximum(start.slope, jnp.finfo(low.dtype).tiny)
+        least = jnp.where(from_more, 1e-5, -1e-5) * here
+        step = jnp.where(jnp.abs(step) > jnp.abs(least), step, least)
+        step = jnp.clip(step, -0.5 * here, here) * 8.0 ** (bracket.passes - 1)
+        one_sided = (low <= 0) ^ (high >= steepest)
+        first = jnp.where(bracket.passes == 0, start.multiplier, here + step)
+        stepping = (bracket.passes == 0) | (one_sided & (bracket.passes < 5))
+        multiplier = jnp.where(stepping & (first > low) & (first < high), first, multiplier)
+    return multiplier
+
+
+def crossing(bracket: Bracket) -> jax.Array:
+    """Where the tangents of the dual at the two ends cross: the multiplier itself where the target lies on a kink."""
+    extra, gain = double_double.subtract(bracket.more.total, bracket.less.total).hi
+    return jnp.where(extra > 0, gain / jnp.where(extra > 0, extra, 1), bracket.less.multiplier)
+
+
+def target_share(bracket: Bracket, target: DoubleDouble, goal: str) -> jax.Array:
+    """Where the target lies between the ends: 0 at `less`, 1 at `more`."""
+    less, more = (_of(end.total, goal) for end in (bracket.less, bracket.more))
+    span = double_double.subtract(more, less).hi
+    return jnp.clip(double_double.subtract(target, less).hi / jnp.where(span > 0, span, 1), 0, 1)
+
+
+def worst_loss(bracket: Bracket, target: DoubleDouble, goal: str) -> jax.Array:
+    """The most that following one end on some questions and the other on the rest can lose to the bound."""
+    extra = double_double.subtract(bracket.more.total, bracket.less.total).hi[0]
+    low, middle, high = bracket.more.multiplier, crossing(bracket), bracket.less.multiplier
+    share = target_share(bracket, target, goal)
+    apart = jnp.minimum(jnp.minimum(high - middle, middle - low), (high - low) * jnp.minimum(share, 1 - share))
+    return extra * jnp.maximum(apart, 0)
+
+
+def _of(total: DoubleDouble, goal: str) -> DoubleDouble:
+    k = GOALS.index(goal)
+    return DoubleDouble(total.hi[k], total.lo[k])

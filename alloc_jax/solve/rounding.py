@@ -1,0 +1,241 @@
+"""From a bracket to a plan: the questions that differ between its ends are switched in index order until the target is met.
+
+Equal scores are never looked for: float32 does not show them. Whatever differs between the two ends is worth about the
+multiplier a unit of cost, so the order does not matter, and the index order needs no sort: totals by row, a prefix over
+the rows, a prefix inside one row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from alloc_jax.solve import double_double
+from alloc_jax.solve.double_double import DoubleDouble
+from alloc_jax.solve.layout import PreparedProblem
+from alloc_jax.solve.plans import actions_of, extremes, row_totals
+from alloc_jax.solve.root_finding import GOALS, PASSES, Bracket, crossing, evaluate, exceeds, extreme_bracket, search
+from alloc_jax.types import MixedPlan, Solution, Status
+
+
+class Cut(NamedTuple):
+    """Where the switching stops: questions before `question` follow the dearer end, the others the cheaper."""
+
+    question: jax.Array  # i32[] the first question whose switch would pass the target; beyond the last if none would
+    total: DoubleDouble  # f32[2] spend and utility with every question before it switched
+    share: jax.Array  # f32[] the part of its switch that meets the target exactly
+    extra: DoubleDouble  # f32[2] what its switch adds
+
+
+def solve_kernel(prepared: PreparedProblem, wanted: DoubleDouble, goal: str = "spend") -> Solution:
+    """The plan for one budget (goal "spend"), or of least spend for one mean utility (goal "utility").
+
+    Args:
+      prepared: from `prepare`.
+      wanted: the mean spend or mean utility, as two floats.
+      goal: "spend" or "utility".
+    """
+    target = total_target(prepared, wanted, goal)
+    return finish(prepared, search(prepared, target, goal), target, goal)
+
+
+def between(prepared: PreparedProblem, wanted: DoubleDouble, low: jax.Array, high: jax.Array) -> Solution:
+    """The plan for one budget from two multipliers on either side of it, without a search."""
+    bracket = extreme_bracket(prepared)
+    for name, multiplier in (("more", low), ("less", high)):
+        plans, end = evaluate(prepared, bracket, multiplier)
+        inside = (multiplier > 0) & (multiplier < prepared.steepest)
+        end = jax.tree.map(lambda new, old, inside=inside: jnp.where(inside, new, old), end, getattr(bracket, name))
+        bracket = bracket._replace(**{name: end, "plans": plans})
+    return finish(prepared, bracket, total_target(prepared, wanted, "spend"), "spend")
+
+
+def solution_specs(mesh: Mesh | None, several: bool = False) -> Solution | None:
+    """How a `Solution` lies on a mesh: plans where their questions are, the rest everywhere."""
+    if mesh is None:
+        return None
+    plan = P(mesh.axis_names)
+    everywhere = {field.name: P() for field in dataclasses.fields(Solution)}
+    mixed = MixedPlan(P(), P(), P(), plan if several else None)
+    return Solution(**{**everywhere, "action": plan, "mixed": mixed})
+
+
+def total_target(prepared: PreparedProblem, wanted: DoubleDouble, goal: str) -> DoubleDouble:
+    """The total that a mean stands for."""
+    target = double_double.multiply(wanted, prepared.questions)
+    # Totals carry 2^-47: a budget equal to what a plan spends must not fail by the rounding of either.
+    slack = jnp.abs(target.hi) * (2.0**-42 if target.hi.dtype == jnp.float32 else 2.0**-50)
+    return double_double.add_float(target, slack if goal == "spend" else -slack)
+
+
+def finish(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal: str) -> Solution:
+    """The solution in a bracket: its plans, the cut between them, and what certifies it."""
+    above, below = ~exceeds(prepared.dearest, target, goal), exceeds(prepared.cheapest, target, goal)
+    bracket = with_extremes(prepared, bracket, above, below)
+    cut = fill(prepared, bracket, target, goal)
+    infeasible = below if goal == "spend" else above
+    status = jnp.where(bracket.passes >= PASSES, Status.NOT_CONVERGED, Status.OPTIMAL)
+    status = jnp.where(infeasible, Status.INFEASIBLE, status)
+    status = jnp.where(prepared.invalid | ~jnp.isfinite(target.hi), Status.INVALID, status)
+    return certified(prepared, bracket, cut, goal, status.astype(jnp.int32))
+
+
+def with_extremes(prepared: PreparedProblem, bracket: Bracket, above: jax.Array, below: jax.Array) -> Bracket:
+    """The bracket with the plans of its extreme ends in place, and closed where the target lies beyond an extreme."""
+    at_best, at_cheapest = bracket.more.multiplier <= 0, bracket.less.multiplier >= prepared.steepest
+
+    def fill_in(state):
+        bracket, _ = state
+        cheapest, best, _ = extremes(prepared.utility, prepared.cost)
+        for name, extreme, here in (("more", best, at_best), ("less", cheapest, at_cheapest)):
+            end = getattr(bracket, name)
+            kept = jax.lax.dynamic_index_in_dim(bracket.plans, end.slot, keepdims=False)
+            plan = jnp.where(here, extreme, kept)[None]
+            plans = jax.lax.dynamic_update_slice(bracket.plans, plan, (end.slot, jnp.int32(0), jnp.int32(0)))
+            rows = row_totals(extreme, prepared.weight, prepared.ceiling)
+            bracket = bracket._replace(
+                plans=plans, **{name: end._replace(rows=double_double.where(here, rows, end.rows))}
+            )
+        return bracket, False
+
+    # A loop of one turn at most: unlike a branch, it leaves the plans where they are.
+    bracket, _ = jax.lax.while_loop(lambda state: state[1], fill_in, (bracket, at_best | at_cheapest))
+    more, less, plans, passes = bracket
+    closed = (
+        jax.tree.map(lambda here, other, close=close: jnp.where(close, other, here), end, other)
+        for end, other, close in ((more, less, below), (less, more, above))
+    )
+    return Bracket(*closed, plans, passes)
+
+
+def fill(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal: str) -> Cut:
+    """The cut of a bracket at a target: before it every switch fits, the one at it does not."""
+    more, less, axes = bracket.more, bracket.less, prepared.axes
+    steps = double_double.subtract(more.rows, less.rows)
+    base, device = less.total, 0
+    if axes is not None:
+        device, base = _prefix_within(double_double.by_device(double_double.total(steps), axes), base, target, goal)
+    row, before = _prefix_within(steps, base, target, goal)
+    weight = None if prepared.weight is None else prepared.weight[row]
+    cells = [bracket.plans[end.slot, row] for end in (more, less)]
+    steps = double_double.subtract(*(_values(x, weight) for x in cells))  # f32[2, WIDTH]
+    column, total = _prefix_within(steps, before, target, goal)
+    extra = DoubleDouble(*(x[:, column] for x in steps))
+    k = GOALS.index(goal)
+    room = double_double.subtract(target, DoubleDouble(total.hi[k], total.lo[k])).hi
+    share = jnp.clip(room / jnp.where(extra.hi[k] > 0, extra.hi[k], 1), 0, 1) * (extra.hi[k] > 0)
+    question = device * prepared.size + jnp.minimum(row * cells[0].shape[0] + column, prepared.size)
+    return from_device(Cut(question, total, share, extra), device, axes)
+
+
+def from_device(tree, device, axes: tuple[str, ...] | None):
+    """What one device of a mesh's axes has, on all of them."""
+    if axes is None:
+        return tree
+    here = jax.lax.axis_index(axes) == device
+    return jax.lax.psum(jax.tree.map(lambda x: jnp.where(here, x, 0), tree), axes)
+
+
+def _values(cells: jax.Array, weight: jax.Array | None) -> DoubleDouble:
+    values = jnp.stack([cells.real, cells.imag])
+    return (
+        double_double.pair(values) if weight is None else double_double.two_product(values, jnp.stack([weight, weight]))
+    )
+
+
+def _prefix_within(
+    steps: DoubleDouble, base: DoubleDouble, target: DoubleDouble, goal: str
+) -> tuple[jax.Array, DoubleDouble]:
+    """How many leading steps of [2, n] fit on top of the base, at most n - 1, and the total with them.
+
+    Bisection on the number, with one exact sum each. The invariant, that `fits` steps do, holds whatever the order of the totals.
+    """
+    size = steps.hi.shape[1]
+    position = jnp.arange(size)[None]
+
+    def with_first(count):
+        return double_double.add(
+            base, double_double.total(DoubleDouble(*(jnp.where(position < count, x, 0) for x in steps)))
+        )
+
+    def halve(_, ends):
+        fits, beyond = ends
+        middle = (fits + beyond) // 2
+        past = exceeds(with_first(middle), target, goal)
+        return jnp.where(past, fits, middle), jnp.where(past, middle, beyond)
+
+    fits, _ = jax.lax.fori_loop(0, size.bit_length(), halve, (jnp.int32(0), jnp.int32(size)))
+    return fits, with_first(fits)
+
+
+def certified(prepared: PreparedProblem, bracket: Bracket, cut: Cut, goal: str, status: jax.Array) -> Solution:
+    """The plans on either side of a cut, their means, and the dual bound at the better end."""
+    more, less = bracket.more, bracket.less
+    plans = [jax.lax.dynamic_index_in_dim(bracket.plans, end.slot, keepdims=False) for end in (more, less)]
+    rows, width = plans[0].shape
+    position = width * jnp.arange(rows, dtype=jnp.int32)[:, None] + jnp.arange(width, dtype=jnp.int32)[None]
+    first = 0 if prepared.axes is None else jax.lax.axis_index(prepared.axes) * prepared.size
+    last = cut.question - first + (goal == "utility")  # a budget stops before the cut, a wanted utility after it
+    action = actions_of(prepared.utility, prepared.cost, jnp.where(position < last, *plans)).reshape(-1)[
+        : prepared.size
+    ]
+    devices = 1 if prepared.mesh is None else prepared.mesh.size
+    question = jnp.minimum(cut.question, devices * prepared.size - 1)
+    local = question % prepared.size
+    at = (slice(None), local // width, local % width)
+    raised, lowered = (actions_of(prepared.utility[at], prepared.cost[at], plan[at[1:]]) for plan in plans)
+    raised, lowered = from_device((raised, lowered), question // prepared.size, prepared.axes)
+
+    mixed = double_double.add(
+        cut.total, double_double.multiply(cut.extra, double_double.pair(jnp.stack([cut.share, cut.share])))
+    )
+    total, other, probability = cut.total, raised, cut.share
+    if goal == "utility":
+        total, other, probability = double_double.add(cut.total, cut.extra), lowered, 1 - cut.share
+
+    # Weak duality holds at either end; the tighter bound is taken, and its multiplier reported.
+    middle = crossing(bracket)
+    from_less = double_double.subtract(mixed, less.total).hi[0] * (less.multiplier - middle)
+    from_more = double_double.subtract(more.total, mixed).hi[0] * (middle - more.multiplier)
+    multiplier, at_end = jax.tree.map(
+        lambda a, b: jnp.where(from_less <= from_more, a, b),
+        (less.multiplier, less.total),
+        (more.multiplier, more.total),
+    )
+    # By how much (the price of) an end's plan falls short of any other's: exact differences, so that a gap of 1e-8 is one.
+    prices = double_double.pair(jnp.stack([-multiplier, jnp.ones_like(multiplier)]))
+
+    def net(total):
+        return double_double.total(double_double.multiply(total, prices))
+
+    def mean(x):
+        return double_double.divide(x, prepared.questions)
+
+    bound = net(at_end)
+    spend, utility = _split(mixed)
+    dual = double_double.add(bound, double_double.multiply(double_double.pair(multiplier), spend))
+    gaps = [mean(double_double.subtract(bound, net(x))).hi for x in (mixed, total)]
+    # Within a budget, what is left of it is part of the gap; a wanted utility is held against the bound at its own spend.
+    left = multiplier * mean(double_double.subtract(spend, _split(total)[0])).hi
+    return Solution(
+        action=action,
+        multiplier=multiplier,
+        spend=double_double.rounded_down(mean(_split(total)[0])),
+        utility=mean(_split(total)[1]).hi,
+        dual_value=mean(dual).hi,
+        gap=gaps[1] + left if goal == "spend" else gaps[1],
+        mixed=MixedPlan(*(x[None] for x in (question, other, probability))),
+        mixed_spend=double_double.rounded_down(mean(spend)),
+        mixed_utility=mean(utility).hi,
+        mixed_gap=gaps[0],
+        status=status,
+    )
+
+
+def _split(total: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble]:
+    return tuple(DoubleDouble(total.hi[k], total.lo[k]) for k in range(2))

@@ -1,0 +1,98 @@
+"""The search for a price when a pass over the data is dear: many multipliers a pass, and the totals in float64 on the host.
+
+`search` evaluates one multiplier a pass, as the data lies in memory and a pass is a sum. Here a pass reads a file, and a
+block that has been read answers sixteen multipliers in about the time it took to read it. The ends, the interpolated root, the
+crossing of the dual's tangents and the loss at which to stop are those of `search`; its docstring derives them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from alloc_jax.solve.root_finding import TOLERANCE
+
+MULTIPLIERS = 16  # evaluated in one pass
+PASSES = 40  # never reached: the bracket shrinks at least sevenfold a pass, and a float32 has 24 bits
+
+
+class End(NamedTuple):
+    """A best response and what it adds up to over all questions."""
+
+    multiplier: float
+    spend: float
+    utility: float
+
+
+class Bracket(NamedTuple):
+    """Two best responses on either side of the budget; `more` spends more, at the smaller multiplier."""
+
+    more: End
+    less: End
+    steepest: float  # a multiplier at which every question takes its cheapest action
+    questions: int
+    passes: int  # over the data so far
+
+
+def first_multipliers(guess: float, steepest: float) -> np.ndarray:
+    """f32[MULTIPLIERS] where to look before anything is known but what a sample says.
+
+    Args:
+      guess: the multiplier of a sample. Close to it the points lie close: a sample of n questions misses by about 1 / sqrt(n).
+      steepest: the sample's steepest multiplier, from which to descend where the guess is one of the two extremes.
+    """
+    if not 0 < guess < steepest:
+        return np.float32(steepest * 4.0 ** -np.arange(MULTIPLIERS))
+    apart = 5e-4 * 3.0 ** np.arange(MULTIPLIERS // 2)
+    return np.float32(guess * np.exp(np.concatenate([[0], apart, -apart[: MULTIPLIERS - 1 - apart.size]])))
+
+
+def next_multipliers(bracket: Bracket, target: float) -> np.ndarray:
+    """f32[at most MULTIPLIERS] strictly inside the bracket: close to where the budget should be crossed, and spread over the rest."""
+    low, high = bracket.more.multiplier, bracket.less.multiplier
+    root = high + target_share(bracket, target) * (low - high)
+    beside = 8.0 ** -np.arange(1, 5)
+    near = [root + (high - root) * beside, root + (low - root) * beside]
+    parts = np.arange(1, MULTIPLIERS - 9) / (MULTIPLIERS - 9)
+    start = max(low, high * 1e-6)
+    spread = start * (high / start) ** parts if high > 16 * low else low + (high - low) * parts
+    found = np.unique(np.float32(np.concatenate([[crossing(bracket), root], *near, spread])))
+    return found[(found > low) & (found < high)]
+
+
+def narrowed(bracket: Bracket, ends: list[End], target: float) -> Bracket:
+    """The bracket after a pass that evaluated some multipliers inside it."""
+    more, less = bracket.more, bracket.less
+    # Rounding can make totals that are not monotone: `less` first, so that the ends keep their order.
+    for end in sorted(ends):
+        if end.spend <= target and more.multiplier < end.multiplier < less.multiplier:
+            less = end
+            break
+    for end in sorted(ends):
+        if end.spend > target and more.multiplier < end.multiplier < less.multiplier:
+            more = end
+    return bracket._replace(more=more, less=less, passes=bracket.passes + 1)
+
+
+def crossing(bracket: Bracket) -> float:
+    """Where the tangents of the dual at the two ends cross: the multiplier itself where the target lies on a kink."""
+    more, less = bracket.more, bracket.less
+    extra = more.spend - less.spend
+    return (more.utility - less.utility) / extra if extra > 0 else less.multiplier
+
+
+def target_share(bracket: Bracket, target: float) -> float:
+    """Where the target lies between the ends: 0 at `less`, 1 at `more`."""
+    extra = bracket.more.spend - bracket.less.spend
+    return min(max((target - bracket.less.spend) / extra, 0.0), 1.0) if extra > 0 else 0.0
+
+
+def is_narrow(bracket: Bracket, target: float) -> bool:
+    """Whether any plan between the ends loses less than a share of the utility that does not show."""
+    more, less = bracket.more, bracket.less
+    middle, share = crossing(bracket), target_share(bracket, target)
+    width = less.multiplier - more.multiplier
+    apart = min(less.multiplier - middle, middle - more.multiplier, width * share, width * (1 - share))
+    loss = (more.spend - less.spend) * max(apart, 0.0)
+    return loss <= TOLERANCE * abs(less.utility) or not next_multipliers(bracket, target).size

@@ -1,0 +1,307 @@
+"""One budget for a table larger than memory, in one process or in many that each read a part of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from alloc_jax.solve import validation
+from alloc_jax.solve.solver import prepare, solve
+from alloc_jax.solve.streaming.bracketing import (
+    PASSES,
+    Bracket,
+    End,
+    crossing,
+    first_multipliers,
+    is_narrow,
+    narrowed,
+    next_multipliers,
+)
+from alloc_jax.solve.streaming.passes import Totals, actions_jit, end_plans, read_ahead, run_pass, to_device
+from alloc_jax.solve.streaming.processes import Alone, Peers
+from alloc_jax.types import AllocationProblem, MixedPlan, Status
+
+
+class Cut(NamedTuple):
+    """Where the questions stop to follow `more` and start to follow `less`."""
+
+    block: int  # of this process; 0 or beyond the last where the cut is another's
+    position: int  # in that block
+    question: int  # counted over all processes
+    total: np.ndarray  # f64[2] spend and utility with every question before it switched
+    extra: np.ndarray  # f64[2] what its switch adds; 0 where all are switched
+    raised: int  # its action in `more`
+
+
+class Ends(NamedTuple):
+    """The two best responses that the plan is made of; the extremes stand for the best and the cheapest plan."""
+
+    more: float
+    less: float
+    steepest: float
+
+
+@dataclass(frozen=True, eq=False)
+class StreamSolution:
+    """A plan for one budget, as what certifies it and what writes it; the same in every process but for `cut` and `totals`.
+
+    The numbers mean what they mean in a `Solution`; here they are float64.
+    """
+
+    multiplier: float
+    spend: float
+    utility: float
+    dual_value: float
+    gap: float
+    mixed: MixedPlan  # one question, counted over all processes
+    mixed_spend: float
+    mixed_utility: float
+    mixed_gap: float
+    status: Status
+    passes: int  # over the data
+    questions: int  # N
+    ends: Ends
+    cut: Cut
+    totals: np.ndarray  # f64[B, 2, 2] what the two ends spend and earn on each of this process's blocks
+    mesh: Mesh | None = None
+
+    def plan(self, blocks: Sequence[AllocationProblem]) -> Iterator[np.ndarray]:
+        """u8[n] (i32 from 257 actions) of each of this process's blocks: the integral plan, with one more pass.
+
+        Raises:
+          ValueError: the blocks are not those that were solved.
+        """
+        number = -1
+        for number, block in enumerate(read_ahead(blocks, self.mesh)):
+            plans, totals = end_plans(block, *self.ends)
+            if number >= len(self.totals) or not np.allclose(totals, self.totals[number], rtol=1e-12, atol=0):
+                raise ValueError(f"block {number} is not what it was when it was solved")
+            more, less = np.asarray(actions_jit(block.laid, plans, block.size, block.mesh))[:, : block.questions]
+            last = block.questions if number < self.cut.block else self.cut.position * (number == self.cut.block)
+            yield np.where(np.arange(block.questions) < last, more, less)
+        if number + 1 != len(self.totals):
+            raise ValueError(f"{number + 1} blocks where {len(self.totals)} were solved")
+
+
+def solve_stream(
+    blocks: Sequence[AllocationProblem],
+    budget: float,
+    *,
+    peers: Peers | None = None,
+    resume: Bracket | None = None,
+    save: Callable[[Bracket], None] | None = None,
+    mesh: Mesh | None = None,
+) -> StreamSolution:
+    """`solve` for a table that is read block by block, as often as it takes: two to four times.
+
+    The first block's own price is the first guess. Each pass evaluates sixteen multipliers and narrows the bracket of the
+    price until no plan inside it loses more than 1e-7 of the utility; questions that differ between its ends then follow the dearer one
+    in index order until the budget is spent. A block that does not represent the table costs passes, and nothing else.
+
+    Args:
+      blocks: problems of NumPy arrays, utility f32[n, K] and cost f32[n, K], of bounded n; read in order once a pass, and
+        one of them once more at the end. With several processes, this one's part: the parts follow each other in the order of the ranks.
+      budget: allowed mean cost a question, over all processes.
+      peers: the processes that solve together; None: this one alone.
+      resume: what `save` was last given; the process of rank 0 decides for all.
+      save: called after every pass in the process of rank 0.
+      mesh: devices of this process that share out each block.
+
+    Returns:
+      A `StreamSolution`, whose `plan(blocks)` gives the actions.
+
+    Raises:
+      ValueError: like `solve`, with questions counted over all processes; or what is resumed is of another table.
+      ConnectionError: another process is gone.
+
+    >>> from alloc_jax.types import AllocationProblem
+    >>> block = AllocationProblem(np.float32([[0, 1], [0, 0.5]]), np.float32([[1, 3], [1, 3]]))
+    >>> found = solve_stream([block, block], 2.5)
+    >>> found.spend, found.utility, [plan.tolist() for plan in found.plan([block, block])]
+    (2.5, 0.625, [[1, 1], [1, 0]])
+    """
+    validation.as_pair(budget, np.dtype(np.float32), "budget")
+    if not len(blocks):
+        raise ValueError("the table has no blocks")
+    peers = peers or Alone()
+    bracket = _same_everywhere(resume, peers)
+    known: dict[float, np.ndarray] = {}  # multiplier: f64[B, 2] by block
+    sizes = np.zeros(0, np.int64)  # questions by block
+
+    def pass_over(multipliers: np.ndarray, with_extremes: bool) -> Bracket:
+        nonlocal known, sizes
+        mine = run_pass(blocks, multipliers, with_extremes, mesh)
+        said = peers.gather(_summary(mine))
+        _raise_if_invalid(blocks, mine, said, peers)
+        total, sizes = _sums(said), mine.questions
+        questions, steepest = int(total[0]), float(said[:, 1].max())
+        ends = np.reshape(total[3:], (-1, 2))
+        if with_extremes:
+            known |= {0.0: mine.extremes[:, 0], steepest: mine.extremes[:, 1]}
+        before = bracket
+        if before is None:
+            before = Bracket(End(0.0, *ends[0]), End(steepest, *ends[1]), steepest, questions, 0)
+        if before.questions != questions:
+            raise ValueError(f"resumed a search over {before.questions} questions on a table of {questions}")
+        evaluated = [End(float(m), *map(float, end)) for m, end in zip(multipliers, ends[2:], strict=False)]
+        known |= {end.multiplier: mine.responses[:, i] for i, end in enumerate(evaluated)}
+        after = narrowed(before, evaluated, _target(budget, questions))
+        known = {end.multiplier: known[end.multiplier] for end in after[:2] if end.multiplier in known}
+        if save is not None and peers.rank == 0:
+            save(after)
+        return after
+
+    if bracket is None:
+        bracket = pass_over(first_multipliers(*_guess(blocks, budget, peers)), True)
+    target = _target(budget, bracket.questions)
+    above, below = bracket.more.spend <= target, bracket.less.spend > target
+    while not (above or below or is_narrow(bracket, target) or bracket.passes >= PASSES):
+        bracket = pass_over(next_multipliers(bracket, target), False)
+    missing = [end.multiplier for end in bracket[:2] if end.multiplier not in known]
+    if missing:  # resumed: the totals of the ends are known, but not by block
+        inner = [m for m in missing if 0 < m < bracket.steepest]
+        bracket = pass_over(np.float32(inner), len(inner) < len(missing))
+    if above:
+        bracket = bracket._replace(less=bracket.more)
+    elif below:
+        bracket = bracket._replace(more=bracket.less)
+    status = Status.INFEASIBLE if below else Status.NOT_CONVERGED if bracket.passes >= PASSES else Status.OPTIMAL
+    totals = np.stack([known[end.multiplier] for end in bracket[:2]], axis=1)
+    cut = _find_cut(blocks, bracket, totals, sizes, target, peers, mesh)
+    return _certified(bracket, cut, totals, budget, status, mesh)
+
+
+def _sums(x: np.ndarray) -> np.ndarray:
+    """The exact sums over the first axis, rounded once."""
+    return np.array([math.fsum(column) for column in x.reshape(len(x), -1).T]).reshape(x.shape[1:])
+
+
+def _target(budget: float, questions: int) -> float:
+    # The slack of `fill.total_target`: a budget equal to what a plan spends must not fail by a rounding.
+    return float(budget) * questions * (1 + 2.0**-42)
+
+
+def _guess(blocks: Sequence[AllocationProblem], budget: float, peers: Peers) -> tuple[float, float]:
+    """The median over the processes of their first blocks' own prices, and the steepest multiplier."""
+    try:
+        prepared = prepare(blocks[0])
+        mine = [float(solve(prepared, budget).multiplier), float(prepared.steepest)]
+    except ValueError:  # the pass names the question, counted over all processes
+        mine = [0.0, 0.0]
+    said = peers.gather(np.array(mine))
+    return float(np.median(said[:, 0])), float(said[:, 1].max())
+
+
+def _summary(mine: Totals) -> np.ndarray:
+    """f64[7 + 2 MULTIPLIERS]: what a process says after a pass; all but the second and third are added up."""
+    ends = np.concatenate([mine.extremes, mine.responses], axis=1).reshape(len(mine.extremes), -1)
+    return np.array([mine.questions.sum(), mine.steepest, mine.invalid, *_sums(ends)])
+
+
+def _raise_if_invalid(blocks: Sequence[AllocationProblem], mine: Totals, said: np.ndarray, peers: Peers) -> None:
+    bad = np.flatnonzero(said[:, 2])
+    if not bad.size:
+        return
+    if bad[0] != peers.rank:
+        raise ValueError(f"process {bad[0]} found an invalid question, which its message names")
+    last = len(mine.questions) - 1
+    validation.explain(blocks[last], int(said[: peers.rank, 0].sum()) + int(mine.questions[:last].sum()))
+
+
+def _same_everywhere(resume: Bracket | None, peers: Peers) -> Bracket | None:
+    numbers = np.full(9, np.nan) if resume is None else np.hstack(resume)
+    more, less, rest = np.split(peers.gather(numbers)[0], [3, 6])
+    if np.isnan(rest[0]):
+        return None
+    return Bracket(End(*map(float, more)), End(*map(float, less)), float(rest[0]), int(rest[1]), int(rest[2]))
+
+
+def _find_cut(
+    blocks: Sequence[AllocationProblem],
+    bracket: Bracket,
+    totals: np.ndarray,
+    sizes: np.ndarray,
+    target: float,
+    peers: Peers,
+    mesh: Mesh | None,
+) -> Cut:
+    """Between the ends: whole processes are switched in the order of their ranks, whole blocks of one, questions of one block."""
+    mine = np.append(_sums(totals), sizes.sum())
+    said = peers.gather(mine)
+    ends = said[:, :4].reshape(-1, 2, 2)
+    less, steps = _sums(ends[:, 1]), ends[:, 0] - ends[:, 1]
+    process = _fitting(steps[:, 0], target - less[0])
+    switched = process == peers.count  # all questions: the first stands for the one that would be mixed
+    total = _sums(np.vstack([less, steps[:process]]))
+    found, block, position = np.zeros(6), len(sizes) * (switched or peers.rank < process), 0
+    if peers.rank == (0 if switched else process):
+        by_block = totals[:, 0] - totals[:, 1]
+        chosen = 0 if switched else min(_fitting(by_block[:, 0], target - total[0]), len(sizes) - 1)
+        there = to_device(blocks[chosen], chosen, int(sizes[0]), mesh)
+        plans, _ = end_plans(there, bracket.more.multiplier, bracket.less.multiplier, bracket.steepest)
+        values = np.asarray(plans).reshape(2, mesh.size if mesh else 1, -1)[:, :, : there.size].reshape(2, -1)
+        values = values[:, : there.questions].astype(np.complex128)
+        by_question = (values[0] - values[1]).view(np.float64).reshape(-1, 2)
+        if not switched:
+            total = _sums(np.vstack([total, by_block[:chosen]]))
+            position = min(_fitting(by_question[:, 0], target - total[0]), there.questions - 1)
+            total = _sums(np.vstack([total, by_question[:position]]))
+            block = chosen
+        raised = int(np.asarray(actions_jit(there.laid, plans, there.size, mesh))[0, position])
+        found = np.array([sizes[:chosen].sum() + position, *total, *by_question[position] * (not switched), raised])
+    found = peers.gather(found)[0 if switched else process]
+    first = int(said[:process, 4].sum()) * (not switched)
+    return Cut(int(block), position, first + int(found[0]), found[1:3], found[3:5], int(found[5]))
+
+
+def _fitting(steps: np.ndarray, room: float) -> int:
+    """How many leading steps fit; by bisection with exact sums, of which the invariant, that `fits` do, needs no order."""
+    fits, beyond = 0, len(steps) + 1
+    while beyond - fits > 1:
+        middle = (fits + beyond) // 2
+        fits, beyond = (middle, beyond) if math.fsum(steps[:middle]) <= room else (fits, middle)
+    return fits
+
+
+def _certified(
+    bracket: Bracket, cut: Cut, totals: np.ndarray, budget: float, status: Status, mesh: Mesh | None
+) -> StreamSolution:
+    """What certifies a cut; see `fill.certified`."""
+    more, less, count = bracket.more, bracket.less, bracket.questions
+    (spend, utility), extra = cut.total.tolist(), cut.extra.tolist()
+    target = _target(budget, count)
+    share = min(max((target - spend) / extra[0], 0.0), 1.0) if extra[0] > 0 else 0.0
+    mixed_spend, mixed_utility = spend + share * extra[0], utility + share * extra[1]
+    middle = crossing(bracket)
+    from_less = (mixed_spend - less.spend) * (less.multiplier - middle)
+    from_more = (more.spend - mixed_spend) * (middle - more.multiplier)
+    end = less if from_less <= from_more else more
+    price = end.multiplier
+    gap, mixed_gap = (
+        (end.utility - u) - price * (end.spend - c) for c, u in ((spend, utility), (mixed_spend, mixed_utility))
+    )
+    # Sums are exact but for the slack, which is all that a spend can be above its budget.
+    within = math.inf if status == Status.INFEASIBLE else float(budget)
+    return StreamSolution(
+        multiplier=price,
+        spend=min(spend / count, within),
+        utility=utility / count,
+        dual_value=(mixed_utility + mixed_gap) / count,
+        gap=(gap + price * (mixed_spend - spend)) / count,
+        mixed=MixedPlan(*(np.array([x]) for x in (cut.question, cut.raised, share))),
+        mixed_spend=min(mixed_spend / count, within),
+        mixed_utility=mixed_utility / count,
+        mixed_gap=mixed_gap / count,
+        status=status,
+        passes=bracket.passes,
+        questions=count,
+        ends=Ends(more.multiplier, less.multiplier, bracket.steepest),
+        cut=cut,
+        totals=totals,
+        mesh=mesh,
+    )

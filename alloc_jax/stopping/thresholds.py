@@ -1,0 +1,56 @@
+"""All rules of an index at once: what every price spends and earns on paths, by one sort.
+
+A path draws sample n + 1 at price l if every state up to n had an index of at least l, so if its bar, the least index so far, is at
+least l. Each sample of each path then has one price at which it appears, and the spend of all rules is a running sum over the
+sorted bars.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from alloc_jax.stopping.paths import Paths
+from alloc_jax.stopping.states import Lattice
+
+
+class Steps(NamedTuple):
+    """The rules of an index, dearest samples first: rule m draws while the index is at least multiplier[m]."""
+
+    multiplier: np.ndarray  # f64[L] falling
+    spend: np.ndarray  # f64[L] mean over paths, rising
+    utility: np.ndarray  # f64[L]
+
+    def thinned(self, most: int) -> Steps:
+        """At most so many of the rules, about evenly apart in spend, with the first and the last."""
+        if len(self.spend) <= most:
+            return self
+        wanted = np.linspace(self.spend[0], self.spend[-1], most)
+        keep = np.unique(np.append(np.searchsorted(self.spend, wanted[:-1]), len(self.spend) - 1))
+        return Steps(*(x[keep] for x in self))
+
+
+def path_index(index: np.ndarray, lattice: Lattice, paths: Paths, context: np.ndarray) -> np.ndarray:
+    """f[N, P, T] the index f[G, T, J] of every state the paths come through, questions in contexts i64[N]."""
+    cap = index.shape[1]
+    number = lattice.number(paths.lead[..., :cap], paths.chase[..., :cap])
+    return index[context[:, None, None], np.arange(cap), number]
+
+
+def bars(index: np.ndarray) -> np.ndarray:
+    """f[N, P, T] the least index so far: the highest price at which a path draws sample n + 1."""
+    return np.minimum.accumulate(index, axis=2)
+
+
+def steps(bar: np.ndarray, paths: Paths) -> Steps:
+    """Every rule of an index on paths, from the bars f[N, P, T]."""
+    cap = bar.shape[2]
+    order = np.argsort(-bar, axis=None, kind="stable")
+    price = bar.reshape(-1)[order].astype(float)
+    last = np.append(price[1:] != price[:-1], True)
+
+    def running(x: np.ndarray) -> np.ndarray:
+        return np.cumsum(x.reshape(-1)[order], dtype=float)[last] / (bar.shape[0] * bar.shape[1])
+
+    return Steps(price[last], running(paths.cost[..., :cap]), running(np.diff(paths.utility)[..., :cap]))

@@ -1,0 +1,84 @@
+"""Flags are the fields of a configuration, and hold what the fields hold."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import app, flags
+
+from alloc_jax.jobs import console
+from alloc_jax.jobs.compare import CompareConfig
+from alloc_jax.jobs.paper import PaperConfig
+from alloc_jax.jobs.solve_then_learn import JobConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def values(monkeypatch):
+    values = flags.FlagValues()
+    monkeypatch.setattr(flags, "FLAGS", values)
+    for name in ("DEFINE_bool", "DEFINE_integer", "DEFINE_float", "DEFINE_string"):
+        define = getattr(flags, name)
+        monkeypatch.setattr(flags, name, lambda *a, define=define, **k: define(*a, flag_values=values, **k))
+    return values
+
+
+@pytest.mark.parametrize("config", [CompareConfig(), PaperConfig(), JobConfig()])
+def test_defaults_come_back_as_they_were(values, config):
+    names = tuple(vars(config))
+    console.define_flags(config, *names, workdir=False)
+    values(["script"])
+    assert type(config)(**console.read_flags(config, *names)) == config
+
+
+def test_what_is_given_is_what_the_configuration_holds(values):
+    names = ("budgets", "policies", "by_group", "folds")
+    console.define_flags(CompareConfig(), *names)
+    values(
+        [
+            "script",
+            "--workdir=x",
+            "--budgets=1.5,2",
+            "--policies=value(hidden=(8, 8)),imitation",
+            "--by_group",
+            "--folds=3",
+        ]
+    )
+    assert console.read_flags(CompareConfig(), *names) == {
+        "budgets": (1.5, 2.0),
+        "policies": ("value(hidden=(8, 8))", "imitation"),
+        "by_group": True,
+        "folds": 3,
+    }
+
+
+def test_arguments_that_are_no_flags_are_refused():
+    with pytest.raises(app.UsageError, match="runs/mine"):
+        console.start(["script", "runs/mine"])
+
+
+def test_progress_is_shown_once(capsys):
+    log = logging.getLogger("alloc_jax")
+    before = (list(log.handlers), log.level, log.propagate)
+    try:
+        console.start(["script"])
+        log.info("half of it")
+        assert capsys.readouterr().err.count("half of it") == 1
+    finally:
+        log.handlers[:], log.propagate = before[0], before[2]
+        log.setLevel(before[1])
+
+
+@pytest.mark.parametrize("script", ["compare_policies", "reproduce_paper", "resplit"])
+def test_scripts_say_what_is_wrong_in_a_line(script, tmp_path):
+    folder = [] if script == "resplit" else [f"--workdir={tmp_path / 'run'}"]
+    log = "--logs=nowhere.jsonl" if script == "compare_policies" else "--log=nowhere.jsonl"
+    command = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), log, *folder]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert said.returncode == 1
+    assert said.stderr.startswith(f"{script}: ") and "nowhere.jsonl" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,242 @@
+"""The main job as its user runs it: what it writes, and what it says to bad input."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alloc_jax.evaluate.cases import default_actions
+from alloc_jax.evaluate.evaluation import UNIFORM
+from alloc_jax.jobs.console import plain_errors
+from alloc_jax.jobs.solve_then_learn import JobConfig, solve_only, solve_then_learn
+from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.logs import write_log
+from tests.browser import browser, look
+from tests.conftest import made_log
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def log_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("log") / "samples.jsonl"
+    write_log(made_log(questions=120), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(log_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    report = solve_then_learn(JobConfig(log=log_file, resource="samples", budgets=(1.5, 3.0)), folder)
+    return report, folder
+
+
+def lines(path):
+    return path.read_text().splitlines()
+
+
+def test_a_run_leaves_everything_it_promised(run):
+    report, folder = run
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "report.md",
+        "report.html",
+        "frontier.png",
+        "who_gets_compute.png",
+        "price.png",
+        "calibration.png",
+        "regret.png",
+        "policy",
+        "predictions.jsonl",
+        "metrics.jsonl",
+        "config.json",
+        "stamp.json",
+    }
+    assert {path.name for path in (folder / "policy").iterdir()} == {"value", "imitation"}
+    metrics = [json.loads(line, parse_constant=pytest.fail) for line in lines(folder / "metrics.jsonl")]
+    assert len(metrics) == len(report.rows)
+    predictions = [json.loads(line) for line in lines(folder / "predictions.jsonl")]
+    assert len(predictions) == report.questions == 48
+    assert predictions[0]["chosen"]["value"].keys() == {"1.5", "3"}
+    page = (folder / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 5
+    assert "http" not in page
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.browser
+def test_the_page_reads_well_on_a_phone_and_aloud_and_asks_the_network_for_nothing(run, tmp_path):
+    page = run[1] / "report.html"
+    with browser(tmp_path / "profile") as driver:
+        for width, height in ((360, 740), (1280, 800)):
+            for dark in (False, True):
+                found = look(driver, page, width, height, dark)
+                assert found["requests"] == found["console"] == []
+                assert found["language"] == "en"
+                assert found["overflow"] == 0
+                assert found["texts"] > 100 and found["faint"] == []
+                assert len(found["images"]) == 5 and all(len(alt) > 80 and drawn for alt, drawn in found["images"])
+                assert found["headings"] == [1, 2, 2, 2, 2]
+                assert found["tables"] == 3 and found["headless"] == 0
+                assert all(index == 0 and name for index, name in found["scrolling"])
+                assert width > 360 or len(found["scrolling"]) >= 7  # pictures and wide tables, each in its own box
+
+
+@pytest.mark.browser
+def test_a_page_that_reads_badly_is_found_out(tmp_path):
+    page = tmp_path / "bad.html"
+    page.write_text(
+        '<!doctype html><html><body><h1>a</h1><h3 style="color: #999">b</h3><img src="x.png">'
+        "<table><tr><th>c</th></tr></table><p style='width: 900px'>wide</p><script>throw 1</script></body></html>"
+    )
+    with browser(tmp_path / "profile") as driver:
+        found = look(driver, page, 360, 740)
+    assert [url.rpartition("/")[2] for url in found["requests"]] == ["x.png"]
+    assert len(found["console"]) == 2 and found["language"] == ""
+    assert found["overflow"] > 500
+    assert [text for text, _ in found["faint"]] == ["b"] and found["faint"][0][1] == pytest.approx(2.85, abs=0.01)
+    assert found["images"] == [["", 0]]
+    assert found["headings"] == [1, 3] and found["headless"] == 3
+
+
+def test_a_run_is_not_replaced_unasked(run, log_file):
+    _, folder = run
+    before = (folder / "report.md").read_text()
+    config = JobConfig(log=log_file, resource="samples", budgets=(2.0,), policies=())
+    with pytest.raises(ValueError, match="holds another run"):
+        solve_only(config, folder)
+    assert (folder / "report.md").read_text() == before
+
+
+def test_other_peoples_files_are_never_replaced(tmp_path, log_file):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="other files"):
+        solve_only(JobConfig(log=log_file, resource="samples", budgets=(2.0,)), tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_overwrite_replaces_a_run(tmp_path, log_file):
+    config = JobConfig(log=log_file, resource="samples", budgets=(2.0,))
+    solve_only(config, tmp_path / "run")
+    (tmp_path / "run" / "old.txt").write_text("old")
+    solve_only(config, tmp_path / "run", overwrite=True)
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"frontier.csv", "frontier.png", "report.md"}
+    assert not (tmp_path / "run" / "old.txt").exists()
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), new_workdir(tmp_path / "run", {}) as folder:
+        (folder / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dollars_come_from_a_price_book_and_questions_without_counts_are_refused_or_left_out(tmp_path, caplog):
+    log = made_log(questions=60)
+    tokens = log.completion_tokens.copy()
+    tokens[7, 1, 3] = np.nan
+    write_log(replace(log, prompt_tokens=log.completion_tokens, completion_tokens=tokens), tmp_path / "log.jsonl")
+    rates = {"cached_input": None, "reasoning": None, "source": "a page", "date": "2025-01-01"}
+    book = [
+        {"model": "small", "input": 1e6, "output": 0, **rates},
+        {"model": "large", "input": 2e6, "output": 0, **rates},
+    ]
+    (tmp_path / "prices.json").write_text(json.dumps(book))
+    options = dict(resource="usd", prices=str(tmp_path / "prices.json"), budgets=(60.0,))
+    config = JobConfig(log=str(tmp_path / "log.jsonl"), **options)
+    with pytest.raises(
+        ValueError, match=r"question 'q7' has a sample of 'large' .model 'large'. without completion_tokens"
+    ):
+        solve_only(config, tmp_path / "run")
+    report = solve_only(replace(config, missing="drop"), tmp_path / "run")
+    assert report.questions == 59 and report.unit == "usd (prices of 2025-01-01)"
+    assert "1 of 60 questions" in caplog.text and "'q7'" in caplog.text
+
+
+def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are_not_shrunken(tmp_path):
+    write_log(made_log(questions=300, samples=4), tmp_path / "log.jsonl")
+    config = JobConfig(
+        log=str(tmp_path / "log.jsonl"), actions="single(small) vote(small,2) single(large)", budgets=(1.2,)
+    )
+    config = replace(config, resource="samples")
+    plain, shrunken = (
+        solve_only(replace(config, shrink=way), tmp_path / f"run{way}") for way in ("", "empirical_bayes")
+    )
+    earned = [report.row(report.oracle, 1.2).accuracy.value for report in (plain, shrunken)]
+    assert earned[1] > earned[0] + 0.01
+    assert plain.row(UNIFORM, 1.2).accuracy == shrunken.row(UNIFORM, 1.2).accuracy
+
+
+def test_single_samples_are_solved_in_hindsight(tmp_path):
+    write_log(made_log(questions=60, samples=1), tmp_path / "one.jsonl")
+    config = JobConfig(log=str(tmp_path / "one.jsonl"), resource="compute", budgets=(0.6,))
+    report = solve_only(config, tmp_path / "run")
+    assert report.oracle == "oracle (hindsight)"
+    for name in ("report.md", "report.html"):
+        page = (tmp_path / "run" / name).read_text()
+        assert "Every action on every question" in page and "Regret" not in page  # there is no policy to have any
+
+
+def test_default_votes_fit_in_half_of_the_samples():
+    assert {action.samples for action in default_actions(made_log(20, samples=16))} == {1, 4, 8}
+    assert {action.samples for action in default_actions(made_log(20, samples=1))} == {1}
+
+
+def script(name, *flags):
+    command = [sys.executable, str(ROOT / "experiments" / name), *flags]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=None)
+
+
+BAD = [
+    ({"log": "nowhere.jsonl"}, "nowhere.jsonl"),
+    ({"policies": ("guess",)}, "unknown policy 'guess'"),
+    ({"resource": "money"}, "unknown resource 'money'"),
+    ({"budgets": (0.5,)}, "below the cheapest"),
+    ({"actions": "vote(huge,1)"}, "unknown source 'huge'"),
+    ({"actions": "vote(large,64)"}, "needs 64 samples"),
+    ({"budgets": (2.0, 2.0)}, "different positive numbers"),
+    ({"budgets": (float("nan"),)}, "different positive numbers"),
+    ({"train_share": 1.0}, "train_share"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), BAD)
+def test_bad_input_is_named_and_leaves_nothing(changed, message, log_file, tmp_path):
+    with pytest.raises((ValueError, OSError), match=message):
+        solve_then_learn(
+            JobConfig(**{"log": log_file, "resource": "samples", "budgets": (2.0,), **changed}), tmp_path / "run"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"), [(["--log=nowhere.jsonl"], "nowhere.jsonl"), (["--no_such_flag=1"], "no_such_flag")]
+)
+def test_a_script_says_what_is_wrong_in_a_line(flags, message, tmp_path):
+    said = script("solve_then_learn.py", f"--workdir={tmp_path / 'run'}", *flags)
+    assert said.returncode == 1
+    assert message in said.stderr + said.stdout
+    assert "Traceback" not in said.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_script_ends_without_a_traceback(capsys):
+    with pytest.raises(SystemExit) as stopped, plain_errors("job"):
+        raise KeyboardInterrupt
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "job: interrupted; nothing was written\n"
+
+
+def test_the_frontier_script_prints_its_table(log_file, tmp_path):
+    flags = [f"--workdir={tmp_path / 'run'}", f"--log={log_file}", "--resource=tokens", "--budgets=20,60"]
+    said = script("frontier.py", *flags)
+    assert said.returncode == 0, said.stderr
+    assert "oracle (disjoint samples)" in said.stdout
+    header, *points = (tmp_path / "run" / "frontier.csv").read_text().splitlines()
+    assert header == "spend,utility,multiplier"
+    spends = [float(line.split(",")[0]) for line in points]
+    assert spends == sorted(spends) and len(spends) > 10
