@@ -11,7 +11,7 @@ from absl import app, logging
 
 from alloc_jax.logs.flags import define_reading_flags, read_flagged
 from alloc_jax.logs.read import format_reading
-from alloc_jax.measure.describe import describe, format_description
+from alloc_jax.measure.description import describe, format_description
 
 
 def main(argv: Sequence[str]) -> None:

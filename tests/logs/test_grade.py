@@ -153,7 +153,7 @@ def test_failures_are_counted_and_either_left_out_or_wrong(tmp_path):
 def test_without_the_package_the_error_names_the_extra(tmp_path):
     """In a process whose children cannot import math-verify: a folder that hides it comes first on their path."""
     (tmp_path / "math_verify.py").write_text("raise ImportError('hidden')")
-    script = "from alloc_jax.measure import grade; grade(['1'], ['1'], 'math')"
+    script = "from alloc_jax.logs import grade; grade(['1'], ['1'], 'math')"
     said = subprocess.run(
         [sys.executable, "-c", script], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.measure import describe, fitting_menu, format_description, format_table, measure, menu
-from alloc_jax.measure.describe import _ROWS, SourceFacts, spearman
+from alloc_jax.measure.description import _ROWS, SourceFacts, spearman
 from alloc_jax.types import Source
 from tests.logs.sample_logs import make_log
 

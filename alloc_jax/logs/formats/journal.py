@@ -35,8 +35,7 @@ class JournalLog(Reader):
 
     def rows(self) -> Iterator[Row]:
         with open(self.path, "rb") as file:
-            file.seek(-1, 2)
-            torn = file.read(1) != b"\n"
+            torn = file.seek(0, 2) > 0 and file.seek(-1, 2) >= 0 and file.read(1) != b"\n"
         held = None
         for row in json_lines(self.path):
             if held is not None:
