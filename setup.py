@@ -1,20 +1,24 @@
 """Metadata, dependencies and extras of alloc_jax: the only place that states them."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+
 setup(
     name="alloc_jax",
-    version="0.1.0",
+    version=re.search(r'^__version__ = "(.*)"$', (HERE / "alloc_jax/__init__.py").read_text(), re.MULTILINE)[1],
     description="Decides who gets the compute: budgeted test-time compute allocation for reasoning LLMs, in JAX",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["alloc_jax", "alloc_jax.*"]),
-    package_data={"alloc_jax.reasoner": ["data/*.npz"]},
+    package_data={"": ["*.pyi"], "alloc_jax": ["py.typed"], "alloc_jax.reasoner": ["data/*.npz"]},
+    entry_points={"console_scripts": ["alloc = alloc_jax.cli:run"]},
     install_requires=[
         "jax>=0.7.2",
         "jaxlib>=0.7.2",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alloc_jax.actions import Action, passes, vote
+from alloc_jax.exports import called_as_its_function
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.measure.table import measure, menu
 from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
@@ -332,3 +333,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
         lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
     return lines
+
+
+called_as_its_function(__name__)

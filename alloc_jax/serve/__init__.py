@@ -3,6 +3,6 @@
 `python -m alloc_jax.serve` is the gateway.
 """
 
-from alloc_jax.serve.allocator import Allocator, Decision, allocator
+from alloc_jax.exports import exports
 
-__all__ = ["Allocator", "Decision", "allocator"]
+__getattr__, __dir__, __all__ = exports(__name__)

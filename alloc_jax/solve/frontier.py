@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from alloc_jax.exports import called_as_its_function
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.chunks import PreparedResources
 from alloc_jax.solve.hull import hulls
@@ -307,3 +308,6 @@ def _at_grid(
     low, high = multiplier[jnp.minimum(more, spend.size - 1)], multiplier[jnp.maximum(less, 0)]
     specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
     return on_mesh(between, prepared.mesh, specs, out=solution_specs(prepared.mesh))(prepared, wanted, low, high)
+
+
+called_as_its_function(__name__)

@@ -1,0 +1,2 @@
+from alloc_jax.reasoner.log import builtin_difficulty as builtin_difficulty
+from alloc_jax.reasoner.log import builtin_log as builtin_log
