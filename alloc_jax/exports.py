@@ -27,10 +27,7 @@ class FunctionModule(ModuleType):
         return getattr(self, self.__name__.rpartition(".")[2])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        function = vars(self).get("__function__")
-        if function is None:
-            function = vars(self)["__function__"] = self.__wrapped__
-        return function(*args, **kwargs)
+        return self.__wrapped__(*args, **kwargs)
 
 
 def called_as_its_function(module: str) -> None:

@@ -1,6 +1,6 @@
 """Serve: a policy and a budget in, decisions out. NumPy alone: no JAX is loaded in front of a server.
 
-`python -m alloc_jax.serve` is the gateway.
+`alloc serve` is the gateway.
 """
 
 from alloc_jax.exports import exports

@@ -1,6 +1,6 @@
 """Puts a policy in front of an OpenAI-compatible server.
 
-    python -m alloc_jax.serve --policy=runs/main/policy --upstream=http://127.0.0.1:8000/v1 --budget=3 --resource=samples
+    alloc serve --policy=runs/main/policy --upstream=http://127.0.0.1:8000/v1 --budget=3 --resource=samples
 
 Clients then talk to http://127.0.0.1:8321/v1 and ask for the model `alloc/auto`. The upstream's key is read from the
 environment variable that --upstream_key_env names, and the clients' from --client_key_env; neither is ever printed.

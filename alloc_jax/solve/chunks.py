@@ -23,7 +23,7 @@ CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PreparedResources:
     """An `AllocationProblem` with several resources in chunks. Question i sits at chunk i // width, column i % width."""
 

@@ -23,7 +23,7 @@ WIDTH = 1024  # questions a row: what sums exactly in slices, and small enough t
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PreparedProblem:
     """An `AllocationProblem` with one resource in the kernels' layout, with the totals of its two extreme plans."""
 
