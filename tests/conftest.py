@@ -1,5 +1,8 @@
-"""Strict numerics for every test, and a small log that looks like a real one."""
+"""Strict numerics for every test, compiled programs that the workers of a run share, and a small log that looks like a real one."""
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -13,8 +16,26 @@ from alloc_jax.types import SampleLog, Source
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+CACHE = pytest.StashKey[str]()
+
+
 def pytest_configure(config):
+    """Parses no flags, and lets the workers and the commands of this run share what they compile.
+
+    `JAX_COMPILATION_CACHE_DIR`, where it is set, is used and kept: the next run then compiles only what has changed.
+    """
     flags.FLAGS.mark_as_parsed()
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        config.stash[CACHE] = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="alloc_jax-compiled-")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    least = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+
+
+def pytest_unconfigure(config):
+    if CACHE in config.stash:
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
 
 
 MOST_MAPS = 20_000  # memory maps of a process; Linux gives 65,530, and compiling another program then ends in a segmentation fault
