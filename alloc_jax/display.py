@@ -23,7 +23,7 @@ class Shown:
 
     def parts(self) -> dict[str, str]:
         """What is shown of each field; by default, of each that is not None."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.repr}  # type: ignore[arg-type]  # subclasses are dataclasses
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.repr}
         return {name: brief(value) for name, value in values.items() if value is not None}
 
     def __repr__(self) -> str:

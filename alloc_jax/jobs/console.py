@@ -52,8 +52,8 @@ def define_config_flags(config: Any, *names: str, workdir: bool = True) -> None:
         elif isinstance(value, tuple):
             flags.DEFINE_string(name, ",".join(_shown(part) for part in value), help)
         else:
-            define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[type(value)]
-            define(name, value, help)
+            defines: dict[type, Any] = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+            defines[type(value)](name, value, help)
 
 
 def read_flags(config: Any, *names: str) -> dict[str, Any]:

@@ -159,9 +159,9 @@ def _bench(config: SequentialConfig) -> Bench:
     numbers = [k for k in NUMBERS if k <= cap and not (k == 2 and config.answer == "vote")]
     actions = tuple(ACTIONS[config.answer](source, k) for source in sources for k in numbers)
     prices = PriceBook.load(config.prices) if config.prices else None
-    tables = [measure(part, actions, config.resource, prices=prices) for part in (choose, held)]
-    check_budgets(dict(zip(("choose", "score"), tables, strict=True)), config.budgets)
-    return Bench(replace(config, cap=cap), log, tuple(sources), cap, actions, held, *tables, prices)
+    first, second = (measure(part, actions, config.resource, prices=prices) for part in (choose, held))
+    check_budgets({"choose": first, "score": second}, config.budgets)
+    return Bench(replace(config, cap=cap), log, tuple(sources), cap, actions, held, first, second, prices)
 
 
 def _most_accurate(log: SampleLog, sources: Sequence[str]) -> str:
