@@ -38,6 +38,49 @@ def pytest_unconfigure(config):
         shutil.rmtree(config.stash[CACHE], ignore_errors=True)
 
 
+# `-m fast`: of every stage what compiles little and would notice that the stage is broken. Folders, files, or tests by their names.
+FAST = (
+    "test_actions.py",
+    "test_exports.py",
+    "test_house.py",
+    "test_price_book.py",
+    "test_types.py",
+    "collect/test_collect.py",
+    "commands/test_cli.py",
+    "logs/test_formats.py",
+    "logs/test_read_log.py",
+    "measure/test_costs.py",
+    "measure/test_measure_table.py",
+    "measure/test_store.py",
+    "solve/test_frontier.py::test_agrees_with_highs",
+    "solve/test_frontier.py::test_any_multiplier_bounds_any_plan_within_the_budget",
+    "solve/test_frontier.py::test_bad_",
+    "solve/test_frontier.py::test_the_exact_frontier_is_the_references",
+    "solve/test_one_budget.py::test_a_budget_that_a_plan_meets_exactly_is_spent_to_the_end",
+    "solve/test_one_budget.py::test_agrees_with_the_reference_and_never_overspends[smooth-300x8]",
+    "stopping/test_rules.py",
+    "learn/test_calibration.py",
+    "learn/test_features.py",
+    "learn/test_stacking.py",
+    "evaluate/test_baselines.py",
+    "evaluate/test_cases.py",
+    "evaluate/test_regret.py",
+    "report/test_pictures.py",
+    "jobs/test_console.py",
+    "serve/test_core.py",
+    "serve/test_ledger.py",
+    "serve/test_pacing.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the fast tests."""
+    chosen = tuple(f"tests/{name}" for name in FAST)
+    for item in items:
+        if item.nodeid.startswith(chosen) and "long" not in item.keywords:
+            item.add_marker(pytest.mark.fast)
+
+
 MOST_MAPS = 20_000  # memory maps of a process; Linux gives 65,530, and compiling another program then ends in a segmentation fault
 
 

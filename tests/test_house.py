@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import alloc_jax
+from tests.conftest import FAST
 
 ROOT = Path(alloc_jax.__file__).parent
 STAGES = ("collect", "logs", "measure", "solve", "stopping", "learn", "evaluate", "report", "jobs", "commands")
@@ -80,3 +81,17 @@ def test_a_module_named_as_its_function_is_called_like_it():
             for part in node.names if isinstance(node, ast.ImportFrom) else ():
                 beside = stub.with_name(f"{part.name}.py")
                 assert not beside.exists() or "called_as_its_function(__name__)" in beside.read_text(), beside
+
+
+def test_the_fast_tests_are_there_and_of_every_stage():
+    names = [name.partition("::") for name in FAST]
+    for file, _, test in names:
+        text = (Path(__file__).parent / file).read_text()
+        assert f"def {test.partition('[')[0]}" in text, f"{file}: {test}"
+    assert {file.partition("/")[0] for file, _, _ in names if "/" in file} >= {*STAGES, "serve"}
+
+
+def test_the_designs_page_has_every_folder():
+    page = (ROOT.parent / "docs" / "design.md").read_text()
+    for stage in (*STAGES, "serve"):
+        assert f"| `{stage}/` |" in page and f"| {stage} " in page
