@@ -1,20 +1,24 @@
 """Metadata, dependencies and extras of alloc_jax: the only place that states them."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+
 setup(
     name="alloc_jax",
-    version="0.1.0",
+    version=re.search(r'^__version__ = "(.*)"$', (HERE / "alloc_jax/__init__.py").read_text(), re.MULTILINE)[1],
     description="Decides who gets the compute: budgeted test-time compute allocation for reasoning LLMs, in JAX",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["alloc_jax", "alloc_jax.*"]),
-    package_data={"alloc_jax.reasoner": ["data/*.npz"]},
+    package_data={"": ["*.pyi"], "alloc_jax": ["py.typed"], "alloc_jax.reasoner": ["data/*.npz"]},
+    entry_points={"console_scripts": ["alloc = alloc_jax.cli:main"]},
     install_requires=[
         "jax>=0.7.2",
         "jaxlib>=0.7.2",
@@ -32,6 +36,7 @@ setup(
         "export": ["flatbuffers>=24"],
         "grade": ["math-verify[antlr4-13-2]>=0.8"],
         "inspect": ["zipfile-zstd>=0.0.4"],
+        "pandas": ["pandas>=2.2"],
         "parquet": ["pyarrow>=15"],
         "plot": ["matplotlib>=3.8"],
         "serve": [
@@ -45,7 +50,7 @@ setup(
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[collect,docs,export,grade,inspect,parquet,plot,serve,tokenizer,trees]",
+            "alloc_jax[collect,docs,export,grade,inspect,pandas,parquet,plot,serve,tokenizer,trees]",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
@@ -53,8 +58,8 @@ setup(
             "ipykernel>=6",
             "jupytext>=1.16",
             "nbclient>=0.10",
-            "ruff>=0.11",
             "selenium>=4.20",
         ],
+        "dev": ["alloc_jax[bench,test]", "build>=1.2", "mypy>=1.16", "pre-commit>=4", "ruff>=0.11"],
     },
 )

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alloc_jax.actions import Action
+from alloc_jax.display import Shown, Tabular, brief, span
 
 # ---------------------------------------------------------------------------------------------------------------
 # Sources
@@ -55,8 +56,8 @@ SAMPLE_FIELDS = (
 )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class SampleLog:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class SampleLog(Shown):
     """What an LLM did: for every question and source, the samples that were drawn.
 
     The samples of a (question, source) pair fill its first `count` slots of the S axis; what lies behind is padding.
@@ -88,6 +89,17 @@ class SampleLog:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def parts(self) -> dict[str, str]:
+        samples = int(self.count.sum())
+        known = [name for name in SAMPLE_FIELDS if getattr(self, name) is not None]
+        return {
+            "questions": str(len(self)),
+            "sources": brief(tuple(source.name for source in self.sources)),
+            "samples": str(samples),
+            "accuracy": brief(self.correct.sum() / samples) if samples else "None",
+            "known": brief(known),
+        }
 
     @property
     def tokens(self) -> np.ndarray | None:
@@ -200,8 +212,8 @@ def _as_key(key: jax.Array | int) -> jax.Array:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class OutcomeTable:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class OutcomeTable(Tabular):
     """Utility and cost of every action on every question, with their standard errors."""
 
     ids: tuple[str, ...]  # [N]
@@ -222,6 +234,37 @@ class OutcomeTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def parts(self) -> dict[str, str]:
+        names = ", ".join(f"{name} ({unit})" for name, unit in zip(self.resources, self.units, strict=True))
+        about = {
+            "questions": len(self),
+            "actions": tuple(action.name for action in self.actions),
+            "dropped": len(self.dropped),
+        }
+        return {name: brief(value) for name, value in about.items()} | {"cost": names, "utility": span(self.utility)}
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row per question and action.
+
+        The columns are id, group, action, utility, utility_se, cost, cost_se, successes and samples; with several
+        resources, cost[tokens] and so on. Utility and cost are None where the action has no samples on the question.
+        """
+        several = self.cost.ndim == 3
+        costs = [f"[{name}]" for name in self.resources] if several else [""]
+        cost, cost_se = (a if several else a[:, :, None] for a in (self.cost, self.cost_se))
+        rows = []
+        for i, k in np.ndindex(self.utility.shape):
+            numbers = {"utility": self.utility[i, k], "utility_se": self.utility_se[i, k]}
+            for r, name in enumerate(costs):
+                numbers |= {f"cost{name}": cost[i, k, r], f"cost_se{name}": cost_se[i, k, r]}
+            valid = self.valid[i, k]
+            rows.append(
+                {"id": self.ids[i], "group": self.group[i], "action": self.actions[k].name}
+                | {name: float(x) if valid else None for name, x in numbers.items()}
+                | {"successes": int(self.successes[i, k]), "samples": int(self.samples[i, k])}
+            )
+        return rows
 
     def select(self, rows: Sequence[int] | np.ndarray) -> OutcomeTable:
         """The table of the questions at these positions, in this order."""
@@ -252,8 +295,8 @@ class Status(enum.IntEnum):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class AllocationProblem:
+@dataclass(frozen=True, eq=False, repr=False)
+class AllocationProblem(Shown):
     """Maximise the weighted mean of utility[i, a_i], subject to the weighted mean of cost[i, a_i] <= budget."""
 
     utility: jax.Array  # f32[N, K]
@@ -263,8 +306,8 @@ class AllocationProblem:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class MixedPlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class MixedPlan(Shown):
     """A plan with a few questions mixed: question j takes `other` with `probability`, else its own action.
 
     One question suffices with one resource (J = 1), R with R resources. A question that occurs twice has three actions.
@@ -277,8 +320,8 @@ class MixedPlan:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Solution:
+@dataclass(frozen=True, eq=False, repr=False)
+class Solution(Shown):
     """A plan for one budget, with what certifies it."""
 
     action: jax.Array  # i32[N] the integral plan: one action a question, spend never above the budget
@@ -292,3 +335,9 @@ class Solution:
     mixed_utility: jax.Array  # f32[]
     mixed_gap: jax.Array  # f32[] dual_value - mixed_utility
     status: jax.Array  # i32[] a `Status`
+
+    def parts(self) -> dict[str, str]:
+        shown = super().parts()
+        if shown["status"].isdigit():
+            shown["status"] = Status(int(shown["status"])).name
+        return {"status": shown.pop("status"), **shown}

@@ -32,8 +32,7 @@ from big_table import kept_table, timed_read
 from day import day, rms, sampled
 from harness import Counted, machine, measured, status
 from instances import FAMILIES, instance
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.learn import PolicyConfig, train
 from alloc_jax.logs import read_log

@@ -1,38 +1,9 @@
 """Every policy and every rule to beat at equal spend: who wins where, by how much, and what each part contributes.
 
-    python experiments/compare_policies.py --workdir=runs/compare
-    python experiments/compare_policies.py --workdir=runs/mine --logs=a.jsonl,b.jsonl --resource=tokens --budgets=500,1000
-    python experiments/compare_policies.py --workdir=runs/parts --ablations=features,size,heads,loss,temperature --transfer --seeds=1
-    python experiments/compare_policies.py --workdir=runs/tasks --logs=outcomes.npz --missing=drop --by_group
-
-All questions are scored, by rules that learned from others. The workdir then holds report.md (wins, ties and losses; for each
-log the table, paired differences, regret), a picture of the frontiers with bands, and metrics.jsonl.
+python experiments/compare_policies.py --help          # the same as `alloc compare --help`
 """
 
-from absl import app, flags
-
-from alloc_jax.jobs.compare import CompareConfig, compare_policies
-from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.report.text import markdown_table
-from alloc_jax.report.verdicts import difference_table, verdict_table
-
-_DEFAULT = CompareConfig()
-_NAMES = tuple(vars(_DEFAULT))
-FLAGS = flags.FLAGS
-define_flags(_DEFAULT, *_NAMES)
-
-
-def main(argv):
-    start(argv)
-    with plain_errors("compare_policies"):
-        config = CompareConfig(**read_flags(_DEFAULT, *_NAMES))
-        found = compare_policies(config, FLAGS.workdir, FLAGS.overwrite)
-    print(markdown_table(*verdict_table(found)))
-    for comparison in found:
-        print(f"\n{comparison.case.name}: {comparison.report.questions} questions; cost in {comparison.report.unit}\n")
-        print(markdown_table(*difference_table(comparison)))
-    print(f"\nreport: {FLAGS.workdir}/report.md")
-
+from alloc_jax.cli import run
 
 if __name__ == "__main__":
-    app.run(main)
+    run("compare")

@@ -9,7 +9,7 @@ collection say `"prompt": "T{question}="` to have it think, or "D{question}=" fo
 
 from absl import app, flags
 
-from alloc_jax.jobs.console import plain_errors, start
+from alloc_jax.jobs.console import plain_errors, show_progress
 from alloc_jax.reasoner.export import export_reasoner
 
 FLAGS = flags.FLAGS
@@ -18,7 +18,9 @@ flags.DEFINE_string("folder", None, "New or empty folder.", required=True)
 
 
 def main(argv):
-    start(argv)
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    show_progress()
     with plain_errors("export_reasoner"):
         parameters = export_reasoner(FLAGS.size, FLAGS.folder)
     print(f"{FLAGS.folder}: {parameters} parameters")

@@ -1,64 +1,9 @@
 """Runs a log through the gateway's decision core offline: what a stream would have been given, and whether it keeps its budget.
 
-    python experiments/replay_traffic.py --policy=runs/main/policy --log=samples.jsonl --budget=3
-    python experiments/replay_traffic.py --questions=2000 --late=0.5,1
-
-Without --policy one is trained on a share of the log, in --resource, and the rest is replayed. The stream draws its
-first half from all of those questions and its second half from the range --late of their difficulties (0 is the
-easiest question, 1 the hardest), so that the difficulty shifts halfway; each question takes the first of its logged
-samples. The paced price is set beside the fixed one that the calibration found.
+python experiments/replay_traffic.py --help          # the same as `alloc replay --help`
 """
 
-from pathlib import Path
-
-from absl import app, flags
-
-from alloc_jax import PolicyConfig, load_policy, measure, menu, read_log, train
-from alloc_jax.jobs.console import plain_errors, start
-from alloc_jax.report.text import markdown_table
-from alloc_jax.serve.patience import Patience
-from alloc_jax.serve.replay import compare_paces
-from alloc_jax.stopping.rules import FILE, load_stopping
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string("log", "builtin", "Sample log, or `builtin`.")
-flags.DEFINE_string("policy", None, "Folder of a policy that has not seen the log; default: one is trained.")
-flags.DEFINE_string("source", "large/think", "The source whose votes a trained policy chooses among.")
-flags.DEFINE_string("resource", "samples", "What a trained policy is paid in.")
-flags.DEFINE_float("train_share", 0.5, "Share of the log that a policy is trained on.", 0.0, 1.0)
-flags.DEFINE_float("budget", 3.0, "Mean cost a question, in the policy's unit.")
-flags.DEFINE_integer("questions", 2000, "Length of the stream.", lower_bound=2)
-flags.DEFINE_list("late", ["0.5", "1"], "Where the second half comes from; 0,1 for a stream that does not drift.")
-flags.DEFINE_list("steps", ["0", "0.01", "0.03", "0.1"], "Of the pace; 0 is the fixed price.")
-flags.DEFINE_bool("sequential", True, "Follow the stopping rules in the policy's folder, where there are any.")
-flags.DEFINE_integer("seed", 0, "Of the split and the stream.")
-
-
-def main(argv):
-    start(argv)
-    with plain_errors("replay_traffic"):
-        policy, log = _policy_and_log()
-        late = tuple(map(float, FLAGS.late))
-        if len(late) != 2:
-            raise ValueError(f"--late is two numbers, got {FLAGS.late}")
-        stopping = None
-        if FLAGS.policy and FLAGS.sequential and (Path(FLAGS.policy) / FILE).is_file():
-            stopping = Patience(load_stopping(FLAGS.policy), policy)
-        steps = map(float, FLAGS.steps)
-        rows = compare_paces(policy, log, FLAGS.budget, FLAGS.questions, late, steps, FLAGS.seed, stopping)
-    header = ("step", "spend / budget", "first half", "second half", "price, first to last", "accuracy")
-    print(f"{FLAGS.questions} questions, budget {FLAGS.budget:g} {policy.unit}, second half from {late}\n")
-    print(markdown_table(header, rows))
-
-
-def _policy_and_log():
-    log = read_log(FLAGS.log)
-    if FLAGS.policy:
-        return load_policy(FLAGS.policy), log
-    learn, rest = log.split_questions((FLAGS.train_share, 1 - FLAGS.train_share), FLAGS.seed)
-    actions = [action for action in menu(log) if action.source == FLAGS.source]
-    return train(measure(learn, actions, FLAGS.resource), PolicyConfig(kind="value", seed=FLAGS.seed)), rest
-
+from alloc_jax.cli import run
 
 if __name__ == "__main__":
-    app.run(main)
+    run("replay")

@@ -1,34 +1,9 @@
 """The protocol of arXiv 2604.14853 on any log, beside its published rows and beside an honest reading of the same log.
 
-    python experiments/reproduce_paper.py --workdir=runs/paper
-    python experiments/reproduce_paper.py --workdir=runs/mine --log=samples.jsonl --source=gpt --questions=150 --samples=32
-
-200 questions, 48 samples, votes of 1, 2, 4, 8, 16, budgets 1.5, 2, 3, 80/20, three splits: the paper's numbers are the defaults. The
-workdir then holds report.md, frontier.png and metrics.jsonl. Needs the extra `trees`.
+python experiments/reproduce_paper.py --help          # the same as `alloc reproduce-paper --help`
 """
 
-from absl import app, flags
-
-from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.jobs.paper import PaperConfig, gains_table, published_table, reproduce
-from alloc_jax.report.text import main_table, markdown_table
-
-_DEFAULT = PaperConfig()
-_NAMES = tuple(vars(_DEFAULT))
-FLAGS = flags.FLAGS
-define_flags(_DEFAULT, *_NAMES)
-
-
-def main(argv):
-    start(argv)
-    with plain_errors("reproduce_paper"):
-        config = PaperConfig(**read_flags(_DEFAULT, *_NAMES))
-        found = reproduce(config, FLAGS.workdir, FLAGS.overwrite)
-    for table in (published_table(found, config.budgets), gains_table(found, config.budgets)):
-        print(markdown_table(*table), end="\n\n")
-    print(markdown_table(*main_table(found.honest.report)))
-    print(f"\nreport: {FLAGS.workdir}/report.md")
-
+from alloc_jax.cli import run
 
 if __name__ == "__main__":
-    app.run(main)
+    run("reproduce-paper")

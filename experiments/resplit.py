@@ -1,30 +1,9 @@
 """The main job's comparison over many random splits of the questions: how well budgets are kept and gaps are closed.
 
-    python experiments/resplit.py --splits=20
-
-Prints, for every rule and budget, the mean over splits of the realised spend and of the share of the gap between
-uniform mix and oracle that is closed, with their standard deviations over splits, and in how many splits the rule's
-paired interval over the uniform mix excludes 0.
+python experiments/resplit.py --help          # the same as `alloc resplit --help`
 """
 
-from absl import app, flags
-
-from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.jobs.solve_then_learn import JobConfig, resplit
-from alloc_jax.report.text import markdown_table
-
-_DEFAULT = JobConfig(policies=("value",))
-_NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "policies", "train_share", "seed")
-FLAGS = flags.FLAGS
-define_flags(_DEFAULT, *_NAMES, workdir=False)
-flags.DEFINE_integer("splits", 20, "How many splits, with the seed and those behind it.", lower_bound=2)
-
-
-def main(argv):
-    start(argv)
-    with plain_errors("resplit"):
-        print(markdown_table(*resplit(JobConfig(**read_flags(_DEFAULT, *_NAMES)), FLAGS.splits)))
-
+from alloc_jax.cli import run
 
 if __name__ == "__main__":
-    app.run(main)
+    run("resplit")

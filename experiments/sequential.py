@@ -1,36 +1,9 @@
 """A price on the next sample against fixed confidence, fixed numbers of samples and one-shot policies, at equal spend.
 
-    python experiments/sequential.py --workdir=runs/sequential
-    python experiments/sequential.py --workdir=runs/first --sources=small/think,large/direct,large/think --resource=compute --budgets=1,1.5,2,3
-    python experiments/sequential.py --workdir=runs/verified --log=outcomes.npz --answer=verified --budgets=2,3,4
-
-Votes on the built-in log take about four minutes. The workdir then holds report.md (how far the priced rule with its text prior is ahead of
-every other, and all rules), sequential.png, metrics.jsonl, and policy/ with the rules to serve.
+python experiments/sequential.py --help          # the same as `alloc sequential --help`
 """
 
-from absl import app, flags
-
-from alloc_jax.jobs.console import define_flags, plain_errors, read_flags, start
-from alloc_jax.jobs.sequential import FIRST, TEXT, SequentialConfig, compare_sequential
-from alloc_jax.report.stopping import ahead_table, rules_table
-from alloc_jax.report.text import markdown_table
-
-_DEFAULT = SequentialConfig()
-_NAMES = tuple(vars(_DEFAULT))
-FLAGS = flags.FLAGS
-define_flags(_DEFAULT, *_NAMES)
-
-
-def main(argv):
-    start(argv)
-    with plain_errors("sequential"):
-        config = SequentialConfig(**read_flags(_DEFAULT, *_NAMES))
-        report = compare_sequential(config, FLAGS.workdir, FLAGS.overwrite)
-    print(markdown_table(*rules_table(report)))
-    print(f"\n{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
-    print(markdown_table(*ahead_table(report, FIRST if len(config.sources) > 1 else TEXT)))
-    print(f"\nreport: {FLAGS.workdir}/report.md")
-
+from alloc_jax.cli import run
 
 if __name__ == "__main__":
-    app.run(main)
+    run("sequential")

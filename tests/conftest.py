@@ -1,5 +1,8 @@
-"""Strict numerics for every test, and a small log that looks like a real one."""
+"""Strict numerics for every test, compiled programs that the workers of a run share, and a small log that looks like a real one."""
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -13,8 +16,69 @@ from alloc_jax.types import SampleLog, Source
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+CACHE = pytest.StashKey[str]()
+
+
 def pytest_configure(config):
+    """Parses no flags, and lets the workers and the commands of this run share what they compile.
+
+    `JAX_COMPILATION_CACHE_DIR`, where it is set, is used and kept: the next run then compiles only what has changed.
+    """
     flags.FLAGS.mark_as_parsed()
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        config.stash[CACHE] = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="alloc_jax-compiled-")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    least = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+
+
+def pytest_unconfigure(config):
+    if CACHE in config.stash:
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+
+
+# `-m fast`: of every stage what compiles little and would notice that the stage is broken. Folders, files, or tests by their names.
+FAST = (
+    "test_actions.py",
+    "test_exports.py",
+    "test_house.py",
+    "test_price_book.py",
+    "test_types.py",
+    "collect/test_collect.py",
+    "commands/test_cli.py",
+    "logs/test_formats.py",
+    "logs/test_read_log.py",
+    "measure/test_costs.py",
+    "measure/test_measure_table.py",
+    "measure/test_store.py",
+    "solve/test_frontier.py::test_agrees_with_highs",
+    "solve/test_frontier.py::test_any_multiplier_bounds_any_plan_within_the_budget",
+    "solve/test_frontier.py::test_bad_",
+    "solve/test_frontier.py::test_the_exact_frontier_is_the_references",
+    "solve/test_one_budget.py::test_a_budget_that_a_plan_meets_exactly_is_spent_to_the_end",
+    "solve/test_one_budget.py::test_agrees_with_the_reference_and_never_overspends[smooth-300x8]",
+    "stopping/test_rules.py",
+    "learn/test_calibration.py",
+    "learn/test_features.py",
+    "learn/test_stacking.py",
+    "evaluate/test_baselines.py",
+    "evaluate/test_cases.py",
+    "evaluate/test_regret.py",
+    "report/test_pictures.py",
+    "jobs/test_console.py",
+    "serve/test_core.py",
+    "serve/test_ledger.py",
+    "serve/test_pacing.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the fast tests."""
+    chosen = tuple(f"tests/{name}" for name in FAST)
+    for item in items:
+        if item.nodeid.startswith(chosen) and "long" not in item.keywords:
+            item.add_marker(pytest.mark.fast)
 
 
 MOST_MAPS = 20_000  # memory maps of a process; Linux gives 65,530, and compiling another program then ends in a segmentation fault

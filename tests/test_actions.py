@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 import alloc_jax as aj
 from alloc_jax.actions import AGGREGATORS, TIED, TIES, Action, parse_actions

@@ -93,8 +93,8 @@ class Recipe:
 
     def body(self, messages: Sequence[Mapping[str, Any]], n: int = 1, seed: int | None = None) -> dict[str, Any]:
         """The request for `n` samples."""
-        wanted = {"temperature": self.temperature, "max_tokens": self.max_tokens, "seed": seed}
-        body = {"model": self.model, "messages": list(messages)}
+        wanted: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens, "seed": seed}
+        body: dict[str, Any] = {"model": self.model, "messages": list(messages)}
         body |= {name: value for name, value in wanted.items() if value is not None}
         if n > 1:  # servers that do not know the field need not see it
             body["n"] = n

@@ -1,6 +1,5 @@
 """Evaluate: policies and held-out tables in, a report out. Here alone live baselines, intervals, regret and pictures."""
 
-from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
-from alloc_jax.evaluate.evaluation import Report, evaluate
+from alloc_jax.exports import exports
 
-__all__ = ["NearestNeighbours", "Report", "evaluate", "prompt_length"]
+__getattr__, __dir__, __all__ = exports(__name__)

@@ -25,7 +25,7 @@ MOST = 0.9  # of the questions: what lacks something on more of them is left out
 LONGEST_MENU = 16
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Case:
     """Tables of the same questions and actions, and budgets."""
 
@@ -100,7 +100,7 @@ def _name(path: str) -> str:
     return path if path == "builtin" else Path(path).stem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Log:
     """A log that was read for its cases: what is paid with, which actions, which of its questions can be priced."""
 

@@ -29,7 +29,7 @@ class Contender:
     told: bool = False  # whether it knows the very samples that the oracle chooses on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """One fold of one repetition."""
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from alloc_jax.display import Tabular, brief
 from alloc_jax.evaluate.baselines import best_single, random_mix
 from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix, as_plan
 from alloc_jax.evaluate.regret import Agreement, Regret, agreement, decompose_regret
@@ -28,7 +30,7 @@ ORACLE, IN_SAMPLE, HINDSIGHT = "oracle (disjoint samples)", "in-sample oracle (o
 UNIFORM, RANDOM, SINGLE = "uniform mix", "random mix", "best single action"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Deployed:
     """What a policy did with a budget."""
 
@@ -39,7 +41,7 @@ class Deployed:
     told: bool = False  # whether it knows the oracle's own samples, so that agreeing with it means nothing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One rule at one budget."""
 
@@ -55,8 +57,8 @@ class Row:
     over: np.ndarray  # f64[1 + replicates] over_uniform in every resample
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Tabular):
     """What `evaluate` found."""
 
     rows: tuple[Row, ...]
@@ -68,6 +70,25 @@ class Report:
     unit: str
     policies: tuple[str, ...]  # everything that predicts and is priced, baselines among them
     oracle: str  # what the oracle's row is called
+
+    def parts(self) -> dict[str, str]:
+        rules = tuple(dict.fromkeys(row.rule for row in self.rows))
+        about = {"rules": rules, "budgets": self.budgets, "questions": self.questions, "unit": self.unit}
+        return {name: brief(value) for name, value in about.items()}
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row per rule and budget; an interval is three columns, such as accuracy, accuracy_low and accuracy_high."""
+        rows = []
+        for row in self.rows:
+            record: dict[str, Any] = {"rule": row.rule, "budget": row.budget}
+            for name in ("accuracy", "spend", "over_uniform", "closed"):
+                interval = getattr(row, name)
+                record |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            record["agreement"] = row.agreement and row.agreement.rate
+            for name in ("regret", "mispriced", "unspent", "multiplier", "bound"):
+                record[name if name == "regret" else f"regret_{name}"] = row.regret and getattr(row.regret, name)
+            rows.append({name: None if value != value else value for name, value in record.items()})
+        return rows
 
     def row(self, rule: str, budget: float) -> Row:
         """The row of a rule at a budget."""

@@ -14,7 +14,7 @@ import numpy as np
 from alloc_jax.types import OutcomeTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
     """A rule's result on N questions."""
 

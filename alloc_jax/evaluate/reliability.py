@@ -9,7 +9,7 @@ import numpy as np
 from alloc_jax.evaluate.outcomes import Bootstrap, Interval
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reliability:
     """Predictions in bins of about equal numbers, from low to high, beside what was measured."""
 

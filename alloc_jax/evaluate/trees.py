@@ -22,7 +22,7 @@ from alloc_jax.types import OutcomeTable
 TREES, DEPTH, RATE = 100, 5, 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BoostedTrees:
     """Boosted trees that predict like a policy, and are deployed and priced like one."""
 

@@ -27,6 +27,7 @@ from alloc_jax.evaluate.contenders import (
 )
 from alloc_jax.evaluate.crossfit import Part, cross_fit, question_folds
 from alloc_jax.evaluate.evaluation import Report, score_plans
+from alloc_jax.jobs.console import option
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.report.verdicts import Comparison, write_comparison
 
@@ -35,24 +36,24 @@ from alloc_jax.report.verdicts import Comparison, write_comparison
 class CompareConfig:
     """What is compared, and how."""
 
-    logs: tuple[str, ...] = ("builtin",)
-    resource: str = ""  # empty: for each log the first that it knows of compute, usd, stated, tokens, samples
-    prices: str = ""  # path of a price book, behind the resource `usd`
-    missing: str = "error"  # or "drop": leave out what lacks a price, token count or latency
-    actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
-    budgets: tuple[float, ...] = ()  # empty: three for each log, between its cheapest and its dearest useful action
-    policies: tuple[str, ...] = POLICIES  # kinds, with options where they differ: value(epochs=10)
-    baselines: tuple[str, ...] = BASELINES
-    ablations: tuple[str, ...] = ()
-    ablate: str = POLICIES[0]  # the kind of policy that is ablated and transferred
-    transfer: bool = False  # learn from one source and be deployed on another
-    questions: int = 0  # of each log, drawn at random; 0: all
+    logs: tuple[str, ...] = option(("builtin",), "Sample logs, with commas between; `builtin` is one.")
+    resource: str = ""
+    prices: str = ""
+    missing: str = "error"
+    actions: str = ""
+    budgets: tuple[float, ...] = option((), "Mean costs per question; default: three for each log, between its ends.")
+    policies: tuple[str, ...] = POLICIES
+    baselines: tuple[str, ...] = option(BASELINES, "Rules to beat that learn.")
+    ablations: tuple[str, ...] = option((), "Parts to ablate: features, size, heads, loss, temperature, ensemble.")
+    ablate: str = option(POLICIES[0], "The policy that is ablated and transferred.")
+    transfer: bool = option(False, "Also learn from each source and deploy on each.")
+    questions: int = 0
     folds: int = 5
-    by_group: bool = False  # whether folds keep groups together
-    seeds: int = 3  # repetitions
+    by_group: bool = option(False, "Keep the questions of a group in one fold.")
+    seeds: int = 3
     seed: int = 0
     replicates: int = 2000
-    workers: int = os.cpu_count() or 1
+    workers: int = option(os.cpu_count() or 1, "Threads.")
 
     def __post_init__(self):
         if not self.logs or not (self.policies or self.baselines):

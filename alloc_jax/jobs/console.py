@@ -6,66 +6,57 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import field, fields
 from typing import Any
 
-from absl import app, flags
-from absl import logging as absl_logging
+from absl import flags, logging as absl_logging
 
 flags.disclaim_key_flags()  # the flags defined here are those of the script, whose --help lists them
 
-_HELP = {
+HELP = {  # of options that several jobs have
     "log": "Sample log, or `builtin`.",
-    "logs": "Sample logs, with commas between; `builtin` is one.",
     "actions": "Actions such as 'vote(large/think,1),vote(large/think,8)'; default: all sources, all votes.",
     "resource": "What is paid with: samples, tokens, compute, usd, seconds, stated, or one kind of tokens; empty: what the log knows.",
     "prices": "Price book (JSON) behind the resource usd; without it, the dollars that the log states.",
     "missing": "What to do with questions that lack a price, count or latency: error, or drop.",
-    "shrink": "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are.",
-    "budgets": "Mean costs a question, in the resource's unit.",
+    "budgets": "Mean costs per question, in the resource's unit.",
     "policies": "Policies to train: kinds, with options where they differ, such as value(epochs=10).",
-    "baselines": "Rules to beat that learn.",
-    "ablations": "Parts to ablate: features, size, heads, loss, temperature, ensemble.",
-    "ablate": "The policy that is ablated and transferred.",
-    "transfer": "Also learn from each source and deploy on each.",
-    "source": "The source whose votes are the actions; default: the log's most accurate one.",
     "questions": "Questions drawn from the log at random; 0: all.",
-    "samples": "Samples of each question that are used.",
     "folds": "Parts of the questions; each is answered for by rules that learned from the others.",
-    "by_group": "Keep the questions of a group in one fold.",
     "seeds": "Repetitions with other folds or splits and seeds.",
     "train_share": "Share of the questions to learn from; the rest is held out.",
     "replicates": "Resamples of the bootstrap over questions.",
-    "sources": "Sources that samples are drawn from; of several, the rule chooses one first. Default: the log's most accurate one.",
-    "answer": "How a question is answered: vote, verified (an exact verifier) or best (the greatest reward).",
-    "cap": "The most samples of a question.",
-    "wave": "Samples that are drawn at a time.",
-    "rounds": "The most waves; 0: as many as the cap allows.",
-    "contexts": "The most groups of questions that a text prior tells apart.",
-    "orders": "Orders of every question's samples that are walked through.",
-    "skip_bad": "Leave bad records and questions without samples out, rather than stop at the first.",
-    "workers": "Threads.",
     "seed": "Seed of the splits, the training and the bootstrap.",
 }
 
 
-def define_flags(config: Any, *names: str, workdir: bool = True) -> None:
-    """Defines a flag for each named field of a configuration, with its value there as default, and the workdir's."""
+def option(default: Any, help: str) -> Any:
+    """A field of a configuration, with what its flag says of it."""
+    return field(default=default, metadata={"help": help})
+
+
+def define_config_flags(config: Any, *names: str, workdir: bool = True) -> None:
+    """Defines a flag for each named field of a configuration, with its value there as default, and the workdir's.
+
+    The flag's help is the field's own (`option`), or what `HELP` says of all options of that name.
+    """
+    own = {part.name: part.metadata.get("help") for part in fields(config)}
     if workdir:
         flags.DEFINE_string("workdir", None, "Folder for the report; must be new or empty.", required=True)
         flags.DEFINE_bool("overwrite", False, "Replace an earlier run in the workdir.")
     for name in names:
-        value = getattr(config, name)
+        value, help = getattr(config, name), own[name] or HELP[name]
         if isinstance(value, bool):
-            flags.DEFINE_bool(name, value, _HELP[name])
+            flags.DEFINE_bool(name, value, help)
         elif isinstance(value, tuple):
-            flags.DEFINE_string(name, ",".join(_shown(part) for part in value), _HELP[name])
+            flags.DEFINE_string(name, ",".join(_shown(part) for part in value), help)
         else:
-            define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[type(value)]
-            define(name, value, _HELP[name])
+            defines: dict[type, Any] = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+            defines[type(value)](name, value, help)
 
 
 def read_flags(config: Any, *names: str) -> dict[str, Any]:
-    """The values of the flags that `define_flags` defined, as the fields hold them.
+    """The values of the flags that `define_config_flags` defined, as the fields hold them.
 
     Raises:
       ValueError: a budget is not a number.
@@ -96,10 +87,30 @@ def split_outside_brackets(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def start(argv: Sequence[str]) -> None:
-    """Refuses arguments that are no flags, and shows what the job says of its stages and nothing else."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
+def define_log_files() -> None:
+    """Defines the flag of the files of one log."""
+    flags.DEFINE_list("log", ["builtin"], "Sample log in any known format, or several files of one log, or `builtin`.")
+
+
+def take_files(files: Sequence[str], flag: str) -> None:
+    """Gives files that were named without a flag to the command's flag for them.
+
+    Raises:
+      ValueError: the command takes none, or takes one file, or the flag says others.
+    """
+    if not files:
+        return
+    if not flag:
+        raise ValueError(f"unknown arguments {', '.join(files)}: --help lists the flags")
+    if flags.FLAGS[flag].present:
+        raise ValueError(f"{', '.join(files)} stands beside --{flag}={flags.FLAGS[flag].value}: name the log once")
+    if len(files) > 1 and flags.FLAGS[flag].flag_type() == "string" and flag == "log":
+        raise ValueError(f"this command reads one log, got {', '.join(files)}")
+    flags.FLAGS[flag].parse(",".join(files))
+
+
+def show_progress() -> None:
+    """Shows what the job says of its stages and nothing else: not that JAX tells of devices that are not there."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     log, handler = logging.getLogger("alloc_jax"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

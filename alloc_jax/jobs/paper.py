@@ -26,6 +26,7 @@ from alloc_jax.evaluate.evaluation import deploy
 from alloc_jax.evaluate.outcomes import Bootstrap, Outcome, UniformMix, as_plan
 from alloc_jax.evaluate.trees import boosted_classes
 from alloc_jax.jobs.compare import CompareConfig, compare
+from alloc_jax.jobs.console import option
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.logs import read_log
@@ -56,14 +57,14 @@ class PaperConfig:
     """The protocol; its defaults are the paper's."""
 
     log: str = "builtin"
-    source: str = ""  # whose votes are the actions; empty: the most accurate one
+    source: str = option("", "The source whose votes are the actions; default: the log's most accurate one.")
     questions: int = 200
-    samples: int = 48
+    samples: int = option(48, "Samples of each question that are used.")
     budgets: tuple[float, ...] = (1.5, 2.0, 3.0)
     train_share: float = 0.8
     seeds: int = 3
-    policies: tuple[str, ...] = POLICIES  # what the honest reading compares, beside the baselines
-    folds: int = 5  # of the honest reading
+    policies: tuple[str, ...] = POLICIES
+    folds: int = 5
     seed: int = 0
 
     def __post_init__(self):
@@ -75,7 +76,7 @@ class PaperConfig:
             raise ValueError(f"a share to learn from between 0 and 1, a seed and 2 questions or more, got {self}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Published:
     """The published way to judge, on one log: a number for every split."""
 
@@ -111,8 +112,8 @@ def reproduce(config: PaperConfig, workdir: str | Path, overwrite: bool = False)
         actions = [vote(source, k) for k in RUNGS]
         table = measure(log, actions, "samples")
         published = as_published(table, config)
-        halves = measure_halves(log, actions, "samples", jax.random.key(config.seed))
-        case = make_case(source, table, *halves, budgets=config.budgets)
+        choose, score = measure_halves(log, actions, "samples", jax.random.key(config.seed))
+        case = make_case(source, table, choose, score, budgets=config.budgets)
         found = Reproduction(tuple(published), _honest(case, config))
         alt = plots.plot_gains(found.honest.curve, folder / "frontier.png", found.honest.learned)
         write_metrics(folder / "metrics.jsonl", {"honest": found.honest.report})

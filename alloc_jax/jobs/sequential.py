@@ -23,6 +23,7 @@ from alloc_jax.evaluate.evaluation import ORACLE, Report, check_budgets, deploy
 from alloc_jax.evaluate.outcomes import Outcome, as_plan, upper_hull
 from alloc_jax.evaluate.replay import mixed, replay, replay_frontier, replay_rule
 from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
+from alloc_jax.jobs.console import option
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
@@ -53,20 +54,27 @@ class SequentialConfig:
     """What is compared, on which log."""
 
     log: str = "builtin"
-    sources: tuple[str, ...] = ()  # empty: the most accurate one
-    answer: str = "vote"
+    sources: tuple[str, ...] = option(
+        (),
+        "Sources that samples are drawn from; of several, the rule chooses one first. Default: the log's most accurate one.",
+    )
+    answer: str = option(
+        "vote", "How a question is answered: vote, verified (an exact verifier) or best (the greatest reward)."
+    )
     resource: str = "samples"
     prices: str = ""
     budgets: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0, 4.0)
-    cap: int = 16
-    wave: int = 1
-    rounds: int = 0  # 0: as many as the cap allows
-    contexts: int = 16
-    orders: int = 16
-    policies: tuple[str, ...] = ("value", "imitation")  # one-shot
+    cap: int = option(16, "The most samples of a question.")
+    wave: int = option(1, "Samples that are drawn at a time.")
+    rounds: int = option(0, "The most waves; 0: as many as the cap allows.")
+    contexts: int = option(16, "The most groups of questions that a text prior tells apart.")
+    orders: int = option(16, "Orders of every question's samples that are walked through.")
+    policies: tuple[str, ...] = ("value", "imitation")
     folds: int = 5
     replicates: int = 2000
-    skip_bad: bool = False
+    skip_bad: bool = option(
+        False, "Leave bad records and questions without samples out, rather than stop at the first."
+    )
     seed: int = 0
 
     def __post_init__(self):
@@ -151,9 +159,9 @@ def _bench(config: SequentialConfig) -> Bench:
     numbers = [k for k in NUMBERS if k <= cap and not (k == 2 and config.answer == "vote")]
     actions = tuple(ACTIONS[config.answer](source, k) for source in sources for k in numbers)
     prices = PriceBook.load(config.prices) if config.prices else None
-    tables = [measure(part, actions, config.resource, prices=prices) for part in (choose, held)]
-    check_budgets(dict(zip(("choose", "score"), tables, strict=True)), config.budgets)
-    return Bench(replace(config, cap=cap), log, tuple(sources), cap, actions, held, *tables, prices)
+    first, second = (measure(part, actions, config.resource, prices=prices) for part in (choose, held))
+    check_budgets({"choose": first, "score": second}, config.budgets)
+    return Bench(replace(config, cap=cap), log, tuple(sources), cap, actions, held, first, second, prices)
 
 
 def _most_accurate(log: SampleLog, sources: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, promp
 from alloc_jax.evaluate.cases import default_actions, measure_halves
 from alloc_jax.evaluate.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.evaluation import Report, check_budgets, evaluate
+from alloc_jax.jobs.console import option
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
@@ -40,15 +41,17 @@ from alloc_jax.types import OutcomeTable, SampleLog
 class JobConfig:
     """What the main job does."""
 
-    log: str = "builtin"  # path of a sample log, or the shipped one
-    actions: str = ""  # names; empty: every source with votes of 1, 4, 8, 16
+    log: str = "builtin"
+    actions: str = ""
     resource: str = "compute"
-    prices: str = ""  # path of a price book, behind the resource `usd`
-    shrink: str = ""  # "empirical_bayes" chooses and learns on shrunken utilities; scores are never shrunken
-    missing: str = "error"  # or "drop": leave out the questions that lack a price, token count or latency
+    prices: str = ""
+    shrink: str = option(
+        "", "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are."
+    )
+    missing: str = "error"
     budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     policies: tuple[str, ...] = ("value", "imitation")
-    train_share: float = 0.6  # of the questions; the rest is held out
+    train_share: float = 0.6
     seed: int = 0
 
     def __post_init__(self):

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 from alloc_jax.learn.targets import Targets, decision_loss, imitation_loss, value_loss
 from alloc_jax.solve.layout import on_mesh

@@ -16,7 +16,7 @@ from itertools import chain
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embedding:
     """Features from any callable: a list of texts in, an array [N, width] out."""
 
@@ -52,7 +52,7 @@ def sentence_embedding(model: str) -> Embedding:
     return Embedding(model, encoder.encode, encoder.get_sentence_embedding_dimension())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Given:
     """Features that the user has: known for the questions of a table, and handed over with each new one."""
 

@@ -18,6 +18,7 @@ from zlib import crc32
 
 import numpy as np
 
+from alloc_jax.display import Shown
 from alloc_jax.learn.calibration import Prediction, Price, Unseen, calibrate, calibrate_surely
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import Rest, at_rest, forward, forward_one, read_cost, read_score
@@ -45,8 +46,8 @@ def lottery(ids: Sequence[str], seed: int = 0) -> np.ndarray:
     return np.array([crc32(f"{seed}:{name}".encode()) / 2**32 for name in ids])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policy:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Policy(Shown):
     """A trained policy: features, an ensemble of small networks, and what its price is calibrated on."""
 
     name: str

@@ -71,13 +71,17 @@ KINDS = ("value", "imitation", "decision")
 
 
 def train(
-    table: OutcomeTable, config: PolicyConfig, featurizer: TextFeatures | None = None, *, mesh: Mesh | None = None
+    table: OutcomeTable,
+    config: PolicyConfig = PolicyConfig(),  # frozen
+    featurizer: TextFeatures | None = None,
+    *,
+    mesh: Mesh | None = None,
 ) -> Policy:
     """A policy that predicts, from a question's text, what the table measured.
 
     Args:
       table: utility and cost of K actions on N questions, all valid, one resource.
-      config: the kind and how it is trained.
+      config: the kind and how it is trained; by default a `value` policy.
       featurizer: what turns text into features f32[N, D]; `TextFeatures()` by default.
       mesh: its devices share out the members of the ensemble, whatever their number, and say nothing to each other; each
         holds the features of all questions.

@@ -25,6 +25,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
+from alloc_jax.exports import called_as_its_function
+
 _WORKER = Path(__file__).with_name("math_worker.py")
 
 
@@ -216,3 +218,6 @@ class _Worker:
         for pipe in (self.process.stdin, self.process.stdout):
             with suppress(OSError):  # what it did not read cannot be flushed any more
                 pipe.close()
+
+
+called_as_its_function(__name__)

@@ -69,7 +69,7 @@ class TableBlocks(Sequence):
     def __len__(self) -> int:
         return int(self._first_block[-1])
 
-    def __getitem__(self, i: int) -> AllocationProblem:
+    def __getitem__(self, i: int) -> AllocationProblem:  # type: ignore[override]  # a block at a time, no slices
         if not 0 <= i < len(self):
             raise IndexError(f"block {i} of {len(self)}")
         group = int(np.searchsorted(self._first_block, i, side="right")) - 1

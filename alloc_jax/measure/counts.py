@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AnswerCounts:
     """How often each answer occurs among the samples of a pair, most frequent first."""
 

@@ -230,15 +230,15 @@ def _check_actions(log: SampleLog, actions: Sequence[Action | str]) -> tuple[Act
         raise ValueError(f"actions are a sequence, got the single {actions!r}; parse_actions reads a string of several")
     if not len(log):
         raise ValueError("the log has no questions")
-    actions = tuple(Action.parse(action) if isinstance(action, str) else action for action in actions)
-    if not actions:
+    parsed = tuple(Action.parse(action) if isinstance(action, str) else action for action in actions)
+    if not parsed:
         raise ValueError("no actions to measure")
     seen = set()
-    for action in actions:
+    for action in parsed:
         if action in seen:
             raise ValueError(f"action {action.name} is listed twice")
         seen.add(action)
-    return actions
+    return parsed
 
 
 def _check_samples(log: SampleLog, actions: Sequence[Action], columns: Sequence[int | None]) -> None:

@@ -3,6 +3,6 @@
 Importing the shipped log needs no model: `builtin_log` reads a file.
 """
 
-from alloc_jax.reasoner.log import builtin_difficulty, builtin_log
+from alloc_jax.exports import exports
 
-__all__ = ["builtin_difficulty", "builtin_log"]
+__getattr__, __dir__, __all__ = exports(__name__)

@@ -1,6 +1,6 @@
 """The built-in reasoner behind the OpenAI protocol: a server to collect from and to put a gateway before, without any download.
 
-    python -m alloc_jax.reasoner --size=large --port=8000
+    alloc reasoner --size=large --port=8000
 
 A prompt is the last message as it stands, so a source's recipe says `"prompt": "T{question}="` to have the model think and
 `"prompt": "D{question}="` for the answer alone. It honours n, seed, temperature, max_tokens and usage; with equal seeds,

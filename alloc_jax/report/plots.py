@@ -14,7 +14,7 @@ from alloc_jax.report.canvas import COLOURS, GREY, label_ends, line_style, liste
 from alloc_jax.solve import Frontier
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Band:
     """A rule's accuracy (%) along its spend, with an interval."""
 

@@ -55,8 +55,8 @@ def score_outcomes(
             utility, spend, over = means(outcome)
             with np.errstate(divide="ignore", invalid="ignore"):
                 closed = np.where(gap > 0, over / gap, np.nan)
-            intervals = map(bootstrap.interval, (utility, spend, over, closed))
-            rows.append(Row(rule, budget, *intervals, None, None, None, over))
+            accuracy, spent, above, share = map(bootstrap.interval, (utility, spend, over, closed))
+            rows.append(Row(rule, budget, accuracy, spent, above, share, None, None, None, over))
         spend = np.full(1 + replicates, budget)
         exactly, nothing = Interval(budget, budget, budget), Interval(0.0, 0.0, 0.0)
         accuracy = bootstrap.interval(mix.utility(spend))

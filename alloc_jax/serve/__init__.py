@@ -1,8 +1,8 @@
 """Serve: a policy and a budget in, decisions out. NumPy alone: no JAX is loaded in front of a server.
 
-`python -m alloc_jax.serve` is the gateway.
+`alloc serve` is the gateway.
 """
 
-from alloc_jax.serve.allocator import Allocator, Decision, allocator
+from alloc_jax.exports import exports
 
-__all__ = ["Allocator", "Decision", "allocator"]
+__getattr__, __dir__, __all__ = exports(__name__)

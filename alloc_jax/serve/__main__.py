@@ -1,6 +1,6 @@
 """Puts a policy in front of an OpenAI-compatible server.
 
-    python -m alloc_jax.serve --policy=runs/main/policy --upstream=http://127.0.0.1:8000/v1 --budget=3 --resource=samples
+    alloc serve --policy=runs/main/policy --upstream=http://127.0.0.1:8000/v1 --budget=3 --resource=samples
 
 Clients then talk to http://127.0.0.1:8321/v1 and ask for the model `alloc/auto`. The upstream's key is read from the
 environment variable that --upstream_key_env names, and the clients' from --client_key_env; neither is ever printed.
@@ -11,8 +11,7 @@ import logging
 import os
 from pathlib import Path
 
-from absl import app, flags
-from absl import logging as absl_logging
+from absl import app, flags, logging as absl_logging
 
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import load_recipes, parse_recipes
@@ -24,8 +23,7 @@ from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import CAPPED, Meter
 from alloc_jax.serve.patience import Patience
 from alloc_jax.serve.tickets import Tenant
-from alloc_jax.stopping.rules import FILE as STOPPING_FILE
-from alloc_jax.stopping.rules import load_stopping
+from alloc_jax.stopping.rules import FILE as STOPPING_FILE, load_stopping
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("policy", None, "Folder of the policy.", required=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alloc_jax.exports import called_as_its_function
 from alloc_jax.learn.policy import Policy, Prediction, Price, load_policy, lottery
 
 
@@ -121,3 +122,6 @@ def _check_calibration(policy: Policy, table) -> None:
     if not table.valid.all():  # a cost that is not known would count as nothing spent
         i, k = np.argwhere(~table.valid)[0]
         raise ValueError(f"calibration question {table.ids[i]!r} has no samples for {names[k]}: drop it")
+
+
+called_as_its_function(__name__)

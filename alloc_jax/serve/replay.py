@@ -17,7 +17,7 @@ from alloc_jax.serve.voting import count_votes
 from alloc_jax.types import SampleLog
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Replay:
     """What a stream of T questions got, and what it cost."""
 

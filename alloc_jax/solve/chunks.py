@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
@@ -23,7 +22,7 @@ CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PreparedResources:
     """An `AllocationProblem` with several resources in chunks. Question i sits at chunk i // width, column i % width."""
 

@@ -13,12 +13,15 @@ from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from alloc_jax.display import Tabular, span
+from alloc_jax.exports import called_as_its_function
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.chunks import PreparedResources
 from alloc_jax.solve.hull import hulls
@@ -26,7 +29,7 @@ from alloc_jax.solve.layout import PreparedProblem, on_mesh, specs_of
 from alloc_jax.solve.plans import respond, row_totals
 from alloc_jax.solve.rounding import between, from_device, solution_specs
 from alloc_jax.solve.solver import prepare
-from alloc_jax.types import AllocationProblem, MixedPlan, Solution, Status
+from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution, Status
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +52,8 @@ jax.tree_util.register_dataclass(Steps, ["start", "position", "slope", "total"],
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class Frontier:
+@dataclass(frozen=True, eq=False, repr=False)
+class Frontier(Tabular):
     """The best mean utility at every mean spend. Between two points, the frontier (or a lower bound of it) is the chord."""
 
     spend: jax.Array  # f32[M] rising; rounded up, so that each is a budget that suffices
@@ -58,6 +61,14 @@ class Frontier:
     multiplier: jax.Array  # f32[M] falling; a best response at multiplier[m] earns utility[m] at spend[m]
     prepared: PreparedProblem
     steps: Steps | None = None  # None on a grid
+
+    def parts(self) -> dict[str, str]:
+        return {name: span(getattr(self, name)) for name in ("spend", "utility", "multiplier")}
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row per point: spend, utility, multiplier."""
+        columns = {name: np.asarray(getattr(self, name)).tolist() for name in ("spend", "utility", "multiplier")}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def value(self, budget) -> jax.Array:
         """The best utility at these budgets, f32 of their shape; NaN below the cheapest plan.
@@ -76,11 +87,11 @@ class Frontier:
         return _at_steps(self, budget)
 
 
-def frontier(problem: AllocationProblem | PreparedProblem, *, points: int | None = None) -> Frontier:
+def frontier(problem: AllocationProblem | OutcomeTable | PreparedProblem, *, points: int | None = None) -> Frontier:
     """The best mean utility at every mean spend.
 
     Args:
-      problem: utility f32[N, K], cost f32[N, K].
+      problem: utility f32[N, K], cost f32[N, K]; or a table that holds them.
       points: None: every breakpoint of the exact frontier, sorted on the host. M: the best responses at M multipliers,
         spread evenly over the spend; jittable, vmappable.
 
@@ -307,3 +318,6 @@ def _at_grid(
     low, high = multiplier[jnp.minimum(more, spend.size - 1)], multiplier[jnp.maximum(less, 0)]
     specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
     return on_mesh(between, prepared.mesh, specs, out=solution_specs(prepared.mesh))(prepared, wanted, low, high)
+
+
+called_as_its_function(__name__)

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
@@ -23,7 +22,7 @@ WIDTH = 1024  # questions a row: what sums exactly in slices, and small enough t
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PreparedProblem:
     """An `AllocationProblem` with one resource in the kernels' layout, with the totals of its two extreme plans."""
 

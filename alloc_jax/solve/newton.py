@@ -26,7 +26,7 @@ from alloc_jax.solve.root_finding import everywhere
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Budgeted:
     """A prepared problem and its budgets, in units in which every budget lies in [1/2, 1), or is 0."""
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble

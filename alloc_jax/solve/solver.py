@@ -7,15 +7,14 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.chunks import PreparedResources, lay_out_resources, resource_specs
 from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of, transposed, transposed_specs
 from alloc_jax.solve.resources import solve_resources
 from alloc_jax.solve.rounding import solution_specs, solve_kernel
-from alloc_jax.types import AllocationProblem, Solution
+from alloc_jax.types import AllocationProblem, OutcomeTable, Solution
 
 
 @partial(jax.jit, static_argnames="mesh")
@@ -55,18 +54,20 @@ def _solve_jit(
     return on_mesh(kernel, mesh, specs, out=solution_specs(mesh, several))(prepared, wanted)
 
 
-def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> PreparedProblem | PreparedResources:
+def prepare(
+    problem: AllocationProblem | OutcomeTable, *, mesh: Mesh | None = None
+) -> PreparedProblem | PreparedResources:
     """What `solve` and `frontier` make of a problem first; pass it in the problem's place to pay for it once.
 
     Args:
-      problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R].
+      problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R]; or a table that holds them.
       mesh: share the questions out over the devices of a mesh. `solve` and the gridded frontier then run where the
         questions are, and exchange a few scalars a pass.
 
     Raises:
       ValueError: like `solve`; or N is not a multiple of the mesh's size.
     """
-    problem = validation.as_arrays(problem)
+    problem = validation.as_arrays(problem.problem() if isinstance(problem, OutcomeTable) else problem)
     if mesh is not None and problem.utility.shape[0] % mesh.size:
         raise ValueError(f"a mesh of {mesh.size} devices takes equal shares, got {problem.utility.shape[0]} questions")
     size = problem.utility.shape[0] // (1 if mesh is None else mesh.size)
@@ -82,7 +83,7 @@ def prepare(problem: AllocationProblem, *, mesh: Mesh | None = None) -> Prepared
 
 
 def solve(
-    problem: AllocationProblem | PreparedProblem | PreparedResources,
+    problem: AllocationProblem | OutcomeTable | PreparedProblem | PreparedResources,
     budget=None,
     *,
     utility=None,

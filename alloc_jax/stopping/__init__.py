@@ -3,24 +3,6 @@
 Rules as they are served (`rules.py`) are NumPy alone; solving loads JAX when it is first used.
 """
 
-from importlib import import_module
+from alloc_jax.exports import exports
 
-_LATER = {
-    "Prior": "rules",
-    "State": "rules",
-    "StoppingFrontier": "rules",
-    "StoppingRule": "rules",
-    "load_stopping": "rules",
-    "policy_prior": "rules",
-    "prior_features": "rules",
-    "solve_sequential": "sequential",
-    "vote_state": "rules",
-}
-
-__all__ = [*_LATER]
-
-
-def __getattr__(name: str):
-    if name in _LATER:
-        return getattr(import_module(f"alloc_jax.stopping.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'alloc_jax.stopping' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = exports(__name__)

@@ -17,7 +17,7 @@ CELL = 40  # at least so many questions in a cell
 NEAR = 0.5  # distance, in standard deviations of the features, at which a question counts exp(-1/2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contexts:
     """G contexts of questions."""
 

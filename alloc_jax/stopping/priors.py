@@ -28,7 +28,7 @@ STEPS = 400  # of Adam
 SHARED = 20.0  # questions that all questions together count in the weights of a context
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """A mixture of H Dirichlet priors over C categories; the first category is right."""
 

@@ -28,7 +28,7 @@ FOLDS = 4  # of the questions that are left out in turn, to choose between them
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StateModel:
     """Expectations of G contexts in layers n = 0 .. T of J states, with K ways on."""
 
@@ -49,7 +49,7 @@ class StateModel:
             raise ValueError(f"a state model's arrays are [G,T+1,J], [G,T,J,K], [G,T,J], [J,K] and [T], got {shapes}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lattice:
     """The states of one way of answering, and the ways on from each."""
 
@@ -86,7 +86,7 @@ class Lattice:
         return np.where(np.diff(lead) > 0, 0, np.where(np.diff(chase) > 0, 1, 2))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tally:
     """Weighted counts over states, as many contexts as their first axis has. Ratios of them are expectations."""
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import alloc_jax as aj
-from alloc_jax.collect import CollectConfig, Question, collect, parse_recipes, suspicions
-from alloc_jax.collect import collector as collector_module
+from alloc_jax.collect import CollectConfig, Question, collect, collector as collector_module, parse_recipes, suspicions
 from alloc_jax.collect.journal import Journal
 from alloc_jax.collect.replies import Fault
 from tests.fake_server import fake_server

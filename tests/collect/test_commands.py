@@ -63,7 +63,7 @@ def test_check_server_tells_what_a_server_ignores():
         good = {f.feature: f.honoured for f in check_server(CollectConfig(base_url=fake.url), "m", "12 + 345678")}
     with fake_server(honours_n=False, honours_seed=False, honours_temperature=False, usage=False) as fake:
         bad = {f.feature: f.honoured for f in check_server(CollectConfig(base_url=fake.url), "m", "12 + 345678")}
-        said = run("-m", "alloc_jax.collect", "check-server", f"--base_url={fake.url}", "--model=m")
+        said = run("-m", "alloc_jax", "check-server", f"--base_url={fake.url}", "--model=m")
     assert good == {
         "choices": True,
         "seed": True,
@@ -75,7 +75,7 @@ def test_check_server_tells_what_a_server_ignores():
     }
     assert not any(bad[name] for name in ("choices", "seed", "temperature", "usage")) and bad["limit"] is None
     assert said.returncode == 0 and "asked for n=4, got 1 choice" in said.stdout
-    down = run("-m", "alloc_jax.collect", "check-server", "--base_url=http://127.0.0.1:9/v1", "--model=m")
+    down = run("-m", "alloc_jax", "check-server", "--base_url=http://127.0.0.1:9/v1", "--model=m")
     assert down.returncode == 1 and "check-server: no connection" in down.stderr
 
 

@@ -16,6 +16,7 @@ import pytest
 from absl import flags
 
 import alloc_jax as aj
+from alloc_jax import cli
 from tests.browser import browser, look
 
 ROOT = Path(__file__).parents[2]
@@ -46,23 +47,26 @@ def commands() -> list[tuple[str, str, tuple[str, ...]]]:
         for block in blocks(page.read_text(), "sh"):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line)
-                if words[0] == "python":
+                if words[0] in ("python", "alloc"):
                     start = 2 if words[1] == "-m" else 1
                     given = tuple(w.partition("=")[0].lstrip("-") for w in words[start + 1 :] if w.startswith("--"))
-                    found[page.name, words[start], given] = None
+                    name = f"alloc {words[1]}" if words[0] == "alloc" else words[start]
+                    found[page.name, name, given] = None
     return list(found)
 
 
 def known_flags(script: str) -> set[str]:
-    """The flags that a script or module defines."""
-    if script.endswith(".py"):
-        path = ROOT / script
-    else:
-        path = Path(importlib.import_module(script).__file__).with_name("__main__.py")
-    assert path.is_file(), f"there is no {script}"
+    """The flags that a script or command defines."""
     before, place = set(flags.FLAGS), list(sys.path)
-    sys.path.insert(0, str(path.parent))
     try:
+        if script.startswith("alloc "):
+            return command_flags(script.removeprefix("alloc "))
+        path = ROOT / script
+        assert path.is_file(), f"there is no {script}"
+        calls = re.search(r'^    run\("(.*)"\)$', path.read_text(), re.MULTILINE)
+        if calls:
+            return command_flags(calls[1])
+        sys.path.insert(0, str(path.parent))
         runpy.run_path(str(path), run_name="docs")
         return set(flags.FLAGS) - before
     finally:
@@ -71,11 +75,25 @@ def known_flags(script: str) -> set[str]:
             delattr(flags.FLAGS, name)
 
 
+def function(value):
+    """What is called where a module is called."""
+    return value.__wrapped__ if inspect.ismodule(value) else value
+
+
+def command_flags(name: str) -> set[str]:
+    before = set(flags.FLAGS)
+    assert name in cli.COMMANDS, f"there is no alloc {name}"
+    sys.modules.pop("alloc_jax.serve.__main__", None)  # it defines its flags when it is imported
+    module = importlib.import_module(f"alloc_jax.{cli.COMMANDS[name].module}")
+    getattr(module, "define_flags", lambda: None)()
+    return set(flags.FLAGS) - before
+
+
 def test_the_reference_has_every_public_name_once_and_no_other():
-    public = {f"aj.{name}": getattr(aj, name) for name in aj.__all__}
+    public = {f"aj.{name}": function(getattr(aj, name)) for name in aj.__all__}
     for stage in STAGES:
         module = importlib.import_module(f"alloc_jax.{stage}")
-        mine = {name: getattr(module, name) for name in module.__all__}
+        mine = {name: function(getattr(module, name)) for name in module.__all__}
         public |= {
             f"{stage}.{name}": thing for name, thing in mine.items() if not any(thing is p for p in public.values())
         }
@@ -88,7 +106,7 @@ def test_the_reference_has_every_public_name_once_and_no_other():
     assert listed.keys() == public.keys()
     for name, path in listed.items():
         module, _, attribute = path.rpartition(".")
-        assert getattr(importlib.import_module(module), attribute) is public[name]
+        assert function(getattr(importlib.import_module(module), attribute)) is public[name]
 
 
 @pytest.mark.parametrize("name", NAMES)

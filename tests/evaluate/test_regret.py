@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from alloc_jax.evaluate.outcomes import as_plan
 from alloc_jax.evaluate.regret import agreement, bracket, decompose_regret

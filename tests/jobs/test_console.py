@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from absl import app, flags
+from absl import flags
 
 from alloc_jax.jobs import console
 from alloc_jax.jobs.compare import CompareConfig
@@ -29,14 +29,14 @@ def values(monkeypatch):
 @pytest.mark.parametrize("config", [CompareConfig(), PaperConfig(), JobConfig()])
 def test_defaults_come_back_as_they_were(values, config):
     names = tuple(vars(config))
-    console.define_flags(config, *names, workdir=False)
+    console.define_config_flags(config, *names, workdir=False)
     values(["script"])
     assert type(config)(**console.read_flags(config, *names)) == config
 
 
 def test_what_is_given_is_what_the_configuration_holds(values):
     names = ("budgets", "policies", "by_group", "folds")
-    console.define_flags(CompareConfig(), *names)
+    console.define_config_flags(CompareConfig(), *names)
     values(
         [
             "script",
@@ -55,16 +55,27 @@ def test_what_is_given_is_what_the_configuration_holds(values):
     }
 
 
-def test_arguments_that_are_no_flags_are_refused():
-    with pytest.raises(app.UsageError, match="runs/mine"):
-        console.start(["script", "runs/mine"])
+def test_a_file_without_a_flag_is_the_log(values, monkeypatch):
+    console.define_config_flags(JobConfig(), "log", workdir=False)
+    values(["script"])
+    console.take_files([], "log")
+    assert values.log == "builtin"
+    with pytest.raises(ValueError, match=r"unknown arguments runs/mine: --help"):
+        console.take_files(["runs/mine"], "")
+    with pytest.raises(ValueError, match="reads one log, got a, b"):
+        console.take_files(["a", "b"], "log")
+    console.take_files(["samples.jsonl"], "log")
+    assert values.log == "samples.jsonl"
+    values(["script", "--log=other.jsonl"])
+    with pytest.raises(ValueError, match=r"samples.jsonl stands beside --log=other.jsonl"):
+        console.take_files(["samples.jsonl"], "log")
 
 
 def test_progress_is_shown_once(capsys):
     log = logging.getLogger("alloc_jax")
     before = (list(log.handlers), log.level, log.propagate)
     try:
-        console.start(["script"])
+        console.show_progress()
         log.info("half of it")
         assert capsys.readouterr().err.count("half of it") == 1
     finally:
@@ -72,13 +83,16 @@ def test_progress_is_shown_once(capsys):
         log.setLevel(before[1])
 
 
-@pytest.mark.parametrize("script", ["compare_policies", "reproduce_paper", "resplit"])
+COMMAND = {"compare_policies": "compare", "reproduce_paper": "reproduce-paper", "resplit": "resplit"}
+
+
+@pytest.mark.parametrize("script", COMMAND)
 def test_scripts_say_what_is_wrong_in_a_line(script, tmp_path):
     folder = [] if script == "resplit" else [f"--workdir={tmp_path / 'run'}"]
     log = "--logs=nowhere.jsonl" if script == "compare_policies" else "--log=nowhere.jsonl"
     command = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), log, *folder]
     said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert said.returncode == 1
-    assert said.stderr.startswith(f"{script}: ") and "nowhere.jsonl" in said.stderr
+    assert said.stderr.startswith(f"alloc {COMMAND[script]}: ") and "nowhere.jsonl" in said.stderr
     assert "Traceback" not in said.stderr
     assert list(tmp_path.iterdir()) == []

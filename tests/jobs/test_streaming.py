@@ -107,7 +107,9 @@ def test_a_run_that_loses_a_process_says_so_and_resumes_after_its_last_pass(file
         assert peer.returncode not in (0, None)
         last = text.strip().splitlines()[-1]
         assert (
-            last.startswith("solve_distributed: another process ") and "gone" in last and "start all again" in last
+            last.startswith("alloc solve-distributed: another process ")
+            and "gone" in last
+            and "start all again" in last
         ), text
         assert "@ " not in text
     assert not (workdir / "summary.json").exists()

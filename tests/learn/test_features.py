@@ -2,8 +2,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from alloc_jax.learn.features import SURFACE, TextFeatures, surface_counts
 

@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from alloc_jax.logs import LogError, read_log, write_log
 from alloc_jax.types import SAMPLE_FIELDS, Source

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from alloc_jax.logs import flags as reading
-from alloc_jax.logs import read_logs, write_log
+from alloc_jax.logs import flags as reading, read_logs, write_log
 from alloc_jax.measure import load_table, provenance
 from tests.conftest import made_log
 from tests.logs import foreign_logs as logs
@@ -39,17 +38,19 @@ def test_every_option_of_reading_is_a_flag_with_its_default(monkeypatch):
 
 
 def test_inspect_tells_what_is_in_a_log_and_what_to_beware_of(log_file):
-    said = run("-m", "alloc_jax.measure", "inspect", str(log_file))
+    said = run("-m", "alloc_jax", "inspect", str(log_file))
     assert said.returncode == 0, said.stderr
     assert said.stdout.startswith("format: jsonl\n") and "40 questions, 2 sources, 1280 samples" in said.stdout
     assert said.stderr == ""  # nothing about devices that are not there
 
 
 def test_inspect_says_in_one_line_what_is_wrong(tmp_path):
-    said = run("-m", "alloc_jax.measure", "inspect", str(tmp_path / "nothing"))
-    assert said.returncode == 1 and said.stderr.splitlines()[-1] == f"inspect: no sample log at {tmp_path / 'nothing'}"
+    said = run("-m", "alloc_jax", "inspect", str(tmp_path / "nothing"))
+    assert (
+        said.returncode == 1
+        and said.stderr.splitlines()[-1] == f"alloc inspect: no sample log at {tmp_path / 'nothing'}"
+    )
     assert "Traceback" not in said.stderr
-    assert run("-m", "alloc_jax.measure", "inspect").returncode == 1
 
 
 def test_a_log_of_another_tool_becomes_a_table_with_its_provenance(tmp_path):
@@ -61,7 +62,7 @@ def test_a_log_of_another_tool_becomes_a_table_with_its_provenance(tmp_path):
     options = [f"--requests={requests}", f"--gold={tmp_path / 'gold.jsonl'}", "--grader=number", "--source=mine"]
     command = ["experiments/measure_log.py", f"--log={path}", *options, "--resource=samples,tokens"]
     said = run(*command, f"--table={table}")
-    assert said.returncode == 1 and f"measure_log: {path}, line 3: broken JSON" in said.stderr and not table.exists()
+    assert said.returncode == 1 and f"alloc measure: {path}, line 3: broken JSON" in said.stderr and not table.exists()
     said = run(*command, f"--table={table}", "--skip_bad", "--actions=vote(mine,1),vote(mine,3)")
     assert said.returncode == 0 and said.stderr == "", said.stderr
     assert "format: batch" in said.stdout and "note: 1 bad records were skipped" in said.stdout
@@ -112,8 +113,3 @@ def test_dollars_come_from_the_price_book_and_what_lacks_something_is_dropped(tm
     assert abs(float(stored.cost[0, 0]) - 20e-6) < 1e-9
     assert (made.options["missing"], made.options["shrink"]) == ("drop", "empirical_bayes")
     assert [file["name"] for file in made.inputs] == ["samples.jsonl", "prices.json"]
-
-
-def test_help_lists_the_flags_of_reading_and_of_a_job():
-    assert "--grader" in run("experiments/measure_log.py", "--help").stdout
-    assert "--budgets" in run("experiments/frontier.py", "--help").stdout

@@ -9,8 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from alloc_jax.logs import read_log, write_log
 from alloc_jax.measure import load_table, measure, menu, provenance, save_table, store

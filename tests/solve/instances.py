@@ -16,13 +16,13 @@ def smooth(rng, questions, actions=8, dtype=np.float32):
     return utility.astype(dtype), cost.astype(dtype)
 
 
-def tied(rng, questions, actions=4, dtype=np.float32):
+def tied(rng, questions, actions=8, dtype=np.float32):
     """Accuracies j/16 and costs 1, 2, 4, ...: a finite share of the questions switches at one multiplier."""
     utility = np.sort(rng.integers(0, 17, (questions, actions)), axis=1) / 16
     return utility.astype(dtype), np.broadcast_to(2.0 ** np.arange(actions), utility.shape).astype(dtype)
 
 
-def unsorted(rng, questions, actions=5, dtype=np.float32):
+def unsorted(rng, questions, actions=8, dtype=np.float32):
     """Costs in any order, equal costs and zero costs among them."""
     utility = rng.uniform(-1, 1, (questions, actions))
     cost = rng.integers(0, 6, (questions, actions)) * rng.choice([0.5, 1.0], (questions, actions))

@@ -32,7 +32,7 @@ def highs(utility, cost, budget):
 
 @FAMILIES
 def test_agrees_with_highs(family):
-    utility, cost = family(np.random.default_rng(0), 40, 4)
+    utility, cost = family(np.random.default_rng(0), 300)
     spend, _, _ = reference.frontier(utility, cost)
     for share in (0.1, 0.5, 0.9):
         budget = float(np.float32(spend[0] + share * (spend[-1] - spend[0])))
@@ -44,7 +44,7 @@ def test_agrees_with_highs(family):
 
 @FAMILIES
 def test_the_exact_frontier_is_the_references(family):
-    utility, cost = family(np.random.default_rng(1), 50)
+    utility, cost = family(np.random.default_rng(1), 300)
     found = frontier(AllocationProblem(utility, cost))
     spend, value, _ = reference.frontier(utility, cost)
     np.testing.assert_allclose(np.interp(spend, found.spend, found.utility), value, atol=2e-6)
@@ -55,7 +55,7 @@ def test_the_exact_frontier_is_the_references(family):
 
 @FAMILIES
 def test_a_frontiers_plans_are_those_of_solve(family):
-    utility, cost = family(np.random.default_rng(2), 60)
+    utility, cost = family(np.random.default_rng(2), 300)
     problem = AllocationProblem(utility, cost)
     found = frontier(problem)
     low, high = float(found.spend[0]), float(found.spend[-1])
@@ -69,7 +69,7 @@ def test_a_frontiers_plans_are_those_of_solve(family):
 
 @FAMILIES
 def test_a_grid_lies_on_the_frontier_and_its_chords_below(family):
-    problem = AllocationProblem(*family(np.random.default_rng(3), 200))
+    problem = AllocationProblem(*family(np.random.default_rng(3), 300))
     exact, grid = frontier(problem), frontier(problem, points=12)
     np.testing.assert_allclose(grid.utility, exact.value(grid.spend), atol=5e-6)
     between = jnp.linspace(exact.spend[0], exact.spend[-1], 50)
@@ -79,8 +79,8 @@ def test_a_grid_lies_on_the_frontier_and_its_chords_below(family):
 
 
 def test_a_grid_works_under_jit_and_vmap():
-    problem = AllocationProblem(*smooth(np.random.default_rng(4), 100))
-    weights = jnp.asarray(np.random.default_rng(5).multinomial(100, np.full(100, 0.01), 3), jnp.float32)
+    problem = AllocationProblem(*smooth(np.random.default_rng(4), 300))
+    weights = jnp.asarray(np.random.default_rng(5).multinomial(300, np.full(300, 1 / 300), 3), jnp.float32)
 
     def curve(weight):
         return frontier(AllocationProblem(problem.utility, problem.cost, weight=weight), points=8).utility
@@ -92,7 +92,7 @@ def test_a_grid_works_under_jit_and_vmap():
 
 @FAMILIES
 def test_the_least_spend_that_reaches_a_utility(family):
-    utility, cost = family(np.random.default_rng(6), 80)
+    utility, cost = family(np.random.default_rng(6), 300)
     problem = AllocationProblem(utility, cost)
     found = frontier(problem)
     for share in (0.2, 0.7):
@@ -116,7 +116,7 @@ def test_any_multiplier_bounds_any_plan_within_the_budget(family):
 
 
 def test_best_responses_spend_less_as_the_price_rises():
-    problem = AllocationProblem(*unsorted(np.random.default_rng(8), 100))
+    problem = AllocationProblem(*unsorted(np.random.default_rng(8), 300))
     spends = [mean_of(problem.cost, best_response(problem, price)) for price in np.geomspace(1e-3, 10, 20)]
     assert (np.diff(spends) <= 1e-9).all()
 
@@ -156,7 +156,7 @@ def test_the_optimal_values_derivatives_are_finite_differences():
     ],
 )
 def test_bad_values_are_named_at_the_door(change, message):
-    arrays = dict(zip(("utility", "cost"), smooth(np.random.default_rng(11), 20), strict=True))
+    arrays = dict(zip(("utility", "cost"), smooth(np.random.default_rng(11), 300), strict=True))
     [(name, value)] = change.items()
     arrays[name][3, 1] = value
     with pytest.raises(ValueError, match=message):
@@ -164,12 +164,12 @@ def test_bad_values_are_named_at_the_door(change, message):
 
 
 def test_bad_shapes_and_budgets_are_named_at_the_door():
-    utility, cost = smooth(np.random.default_rng(12), 20)
+    utility, cost = smooth(np.random.default_rng(12), 300)
     masked = np.ones(utility.shape, bool)
     masked[7] = False
     wide = utility.astype(np.float64), cost.astype(np.float64)
     for problem, budget, message in (
-        (AllocationProblem(utility, cost[:, :3]), 3.0, r"cost is \[N, K\].*\(20, 8\).*\(20, 3\)"),
+        (AllocationProblem(utility, cost[:, :3]), 3.0, r"cost is \[N, K\].*\(300, 8\).*\(300, 3\)"),
         (AllocationProblem(utility[:0], cost[:0]), 3.0, r"at least one question.*\(0, 8\)"),
         (AllocationProblem(utility, cost, masked), 3.0, "question 7 has no valid action"),
         (AllocationProblem(utility, cost), -1.0, "budget is not at least 0: -1.0"),
@@ -182,7 +182,7 @@ def test_bad_shapes_and_budgets_are_named_at_the_door():
 
 
 def test_a_frontier_of_several_resources_is_refused():
-    utility, cost = smooth(np.random.default_rng(12), 20)
+    utility, cost = smooth(np.random.default_rng(12), 300)
     problem = AllocationProblem(utility, np.stack([cost, cost], axis=2))
     for given in (problem, prepare(problem)):
         with pytest.raises(ValueError, match="one budget, and the problem has 2 resources"):
@@ -190,7 +190,7 @@ def test_a_frontier_of_several_resources_is_refused():
 
 
 def test_check_raises_what_the_status_says():
-    problem = AllocationProblem(*smooth(np.random.default_rng(13), 20))
+    problem = AllocationProblem(*smooth(np.random.default_rng(13), 300))
     assert solve(problem, 0.0).status == Status.INFEASIBLE
     with pytest.raises(ValueError, match="budget"):
         solve(problem, 0.0, check=True)

@@ -71,7 +71,7 @@ def test_x64_agrees_with_the_reference_more_closely(case):
 def test_the_integral_plan_is_within_one_question_of_the_bound():
     rng = np.random.default_rng(0)
     for family in (smooth, tied):
-        utility, cost = family(rng, 2000)
+        utility, cost = family(rng, 2000, 4)
         for share in (0.1, 0.5, 0.9):
             budget = cost[:, 0].mean() + share * (cost[:, -1].mean() - cost[:, 0].mean())
             solution = solve(AllocationProblem(utility, cost), budget)
@@ -114,7 +114,7 @@ def test_a_budget_that_a_plan_meets_exactly_is_spent_to_the_end(total):
 
 
 def test_ties_leave_at_most_one_question_unspent():
-    utility, cost = tied(np.random.default_rng(3), 20_000)
+    utility, cost = tied(np.random.default_rng(3), 20_000, 4)
     prepared = prepare(AllocationProblem(utility, cost))
     for budget in np.linspace(1.0, 4.0, 25):
         solution = solve(prepared, budget)
@@ -126,14 +126,14 @@ def test_ties_leave_at_most_one_question_unspent():
 
 
 def test_spend_and_utility_rise_with_the_budget():
-    prepared = prepare(AllocationProblem(*smooth(np.random.default_rng(1), 500)))
+    prepared = prepare(AllocationProblem(*smooth(np.random.default_rng(1), 300)))
     found = jax.vmap(lambda budget: solve(prepared, budget))(jnp.linspace(2, 60, 40))
     assert (jnp.diff(found.mixed_spend) >= 0).all() and (jnp.diff(found.mixed_utility) >= -1e-7).all()
     assert (jnp.diff(found.multiplier) <= 0).all()
 
 
 def test_units_of_cost_only_rescale_the_multiplier():
-    utility, cost = smooth(np.random.default_rng(2), 400)
+    utility, cost = smooth(np.random.default_rng(2), 300)
     plain = solve(AllocationProblem(utility, cost), 6.0)
     for unit in (2.0**-30, 2.0**20):
         scaled = solve(AllocationProblem(utility, cost * np.float32(unit)), 6.0 * unit)
@@ -160,7 +160,7 @@ def test_jit_is_eager_and_lowers():
 
 def test_vmap_over_budgets_and_problems_is_a_loop():
     rng = np.random.default_rng(6)
-    arrays = [smooth(rng, 200) for _ in range(3)]
+    arrays = [smooth(rng, 300) for _ in range(3)]
     problems = AllocationProblem(*(jnp.stack([jnp.asarray(a[j]) for a in arrays]) for j in range(2)))
     budgets = jnp.float32([3.0, 5.0, 30.0])
     mapped = jax.vmap(solve)(problems, budgets)
@@ -171,7 +171,7 @@ def test_vmap_over_budgets_and_problems_is_a_loop():
 
 
 def test_one_trace_a_shape():
-    problem = AllocationProblem(*smooth(np.random.default_rng(7), 100))
+    problem = AllocationProblem(*smooth(np.random.default_rng(7), 300))
     traces = []
 
     @jax.jit
@@ -185,7 +185,7 @@ def test_one_trace_a_shape():
 
 
 def test_inside_jit_bad_values_are_a_status():
-    utility, cost = smooth(np.random.default_rng(8), 50)
+    utility, cost = smooth(np.random.default_rng(8), 300)
     for array, value in ((utility, np.nan), (utility, np.inf), (cost, -1.0), (cost, np.nan)):
         arrays = {"utility": utility.copy(), "cost": cost.copy()}
         arrays["utility" if array is utility else "cost"][3, 1] = value

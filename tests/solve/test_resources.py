@@ -143,7 +143,7 @@ def test_a_mixed_plan_can_fit_where_no_integral_one_does():
 
 
 def test_a_bound_below_the_worst_plan_proves_that_none_fits():
-    utility, cost, budget = several(np.random.default_rng(10), smooth, 100, 3)
+    utility, cost, budget = several(np.random.default_rng(10), smooth, 60, 4)
     solution = solve(AllocationProblem(utility, cost), 0.2 * budget)
     assert solution.status == Status.INFEASIBLE
     assert solution.dual_value < utility.min(axis=1).mean()
@@ -176,7 +176,7 @@ def test_vmap_over_budgets_and_problems_is_a_loop():
 
 
 def test_units_of_cost_only_rescale_the_multipliers():
-    utility, cost, budget = several(np.random.default_rng(13), smooth, 200, 2)
+    utility, cost, budget = several(np.random.default_rng(13), smooth, 60, 2)
     plain = solve(AllocationProblem(utility, cost), budget)
     unit = np.float32([2.0**-30, 2.0**20])
     scaled = solve(AllocationProblem(utility, cost * unit), budget * unit)
@@ -186,7 +186,7 @@ def test_units_of_cost_only_rescale_the_multipliers():
 
 def test_weights_masks_and_a_slack_resource():
     rng = np.random.default_rng(2)
-    utility, cost, budget = several(rng, smooth, 300, 2)
+    utility, cost, budget = several(rng, smooth, 300, 2, 8)
     budget[1] *= 1e3
     weight = rng.integers(0, 3, 300).astype(np.float32)
     valid = rng.random(utility.shape) < 0.8
@@ -201,8 +201,8 @@ def test_weights_masks_and_a_slack_resource():
 
 def test_budgets_by_group_are_problems_apart():
     rng = np.random.default_rng(4)
-    utility, cost = smooth(rng, 400, 5)
-    group = rng.permutation(400) % 2
+    utility, cost = smooth(rng, 600)
+    group = rng.permutation(600) % 2
     budgets = np.float32([3.0, 6.0])
     problem, budget = by_group(AllocationProblem(utility, cost), group, budgets)
     solution = solve(problem, budget)

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from alloc_jax.solve import solve
 from alloc_jax.solve.streaming.bracketing import Bracket, End, next_multipliers

@@ -17,8 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.layout import ceiling_of, on_mesh, transposed_specs

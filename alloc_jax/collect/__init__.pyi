@@ -1,0 +1,15 @@
+from alloc_jax.collect.collector import (
+    Account as Account,
+    CollectConfig as CollectConfig,
+    collect as collect,
+)
+from alloc_jax.collect.doubts import suspicions as suspicions
+from alloc_jax.collect.questions import (
+    Question as Question,
+    read_questions as read_questions,
+)
+from alloc_jax.collect.recipes import (
+    Recipe as Recipe,
+    load_recipes as load_recipes,
+    parse_recipes as parse_recipes,
+)

@@ -1,0 +1,34 @@
+"""A price on the next sample against fixed confidence, fixed numbers of samples and one-shot policies, at equal spend.
+
+    alloc sequential --workdir=runs/sequential
+    alloc sequential --workdir=runs/first --sources=small/think,large/direct,large/think --resource=compute --budgets=1,1.5,2,3
+    alloc sequential --workdir=runs/verified --log=outcomes.npz --answer=verified --budgets=2,3,4
+
+Votes on the built-in log take about four minutes. The workdir then holds report.md (how far the priced rule with its text prior is ahead of
+every other, and all rules), sequential.png, metrics.jsonl, and policy/ with the rules to serve.
+"""
+
+from absl import flags
+
+from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
+from alloc_jax.jobs.sequential import FIRST, TEXT, SequentialConfig, compare_sequential
+from alloc_jax.report.stopping import ahead_table, rules_table
+from alloc_jax.report.text import markdown_table
+
+_DEFAULT = SequentialConfig()
+_NAMES = tuple(vars(_DEFAULT))
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+    define_config_flags(_DEFAULT, *_NAMES)
+
+
+def main(argv):
+    show_progress()
+    config = SequentialConfig(**read_flags(_DEFAULT, *_NAMES))
+    report = compare_sequential(config, FLAGS.workdir, FLAGS.overwrite)
+    print(markdown_table(*rules_table(report)))
+    print(f"\n{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
+    print(markdown_table(*ahead_table(report, FIRST if len(config.sources) > 1 else TEXT)))
+    print(f"\nreport: {FLAGS.workdir}/report.md")

@@ -1,0 +1,5 @@
+from alloc_jax.serve.allocator import (
+    Allocator as Allocator,
+    Decision as Decision,
+    allocator as allocator,
+)

@@ -1,0 +1,11 @@
+from alloc_jax.stopping.rules import (
+    Prior as Prior,
+    State as State,
+    StoppingFrontier as StoppingFrontier,
+    StoppingRule as StoppingRule,
+    load_stopping as load_stopping,
+    policy_prior as policy_prior,
+    prior_features as prior_features,
+    vote_state as vote_state,
+)
+from alloc_jax.stopping.sequential import solve_sequential as solve_sequential
