@@ -15,7 +15,6 @@ from jax.sharding import Mesh, PartitionSpec as P
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import highest_of, in_rows
-from alloc_jax.solve.root_finding import everywhere
 from alloc_jax.types import AllocationProblem
 
 CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
@@ -30,7 +29,9 @@ class PreparedResources:
     cost: jax.Array  # f32[chunks, R, K, width] 0 where an action may not be taken, and in the padding
     weight: jax.Array  # f32[chunks, width] 1 where there are no weights; 0 in the padding
     questions: DoubleDouble  # f32[] total weight
-    least: jax.Array  # f32[] mean utility where every question takes its worst action
+    least: DoubleDouble  # f32[] total utility where every question takes its worst action
+    cheapest: DoubleDouble  # f32[R] total cost of each resource where every question takes its cheapest action for it
+    varies: jax.Array  # bool[R] whether the actions of any question differ in it; if not, its budget decides nothing
     invalid: jax.Array  # bool[] NaN, an infinity, a negative cost or weight, or a question without a valid action
     size: int = field(metadata={"static": True})  # N, or the questions of a device
     mesh: Mesh | None = field(default=None, metadata={"static": True})  # whose devices share out the chunks
@@ -59,12 +60,14 @@ def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> P
     axes = None if mesh is None else mesh.axis_names
     utility, cost, valid = problem.utility, problem.cost, problem.valid
     bad = ~(jnp.isfinite(utility) & (jnp.isfinite(cost) & (cost >= 0)).all(axis=2))
-    worst = utility.min(axis=1)
+    worst, cheapest, dearest = utility.min(axis=1), cost.min(axis=1), cost.max(axis=1)
     if valid is None:
         invalid = bad.any()
     else:
         invalid = (bad & valid).any() | ~valid.any(axis=1).all()
         worst = jnp.where(valid, utility, jnp.inf).min(axis=1)
+        cheapest = jnp.where(valid[:, :, None], cost, jnp.inf).min(axis=1)
+        dearest = jnp.where(valid[:, :, None], cost, 0).max(axis=1)
         utility, cost = jnp.where(valid, utility, forbidden(utility.dtype)), jnp.where(valid[:, :, None], cost, 0)
     size = utility.shape[0]
     weight = jnp.ones_like(worst) if problem.weight is None else problem.weight
@@ -74,9 +77,9 @@ def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> P
         x = jnp.pad(x, [(0, -size % width)] + [(0, 0)] * (x.ndim - 1))
         return jnp.moveaxis(x.reshape(-1, width, *x.shape[1:]), 1, -1)
 
-    questions = summed(jnp.ones_like(weight)[None], weight, axes)
-    questions = DoubleDouble(*(x[0] for x in questions))
-    least = everywhere((weight * worst).sum(), axes) / questions.hi
+    sums = summed(jnp.concatenate([jnp.ones_like(worst)[None], worst[None], cheapest.T]), weight, axes)
+    questions, least = (DoubleDouble(*(x[part] for x in sums)) for part in (0, 1))
+    varies = ((dearest > cheapest) & (weight > 0)[:, None]).any(axis=0)
     invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all() | ~(questions.hi > 0)
     return PreparedResources(
         utility=chunked(utility),
@@ -84,6 +87,8 @@ def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> P
         weight=chunked(weight),
         questions=questions,
         least=least,
+        cheapest=DoubleDouble(*(x[2:] for x in sums)),
+        varies=highest_of(varies.astype(jnp.int32), axes) > 0,
         invalid=highest_of(invalid.astype(jnp.int32), axes) > 0,
         size=size,
         mesh=mesh,
@@ -95,7 +100,7 @@ def resource_specs(mesh: Mesh | None, size: int) -> PreparedResources | None:
     if mesh is None:
         return None
     cells = P(mesh.axis_names)
-    return PreparedResources(cells, cells, cells, P(), P(), P(), size, mesh)
+    return PreparedResources(cells, cells, cells, P(), P(), P(), P(), P(), size, mesh)
 
 
 def totals(prepared: PreparedResources, action: jax.Array) -> DoubleDouble:

@@ -14,7 +14,7 @@ Costs are counted in powers of two next to the budgets, so that units do not mat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -35,13 +35,14 @@ class Budgeted:
     share: jax.Array  # f32[chunks, width] weights that sum to 1 over all devices
     unit: jax.Array  # f32[R] powers of two
     budget: jax.Array  # f32[R] in these units
+    varies: jax.Array  # bool[R] False where a question's actions all cost the same: that price stays 0
     axes: tuple[str, ...] | None = field(metadata={"static": True})  # of the mesh
 
     @classmethod
     def of(cls, prepared: PreparedResources, budget: jax.Array) -> Budgeted:
         unit = jnp.where(budget > 0, double_double.power_above(jnp.where(budget > 0, budget, 1)), 1)
         share = prepared.weight / prepared.questions.hi
-        return cls(prepared.utility, prepared.cost, share, unit, budget / unit, prepared.axes)
+        return cls(prepared.utility, prepared.cost, share, unit, budget / unit, prepared.varies, prepared.axes)
 
     def sample(self, questions: int) -> Budgeted:
         """About so many questions: the first columns of every chunk, whose multipliers are near those of all."""
@@ -49,7 +50,7 @@ class Budgeted:
         columns = max(1, min(width, questions // chunks))
         share = self.share[:, :columns]
         share = share / everywhere(share.sum(), self.axes)
-        return Budgeted(self.utility[..., :columns], self.cost[..., :columns], share, self.unit, self.budget, self.axes)
+        return replace(self, utility=self.utility[..., :columns], cost=self.cost[..., :columns], share=share)
 
 
 class Sums(NamedTuple):
@@ -113,19 +114,21 @@ def sums_at(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> Su
     found, _ = jax.lax.scan(add_chunk, zeros, (data.utility, data.cost, data.share))
     best, spread, loss, spend, curvature = (everywhere(x, data.axes) for x in found)
     dual = (multiplier * data.budget).sum() + best
-    unspent = data.budget - spend / data.unit
+    unspent = jnp.where(data.varies, data.budget - spend / data.unit, 0)
     return Sums(dual, dual + temperature * spread, unspent, curvature / temperature, loss)
 
 
 def newton_step(multiplier: jax.Array, sums: Sums, temperature: jax.Array, damping: jax.Array | float) -> jax.Array:
     """Newton's step on the resources that bind: those with a price, and those overspent at price 0.
 
-    The ridge |unspent| / reach stops a price without curvature from leaping; it vanishes with the gradient.
+    The ridge |unspent| / reach stops a price without curvature from leaping; it vanishes with the gradient. Where neither the
+    gradient nor what the curvature makes of it within reach is above the rounding of a spend, a price stays: it would run away.
     """
-    free = (multiplier > 0) | (sums.unspent < 0)
-    tiny = jnp.finfo(multiplier.dtype).tiny
+    tiny, noise = jnp.finfo(multiplier.dtype).tiny, 16 * jnp.finfo(multiplier.dtype).eps
     curvature = jnp.diag(sums.curvature)
     reach = jnp.maximum(jnp.maximum(multiplier, 0.01 * multiplier.max()), temperature)
+    told = (jnp.abs(sums.unspent) > noise) | (curvature * reach > noise)
+    free = ((multiplier > 0) | (sums.unspent < 0)) & told
     limit = jnp.abs(sums.unspent) / reach
     ridge = 1e-7 * curvature + 0.2 * limit + damping * (curvature + limit) + tiny
     size = jnp.sqrt(jnp.where(free, curvature + ridge, 1))

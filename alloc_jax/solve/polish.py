@@ -2,7 +2,11 @@
 
 `resources` tells the whole algorithm. A round frees the contested questions, solves their linear programme, and makes an integral
 plan of it; it keeps the best mixed plan, the best integral plan and the least bound. Rounds end when the bound has closed on the
-mixed plan and an integral plan fits, or when the bound proves that none can.
+mixed plan and an integral plan fits, or when it is proven that none can.
+
+The dual value is rounded up. Totals are exact but for 2^-42, and what a best response can lose because net utilities are rounded
+is known question by question: nothing, unless two actions are nearer to each other than their rounding. Its `margin`
+holds both, and is part of the bound, so that no plan within the budgets earns more.
 """
 
 from __future__ import annotations
@@ -17,18 +21,25 @@ from alloc_jax.solve import double_double
 from alloc_jax.solve.chunks import PreparedResources, totals
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.newton import Budgeted, net_of
-from alloc_jax.solve.simplex import Contested, Mix, optimise, settle
+from alloc_jax.solve.root_finding import everywhere
+from alloc_jax.solve.simplex import Contested, Mix, may_take, optimise, settle
 from alloc_jax.types import MixedPlan, Solution, Status
 
 CONTESTED = 4096  # questions of the linear programme, spread over all chunks
 ROUNDS = 6  # one or two are usual
+CERTIFIED = 5  # times the gap at which rounds end: what is still optimal when they have run out
 
 
 class Bound(NamedTuple):
     """The dual at one multiplier, summed over all questions: what no plan within the budgets exceeds."""
 
     multiplier: jax.Array  # f32[R] in the units of `Budgeted`
-    value: DoubleDouble  # f32[]
+    value: DoubleDouble  # f32[] of the best responses as they were computed
+    margin: jax.Array  # f32[] by how much they, and their totals, may be below the true dual
+
+    @property
+    def upper(self) -> DoubleDouble:
+        return double_double.add_float(self.value, self.margin)
 
 
 class Plan(NamedTuple):
@@ -78,15 +89,19 @@ def finished(
     target = targets(prepared, wanted)
     close = 1e-7 if scale.dtype == jnp.float32 else 1e-11
 
-    def gap(state: Rounds):
-        return double_double.subtract(state.best.value, utility_of(state.mixed.plan.total)).hi
+    def closed(state: Rounds, part: float = close):
+        """Whether mixed plan and bound meet to this part of them; one far above the bound would contradict it."""
+        gap = double_double.subtract(state.best.value, utility_of(state.mixed.plan.total)).hi
+        size = jnp.abs(state.best.value.hi) + (state.best.multiplier / data.unit * target.hi).sum()
+        return state.mixed.plan.fits & (jnp.abs(gap) <= part * size + state.best.margin)
 
     def impossible(state: Rounds):
-        return state.best.value.hi < prepared.questions.hi * (prepared.least - 1e-5 * scale)
+        """Whether it is proven that no plan fits, mixed or not: one budget is too small, or the bound is below the worst plan."""
+        dear = ~double_double.at_most(prepared.cheapest, target).all()
+        return dear | (double_double.subtract(state.best.upper, prepared.least).hi < 0)
 
     def unfinished(state: Rounds):
-        closed = state.mixed.plan.fits & (gap(state) <= close * jnp.abs(state.best.value.hi))
-        return ~(closed & state.integral.fits) & ~impossible(state) & (state.round < ROUNDS)
+        return ~(closed(state) & state.integral.fits) & ~impossible(state) & (state.round < ROUNDS)
 
     def improve(state: Rounds) -> Rounds:
         where, contested = contest(prepared, data, state.gain)
@@ -106,19 +121,21 @@ def finished(
         key = moved(state.key, own, mix.key)
         beside = MixedPlan(numbers(prepared, where)[mix.question], mix.action, mix.share, None)
         mixed_total = double_double.add(key.total, mixture(contested, mix, data.unit))
-        mixed = Mixed(Plan(key.action, mixed_total, mix.fits), beside)
+        mixed = Mixed(Plan(key.action, mixed_total, mix.fits & nearly_within(mixed_total, target)), beside)
         slack = rounding(scale.dtype) * jnp.abs(target.hi / data.unit)
         action = settle(contested, mix.key, left_of(target, key.total, data.unit), slack, penalty)
         integral = moved(key, mix.key, action)
 
-        prices = jnp.where(mix.fits, mix.multiplier, state.best.multiplier)
+        # Where the budgets as they are could not be met, the prices with their penalties may prove that none can.
+        prices = jnp.where(mix.fits | (state.tighten == 0), mix.multiplier, state.best.multiplier)
         bound, gain = priced(prepared, data, key.action, prices, target)
-        integral = choose(better(integral, state.integral), integral, state.integral)
+        mixed = choose(integral.fits & ~mixed.plan.fits, unmixed(integral), mixed)
+        integral = choose(better(integral, state.integral, target), integral, state.integral)
         tighten = jnp.where(integral.fits, 0, jnp.maximum(2 * state.tighten, 1)).astype(scale.dtype)
         return Rounds(
-            mixed=choose(better(mixed.plan, state.mixed.plan), mixed, state.mixed),
+            mixed=choose(better(mixed.plan, state.mixed.plan, target), mixed, state.mixed),
             integral=integral,
-            best=choose(bound.value.hi < state.best.value.hi, bound, state.best),
+            best=choose(tighter(bound, state.best), bound, state.best),
             key=key,
             gain=gain,
             tighten=tighten,
@@ -127,18 +144,27 @@ def finished(
 
     bound, gain = priced(prepared, data, plan, multiplier, target)
     integral = plan_of(plan, totals(prepared, plan), target)
-    nothing = jnp.zeros(prepared.resources, jnp.int32)
-    mixed = Mixed(integral, MixedPlan(nothing, nothing, nothing.astype(scale.dtype), None))
+    mixed = unmixed(integral)
     start = Rounds(mixed, integral, bound, integral, gain, jnp.zeros_like(scale), jnp.int32(0))
     state = jax.lax.while_loop(unfinished, improve, start)
-    return certified(prepared, data, target, state, impossible(state))
+    return certified(prepared, data, target, state, closed(state, CERTIFIED * close), impossible(state))
 
 
-def certified(prepared: PreparedResources, data: Budgeted, target: DoubleDouble, state: Rounds, impossible) -> Solution:
+def certified(
+    prepared: PreparedResources,
+    data: Budgeted,
+    target: DoubleDouble,
+    state: Rounds,
+    closed: jax.Array,
+    impossible: jax.Array,
+) -> Solution:
     """What the rounds found, as means."""
     mixed, integral, best = state.mixed, state.integral, state.best
-    status = jnp.where(mixed.plan.fits, Status.OPTIMAL, Status.NOT_CONVERGED)
-    status = jnp.where(impossible | ~integral.fits, Status.INFEASIBLE, status)
+    bound = best.upper
+    contradicted = integral.fits & (double_double.subtract(bound, utility_of(integral.total)).hi < 0)
+    status = jnp.where(integral.fits, Status.OPTIMAL, Status.MIXED_ONLY)
+    status = jnp.where(closed & ~contradicted, status, Status.NOT_CONVERGED)
+    status = jnp.where(impossible & ~integral.fits, Status.INFEASIBLE, status)
     status = jnp.where(prepared.invalid | ~jnp.isfinite(target.hi).all(), Status.INVALID, status)
 
     def mean(x: DoubleDouble) -> DoubleDouble:
@@ -148,14 +174,14 @@ def certified(prepared: PreparedResources, data: Budgeted, target: DoubleDouble,
         return action.reshape(-1)[: prepared.size]
 
     def gap(plan: Plan):
-        return jnp.maximum(mean(double_double.subtract(best.value, utility_of(plan.total))).hi, 0)
+        return mean(double_double.subtract(bound, utility_of(plan.total))).hi
 
     return Solution(
         action=flat(integral.action),
         multiplier=best.multiplier / data.unit,
         spend=double_double.rounded_down(mean(spends_of(integral.total))),
         utility=mean(utility_of(integral.total)).hi,
-        dual_value=mean(best.value).hi,
+        dual_value=double_double.rounded_up(mean(bound)),
         gap=gap(integral),
         mixed=replace(mixed.beside, action=flat(mixed.plan.action)),
         mixed_spend=double_double.rounded_down(mean(spends_of(mixed.plan.total))),
@@ -170,10 +196,32 @@ def choose(condition: jax.Array, one, other):
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
-def better(one: Plan, other: Plan) -> jax.Array:
-    """Whether a plan fits where the other does not, or earns more than another that does."""
+def better(one: Plan, other: Plan, target: DoubleDouble) -> jax.Array:
+    """Whether a plan fits where the other does not, earns more than another that does, or overspends less than another."""
     gains = double_double.subtract(utility_of(one.total), utility_of(other.total)).hi > 0
-    return (one.fits & ~other.fits) | ((one.fits == other.fits) & gains)
+    over, others = (overspent(x.total, target) for x in (one, other))
+    return jnp.where(one.fits, ~other.fits | gains, ~other.fits & (over < others))
+
+
+def overspent(total: DoubleDouble, target: DoubleDouble) -> jax.Array:
+    """f32[] the overspends of all budgets, each in parts of its budget."""
+    over = jnp.maximum(double_double.subtract(spends_of(total), target).hi, 0)
+    return (over / jnp.where(target.hi > 0, target.hi, 1)).sum()
+
+
+def tighter(one: Bound, other: Bound) -> jax.Array:
+    """Whether a bound is below another; one that is equal but for rounding counts, too.
+
+    The later prices are a vertex of the dual, where a budget that changes nothing has none.
+    """
+    rounding = jnp.finfo(one.margin.dtype).eps / 8 * jnp.abs(other.value.hi)
+    return double_double.subtract(one.upper, other.upper).hi <= rounding
+
+
+def unmixed(plan: Plan) -> Mixed:
+    """An integral plan as a mixed one."""
+    nothing = jnp.zeros(plan.total.hi.size - 1, jnp.int32)
+    return Mixed(plan, MixedPlan(nothing, plan.action.reshape(-1)[nothing], nothing.astype(plan.total.hi.dtype), None))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -191,6 +239,12 @@ def targets(prepared: PreparedResources, wanted: DoubleDouble) -> DoubleDouble:
 def rounding(dtype) -> float:
     """Totals carry 2^-47: a budget equal to what a plan spends must not fail by the rounding of either."""
     return 2.0**-42 if dtype == jnp.float32 else 2.0**-50
+
+
+def nearly_within(total: DoubleDouble, target: DoubleDouble) -> jax.Array:
+    """bool[] whether a mixed plan is within the budgets, but for the rounding of its probabilities."""
+    over = double_double.subtract(spends_of(total), target).hi
+    return (over <= 8 * jnp.finfo(over.dtype).eps * target.hi).all()
 
 
 def utility_of(total: DoubleDouble) -> DoubleDouble:
@@ -240,16 +294,35 @@ def mixture(contested: Contested, mix: Mix, unit: jax.Array) -> DoubleDouble:
 def priced(
     prepared: PreparedResources, data: Budgeted, key: jax.Array, multiplier: jax.Array, target: DoubleDouble
 ) -> tuple[Bound, jax.Array]:
-    """The bound at a multiplier, and f32[chunks, width] what each question gains by the best of its other actions."""
+    """The bound at a multiplier, its rounding known, and f32[chunks, width] what each question gains by the best of its other actions."""
     price = multiplier / data.unit
-    net = jax.vmap(net_of, in_axes=(0, 0, None))(data.utility, data.cost, price)
-    own = jnp.arange(net.shape[1])[None, :, None] == key[:, None]
-    lowest = jnp.finfo(net.dtype).min
-    gain = jnp.where(own, lowest, net).max(axis=1) - jnp.where(own, net, lowest).max(axis=1)
-    total = totals(prepared, jnp.argmax(net, axis=1).astype(jnp.int32))
+    net = jax.vmap(net_of, in_axes=(0, 0, None))
+    size = -net(-jnp.abs(data.utility), data.cost, price)  # what the terms of a net utility add up to
+    net, lowest = net(data.utility, data.cost, price), jnp.finfo(price.dtype).min
+    net = jnp.where(may_take(data.utility), net, lowest)
+    response = jnp.argmax(net, axis=1).astype(jnp.int32)
+
+    def split(x, action):
+        """The values at an action, and the highest of the others."""
+        own = jnp.arange(x.shape[1])[None, :, None] == action[:, None]
+        return jnp.where(own, x, lowest).max(axis=1), jnp.where(own, lowest, x).max(axis=1)
+
+    at_key, beside = split(net, key)
+    # The rounding of a net utility: a product and a difference for each price that is not 0.
+    priced = (price > 0).sum()
+    part = jnp.where(priced > 0, (priced + 2) * jnp.finfo(price.dtype).eps / 2, 0).astype(price.dtype)
+    at_most = split(jnp.where(may_take(data.utility), net + part * size, lowest), response)[1]
+    at_least = split(net - part * size, response)[0]
+    terms = split(jnp.where(may_take(data.utility), size, 0), response)[0]
+    lost = (prepared.weight * jnp.maximum(at_most - at_least, 0)).sum()
+    terms = (prepared.weight * terms).sum()
+    lost, terms = (everywhere(x, prepared.axes) for x in (lost, terms))
+
+    total = totals(prepared, response)
     unspent = double_double.multiply(double_double.subtract(target, spends_of(total)), double_double.pair(price))
-    bound = Bound(multiplier, double_double.add(utility_of(total), double_double.total(unspent)))
-    return bound, jnp.where(prepared.weight > 0, gain, lowest)
+    value = double_double.add(utility_of(total), double_double.total(unspent))
+    margin = 1.001 * lost + rounding(price.dtype) * (terms + (price * target.hi).sum())
+    return Bound(multiplier, value, margin), jnp.where(prepared.weight > 0, beside - at_key, lowest)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from alloc_jax.solve.chunks import PreparedResources
+from alloc_jax.solve.chunks import PreparedResources, forbidden
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.newton import Budgeted, descend, net_of, scale_of
 from alloc_jax.solve.polish import finished
@@ -47,7 +47,7 @@ def solve_resources(prepared: PreparedResources, wanted: DoubleDouble) -> Soluti
     scale = scale_of(data)
     tolerance = TOLERANCE if scale.dtype == jnp.float32 else 1e-9
     temperatures = scale * jnp.logspace(0, -STAGES / 2, STAGES + 1, dtype=scale.dtype)
-    start, stage = jnp.full(wanted.hi.shape, scale / wanted.hi.size), 0
+    start, stage = jnp.where(data.varies, scale / wanted.hi.size, 0), 0
     if prepared.weight.size > 2 * SAMPLE:
         found = descend(data.sample(SAMPLE), start, temperatures, PASSES, tolerance)
         start, stage = found.multiplier, found.stage
@@ -62,7 +62,11 @@ def rounded(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> ja
 
     def pick(entry):
         number, utility, cost = entry
-        plan = jax.nn.softmax(net_of(utility, cost, multiplier / data.unit) / temperature, axis=0)
+        allowed = utility > forbidden(utility.dtype)
+        net = jnp.where(allowed, net_of(utility, cost, multiplier / data.unit), jnp.finfo(utility.dtype).min)
+        net = jax.lax.optimization_barrier(net)  # computed twice, it may round otherwise, and its maximum be none of it
+        plan = jnp.where(allowed, jnp.exp((net - net.max(axis=0)[None]) / temperature), 0)
+        plan = plan / plan.sum(axis=0)[None]
         index = number.astype(jnp.uint32) * jnp.uint32(width) + jnp.arange(width, dtype=jnp.uint32)
         point = index * jnp.uint32(2654435769) >> 8  # multiples of the golden ratio, modulo 1
         below = (jnp.cumsum(plan, axis=0) <= (point.astype(plan.dtype) / 2**24)[None]).sum(axis=0)

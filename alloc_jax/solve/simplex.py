@@ -21,10 +21,12 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
+from alloc_jax.solve.chunks import forbidden
 from alloc_jax.solve.double_double import DoubleDouble
 
 SLACK, OVERSPEND, ACTION = range(3)  # kinds of columns
 DEAREST = 1e12  # times the first penalty: where an overspend still pays, the budgets cannot be met
+TRIES = 400  # moves of the search for an integral plan where buying back has failed
 
 
 class Contested(NamedTuple):
@@ -86,16 +88,20 @@ def optimise(contested: Contested, key: jax.Array, rest: DoubleDouble, penalty: 
         lambda v: pivot(contested, v, penalty),
         Vertex(key, basis, rest, penalty, zero, zero, jnp.bool_(True)),
     )
-    _, share, multiplier = solved(contested, vertex)
-    actions = vertex.basis.kind == ACTION
+    share, multiplier = refined(contested, vertex)
+    kind, at, action = vertex.basis
+    actions = kind == ACTION
+    question = jnp.where(actions, at, 0)
+    idle = ((kind == SLACK)[None] & (at[None] == jnp.arange(resources)[:, None])).any(axis=1)
     tolerance = 1e3 * jnp.finfo(share.dtype).eps
+    sound = jnp.isfinite(share).all() & jnp.isfinite(multiplier).all()
     return Mix(
         vertex.key,
-        jnp.where(actions, vertex.basis.at, 0),
-        vertex.basis.action,
-        jnp.where(actions, jnp.clip(share, 0, 1), 0),
-        jnp.maximum(multiplier, 0),
-        ~((vertex.basis.kind == OVERSPEND) & (share > tolerance)).any(),
+        question,
+        jnp.where(actions, action, vertex.key[question]),
+        jnp.where(actions & sound, jnp.clip(share, 0, 1), 0),
+        jnp.where(idle | ~sound, 0, jnp.maximum(multiplier, 0)),
+        sound & ~((kind == OVERSPEND) & (share > tolerance)).any(),
     )
 
 
@@ -114,6 +120,32 @@ def solved(contested: Contested, vertex: Vertex) -> tuple[jax.Array, jax.Array, 
     return inverse, inverse @ vertex.rest.hi, gain @ inverse
 
 
+def refined(contested: Contested, vertex: Vertex) -> tuple[jax.Array, jax.Array]:
+    """The values of the basis' columns and the multipliers, by one step of iterative refinement to the last digits."""
+    utility, cost, weight = contested
+    (kind, at, action), key = vertex.basis, vertex.key
+    inverse, value, multiplier = solved(contested, vertex)
+    acts = kind == ACTION
+    question = jnp.where(acts, at, 0)
+    values = jnp.concatenate([cost, utility[None]])[:, question]  # [R + 1, R, K]
+    columns = jnp.arange(kind.size)
+    more, less = values[:, columns, action], values[:, columns, key[question]]
+    change = double_double.multiply(
+        double_double.two_sum(more, -less),
+        double_double.pair(jnp.broadcast_to(weight[question][None], more.shape)),
+    )
+    unit = jnp.where(kind == SLACK, 1, -1)[None] * (jnp.arange(kind.size + 1)[:, None] == at[None])
+    unit = unit.at[-1].set(0).astype(value.dtype)
+    unit = unit.at[-1].set(jnp.where(kind == OVERSPEND, -vertex.penalty[jnp.where(acts, 0, at)], 0))
+    change = double_double.where(acts[None], change, double_double.pair(unit))
+    extra, gain = (DoubleDouble(*(x[part] for x in change)) for part in (slice(0, -1), -1))
+    left = double_double.multiply(extra, double_double.pair(jnp.broadcast_to(value[None], extra.hi.shape)))
+    left = double_double.subtract(vertex.rest, double_double.total(left))
+    paid = double_double.multiply(extra, double_double.pair(jnp.broadcast_to(multiplier[:, None], extra.hi.shape)))
+    unpaid = double_double.subtract(gain, double_double.total(paid, axis=0))
+    return value + inverse @ left.hi, multiplier + unpaid.hi @ inverse
+
+
 def pivot(contested: Contested, vertex: Vertex, first_penalty: jax.Array) -> Vertex:
     """One step: the column that gains most enters, the one that first reaches a bound leaves."""
     utility, cost, weight = contested
@@ -129,7 +161,7 @@ def pivot(contested: Contested, vertex: Vertex, first_penalty: jax.Array) -> Ver
         net = net - multiplier[r] * cost[r]
     gain = net - jnp.take_along_axis(net, key[:, None], axis=1)
     rounding = 8 * eps * (jnp.abs(net) + jnp.abs(utility))
-    gain = jnp.where(gain > rounding, gain * weight[:, None], -1)
+    gain = jnp.where((gain > rounding) & may_take(utility), gain * weight[:, None], -1)
     gain = gain.at[jnp.where(acts, at, questions), action].set(-1, mode="drop")
     place = jnp.argmax(gain)
     new, to = (place // actions).astype(jnp.int32), (place % actions).astype(jnp.int32)
@@ -182,9 +214,12 @@ def pivot(contested: Contested, vertex: Vertex, first_penalty: jax.Array) -> Ver
         jnp.where(replaced, jnp.where(slackens, 0, to), action),
     )
     # At the end, whatever is still overspent gets dearer, until nothing pays for it.
-    over = (kind == OVERSPEND) & (value > 1e3 * eps)
+    over = (kind == OVERSPEND) & (value > 8 * eps)
     over = (over[None] & (at[None] == jnp.arange(resources)[:, None])).any(axis=1)
     dearer = ~improves & over & (vertex.penalty < DEAREST * first_penalty)
+    # A budget that is met needs no penalty: an overspend of 0 would leave its price in the multipliers.
+    met = ~improves & (kind == OVERSPEND) & (value <= 8 * eps)
+    basis = basis._replace(kind=jnp.where(met, SLACK, basis.kind))
     gained = jnp.where(slackens, negative, gain[new, to]) * steps[first]
     return Vertex(
         key.at[moved].set(after),
@@ -193,8 +228,26 @@ def pivot(contested: Contested, vertex: Vertex, first_penalty: jax.Array) -> Ver
         jnp.where(dearer, 16 * vertex.penalty, vertex.penalty),
         vertex.pivots + 1,
         jnp.where(gained > 0, 0, vertex.idle + 1),
-        improves | dearer.any(),
+        improves | dearer.any() | met.any(),
     )
+
+
+def may_take(utility: jax.Array) -> jax.Array:
+    """bool[M, K] whether an action is allowed; however large the penalties, no comparison alone decides that."""
+    return utility > forbidden(utility.dtype)
+
+
+class Settling(NamedTuple):
+    """Where the moves to an integral plan stand."""
+
+    action: jax.Array  # i32[M]
+    rest: DoubleDouble  # f32[R]
+    penalty: jax.Array  # f32[R] on a unit of overspend
+    held: jax.Array  # i32[M] the turn before which a question may not move again
+    nearest: jax.Array  # i32[M] the plan that overspent least so far
+    excess: jax.Array  # f32[] by how much
+    turn: jax.Array  # i32[]
+    open: jax.Array  # bool[]
 
 
 def settle(
@@ -202,7 +255,9 @@ def settle(
 ) -> jax.Array:
     """An integral plan within the budgets, by single moves: what is overspent is bought back, what is left is spent.
 
-    Each move is the one that gains most utility less a penalty on overspending; it ends when none gains.
+    Each move is the one that gains most utility less a penalty on overspending. Where none gains and a budget is still overspent
+    at the highest penalty, a tabu search goes on: the best move is made although it loses, and its question then rests for a few turns,
+    so that the next moves complete a change of two or three questions and do not undo it.
 
     Args:
       contested: the questions.
@@ -210,11 +265,17 @@ def settle(
       rest: f32[R] what those leave of each budget.
       slack: f32[R] by how much a budget may be exceeded: the rounding of the totals.
       price: f32[R] above 0; penalties begin at four times as much.
+
+    Returns:
+      i32[M] a plan within the budgets in which no single move that fits gains; where none was found, the one that overspent least.
+
+    Source: F. Glover, Tabu search, 1989.
     """
     utility, cost, weight = contested
-    resources = rest.hi.size
+    resources, (questions, actions) = rest.hi.size, utility.shape
     scaled = double_double.two_product(jnp.broadcast_to(weight[None, :, None], cost.shape), cost)
     eps = jnp.finfo(utility.dtype).eps
+    limit = 64 + 32 * resources + TRIES
 
     def overspend(left: DoubleDouble, penalty):
         over = jnp.maximum(-(left.hi + slack.reshape(-1, *[1] * (left.hi.ndim - 1))), 0)
@@ -223,31 +284,45 @@ def settle(
     def at(place):
         return DoubleDouble(*(jnp.take_along_axis(x, place[None, :, None], axis=2) for x in scaled))
 
-    def move(state):
-        action, rest, penalty, turn, _ = state
-        here = at(action)
-        shape = cost.shape
-        left = double_double.subtract(
-            double_double.add(
-                DoubleDouble(*(jnp.broadcast_to(x[:, None, None], shape) for x in rest)),
-                DoubleDouble(*(jnp.broadcast_to(x, shape) for x in here)),
-            ),
-            scaled,
-        )
-        gain = weight[:, None] * (utility - jnp.take_along_axis(utility, action[:, None], axis=1))
-        now = overspend(rest, penalty)
-        gain = gain - (overspend(left, penalty) - now)
+    def move(state: Settling) -> Settling:
+        action, rest, penalty, held, nearest, excess, turn, _ = state
+        kept = DoubleDouble(*(jnp.broadcast_to(x[:, None, None], (resources, questions, 1)) for x in rest))
+        kept = DoubleDouble(*(jnp.broadcast_to(x, cost.shape) for x in double_double.add(kept, at(action))))
+        left = double_double.subtract(kept, scaled)
+        now, then = overspend(rest, penalty), overspend(left, penalty)
+        gain = weight[:, None] * (utility - jnp.take_along_axis(utility, action[:, None], axis=1)) - (then - now)
+        rests = (turn < held)[:, None] & (now > 0) & (then > 0)
+        own = jnp.arange(actions)[None] == action[:, None]
+        gain = jnp.where(may_take(utility) & ~own & ~rests, gain, -jnp.inf)
         place = jnp.argmax(gain)
-        question, to = place // utility.shape[1], (place % utility.shape[1]).astype(jnp.int32)
+        question, to = place // actions, (place % actions).astype(jnp.int32)
         gains = gain[question, to] > 8 * eps * (now + jnp.abs(utility[question, to]) * weight[question])
-        dearer = ~gains & (now > 0) & (penalty < DEAREST * price).all()
-        return (
-            jnp.where(gains, action.at[question].set(to), action),
-            double_double.where(gains, DoubleDouble(*(x[:, question, to] for x in left)), rest),
+        dearest = (penalty >= DEAREST * price).any()
+        dearer = ~gains & (now > 0) & ~dearest
+        moves = gains | ((now > 0) & dearest & (gain[question, to] > -jnp.inf))
+        pause = jnp.minimum(2 + turn % 7, questions // 2)
+        action = jnp.where(moves, action.at[question].set(to), action)
+        rest = double_double.where(moves, DoubleDouble(*(x[:, question, to] for x in left)), rest)
+        over = overspend(rest, jnp.ones_like(penalty))
+        return Settling(
+            action,
+            rest,
             jnp.where(dearer, 16 * penalty, penalty),
+            jnp.where(moves & dearest, held.at[question].set(turn + 1 + pause), held),
+            jnp.where(over <= excess, action, nearest),
+            jnp.minimum(over, excess),
             turn + 1,
-            gains | dearer,
+            moves | dearer,
         )
 
-    start = action, rest, 4 * price, jnp.int32(0), jnp.bool_(True)
-    return jax.lax.while_loop(lambda s: s[4] & (s[3] < 64 + 32 * resources), move, start)[0]
+    start = Settling(
+        action,
+        rest,
+        4 * price,
+        jnp.zeros_like(action),
+        action,
+        overspend(rest, jnp.ones_like(price)),
+        jnp.int32(0),
+        jnp.bool_(True),
+    )
+    return jax.lax.while_loop(lambda s: s.open & (s.turn < limit), move, start).nearest

@@ -83,7 +83,7 @@ def _multiplier(problem: AllocationProblem, budget: jax.Array, temperature: jax.
     )
     flat = budget.reshape(-1)
     data = Budgeted.of(lay_out_resources(several), flat)
-    start = jnp.full(flat.shape, temperature)
+    start = jnp.where(data.varies, temperature, 0)
     found = descend(data, start, temperature * jnp.asarray(STAGES, flat.dtype), PASSES)
     return (found.multiplier / data.unit).reshape(budget.shape)
 

@@ -116,9 +116,9 @@ def raise_unless_optimal(status: jax.Array, name: str) -> None:
       ValueError: the status is not `Status.OPTIMAL`.
     """
     worst = Status(int(np.max(np.asarray(status))))
+    why = {
+        Status.INFEASIBLE: f": no plan meets the {name}",
+        Status.MIXED_ONLY: f": a mixed plan meets the {name}, no integral one was found",
+    }
     if worst != Status.OPTIMAL:
-        raise ValueError(
-            f"the solve ended with status {worst.name}: no plan meets the {name}"
-            if worst == Status.INFEASIBLE
-            else f"the solve ended with status {worst.name}"
-        )
+        raise ValueError(f"the solve ended with status {worst.name}{why.get(worst, '')}")
