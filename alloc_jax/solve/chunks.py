@@ -44,6 +44,10 @@ class PreparedResources:
     def resources(self) -> int:
         return self.cost.shape[1]
 
+    @property
+    def actions(self) -> int:
+        return self.utility.shape[1]
+
 
 def forbidden(dtype) -> float:
     """The utility of an action that may not be taken: it loses every comparison, and stays finite beside any cost."""
@@ -75,7 +79,7 @@ def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> P
         x = jnp.pad(x, [(0, -size % width)] + [(0, 0)] * (x.ndim - 1))
         return jnp.moveaxis(x.reshape(-1, width, *x.shape[1:]), 1, -1)
 
-    questions = summed(jnp.ones_like(weight)[None], weight, axes)
+    questions = summed(jnp.ones_like(weight)[None], jax.lax.stop_gradient(weight), axes)
     questions = DoubleDouble(*(x[0] for x in questions))
     least = everywhere((weight * worst).sum(), axes) / questions.hi
     invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all() | ~(questions.hi > 0)
