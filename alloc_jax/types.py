@@ -289,10 +289,16 @@ class Status(enum.IntEnum):
     """What a solve found; an integer in results, so that it works under jit and vmap."""
 
     OPTIMAL = 0  # the plan is within the budget and the gap is what the certificate says
-    INFEASIBLE = 1  # proven: no plan is within the budget; what is returned is the cheapest (several: the nearest found)
-    NOT_CONVERGED = 2  # the iteration limit came first; the spend says whether the plan is feasible, the gap how good it is
+    INFEASIBLE = (
+        1  # proven: no plan is within the budget; what is returned is the cheapest (several: the nearest found)
+    )
+    NOT_CONVERGED = (
+        2  # the iteration limit came first; the spend says whether the plan is feasible, the gap how good it is
+    )
     INVALID = 3  # NaN, an infinity, a negative cost or a question without a valid action was found inside jit
-    MIXED_ONLY = 4  # several budgets: the mixed plan is optimal, no integral plan was found; `action` is the nearest one
+    MIXED_ONLY = (
+        4  # several budgets: the mixed plan is optimal, no integral plan was found; `action` is the nearest one
+    )
 
 
 @jax.tree_util.register_dataclass

@@ -44,6 +44,10 @@ class PreparedResources:
     def resources(self) -> int:
         return self.cost.shape[1]
 
+    @property
+    def actions(self) -> int:
+        return self.utility.shape[1]
+
 
 def forbidden(dtype) -> float:
     """The utility of an action that may not be taken: it loses every comparison, and stays finite beside any cost."""
@@ -77,7 +81,9 @@ def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> P
         x = jnp.pad(x, [(0, -size % width)] + [(0, 0)] * (x.ndim - 1))
         return jnp.moveaxis(x.reshape(-1, width, *x.shape[1:]), 1, -1)
 
-    sums = summed(jnp.concatenate([jnp.ones_like(worst)[None], worst[None], cheapest.T]), weight, axes)
+    # Totals that no derivative goes through.
+    of_rows = jnp.concatenate([jnp.ones_like(worst)[None], worst[None], cheapest.T])
+    sums = summed(*jax.lax.stop_gradient((of_rows, weight)), axes)
     questions, least = (DoubleDouble(*(x[part] for x in sums)) for part in (0, 1))
     varies = ((dearest > cheapest) & (weight > 0)[:, None]).any(axis=0)
     invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all() | ~(questions.hi > 0)

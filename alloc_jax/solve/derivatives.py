@@ -59,41 +59,8 @@ def dual_value(problem: AllocationProblem, budget, *, multiplier=None) -> jax.Ar
     """
     problem = validation.as_arrays(problem)
     if multiplier is None:
-        return optimal_value(problem, jnp.asarray(budget, problem.utility.dtype))
+        return solve(problem, budget).dual_value
     best = net_utility(problem, multiplier).max(axis=1)
     weight = jnp.ones_like(best) if problem.weight is None else problem.weight
     budget, multiplier = (jnp.asarray(x, best.dtype) for x in (budget, multiplier))
     return (multiplier * budget).sum() + (weight * best).sum() / weight.sum()
-
-
-@jax.custom_jvp
-def optimal_value(problem: AllocationProblem, budget: jax.Array) -> jax.Array:
-    """f32[] V(B), with the envelope theorem as its derivative."""
-    return solve(problem, budget).dual_value
-
-
-@optimal_value.defjvp
-def _envelope(primals, tangents):
-    (problem, budget), (d_problem, d_budget) = primals, tangents
-    solution = solve(problem, budget)
-    rows = jnp.arange(solution.action.shape[0])
-    mixed = solution.mixed
-
-    def at_plan(x):
-        """x[N, K, ...] averaged over the mixed plan's actions, [N, ...]."""
-        chosen = x[rows, solution.action if mixed.action is None else mixed.action]
-        share = mixed.probability.reshape(-1, *[1] * (x.ndim - 2))
-        return chosen.at[mixed.question].add(share * (x[mixed.question, mixed.other] - chosen[mixed.question]))
-
-    price = jnp.reshape(solution.multiplier, (1, -1))
-
-    def net(utility, cost):
-        return at_plan(utility) - (at_plan(cost.reshape(*utility.shape, -1)) * price).sum(-1)
-
-    weight = jnp.ones_like(problem.utility[:, 0]) if problem.weight is None else problem.weight
-    count = weight.sum()
-    tangent = (weight * net(d_problem.utility, d_problem.cost)).sum() / count + (solution.multiplier * d_budget).sum()
-    if problem.weight is not None:
-        excess = net(problem.utility, problem.cost) + (solution.multiplier * budget).sum() - solution.dual_value
-        tangent += (d_problem.weight * excess).sum() / count
-    return solution.dual_value, tangent

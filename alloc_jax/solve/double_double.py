@@ -104,6 +104,11 @@ def at_most(x: DoubleDouble, y: DoubleDouble) -> jax.Array:
     return subtract(x, y).hi <= 0
 
 
+def slack(dtype) -> float:
+    """What a budget gives way by, relative: one that equals what a plan spends must not fail by the rounding of either total."""
+    return 2.0**-42 if dtype == np.float32 else 2.0**-50
+
+
 def where(condition: jax.Array, x: DoubleDouble, y: DoubleDouble) -> DoubleDouble:
     """x where the condition holds, else y."""
     return DoubleDouble(jnp.where(condition, x.hi, y.hi), jnp.where(condition, x.lo, y.lo))

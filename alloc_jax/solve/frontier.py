@@ -83,8 +83,8 @@ class Frontier(Tabular):
         """The plan of one budget, without a new solve: the steps up to it, or the fill between two points of the grid."""
         if self.steps is None:
             wanted = validation.as_pair(budget, self.spend.dtype, "budget")
-            return _at_grid(self.prepared, self.spend, self.multiplier, wanted)
-        return _at_steps(self, budget)
+            return validation.shaped_like(_at_grid(self.prepared, self.spend, self.multiplier, wanted), budget)
+        return validation.shaped_like(_at_steps(self, budget), budget)
 
 
 def frontier(problem: AllocationProblem | OutcomeTable | PreparedProblem, *, points: int | None = None) -> Frontier:
@@ -173,7 +173,8 @@ BLOCK = 1 << 16  # steps: their complex128 totals stay in a core's cache
 def _in_blocks(work, size: int) -> None:
     """Calls `work` on slices that cover `size` steps, on all cores: NumPy lets go of the interpreter while it computes."""
     blocks = [slice(first, min(first + BLOCK, size)) for first in range(0, size, BLOCK)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
         list(pool.map(work, blocks))
 
 
@@ -211,7 +212,7 @@ def _at_steps(found: Frontier, budget) -> Solution:
     prepared, steps = found.prepared, found.steps
     wanted = validation.as_pair(budget, found.spend.dtype, "budget")
     count = float(prepared.questions.hi) + float(prepared.questions.lo)
-    target = (float(wanted.hi) + float(wanted.lo)) * count * (1 + 2.0**-50)
+    target = (float(wanted.hi) + float(wanted.lo)) * count * (1 + double_double.slack(found.spend.dtype))
     last = len(steps.slope)
     taken = max(bisect_right(steps.total, target, key=lambda total: total.real) - 1, 0)
     action = steps.start.copy()
@@ -221,9 +222,9 @@ def _at_steps(found: Frontier, budget) -> Solution:
     infeasible = target < spend
     if taken < last and not infeasible:
         step = steps.total[taken + 1] - steps.total[taken]
-        share = (target - spend) / step.real
-        mixed = MixedPlan(*steps.moved(slice(taken, taken + 1)), np.full(1, share, found.spend.dtype))
-        mixed_spend, mixed_utility = target, utility + share * step.imag
+        share = double_double.rounded_down(double_double.split((target - spend) / step.real, found.spend.dtype))
+        mixed = MixedPlan(*steps.moved(slice(taken, taken + 1)), share[None])
+        mixed_spend, mixed_utility = spend + float(share) * step.real, utility + float(share) * step.imag
         multiplier = steps.slope[taken]
     else:
         mixed = MixedPlan(np.zeros(1, np.int32), action[:1], np.zeros(1, np.float32))
@@ -235,7 +236,7 @@ def _at_steps(found: Frontier, budget) -> Solution:
         "multiplier": multiplier,
         "spend": double_double.rounded_down(double_double.split(spend / count, dtype)),
         "utility": utility / count,
-        "dual_value": mixed_utility / count,
+        "dual_value": double_double.rounded_up(double_double.split(mixed_utility / count, dtype)),
         "gap": (mixed_utility - utility) / count,
         "mixed_spend": double_double.rounded_down(double_double.split(mixed_spend / count, dtype)),
         "mixed_utility": mixed_utility / count,
@@ -262,9 +263,10 @@ def gridded(prepared: PreparedProblem, points: int) -> tuple[jax.Array, jax.Arra
 
     def at(multiplier):
         plan = respond(prepared.utility, prepared.cost, multiplier)
-        return double_double.across(
-            double_double.total(row_totals(plan, prepared.weight, prepared.ceiling)), prepared.axes
-        )
+        total = double_double.across(double_double.total(row_totals(plan, prepared.weight)), prepared.axes)
+        # Of equals at the extremes, `respond` takes the first, whatever it costs or earns.
+        total = double_double.where(multiplier > 0, total, prepared.dearest)
+        return double_double.where(multiplier < prepared.steepest, total, prepared.cheapest)
 
     inner = jax.lax.map(at, multiplier[1:-1])
     parts = zip(prepared.cheapest, inner, prepared.dearest, strict=True)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec as P
 
-from alloc_jax.solve import double_double
+from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.plans import extremes, row_totals
 from alloc_jax.types import AllocationProblem
@@ -30,11 +30,10 @@ class PreparedProblem:
     cost: jax.Array  # f32[K, rows, WIDTH] highest float where an action may not be taken; 0 in the padding
     weight: jax.Array | None  # f32[rows, WIDTH] 0 in the padding
     questions: DoubleDouble  # f32[] total weight
-    ceiling: jax.Array  # c64[] powers of two above every cost and utility (times weight) that a plan can choose
     cheapest: DoubleDouble  # f32[2] total spend and utility where every question takes its cheapest action, the best of several
     dearest: DoubleDouble  # f32[2] the same where every question takes its best action, the cheapest of several
     steepest: jax.Array  # f32[] a multiplier at which every question takes its cheapest action
-    invalid: jax.Array  # bool[] NaN, an infinity, a negative cost or weight, or a question without a valid action
+    invalid: jax.Array  # bool[] a value out of the promised range, NaN among them, or a question without a valid action
     size: int = field(metadata={"static": True})  # N, or the questions of a device
     mesh: Mesh | None = field(default=None, metadata={"static": True})  # whose devices share out the rows
 
@@ -54,7 +53,7 @@ def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tupl
     """
     utility, cost, valid, weight = problem.utility, problem.cost, problem.valid, problem.weight
     cost = cost[..., 0] if cost.ndim == 3 else cost
-    bad = ~(jnp.isfinite(utility) & jnp.isfinite(cost) & (cost >= 0))
+    bad = validation.out_of_range(cost, validation.COSTS) | ~(jnp.abs(utility) <= validation.GREATEST_UTILITY)
     if valid is None:
         invalid = bad.any()
     else:
@@ -62,52 +61,35 @@ def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tupl
         top = jnp.finfo(utility.dtype).max  # loses every comparison; padding keeps zeros, which add nothing
         utility, cost = jnp.where(valid, utility, -top), jnp.where(valid, cost, top)
     if weight is not None:
-        invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all()
+        invalid |= validation.out_of_range(weight, validation.WEIGHTS).any()
         weight = in_rows(weight)
     laid = AllocationProblem(in_rows(utility.T), in_rows(cost.T), None, weight)
     return laid, highest_of(invalid.astype(jnp.int32), axes) > 0
 
 
-def lay_out(
-    problem: AllocationProblem, invalid: jax.Array, masked: bool, size: int, mesh: Mesh | None
-) -> PreparedProblem:
+def lay_out(problem: AllocationProblem, invalid: jax.Array, size: int, mesh: Mesh | None) -> PreparedProblem:
     """What the kernels want to know of a problem beside its arrays, which the result leaves out.
 
     Args:
       problem: from `transposed`, and `invalid` too.
-      masked: whether it has forbidden actions.
       size: N, or the questions of a device.
       mesh: this runs on every device of it, for the device's questions.
     """
     axes = None if mesh is None else mesh.axis_names
+    problem = jax.lax.stop_gradient(problem)  # an optimal value moves with the arrays alone, see `envelope`
     utility, cost, weight = problem.utility, problem.cost, problem.weight
-    ceiling = ceiling_of(problem, masked, axes)
     count = double_double.split(float(size if mesh is None else size * mesh.size), utility.dtype)
     questions = DoubleDouble(jnp.asarray(count.hi), jnp.asarray(count.lo))
     if weight is not None:
-        heaviest = highest_of(weight.max(), axes)
-        ones = jnp.ones_like(weight) + 0j
-        total = double_double.total(row_totals(ones, weight, _ceiling([heaviest] * 2)))
+        total = double_double.total(row_totals(jnp.ones_like(weight) + 0j, weight))
         questions = DoubleDouble(*(x[0] for x in double_double.across(total, axes)))
         invalid |= ~(questions.hi > 0)
     cheapest, dearest, steepest = extremes(utility, cost)
     cheapest, dearest = (
-        double_double.across(double_double.total(row_totals(plan, weight, ceiling)), axes)
-        for plan in (cheapest, dearest)
+        double_double.across(double_double.total(row_totals(plan, weight)), axes) for plan in (cheapest, dearest)
     )
     steepest = highest_of(steepest, axes)
-    return PreparedProblem(None, None, None, questions, ceiling, cheapest, dearest, steepest, invalid, size, mesh)
-
-
-def ceiling_of(problem: AllocationProblem, masked: bool, axes: tuple[str, ...] | None) -> jax.Array:
-    """c64[] powers of two above every cost and utility (times weight) of a transposed problem."""
-    utility, cost, weight = problem.utility, problem.cost, problem.weight
-    heights = [jnp.where(cost == jnp.finfo(cost.dtype).max, 0, x) if masked else x for x in (cost, utility)]
-    highest = [highest_of(jnp.abs(x).max(), axes) for x in heights]
-    if weight is not None:
-        heaviest = highest_of(weight.max(), axes)
-        highest = [x * heaviest for x in highest]
-    return _ceiling(highest)
+    return PreparedProblem(None, None, None, questions, cheapest, dearest, steepest, invalid, size, mesh)
 
 
 def on_mesh(kernel, mesh: Mesh | None, *specs, out):
@@ -133,7 +115,7 @@ def specs_of(mesh: Mesh | None, size: int, weighted: bool) -> PreparedProblem | 
         return None
     cells = P(None, mesh.axis_names)
     weight = P(mesh.axis_names) if weighted else None
-    return PreparedProblem(cells, cells, weight, P(), P(), P(), P(), P(), P(), size, mesh)
+    return PreparedProblem(cells, cells, weight, P(), P(), P(), P(), P(), size, mesh)
 
 
 def highest_of(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
@@ -141,13 +123,9 @@ def highest_of(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
     return x if axes is None else jax.lax.pmax(x, axes)
 
 
-def in_rows(x: jax.Array) -> jax.Array:
-    """[..., N] as [..., rows, WIDTH], padded with zeros."""
-    width = min(WIDTH, x.shape[-1])
+def in_rows(x: jax.Array, most: int = WIDTH) -> jax.Array:
+    """[..., N] as [..., rows, WIDTH], padded with zeros; another width where `most` says so."""
+    width = min(most, x.shape[-1])
     if x.shape[-1] % width:
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % width)])
     return x.reshape(*x.shape[:-1], -1, width)
-
-
-def _ceiling(highest) -> jax.Array:
-    return jax.lax.complex(*(double_double.power_above(x) for x in highest))

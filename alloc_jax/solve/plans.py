@@ -27,11 +27,9 @@ def respond(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.A
       c64[...] the plan.
     """
     best_cost, best_utility = cost[0], utility[0]
-    best = best_utility - multiplier * best_cost
     for k in range(1, utility.shape[0]):
-        score = utility[k] - multiplier * cost[k]
-        better = score > best
-        best = jnp.where(better, score, best)
+        # Differences, not scores: what all actions of a question earn or cost alike takes no digits from what they differ by.
+        better = utility[k] - best_utility > multiplier * (cost[k] - best_cost)
         best_cost, best_utility = jnp.where(better, cost[k], best_cost), jnp.where(better, utility[k], best_utility)
     return jax.lax.complex(best_cost, best_utility)
 
@@ -55,9 +53,7 @@ def extremes(utility: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array,
         gain, extra = utility[k] - cheap_utility, cost[k] - cheap_cost
         rises = (gain > 0) & (extra > 0)
         steepest = jnp.maximum(steepest, jnp.where(rises, gain / jnp.where(rises, extra, 1), 0))
-    # The margin covers the slope's rounding, the limit keeps products finite.
-    info = jnp.finfo(utility.dtype)
-    steepest = jnp.minimum(greatest(steepest) * (1 + 8 * info.eps), info.max**0.5)
+    steepest = greatest(steepest) * (1 + 8 * jnp.finfo(utility.dtype).eps)  # the margin covers the slope's rounding
     return jax.lax.complex(cheap_cost, cheap_utility), jax.lax.complex(best_cost, best_utility), steepest
 
 
@@ -70,13 +66,12 @@ def greatest(x: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, integer).max(), x.dtype)
 
 
-def row_totals(plan: jax.Array, weight: jax.Array | None, ceiling: jax.Array) -> DoubleDouble:
-    """Spend and utility of each row of a plan, to twice the precision of the type.
+def row_totals(plan: jax.Array, weight: jax.Array | None) -> DoubleDouble:
+    """Spend and utility of each row of a plan, to twice the precision of the type: relative to the row's own greatest.
 
     Args:
       plan: c64[rows, WIDTH].
       weight: f32[rows, WIDTH], or None.
-      ceiling: c64[] powers of two above the values (times weight) of the plan.
 
     Returns:
       f32[2, rows] spends, then utilities.
@@ -84,6 +79,7 @@ def row_totals(plan: jax.Array, weight: jax.Array | None, ceiling: jax.Array) ->
     rows, width = plan.shape
     lanes = FOLD if width % FOLD == 0 else 1
     folded = [x.reshape(rows, lanes, -1) for x in ((plan,) if weight is None else (plan, weight))]
+    ceiling = _ceilings(*folded)
     sums = [0, 0, 0]
     for lane in range(lanes):
         values = [x[:, lane] for x in folded]
@@ -93,6 +89,19 @@ def row_totals(plan: jax.Array, weight: jax.Array | None, ceiling: jax.Array) ->
     sums = [x.sum(axis=1) for x in jax.lax.optimization_barrier(sums)]
     first, second, third = (jnp.stack([x.real, x.imag]) for x in sums)
     return double_double.add_float(double_double.two_sum(first, second), third)
+
+
+def _ceilings(plan: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    """c64[rows, 1] powers of two above every cost and utility (times weight) of each row of a plan [rows, FOLD, ...]."""
+    highest = jnp.zeros((), plan.dtype)
+    for lane in range(plan.shape[1]):
+        values = [jnp.abs(x[:, lane]) for x in (plan.real, plan.imag)]
+        values = values if weight is None else [x * weight[:, lane] for x in values]
+        tops = zip((highest.real, highest.imag), values, strict=True)
+        highest = jax.lax.complex(*(jnp.where(x > top, x, top) for top, x in tops))
+    highest = jax.lax.optimization_barrier(highest)
+    tops = (x.max(axis=1, keepdims=True) for x in (highest.real, highest.imag))
+    return jax.lax.complex(*map(double_double.power_above, tops))
 
 
 def _slices(plan: jax.Array, weight: jax.Array | None = None, *, ceiling: jax.Array) -> list[jax.Array]:

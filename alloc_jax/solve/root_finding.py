@@ -12,12 +12,13 @@ is where C crosses B; at most one question has to be mixed there. Each evaluatio
               bisection                                     bounds the number of passes where neither helps.
     stop    A question that differs between the ends l_more < l_less gains between l_more and l_less a unit of extra cost. So
             whatever part of them is switched, the loss against the dual bound is at most the extra spend times the
-            distance of the multipliers (`worst_loss`). The search stops when that is 1e-7 of the utility.
+            distance of the multipliers (`worst_loss`). The search stops when that is 1e-7 of the gain over the cheapest
+            plan: what utilities have in common counts for nothing.
     fill    Questions that differ between the ends are switched in index order until the budget is met (`fill`).
 
 Every step is elementwise work and sums: no sort, no scatter. A numpy hull-and-sort is exact as well and some ten times slower.
 
-The sums that decide what is within the budget carry 48 bits (`pairs`), and belong to the very plan that is returned: plans are kept, not
+The sums that decide what is within the budget carry 48 bits (`double_double`), and belong to the very plan that is returned: plans are kept, not
 evaluated again, because a compiler may round the same expression differently in two places.
 
 Three numbers, `more` and `less` (the ends that spend more and less) and the target, make up the state. The goal is either the
@@ -35,9 +36,9 @@ import jax.numpy as jnp
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import PreparedProblem, in_rows
-from alloc_jax.solve.plans import respond, row_totals
+from alloc_jax.solve.plans import extremes, respond, row_totals
 
-TOLERANCE = 1e-7  # relative loss of utility at which a search stops
+TOLERANCE = 1e-7  # loss at which a search stops, relative to the gain over the cheapest plan
 PASSES = 100  # never reached: a bracket of two adjacent floats ends the search before
 SAMPLE = 32  # one question in so many; a larger sample saves no pass, a smaller one costs a third or fourth
 SAMPLED_ROWS = 16  # tables of fewer rows are their own sample
@@ -75,14 +76,14 @@ def extreme_bracket(prepared: PreparedProblem) -> Bracket:
     rows = DoubleDouble(*[jnp.zeros((2, shape[0]), prepared.cost.dtype)] * 2)
     more = End(jnp.zeros_like(prepared.steepest), prepared.dearest, rows, jnp.int32(0))
     less = End(prepared.steepest, prepared.cheapest, rows, jnp.int32(1))
-    return Bracket(more, less, jnp.zeros((3, *shape), prepared.ceiling.dtype), jnp.int32(0))
+    return Bracket(more, less, jnp.zeros((3, *shape), jnp.result_type(rows.hi, jnp.complex64)), jnp.int32(0))
 
 
 def exceeds(total: DoubleDouble, target: DoubleDouble, goal: str) -> jax.Array:
     """Whether totals lie on the spending side of the target: above the budget, or at least at the wanted utility."""
     if goal == "spend":
-        return ~double_double.at_most(_of(total, goal), target)
-    return double_double.at_most(target, _of(total, goal))
+        return ~double_double.at_most(of(total, goal), target)
+    return double_double.at_most(target, of(total, goal))
 
 
 def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
@@ -96,7 +97,7 @@ def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array)
         empty,
     )
     plans = jax.lax.dynamic_update_slice(bracket.plans, plan[None], (slot, jnp.int32(0), jnp.int32(0)))
-    rows = row_totals(plan, prepared.weight, prepared.ceiling)
+    rows = row_totals(plan, prepared.weight)
     return plans, End(multiplier, double_double.across(double_double.total(rows), prepared.axes), rows, slot)
 
 
@@ -117,13 +118,15 @@ def search(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Bracke
 def narrowed(
     prepared: PreparedProblem, target: DoubleDouble, goal: str, start: Start | None, tolerance: float
 ) -> Bracket:
-    """The extremes' bracket, narrowed until any plan between its ends loses less than this share of the utility."""
+    """The extremes' bracket, narrowed until any plan between its ends loses less than this share of what it gains."""
 
     def open_(bracket):
         middle = crossing(bracket)
         inside = (middle > bracket.more.multiplier) & (middle < bracket.less.multiplier)
+        gain = double_double.subtract(bracket.less.total, prepared.cheapest).hi[1]
+        gain += shareof(bracket, target, goal)[0] * double_double.subtract(bracket.more.total, bracket.less.total).hi[1]
         loss = worst_loss(bracket, target, goal)
-        return (loss > tolerance * jnp.abs(bracket.less.total.hi[1])) & inside & (bracket.passes < PASSES)
+        return (loss > tolerance * gain) & inside & (bracket.passes < PASSES)
 
     def shrink(bracket):
         plans, end = evaluate(prepared, bracket, propose(bracket, target, goal, start, prepared.steepest))
@@ -151,9 +154,12 @@ def sampled_start(prepared: PreparedProblem, target: DoubleDouble, goal: str) ->
         share = (prepared.size // full * width + min(prepared.size % full, width)) / prepared.size
     else:
         share = everywhere(weight.sum(), prepared.axes) / prepared.questions.hi
-    ends = (DoubleDouble(*(share * x for x in total)) for total in (prepared.cheapest, prepared.dearest))
+    *plans, _ = extremes(utility, cost)
+    cheapest, dearest = (
+        double_double.across(double_double.total(row_totals(plan, weight)), prepared.axes) for plan in plans
+    )
     sample = dataclasses.replace(
-        prepared, utility=utility, cost=cost, weight=weight, **dict(zip(("cheapest", "dearest"), ends, strict=True))
+        prepared, utility=utility, cost=cost, weight=weight, cheapest=cheapest, dearest=dearest
     )
     bracket = narrowed(sample, DoubleDouble(share * target.hi, share * target.lo), goal, None, 1e-5)
     middle = jnp.clip(crossing(bracket), bracket.more.multiplier, bracket.less.multiplier)
@@ -175,18 +181,19 @@ def everywhere(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
 def propose(bracket: Bracket, target: DoubleDouble, goal: str, start: Start | None, steepest: jax.Array) -> jax.Array:
     """The next multiplier to evaluate; see the module's docstring."""
     low, high = bracket.more.multiplier, bracket.less.multiplier
-    share = target_share(bracket, target, goal)
+    share, rest = shareof(bracket, target, goal)
     root = high + share * (low - high)
-    bisection = jnp.where(high > 16 * low, jnp.sqrt(jnp.maximum(low, high * 1e-4) * high), low + (high - low) / 2)
+    geometric = jnp.sqrt(jnp.maximum(low, high * 1e-4)) * jnp.sqrt(high)
+    bisection = jnp.where(high > 16 * low, geometric, low + (high - low) / 2)
     # From the end next to the target over it, by more than it is away: the other end follows.
-    beside = jnp.minimum(jnp.minimum(share, 1 - share) * 2.5, 0.5) * (high - low) + 4 * jnp.finfo(low.dtype).eps * high
+    beside = jnp.minimum(jnp.minimum(share, rest) * 2.5, 0.5) * (high - low) + 4 * jnp.finfo(low.dtype).eps * high
     beside = jnp.where(share < 0.5, high - beside, low + beside)
     turn = (bracket.passes - (start is not None)) % 4
     multiplier = jnp.select([turn == 0, turn == 1, turn == 2], [crossing(bracket), root, beside], bisection)
     if start is not None:
         # While an end is still an extreme, step from the other towards the root, further each time.
         from_more = low > 0
-        total = jnp.where(from_more, _of(bracket.more.total, goal).hi, _of(bracket.less.total, goal).hi)
+        total = jnp.where(from_more, of(bracket.more.total, goal).hi, of(bracket.less.total, goal).hi)
         here = jnp.where(from_more, low, high)
         step = 1.15 * (total - target.hi) / jnp.maximum(start.slope, jnp.finfo(low.dtype).tiny)
         least = jnp.where(from_more, 1e-5, -1e-5) * here
@@ -196,7 +203,7 @@ def propose(bracket: Bracket, target: DoubleDouble, goal: str, start: Start | No
         first = jnp.where(bracket.passes == 0, start.multiplier, here + step)
         stepping = (bracket.passes == 0) | (one_sided & (bracket.passes < 5))
         multiplier = jnp.where(stepping & (first > low) & (first < high), first, multiplier)
-    return multiplier
+    return jnp.clip(multiplier, jnp.nextafter(low, high), jnp.nextafter(high, low))
 
 
 def crossing(bracket: Bracket) -> jax.Array:
@@ -205,22 +212,28 @@ def crossing(bracket: Bracket) -> jax.Array:
     return jnp.where(extra > 0, gain / jnp.where(extra > 0, extra, 1), bracket.less.multiplier)
 
 
-def target_share(bracket: Bracket, target: DoubleDouble, goal: str) -> jax.Array:
-    """Where the target lies between the ends: 0 at `less`, 1 at `more`."""
-    less, more = (_of(end.total, goal) for end in (bracket.less, bracket.more))
+def shareof(bracket: Bracket, target: DoubleDouble, goal: str) -> tuple[jax.Array, jax.Array]:
+    """Where the target lies between the ends, as the parts of the way from `less` and from `more`.
+
+    They add up to 1, and each has its own digits: beside an end, 1 less the other would have none.
+    """
+    less, more = (of(end.total, goal) for end in (bracket.less, bracket.more))
     span = double_double.subtract(more, less).hi
-    return jnp.clip(double_double.subtract(target, less).hi / jnp.where(span > 0, span, 1), 0, 1)
+    span = jnp.where(span > 0, span, 1)
+    parts = double_double.subtract(target, less).hi / span, double_double.subtract(more, target).hi / span
+    return tuple(jnp.clip(part, 0, 1) for part in parts)
 
 
 def worst_loss(bracket: Bracket, target: DoubleDouble, goal: str) -> jax.Array:
     """The most that following one end on some questions and the other on the rest can lose to the bound."""
     extra = double_double.subtract(bracket.more.total, bracket.less.total).hi[0]
     low, middle, high = bracket.more.multiplier, crossing(bracket), bracket.less.multiplier
-    share = target_share(bracket, target, goal)
-    apart = jnp.minimum(jnp.minimum(high - middle, middle - low), (high - low) * jnp.minimum(share, 1 - share))
+    share, rest = shareof(bracket, target, goal)
+    apart = jnp.minimum(jnp.minimum(high - middle, middle - low), (high - low) * jnp.minimum(share, rest))
     return extra * jnp.maximum(apart, 0)
 
 
-def _of(total: DoubleDouble, goal: str) -> DoubleDouble:
+def of(total: DoubleDouble, goal: str) -> DoubleDouble:
+    """The spend or the utility of totals of both."""
     k = GOALS.index(goal)
     return DoubleDouble(total.hi[k], total.lo[k])

@@ -18,7 +18,18 @@ from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import PreparedProblem
 from alloc_jax.solve.plans import actions_of, extremes, row_totals
-from alloc_jax.solve.root_finding import GOALS, PASSES, Bracket, crossing, evaluate, exceeds, extreme_bracket, search
+from alloc_jax.solve.root_finding import (
+    GOALS,
+    PASSES,
+    Bracket,
+    End,
+    crossing,
+    evaluate,
+    exceeds,
+    extreme_bracket,
+    of,
+    search,
+)
 from alloc_jax.types import MixedPlan, Solution, Status
 
 
@@ -67,8 +78,7 @@ def solution_specs(mesh: Mesh | None, several: bool = False) -> Solution | None:
 def total_target(prepared: PreparedProblem, wanted: DoubleDouble, goal: str) -> DoubleDouble:
     """The total that a mean stands for."""
     target = double_double.multiply(wanted, prepared.questions)
-    # Totals carry 2^-47: a budget equal to what a plan spends must not fail by the rounding of either.
-    slack = jnp.abs(target.hi) * (2.0**-42 if target.hi.dtype == jnp.float32 else 2.0**-50)
+    slack = jnp.abs(target.hi) * double_double.slack(target.hi.dtype)
     return double_double.add_float(target, slack if goal == "spend" else -slack)
 
 
@@ -91,15 +101,19 @@ def with_extremes(prepared: PreparedProblem, bracket: Bracket, above: jax.Array,
     def fill_in(state):
         bracket, _ = state
         cheapest, best, _ = extremes(prepared.utility, prepared.cost)
-        for name, extreme, here in (("more", best, at_best), ("less", cheapest, at_cheapest)):
+        extremes_ = ("more", best, prepared.dearest, at_best), ("less", cheapest, prepared.cheapest, at_cheapest)
+        for name, extreme, total, here in extremes_:
             end = getattr(bracket, name)
             kept = jax.lax.dynamic_index_in_dim(bracket.plans, end.slot, keepdims=False)
             plan = jnp.where(here, extreme, kept)[None]
             plans = jax.lax.dynamic_update_slice(bracket.plans, plan, (end.slot, jnp.int32(0), jnp.int32(0)))
-            rows = row_totals(extreme, prepared.weight, prepared.ceiling)
-            bracket = bracket._replace(
-                plans=plans, **{name: end._replace(rows=double_double.where(here, rows, end.rows))}
+            rows = row_totals(extreme, prepared.weight)
+            kept = End(
+                end.multiplier,
+                *(double_double.where(here, *x) for x in ((total, end.total), (rows, end.rows))),
+                end.slot,
             )
+            bracket = bracket._replace(plans=plans, **{name: kept})
         return bracket, False
 
     # A loop of one turn at most: unlike a branch, it leaves the plans where they are.
@@ -126,8 +140,11 @@ def fill(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal
     column, total = _prefix_within(steps, before, target, goal)
     extra = DoubleDouble(*(x[:, column] for x in steps))
     k = GOALS.index(goal)
-    room = double_double.subtract(target, DoubleDouble(total.hi[k], total.lo[k])).hi
-    share = jnp.clip(room / jnp.where(extra.hi[k] > 0, extra.hi[k], 1), 0, 1) * (extra.hi[k] > 0)
+    room, switch = double_double.subtract(target, of(total, goal)), of(extra, goal)
+    switch = double_double.where(switch.hi > 0, switch, double_double.pair(jnp.ones_like(switch.hi)))
+    # Rounded so that the mixed plan, too, stays within the budget, or reaches the utility.
+    rounded = double_double.rounded_down if goal == "spend" else double_double.rounded_up
+    share = jnp.clip(rounded(double_double.divide(room, switch)), 0, 1) * (extra.hi[k] > 0)
     question = device * prepared.size + jnp.minimum(row * cells[0].shape[0] + column, prepared.size)
     return from_device(Cut(question, total, share, extra), device, axes)
 
@@ -206,35 +223,30 @@ def certified(prepared: PreparedProblem, bracket: Bracket, cut: Cut, goal: str, 
         (less.multiplier, less.total),
         (more.multiplier, more.total),
     )
-    # By how much (the price of) an end's plan falls short of any other's: exact differences, so that a gap of 1e-8 is one.
     prices = double_double.pair(jnp.stack([-multiplier, jnp.ones_like(multiplier)]))
 
-    def net(total):
-        return double_double.total(double_double.multiply(total, prices))
+    def short_of_bound(total):
+        """Of differences, so that a gap of 1e-8 is one, and a steep price of a large spend takes no digits."""
+        over = double_double.subtract(at_end, total)
+        return double_double.total(double_double.multiply(over, prices))
 
     def mean(x):
         return double_double.divide(x, prepared.questions)
 
-    bound = net(at_end)
-    spend, utility = _split(mixed)
-    dual = double_double.add(bound, double_double.multiply(double_double.pair(multiplier), spend))
-    gaps = [mean(double_double.subtract(bound, net(x))).hi for x in (mixed, total)]
+    gap = short_of_bound(mixed)
+    dual = double_double.add(of(mixed, "utility"), gap)
     # Within a budget, what is left of it is part of the gap; a wanted utility is held against the bound at its own spend.
-    left = multiplier * mean(double_double.subtract(spend, _split(total)[0])).hi
+    at_total = double_double.subtract(dual, of(total, "utility")) if goal == "spend" else short_of_bound(total)
     return Solution(
         action=action,
         multiplier=multiplier,
-        spend=double_double.rounded_down(mean(_split(total)[0])),
-        utility=mean(_split(total)[1]).hi,
-        dual_value=mean(dual).hi,
-        gap=gaps[1] + left if goal == "spend" else gaps[1],
+        spend=double_double.rounded_down(mean(of(total, "spend"))),
+        utility=mean(of(total, "utility")).hi,
+        dual_value=double_double.rounded_up(mean(dual)),
+        gap=mean(at_total).hi,
         mixed=MixedPlan(*(x[None] for x in (question, other, probability))),
-        mixed_spend=double_double.rounded_down(mean(spend)),
-        mixed_utility=mean(utility).hi,
-        mixed_gap=gaps[0],
+        mixed_spend=double_double.rounded_down(mean(of(mixed, "spend"))),
+        mixed_utility=mean(of(mixed, "utility")).hi,
+        mixed_gap=mean(gap).hi,
         status=status,
     )
-
-
-def _split(total: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble]:
-    return tuple(DoubleDouble(total.hi[k], total.lo[k]) for k in range(2))

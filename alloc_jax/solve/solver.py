@@ -6,11 +6,11 @@ from dataclasses import replace
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.chunks import PreparedResources, lay_out_resources, resource_specs
+from alloc_jax.solve.envelope import with_envelope
 from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of, transposed, transposed_specs
 from alloc_jax.solve.resources import solve_resources
 from alloc_jax.solve.rounding import solution_specs, solve_kernel
@@ -25,10 +25,10 @@ def transposed_jit(problem: AllocationProblem, mesh: Mesh | None) -> tuple[Alloc
     return on_mesh(partial(transposed, axes=axes), mesh, _questions(mesh), out=out)(problem)
 
 
-@partial(jax.jit, static_argnames=("masked", "size", "mesh"))
-def lay_out_jit(problem: AllocationProblem, invalid: jax.Array, masked: bool, size: int, mesh: Mesh | None):
+@partial(jax.jit, static_argnames=("size", "mesh"))
+def lay_out_jit(problem: AllocationProblem, invalid: jax.Array, size: int, mesh: Mesh | None):
     """`lay_out`, compiled."""
-    kernel = partial(lay_out, masked=masked, size=size, mesh=mesh)
+    kernel = partial(lay_out, size=size, mesh=mesh)
     return on_mesh(kernel, mesh, transposed_specs(mesh, problem.weight is not None), out=P())(problem, invalid)
 
 
@@ -51,7 +51,7 @@ def _solve_jit(
         kernel, specs = solve_resources, resource_specs(mesh, prepared.size)
     else:
         kernel, specs = partial(solve_kernel, goal=goal), specs_of(mesh, prepared.size, prepared.weight is not None)
-    return on_mesh(kernel, mesh, specs, out=solution_specs(mesh, several))(prepared, wanted)
+    return with_envelope(on_mesh(kernel, mesh, specs, out=solution_specs(mesh, several)), goal)(prepared, wanted)
 
 
 def prepare(
@@ -75,7 +75,7 @@ def prepare(
         prepared = _lay_out_resources_jit(problem, size, mesh)
     else:
         laid, invalid = transposed_jit(problem, mesh)
-        about = lay_out_jit(laid, invalid, problem.valid is not None, size, mesh)
+        about = lay_out_jit(laid, invalid, size, mesh)
         prepared = replace(about, utility=laid.utility, cost=laid.cost, weight=laid.weight)
     if not validation.is_traced(prepared.invalid) and bool(prepared.invalid):
         validation.explain(problem)
@@ -99,6 +99,7 @@ def solve(
     Args:
       problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R]; or what `prepare` made of it.
       budget: allowed mean cost a question, a number or f32[R]. A Python number keeps its digits; inside jit it is a float32.
+        With one resource, [1] is a number, and multiplier and spends come back as [1].
       utility: instead of a budget, the mean utility to reach. The integral plan reaches it and the mixed plan meets it;
         INFEASIBLE says that no plan does, and the best one is returned. Then `dual_value` bounds the utility of any plan that spends
         `mixed_spend`, and `gap` holds the integral plan against the bound at its own spend. One resource only.
@@ -107,6 +108,16 @@ def solve(
     Returns:
       A `Solution`. Budget below the cheapest plan: that plan, status INFEASIBLE. Budget above the dearest useful plan: that
       plan, multiplier 0.
+
+      Promised with one resource: `spend` is within the budget to 2^-42 of it. `dual_value` is not below the optimum, nor
+      `mixed_utility` more than 2e-7 away from it, by more than 1e-6 of the mean range of a question's utilities, in float32. What all
+      utilities of a question have in common takes no digits from plan and multiplier. This holds for costs that are
+      0 or from 1e-12 to 1e18, weights that are 0 or from 1e-9 to 1e9, and utilities up to 1e12 in size, all in one table;
+      what lies outside is refused.
+
+      Differentiable, forward and reverse, under jit and vmap: `dual_value` and `mixed_utility` of a budget, with respect to
+      utility, cost, weight and budget, by the envelope theorem (see `dual_value`). Of the rest, reverse mode raises, and
+      forward mode gives NaN.
 
     Raises:
       ValueError: shapes that do not match, float64 without x64, a bad budget; outside jit also NaN, infinities, negative costs and
@@ -129,9 +140,7 @@ def solve(
         count = prepared.resources
         if goal == "utility":
             raise ValueError("the least spend for a utility has a meaning for one resource only")
-    elif jnp.shape(value) == (1,) and prepared is not problem and jnp.ndim(problem.cost) == 3:
-        value = jnp.reshape(value, ())
     solution = _solve_jit(prepared, validation.as_pair(value, prepared.utility.dtype, name, count), goal=goal)
     if check:
         validation.raise_unless_optimal(solution.status, name)
-    return solution
+    return validation.shaped_like(solution, value)

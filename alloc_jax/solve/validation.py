@@ -10,7 +10,17 @@ import numpy as np
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.types import AllocationProblem, Status
+from alloc_jax.types import AllocationProblem, Solution, Status
+
+# Where totals with one resource are right to twelve digits and multipliers neither overflow nor vanish; 0 is fine, too.
+COSTS = (1e-12, 1e18)
+WEIGHTS = (1e-9, 1e9)
+GREATEST_UTILITY = 1e12
+
+
+def out_of_range(x, bounds: tuple[float, float]):
+    """Whether numbers are neither 0 nor within the bounds; NaN, negative and infinite ones are not."""
+    return ~((x == 0) | ((x >= bounds[0]) & (x <= bounds[1])))
 
 
 def is_traced(*trees) -> bool:
@@ -55,7 +65,8 @@ def explain(problem: AllocationProblem, first: int = 0) -> None:
       first: the number of its first question.
 
     Raises:
-      ValueError: NaN or infinite utility or cost, negative cost, a question without a valid action, a bad weight.
+      ValueError: NaN or infinite utility or cost, negative cost, a question without a valid action, a bad weight; with one
+        resource, a number out of the promised range.
     """
     utility, cost = np.asarray(problem.utility), np.asarray(problem.cost)
     valid = np.ones(utility.shape, bool) if problem.valid is None else np.asarray(problem.valid)
@@ -65,6 +76,13 @@ def explain(problem: AllocationProblem, first: int = 0) -> None:
         ("cost is not finite", cost, (~np.isfinite(wide)).any(-1) & valid),
         ("cost is negative", cost, (wide < 0).any(-1) & valid),
     ]
+    if wide.shape[-1] == 1:
+        outside = "{} is outside what the solver has the digits for, {}: choose another unit; found"
+        costs, most = f"0 or {COSTS[0]:g} to {COSTS[1]:g}", f"{GREATEST_UTILITY:g} in size"
+        found += [
+            (outside.format("cost", costs), wide[:, :, 0], out_of_range(wide[:, :, 0], COSTS) & valid),
+            (outside.format("utility", most), utility, (np.abs(utility) > GREATEST_UTILITY) & valid),
+        ]
     for what, values, bad in found:
         if bad.any():
             i, k = np.argwhere(bad)[0]
@@ -78,6 +96,12 @@ def explain(problem: AllocationProblem, first: int = 0) -> None:
             raise ValueError(
                 f"weight of question {first + np.argmax(bad)} is not a finite number of at least 0: {weight[bad][0]}"
             )
+        bad = out_of_range(weight, WEIGHTS)
+        if bad.any():
+            raise ValueError(
+                f"weight of question {first + np.argmax(bad)} is {weight[bad][0]}: weights are 0 or {WEIGHTS[0]:g} to "
+                f"{WEIGHTS[1]:g}, and only their ratios matter"
+            )
         if weight.sum() <= 0:
             raise ValueError("the weights sum to 0")
 
@@ -86,7 +110,7 @@ def as_pair(value, dtype, name: str, count: int | None = None) -> DoubleDouble:
     """A budget (or wanted utility) as two floats, so that a Python number keeps the digits float32 has not.
 
     Args:
-      value: a number, or an array of `count` numbers.
+      value: a number (or an array of one), or an array of `count` numbers.
       dtype: of the problem.
       name: what it is, for the message.
       count: R, the length it has to have; None for a scalar.
@@ -95,6 +119,8 @@ def as_pair(value, dtype, name: str, count: int | None = None) -> DoubleDouble:
       ValueError: of another shape, NaN, or (a budget) negative.
     """
     shape = () if count is None else (count,)
+    if count is None and jnp.shape(value) == (1,):
+        value = jnp.reshape(value, ()) if is_traced(value) else np.reshape(value, ())
     if jnp.shape(value) != shape:
         raise ValueError(f"{name} has shape {shape} for this problem, got {jnp.shape(value)}")
     if is_traced(value):
@@ -107,6 +133,13 @@ def as_pair(value, dtype, name: str, count: int | None = None) -> DoubleDouble:
     if np.isnan(value).any() or (name == "budget" and (value < 0).any()):
         raise ValueError(f"{name} is not {'a number' if np.isnan(value).any() else 'at least 0'}: {value}")
     return double_double.split(value, dtype)
+
+
+def shaped_like(solution: Solution, budget) -> Solution:
+    """A solution with multiplier and spends [1] where the budget is, as several resources have them [R]."""
+    if jnp.shape(budget) != (1,):
+        return solution
+    return replace(solution, **{name: getattr(solution, name)[None] for name in ("multiplier", "spend", "mixed_spend")})
 
 
 def raise_unless_optimal(status: jax.Array, name: str) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
-from alloc_jax.solve.layout import ceiling_of, on_mesh, transposed_specs
+from alloc_jax.solve.layout import on_mesh, transposed_specs
 from alloc_jax.solve.plans import actions_of, extremes, respond, row_totals
 from alloc_jax.solve.solver import lay_out_jit, transposed_jit
 from alloc_jax.solve.streaming.bracketing import MULTIPLIERS
@@ -35,7 +35,6 @@ class Block(NamedTuple):
     questions: int  # without the padding
     laid: AllocationProblem  # f32[K, rows, WIDTH] utility and cost, forbidden actions masked
     invalid: jax.Array  # bool[]
-    masked: bool
     size: int  # questions of a device, with the padding
     mesh: Mesh | None
 
@@ -76,7 +75,7 @@ def run_pass(
         if multipliers.size:
             responses, _ = respond_to(block, multipliers)
         if with_extremes:
-            about = lay_out_jit(block.laid, block.invalid, block.masked, block.size, block.mesh)
+            about = lay_out_jit(block.laid, block.invalid, block.size, block.mesh)
             cheapest, best, steepest = about.cheapest, about.dearest, about.steepest
         # One block is computed while the next is read and a third is on its way to the device: no more are held.
         if waiting is not None and settle(waiting):
@@ -99,7 +98,7 @@ def respond_to(block: Block, multipliers: np.ndarray) -> tuple[double_double.Dou
     """Totals f32[MULTIPLIERS, 2] of best responses, and the plans c64[2, rows, WIDTH] of the last two (even, odd place)."""
     padded = np.zeros(MULTIPLIERS, np.float32)
     padded[: multipliers.size] = multipliers
-    return _respond_jit(block.laid, padded, np.int32(multipliers.size), block.masked, block.mesh)
+    return _respond_jit(block.laid, padded, np.int32(multipliers.size), block.mesh)
 
 
 def end_plans(block: Block, more: float, less: float, steepest: float) -> tuple[np.ndarray, jax.Array]:
@@ -115,19 +114,18 @@ def end_plans(block: Block, more: float, less: float, steepest: float) -> tuple[
     totals = _as_float64(totals)[:2]
     at_best, at_cheapest = np.float32([more, less]) <= 0, np.float32([more, less]) >= np.float32(steepest)
     if (at_best | at_cheapest).any():
-        about = lay_out_jit(block.laid, block.invalid, block.masked, block.size, block.mesh)
+        about = lay_out_jit(block.laid, block.invalid, block.size, block.mesh)
         best, cheapest = map(_as_float64, (about.dearest, about.cheapest))
         totals = np.where(at_best[:, None], best, np.where(at_cheapest[:, None], cheapest, totals))
         plans = _with_extremes_jit(block.laid, plans, at_best, at_cheapest, block.mesh)
     return plans, totals
 
 
-@partial(jax.jit, static_argnames=("masked", "mesh"))
-def _respond_jit(laid: AllocationProblem, multipliers: jax.Array, count: jax.Array, masked: bool, mesh: Mesh | None):
+@partial(jax.jit, static_argnames="mesh")
+def _respond_jit(laid: AllocationProblem, multipliers: jax.Array, count: jax.Array, mesh: Mesh | None):
     def kernel(laid, multipliers, count):
         axes = None if mesh is None else mesh.axis_names
-        ceiling = ceiling_of(laid, masked, axes)
-        shape = laid.cost.shape[1:]
+        shape, dtype = laid.cost.shape[1:], jnp.result_type(laid.cost, jnp.complex64)
 
         def one(m, state):
             hi, lo, plans = state
@@ -135,14 +133,14 @@ def _respond_jit(laid: AllocationProblem, multipliers: jax.Array, count: jax.Arr
             plan, _ = jax.lax.while_loop(
                 lambda state: ~state[1],
                 lambda _: (respond(laid.utility, laid.cost, multipliers[m]), jnp.bool_(True)),
-                (jnp.zeros(shape, ceiling.dtype), multipliers[m] < 0),
+                (jnp.zeros(shape, dtype), multipliers[m] < 0),
             )
-            total = double_double.total(row_totals(plan, None, ceiling))
+            total = double_double.total(row_totals(plan, None))
             plans = jax.lax.dynamic_update_slice(plans, plan[None], (m % 2, 0, 0))
             return hi.at[m].set(total.hi), lo.at[m].set(total.lo), plans
 
         zeros = jnp.zeros((MULTIPLIERS, 2), laid.cost.dtype)
-        start = zeros, zeros, jnp.zeros((2, *shape), ceiling.dtype)
+        start = zeros, zeros, jnp.zeros((2, *shape), dtype)
         hi, lo, plans = jax.lax.fori_loop(0, count, one, start)
         return double_double.across(double_double.DoubleDouble(hi, lo), axes), plans
 
@@ -249,4 +247,4 @@ def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | N
     except ValueError as error:
         raise ValueError(f"block {number}: {error}") from None
     laid, invalid = transposed_jit(arrays, mesh)
-    return Block(count, laid, invalid, arrays.valid is not None, room // devices, mesh)
+    return Block(count, laid, invalid, room // devices, mesh)

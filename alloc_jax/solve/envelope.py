@@ -1,0 +1,114 @@
+"""What a solve's derivatives are: the envelope theorem's for the optimal value, and an error for what has none.
+
+The value V of a problem moves as if its multiplier l and its mixed plan p stood still:
+
+    dV = mean_i sum_a p[i, a] (dutility[i, a] - l dcost[i, a]) + l dbudget
+
+Plans and what an integral plan earns are constant between jumps: their derivative is 0 almost everywhere and means
+nothing. They move the multiplier in jumps, too. Reverse mode refuses to go through them; forward mode, which cannot
+see what is used of a result, gives NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from alloc_jax.solve.chunks import CHUNK, PreparedResources
+from alloc_jax.solve.double_double import DoubleDouble
+from alloc_jax.solve.layout import PreparedProblem, in_rows
+from alloc_jax.types import MixedPlan, Solution
+
+VALUES = ("dual_value", "mixed_utility")  # of a solution for a budget: equal, and the optimum of the mixed problem
+
+
+def with_envelope(kernel: Callable[..., Solution], goal: str) -> Callable[..., Solution]:
+    """A kernel of (prepared, wanted) with derivatives of the values above, where the goal is to stay within a budget."""
+    solved = jax.custom_jvp(kernel)
+
+    @solved.defjvp
+    def rule(primals, tangents):
+        solution = solved(*primals)
+        change = _change(*primals, solution, *tangents)
+
+        def tangent(name, x):
+            if not jnp.issubdtype(x.dtype, jnp.floating):
+                return np.zeros(x.shape, jax.dtypes.float0)
+            return change if name in VALUES and goal == "spend" else undefined.bind(jnp.broadcast_to(change, x.shape))
+
+        parts = {field.name: getattr(solution, field.name) for field in fields(Solution)}
+        mixed = {field.name: getattr(solution.mixed, field.name) for field in fields(MixedPlan)}
+        mixed = MixedPlan(**{name: None if x is None else tangent(name, x) for name, x in mixed.items()})
+        return solution, Solution(**{name: mixed if name == "mixed" else tangent(name, x) for name, x in parts.items()})
+
+    return solved
+
+
+def _change(
+    prepared: PreparedProblem | PreparedResources,
+    wanted: DoubleDouble,
+    solution: Solution,
+    d_prepared: PreparedProblem | PreparedResources,
+    d_wanted: DoubleDouble,
+) -> jax.Array:
+    """f32[] the change of the optimal value."""
+    several, price = isinstance(prepared, PreparedResources), solution.multiplier
+    plan = _in_layout(prepared, mixed_plan(solution, prepared.actions))
+
+    def net(x):
+        cost = jnp.tensordot(price, x.cost, axes=(0, 1)) if several else price * x.cost
+        return (jnp.where(plan > 0, plan * (x.utility - cost), 0)).sum(axis=1 if several else 0)
+
+    weight = jnp.ones_like(prepared.utility[0]) if prepared.weight is None else prepared.weight
+    count = prepared.questions.hi
+    change = (weight * net(d_prepared)).sum() / count + (price * (d_wanted.hi + d_wanted.lo)).sum()
+    if prepared.weight is not None:
+        excess = net(prepared) + (price * wanted.hi).sum() - solution.dual_value
+        change += (d_prepared.weight * excess).sum() / count
+    return change
+
+
+def mixed_plan(solution: Solution, actions: int) -> jax.Array:
+    """f32[N, K] how much of every question each action gets in the mixed plan."""
+    mixed = solution.mixed
+    own = solution.action if mixed.action is None else mixed.action
+    plan = jax.nn.one_hot(own, actions, dtype=mixed.probability.dtype)
+    plan = plan.at[mixed.question, own[mixed.question]].add(-mixed.probability)
+    return plan.at[mixed.question, mixed.other].add(mixed.probability)
+
+
+def _in_layout(prepared: PreparedProblem | PreparedResources, x: jax.Array) -> jax.Array:
+    """[N, K] as the problem's utility lies."""
+    x = x.T.reshape(x.shape[1], -1, prepared.size)  # by device
+    several = isinstance(prepared, PreparedResources)
+    x = in_rows(x, CHUNK) if several else in_rows(x)
+    x = x.reshape(x.shape[0], -1, x.shape[-1])
+    return x.swapaxes(0, 1) if several else x
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# No derivative
+# ---------------------------------------------------------------------------------------------------------------
+
+undefined = Primitive("undefined_derivative")
+
+
+def _refuse(cotangent, _):
+    raise ValueError(
+        "of a solution, only `dual_value` and `mixed_utility` for a budget have a derivative (as `aj.dual_value` has): "
+        "plans and what they spend and earn change in jumps, and so does the multiplier. "
+        "Differentiate `aj.smooth_plan` or `aj.smooth_multiplier` instead, or put `jax.lax.stop_gradient` around the rest"
+    )
+
+
+undefined.def_impl(lambda x: x * jnp.nan)
+undefined.def_abstract_eval(lambda x: x)
+ad.deflinear2(undefined, _refuse)
+batching.defvectorized(undefined)
+mlir.register_lowering(undefined, mlir.lower_fun(lambda x: x * jnp.nan, multiple_results=False))
