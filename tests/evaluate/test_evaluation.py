@@ -9,8 +9,10 @@ import pytest
 
 from alloc_jax.evaluate import evaluate
 from alloc_jax.evaluate.baselines import NearestNeighbours, best_single, prompt_length, random_mix
-from alloc_jax.evaluate.evaluation import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
-from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix, upper_hull
+from alloc_jax.evaluate.intervals import Bootstrap, Interval
+from alloc_jax.evaluate.outcomes import Outcome
+from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
+from alloc_jax.evaluate.uniform import UniformMix, upper_hull
 from alloc_jax.measure import measure, menu
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.text import main_table, markdown_table, regret_table, to_markdown
@@ -77,13 +79,13 @@ def test_a_mix_is_scored_by_its_expectation(tables):
 
 
 def test_random_mix_spends_the_budget(tables):
-    score = tables[2]
+    cost = tables[2].cost.mean(axis=0)
     for budget in (0.4, 1.0, 3.0):
-        plan = random_mix(score, budget)
-        assert plan.sum() == pytest.approx(1)
-        assert plan @ score.cost.mean(axis=0) == pytest.approx(min(budget, score.cost.mean()), rel=1e-5)
-    with pytest.raises(ValueError, match="below the cheapest action"):
-        random_mix(score, 0.01)
+        mix = random_mix(cost, budget)
+        assert mix.sum() == pytest.approx(1)
+        assert mix @ cost == pytest.approx(min(budget, cost.mean()), rel=1e-5)
+        np.testing.assert_allclose(random_mix(np.stack([2 * cost, cost]), budget)[1], mix)
+    assert random_mix(cost, 0.01) @ cost == pytest.approx(cost.min())
 
 
 def test_the_best_single_action_is_within_the_budget(tables):
@@ -181,9 +183,9 @@ def test_what_rounds_to_zero_prints_without_a_minus():
 
 def test_regret_of_less_than_a_hundredth_of_a_point_prints_without_a_minus(report):
     row = next(row for row in report.rows if row.regret is not None)
-    tiny = replace(row, regret=replace(row.regret, unspent=-1e-6))
+    tiny = replace(row, regret=replace(row.regret, unspent=Interval(-1e-6, -2e-6, 1e-6)))
     (cells,) = regret_table(replace(report, rows=(tiny,)))[1]
-    assert cells[5] == "0.00" and "-0.00" not in " ".join(cells)
+    assert cells[5] == "0.00 [0.00, 0.00]" and "-0.00" not in " ".join(cells)
 
 
 def test_seeds_change_the_lottery_and_the_resamples(tables):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.cases import default_actions
-from alloc_jax.evaluate.evaluation import UNIFORM
+from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.jobs.console import plain_errors
 from alloc_jax.jobs.solve_then_learn import JobConfig, solve_only, solve_then_learn
 from alloc_jax.jobs.workdir import new_workdir
