@@ -184,7 +184,7 @@ def plot_sizes(report: Report, questions: int, path: Path) -> str:
     label_ends(panels[0][-1], lines, gap=0.07)
     figure.supxlabel(f"training questions; scored on {report.questions:,}; bands: 95 %", fontsize=10)
     save(figure, path)
-    return f"Lines of the share of the gap that is closed, in percent, against training questions. {'; '.join(told)}."
+    return f"Lines of the share of the gap that is closed against training questions. {'; '.join(told)}."
 
 
 def share_right(table: OutcomeTable) -> np.ndarray:

@@ -3,12 +3,13 @@
 from collections import defaultdict
 
 import numpy as np
+import pytest
 
 from alloc_jax.actions import vote
 from alloc_jax.evaluate.evaluation import Deployed, score_plans
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.outcomes import as_plan
-from alloc_jax.evaluate.scoring import RANDOM, SINGLE, UNIFORM
+from alloc_jax.evaluate.scoring import IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
 from alloc_jax.types import OutcomeTable
 
 ACTIONS = tuple(vote(source, 1) for source in ("tiny", "small", "large", "huge"))
@@ -64,9 +65,9 @@ def intervals(questions: int, design: str, seed: int, replicates: int) -> dict[t
     return found | {("fixed", f"accuracy {k}"): interval for k, interval in enumerate(report.fixed_accuracy)}
 
 
-def truths(design: str) -> dict[tuple[str, str], float]:
+def truths(design: str, questions: int = 2_000_000) -> dict[tuple[str, str], float]:
     """What the intervals are of: the values on very many questions."""
-    truth = {key: interval.value for key, interval in intervals(2_000_000, design, 10**6, 1).items()}
+    truth = {key: interval.value for key, interval in intervals(questions, design, 10**6, 1).items()}
     for k in range(len(COST)):  # whichever action is the best within the budget on a sample; all are on the hull
         rule = f"{SINGLE} {k}"
         truth |= {
@@ -88,3 +89,38 @@ def coverage(truth, design: str, questions: int, trials: int, replicates: int = 
             above, below = truth[key] < interval.low - slack, truth[key] > interval.high + slack
             found[key] += (not (above or below), above, below, 1)
     return {key: np.append(counts[:3] / counts[3], counts[3]) for key, counts in found.items()}
+
+
+def too_far(found, trials_needed: int, low: float, high: float) -> list[str]:
+    """Kinds of intervals whose coverage is outside of [low, high] by more than two standard errors of the simulation."""
+    said = []
+    for (rule, name), (covers, above, below, count) in found.items():
+        error = 2 * np.sqrt(0.05 * 0.95 / count)
+        known = covers == 1.0  # such as what the random mix spends; too wide intervals are tested for below
+        if count >= trials_needed and not (low - error <= covers <= high + error or known):
+            said.append(f"{rule}, {name}: {covers:.3f} of {count:.0f} ({above:.3f} above, {below:.3f} below)")
+    return said
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("questions", "trials"), [(400, 400), (1600, 250)])
+@pytest.mark.parametrize("design", DESIGNS)
+def test_every_interval_of_a_report_covers_what_it_is_of(design, questions, trials):
+    found = coverage(truths(design), design, questions, trials)
+    doubtful = [key for key in found if key[0].startswith(SINGLE)] if design == "kink" else []
+    for key in [*doubtful, *((IN_SAMPLE, name) for name in ("closed", "saving"))]:
+        # At a kink it depends on the sample which action is within the budget. The share of an oracle that is scored on what it
+        # chose on is compared at the same kink twice, which is too wide; its saving is near the best that fixed actions reach.
+        assert found.pop(key)[0] > 0.88
+    assert not too_far(found, trials // 2, 0.93, 0.97)
+    always = {key for key, counts in found.items() if counts[0] == 1.0}
+    exact = {(rule, "spend") for rule in (IN_SAMPLE, RANDOM, UNIFORM)} | {(ORACLE, "closed")}
+    exact |= {(UNIFORM, name) for name in ("over_uniform", "over_uniform_at_budget", "closed", "saving")}
+    assert {key for key in always if not key[0].startswith(SINGLE)} == exact
+
+
+def test_no_interval_at_the_kink_misses_on_one_side_only():
+    found = coverage(truths("kink", 200_000), "kink", 200, 40, replicates=200)
+    found = {key: counts for key, counts in found.items() if not key[0].startswith(SINGLE)}
+    assert len(found) > 40 and not too_far(found, 20, 0.9, 1.0)
+    assert found[ORACLE, "over_uniform"][1] < 0.1 and found[ORACLE, "over_uniform"][2] < 0.1
