@@ -86,12 +86,11 @@ class Largest:
     @classmethod
     def of(cls, means: np.ndarray) -> Largest:
         """Of means f64[1 + replicates, J], keeps those within `NEAR` standard errors of the largest; NaN: there is none."""
-        if np.isnan(means[0]).all():
+        if np.isnan(means[0]).any():
             return cls(np.full((len(means), 1), np.nan))
-        best = int(np.nanargmax(means[0]))
+        best = int(np.argmax(means[0]))
         behind = means[:, [best]] - means
-        with np.errstate(invalid="ignore"):
-            near = behind[0] <= NEAR * behind[1:].std(axis=0) + 1e-12
+        near = behind[0] <= NEAR * behind[1:].std(axis=0) + 1e-12
         return cls(means[:, near])
 
     @property

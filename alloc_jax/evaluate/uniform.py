@@ -58,10 +58,11 @@ class UniformMix:
         if len(self.actions) < 2 or utility[0] < self._utility[0, 0] or not reached.low > 0:
             return NOTHING
         rise, run = np.diff(self._utility), np.diff(self._cost)
-        equal = self._cost[:, :-1] + run / rise * (utility[:, None] - self._utility[:, :-1])
-        share = np.divide(spend[:, None], equal, out=np.full(equal.shape, np.inf), where=equal > 0)
+        slope = np.divide(run, rise, out=np.full(run.shape, np.inf), where=rise > 0)  # a resample's line may not rise
         with np.errstate(invalid="ignore"):
-            return Largest.of(1 - share).interval
+            equal = self._cost[:, :-1] + slope * (utility[:, None] - self._utility[:, :-1])
+        equal = np.where(rise > 0, np.maximum(equal, np.maximum(self._cost[:, :1], 1e-12)), np.inf)
+        return Largest.of(1 - spend[:, None] / equal).interval
 
 
 def upper_hull(cost: np.ndarray, utility: np.ndarray) -> np.ndarray:

@@ -122,3 +122,12 @@ def test_a_saving_is_what_the_uniform_mix_would_have_spent_more(halves):
     assert mix.saving(utility, 0.75 * spend).value == pytest.approx(0.25, abs=1e-6)
     assert np.isnan(mix.saving(utility + 1, spend).value)  # no mix of fixed actions is so accurate
     assert np.isnan(mix.saving(utility - 1, spend).value)  # and none so inaccurate
+
+
+def test_few_questions_whose_resamples_turn_the_hull_around_still_have_an_interval():
+    log = made_log(questions=12, samples=8)
+    score = measure(log, menu(log, votes=(1, 4)), "samples")
+    mix = UniformMix(score, Bootstrap(12, 200, 0))
+    spend = np.full(201, 1.5)
+    saved = mix.saving(mix.utility(spend) - 0.02, spend)
+    assert saved.low <= saved.value < 0 and np.isfinite(ends(saved)).all()
