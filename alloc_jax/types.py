@@ -7,6 +7,7 @@ Host types (`SampleLog`, `OutcomeTable`) hold NumPy arrays and text. Device type
 from __future__ import annotations
 
 import enum
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -149,22 +150,37 @@ class SampleLog(Shown):
         arrays = {name: getattr(self, name) for name in ("count", "answer", "correct", *SAMPLE_FIELDS)}
         return replace(self, **pick, **{name: a if a is None else a[rows] for name, a in arrays.items()})
 
-    def split_questions(self, fractions: Sequence[float], key: jax.Array | int) -> tuple[SampleLog, ...]:
+    def split_questions(
+        self, fractions: Sequence[float], key: jax.Array | int, *, by_group: bool = False
+    ) -> tuple[SampleLog, ...]:
         """Logs over disjoint sets of questions, drawn at random in the given shares (which sum to at most 1).
+
+        Questions of the same text are never on two sides: what is learned of one would be known of the other. The shares are
+        then kept as nearly as such questions allow.
 
         Args:
           fractions: the share of the questions each log gets.
           key: a `jax.random.key`, or an integer seed.
+          by_group: whether the questions of a group stay together, too: a document, a template, a tenant. Not by default,
+            because a group may be a class (a subject, a difficulty), and then every class is wanted on both sides.
+
+        Raises:
+          ValueError: shares that are none, a share that gets no question, or questions without a group to be split by.
         """
         if min(fractions) <= 0 or sum(fractions) > 1 + 1e-6:
             raise ValueError(f"fractions are positive and sum to at most 1, got {tuple(fractions)}")
-        order = np.asarray(jax.random.permutation(_as_key(key), len(self)))
-        ends = np.rint(np.cumsum(fractions) * len(self)).astype(int)
-        parts = np.split(order[: ends[-1]], ends[:-1])
-        for fraction, part in zip(fractions, parts, strict=True):
-            if part.size == 0:
-                raise ValueError(f"a share of {fraction} of {len(self)} questions is empty")
-        return tuple(self.select(np.sort(part)) for part in parts)
+        unit = inseparable(self, by_group)
+        order = np.asarray(jax.random.permutation(_as_key(key), int(unit.max()) + 1))
+        sizes = np.cumsum(np.bincount(unit)[order])
+        start, parts = 0, []
+        for fraction, end in zip(fractions, np.cumsum(fractions) * len(self), strict=True):
+            stop = int(np.argmin(np.abs(np.append(0, sizes) - np.rint(end))))
+            if stop <= start:
+                alike = "" if len(order) == len(self) else f", of which {len(order)} can be told apart,"
+                raise ValueError(f"a share of {fraction} of {len(self)} questions{alike} is empty")
+            parts.append(self.select(np.flatnonzero(np.isin(unit, order[start:stop]))))
+            start = stop
+        return tuple(parts)
 
     def split_samples(self, key: jax.Array | int) -> tuple[SampleLog, SampleLog]:
         """Two logs of the same questions, each with a random half of every pair's samples (the first gets the odd one).
@@ -196,6 +212,32 @@ class SampleLog(Shown):
                     arrays[name] = np.where(real, np.take_along_axis(values, take, 2), np.nan).astype(np.float32)
             parts.append(replace(self, count=count, **arrays))
         return parts[0], parts[1]
+
+
+def inseparable(questions: SampleLog | OutcomeTable, by_group: bool = False) -> np.ndarray:
+    """i64[N] numbers of the sets of questions that no split may part, from 0 in the order in which they first occur.
+
+    Questions of the same text belong together, whatever its case, spaces and way of writing a character (NFKC); with
+    `by_group`, those of the same group do, and so do groups that share a text.
+
+    Raises:
+      ValueError: `by_group`, and a question has no group.
+    """
+    labels = [[" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in questions.question]]
+    if by_group:
+        if None in questions.group:
+            name = questions.ids[questions.group.index(None)]
+            raise ValueError(f"question {name!r} has no group to be split by")
+        labels.append(list(questions.group))
+    codes = [np.unique(np.array(names), return_inverse=True)[1] for names in labels]
+    unit, before = np.arange(len(questions)), None
+    while not np.array_equal(unit, before):  # each takes the least number of those it belongs with, until nothing moves
+        before = unit
+        for code in codes:
+            least = np.full(len(questions), len(questions))
+            np.minimum.at(least, code, unit)
+            unit = least[code]
+    return np.unique(unit, return_inverse=True)[1]
 
 
 def _as_rows(rows: Sequence[int] | np.ndarray) -> np.ndarray:

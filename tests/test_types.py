@@ -1,5 +1,7 @@
 """The types that the stages hand to each other: parts of a log are disjoint, and nothing is lost on the way."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -101,6 +103,33 @@ def test_shares_that_are_none_are_refused(fractions):
 def test_a_share_without_a_question_is_refused():
     with pytest.raises(ValueError, match=r"a share of 0\.1 of 4 questions is empty"):
         make_log().split_questions((0.1, 0.9), 0)
+
+
+def test_questions_of_the_same_text_are_never_on_two_sides():
+    log = make_log(count=((2, 2),) * 60)
+    log = replace(log, question=tuple(f"Text  {i % 20}" if i < 40 else f"text {i % 20} " for i in range(60)))
+    parts = log.split_questions((0.5, 0.25, 0.25), 3)
+    assert [len(part) for part in parts] == [30, 15, 15]
+    texts = [{" ".join(text.lower().split()) for text in part.question} for part in parts]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == 20
+
+
+def test_groups_stay_together_where_that_is_asked_for_and_so_do_groups_that_share_a_text():
+    log = make_log(count=((2, 2),) * 60)
+    log = replace(log, group=tuple(f"g{i % 12}" for i in range(60)), question=(*map(str, range(59)), "0"))
+    for seed in range(5):
+        left, right = log.split_questions((0.5, 0.5), seed, by_group=True)
+        assert not set(left.group) & set(right.group) and abs(len(left) - 30) <= 5
+        assert len({"g0", "g11"} & set(left.group)) != 1  # questions 0 and 59 have the same text
+    assert set(left.group) & set(log.split_questions((0.5, 0.5), 4)[1].group)
+    with pytest.raises(ValueError, match="question 'q0' has no group to be split by"):
+        replace(log, group=(None,) * 60).split_questions((0.5, 0.5), 0, by_group=True)
+
+
+def test_a_text_that_is_everywhere_cannot_be_split():
+    log = replace(make_log(), question=("same",) * 4)
+    with pytest.raises(ValueError, match=r"a share of 0\.5 of 4 questions, of which 1 can be told apart, is empty"):
+        log.split_questions((0.5, 0.5), 0)
 
 
 @pytest.mark.parametrize("rows", [[2, 0], np.array([2, 0]), np.array([True, False, True, False]), []])

@@ -16,7 +16,19 @@ from alloc_jax.jobs.solve_then_learn import JobConfig, solve_then_learn
 from alloc_jax.report.text import main_table, markdown_table
 
 _DEFAULT = JobConfig()
-_NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "policies", "train_share", "seed")
+_NAMES = (
+    "log",
+    "actions",
+    "resource",
+    "prices",
+    "missing",
+    "shrink",
+    "budgets",
+    "policies",
+    "train_share",
+    "by_group",
+    "seed",
+)
 FLAGS = flags.FLAGS
 
 

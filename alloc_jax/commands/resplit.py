@@ -14,7 +14,19 @@ from alloc_jax.jobs.solve_then_learn import JobConfig, resplit
 from alloc_jax.report.text import markdown_table
 
 _DEFAULT = JobConfig(policies=("value",))
-_NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "policies", "train_share", "seed")
+_NAMES = (
+    "log",
+    "actions",
+    "resource",
+    "prices",
+    "missing",
+    "shrink",
+    "budgets",
+    "policies",
+    "train_share",
+    "by_group",
+    "seed",
+)
 FLAGS = flags.FLAGS
 
 

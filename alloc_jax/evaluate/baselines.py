@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from alloc_jax.evaluate.outcomes import check_complete
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import standardise
 from alloc_jax.learn.policy import Prediction, Price, calibrate
@@ -53,8 +54,10 @@ class NearestNeighbours:
     featurizer: TextFeatures | LengthFeature = field(default_factory=TextFeatures)
     neighbours: int = 20
     angles: bool = True
+    predicts_utility = True
 
     def __post_init__(self):
+        check_complete(self.table, self.name)
         features = self.featurizer.encode(self.table.question)
         mean, scale = features.mean(axis=0), features.std(axis=0)
         object.__setattr__(self, "_moments", (mean, np.where(scale < 1e-6, np.inf, scale)))
@@ -106,8 +109,10 @@ class RidgeRegression:
     table: OutcomeTable  # the training questions
     featurizer: TextFeatures | KnownFeatures = field(default_factory=TextFeatures)
     penalty: float = 1.0
+    predicts_utility = True
 
     def __post_init__(self):
+        check_complete(self.table, self.name)
         features = self.featurizer.encode(self.table.question)
         mean, scale = features.mean(axis=0), features.std(axis=0)
         object.__setattr__(self, "_moments", (mean, np.where(scale < 1e-6, np.inf, scale)))
@@ -152,28 +157,36 @@ def prompt_length(table: OutcomeTable) -> NearestNeighbours:
     )
 
 
-def random_mix(table: OutcomeTable, budget: float) -> np.ndarray:
-    """The probabilities f64[K] of the most random choice of an action that spends a budget on average.
+def random_mix(cost: np.ndarray, budget: float) -> np.ndarray:
+    """The probabilities f64[..., K] of the most random choice of an action that spends a budget on average.
 
-    p_k is proportional to exp(-t * mean cost of k), with t such that the mean cost is the budget.
+    p_k is proportional to exp(-t * mean cost of k), with the t >= 0 at which the mean cost is the budget.
 
-    Raises:
-      ValueError: the budget is below the cheapest action's mean cost.
+    Args:
+      cost: f64[..., K] mean costs of the actions, of one set of questions or of several.
+      budget: mean cost a question; where it is below the cheapest action, that one is all there is.
+
+    >>> random_mix(np.array([1.0, 4.0]), 2.0).round(3)
+    array([0.667, 0.333])
     """
-    cost = table.cost.mean(axis=0, dtype=float)
-    if budget < cost.min():
-        raise ValueError(f"budget {budget:g} is below the cheapest action, which costs {cost.min():g} a question")
+    above = cost - cost.min(axis=-1, keepdims=True)
 
-    def tilted(t: float) -> np.ndarray:
-        weights = np.exp(-t * (cost - cost.min()))
-        return weights / weights.sum()
+    def tilted(t: np.ndarray) -> np.ndarray:
+        weights = np.exp(-t[..., None] * above)
+        return weights / weights.sum(axis=-1, keepdims=True)
 
-    low, high = 0.0, 1.0 / max(np.ptp(cost), 1e-12)
-    while tilted(high) @ cost > budget and high < 1e12:
-        high *= 2
-    for _ in range(100):
+    def exceeds(t: np.ndarray) -> np.ndarray:
+        return (tilted(t) * cost).sum(axis=-1) > budget
+
+    low = np.zeros(cost.shape[:-1])
+    high = 1 / np.maximum(above.max(axis=-1), 1e-12)
+    for _ in range(40):
+        high = np.where(exceeds(high), 2 * high, high)
+    high = np.where(exceeds(low), high, 0.0)
+    for _ in range(60):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if tilted(middle) @ cost > budget else (low, middle)
+        over = exceeds(middle)
+        low, high = np.where(over, middle, low), np.where(over, high, middle)
     return tilted(high)
 
 
@@ -182,6 +195,7 @@ def best_single(table: OutcomeTable, budget: float) -> int | None:
 
     This is the 'fixed' rule of arXiv 2604.14853; it leaves unspent what lies between the budget and its cost.
     """
+    check_complete(table, "the best single action")
     cost, utility = table.cost.mean(axis=0, dtype=float), table.utility.mean(axis=0, dtype=float)
     within = cost <= budget * (1 + 1e-6)
     if not within.any():

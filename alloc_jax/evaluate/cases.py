@@ -12,7 +12,8 @@ import numpy as np
 
 from alloc_jax.actions import Action, parse_actions, vote
 from alloc_jax.evaluate.evaluation import check_tables
-from alloc_jax.evaluate.outcomes import upper_hull
+from alloc_jax.evaluate.outcomes import check_complete, whole_questions
+from alloc_jax.evaluate.uniform import upper_hull
 from alloc_jax.logs import read_log
 from alloc_jax.measure import fitting_menu, measure, priced
 from alloc_jax.price_book import PriceBook
@@ -46,6 +47,7 @@ class Case:
             raise ValueError(f"{self.name}: every action earns {self.learn.utility.flat[0]:g} on every question")
         if self.learn.ids != self.score.ids or self.learn.actions != self.score.actions:
             raise ValueError(f"{self.name}: learn and score must hold the same questions and actions")
+        check_complete(self.learn, self.name)
         try:
             check_tables(self.choose, self.score, self.budgets)
         except ValueError as error:
@@ -218,7 +220,7 @@ def make_case(
       budgets: three between the cheapest and the dearest useful action by default.
       generator: f32[N, D] what the questions were generated from.
     """
-    whole = (learn.valid & choose.valid & score.valid).all(axis=1)
+    whole = whole_questions(learn, choose, score)
     if not whole.all():
         same = choose is score
         learn, choose = learn.select(whole), choose.select(whole)

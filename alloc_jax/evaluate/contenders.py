@@ -120,8 +120,8 @@ class PerBudget:
     budgets: tuple[float, ...]
 
     @property
-    def kind(self) -> str:
-        return self.policies[0].kind
+    def predicts_utility(self) -> bool:
+        return self.policies[0].predicts_utility
 
     @property
     def actions(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from alloc_jax.evaluate.cases import Case
 from alloc_jax.evaluate.evaluation import Deployed, check_budgets, deploy
-from alloc_jax.types import OutcomeTable
+from alloc_jax.types import OutcomeTable, inseparable
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,14 @@ class Part:
 
 
 def question_folds(table: OutcomeTable, folds: int, seeds: Sequence[int], by_group: bool = False) -> list[Part]:
-    """The parts of all repetitions; questions of the same text, or of the same group, are never on both sides.
+    """The parts of all repetitions; what belongs together (`inseparable`) is never on both sides.
 
     Raises:
       ValueError: fewer texts or groups than folds, or questions without a group.
     """
     if folds < 2:
         raise ValueError(f"cross-fitting needs 2 folds or more, got {folds}")
-    labels = table.group if by_group else table.question
-    if by_group and None in labels:
-        raise ValueError(f"question {table.ids[labels.index(None)]!r} has no group to be split by")
-    _, unit = np.unique(np.array(labels), return_inverse=True)
+    unit = inseparable(table, by_group)
     count = unit.max() + 1
     if count < folds:
         kind = "groups" if by_group else "questions"

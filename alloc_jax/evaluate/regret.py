@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alloc_jax.evaluate.intervals import Bootstrap, Interval
+from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.types import OutcomeTable
 
 TIE = 1e-6  # gaps below this are ties: utilities are float32, and at l* a finite share of the questions ties
@@ -37,9 +39,9 @@ class Agreement:
 class Regret:
     """A rule's regret at a budget and the terms that bound it, on one table and at one price."""
 
-    regret: float  # V(B) - U
-    mispriced: float  # E[gap_l]
-    unspent: float  # l (B - C), negative where the rule overspent
+    regret: Interval  # V(B) - U
+    mispriced: Interval  # E[gap_l]
+    unspent: Interval  # l (B - C), negative where the rule overspent
     multiplier: float  # l, the price the rule deployed (the table's own where the rule has none in utility)
     best_response: Agreement  # with the best responses at l; 1 - rate is the imitation error
     worst_gap: float  # max gap_l of what the rule did
@@ -47,7 +49,7 @@ class Regret:
     @property
     def bound(self) -> float:
         """The paper's bound with the term it lacks: imitation error x worst gap + l (B - C)."""
-        return (1 - self.best_response.rate) * self.worst_gap + self.unspent
+        return (1 - self.best_response.rate) * self.worst_gap + self.unspent.value
 
 
 def decompose_regret(
@@ -55,17 +57,21 @@ def decompose_regret(
     plan: np.ndarray,
     budget: float,
     multiplier: float,
-    best_utility: float,
+    best_utility: np.ndarray,
+    bootstrap: Bootstrap,
     other: OutcomeTable | None = None,
 ) -> Regret:
     """The regret of a plan at a budget, and the terms that bound it at a price l >= 0.
+
+    The intervals take the plan and the price as they are: of a policy, other questions change neither.
 
     Args:
       table: that scores everything.
       plan: f64[N, K] the chance of each action on each question.
       budget: mean cost a question.
       multiplier: the price at which the terms are taken.
-      best_utility: V(B), the mixed optimum of the table.
+      best_utility: V(B), the mixed optimum of the table, f64[1 + replicates] in the sample and in every resample.
+      bootstrap: the resamples.
       other: the same questions and actions measured on other samples.
     """
     gap = _gaps(table, multiplier)
@@ -75,10 +81,12 @@ def decompose_regret(
         again = np.argmin(_gaps(other, multiplier), axis=1)
         known = bracket(float(np.mean(best[np.arange(len(best)), again])))
     done = np.where(plan > 0, gap, 0.0)
+    outcome = Outcome.of(plan, table)
+    mispriced = np.einsum("nk,nk->n", plan, done)
     return Regret(
-        regret=best_utility - _mean(plan, table.utility),
-        mispriced=_mean(plan, done),
-        unspent=multiplier * (budget - _mean(plan, table.cost)),
+        regret=Bootstrap.interval(best_utility - bootstrap.mean(outcome.utility)),
+        mispriced=Bootstrap.interval(bootstrap.mean(mispriced)),
+        unspent=Bootstrap.interval(multiplier * (budget - bootstrap.mean(outcome.cost))),
         multiplier=multiplier,
         best_response=Agreement(_mean(plan, best), float(best.mean(axis=0).max()), known),
         worst_gap=float(done.max()),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alloc_jax.evaluate.outcomes import Bootstrap, Interval
+from alloc_jax.evaluate.intervals import Bootstrap, Interval
 
 
 @dataclass(frozen=True, eq=False)

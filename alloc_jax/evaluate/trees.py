@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from alloc_jax.evaluate.outcomes import check_complete
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.policy import Prediction, Price, calibrate
 from alloc_jax.solve import solve
@@ -27,10 +28,10 @@ class BoostedTrees:
     """Boosted trees that predict like a policy, and are deployed and priced like one."""
 
     name: str
-    kind: str  # value or imitation: what the scores are, as in a policy
+    predicts_utility: bool  # what the scores are, as in a policy
     actions: tuple[str, ...]
     featurizer: TextFeatures
-    budgets: tuple[float, ...]  # of the heads; one head without a budget where kind is value
+    budgets: tuple[float, ...]  # of the heads; one head without a budget where it predicts utility
     heads: tuple[Callable[[np.ndarray], Prediction], ...]
     unseen: tuple[Prediction, ...]  # of each head for the training questions, by trees that have not seen them
     cost: np.ndarray  # f32[N, K] the training questions' measured costs
@@ -42,13 +43,13 @@ class BoostedTrees:
 
     def head(self, budget: float | None) -> int | None:
         """Which budget's classifier answers: the nearest. None where one head serves all."""
-        if self.kind == "value":
+        if self.predicts_utility:
             return None
         return int(np.argmin(np.abs(np.array(self.budgets) - budget)))
 
     def price(self, budget: float) -> Price:
         """The price at which the predictions of unseen questions spend the budget."""
-        return calibrate(self.unseen[self.head(budget) or 0], self.cost, budget, negative=self.kind == "imitation")
+        return calibrate(self.unseen[self.head(budget) or 0], self.cost, budget, negative=not self.predicts_utility)
 
 
 def boosted_classes(
@@ -66,7 +67,7 @@ def boosted_classes(
     labels = [np.asarray(solve(problem, float(budget)).action) for budget in budgets]
     cost = table.cost.mean(axis=0)
     fits = [partial(_fit_classes, label, cost) for label in labels]
-    return _boosted("trees (classes)", "imitation", table, tuple(map(float, budgets)), fits, featurizer, seed)
+    return _boosted("trees (classes)", False, table, tuple(map(float, budgets)), fits, featurizer, seed)
 
 
 def boosted_gains(table: OutcomeTable, featurizer: TextFeatures | None = None, seed: int = 0) -> BoostedTrees:
@@ -79,15 +80,15 @@ def boosted_gains(table: OutcomeTable, featurizer: TextFeatures | None = None, s
     """
     cheapest = int(np.argmin(table.cost.mean(axis=0)))
     gain = table.utility - table.utility[:, [cheapest]]
-    return _boosted("trees (gains)", "value", table, (), [partial(_fit_gains, gain, table.cost)], featurizer, seed)
+    return _boosted("trees (gains)", True, table, (), [partial(_fit_gains, gain, table.cost)], featurizer, seed)
 
 
-def _boosted(name, kind, table: OutcomeTable, budgets, fits, featurizer, seed: int, folds: int = 5) -> BoostedTrees:
+def _boosted(
+    name, predicts_utility, table: OutcomeTable, budgets, fits, featurizer, seed: int, folds: int = 5
+) -> BoostedTrees:
     if len(table) < 2 * folds:
         raise ValueError(f"{name}: {folds} folds need {2 * folds} questions or more, got {len(table)}")
-    if not table.valid.all():
-        i, k = np.argwhere(~table.valid)[0]
-        raise ValueError(f"{name}: question {table.ids[i]!r} has no outcome of {table.actions[k].name}")
+    check_complete(table, name)
     featurizer = featurizer or TextFeatures()
     features = featurizer.encode(table.question)
     varies = np.ptp(features, axis=0) > 0
@@ -104,7 +105,7 @@ def _boosted(name, kind, table: OutcomeTable, budgets, fits, featurizer, seed: i
         unseen.append(Prediction(*parts))
     heads = tuple(fit(features, everything) for fit in fits)
     actions = tuple(action.name for action in table.actions)
-    return BoostedTrees(name, kind, actions, featurizer, budgets, heads, tuple(unseen), table.cost, varies)
+    return BoostedTrees(name, predicts_utility, actions, featurizer, budgets, heads, tuple(unseen), table.cost, varies)
 
 
 def _fit_classes(label: np.ndarray, cost: np.ndarray, features: np.ndarray, rows: np.ndarray):

@@ -26,7 +26,8 @@ from alloc_jax.evaluate.contenders import (
     told_more,
 )
 from alloc_jax.evaluate.crossfit import Part, cross_fit, question_folds
-from alloc_jax.evaluate.evaluation import Report, score_plans
+from alloc_jax.evaluate.evaluation import score_plans
+from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.console import option
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.report.verdicts import Comparison, write_comparison

@@ -23,8 +23,10 @@ from alloc_jax.evaluate.baselines import prompt_length, random_mix
 from alloc_jax.evaluate.cases import Case, make_case, measure_halves
 from alloc_jax.evaluate.contenders import BASELINES, POLICIES
 from alloc_jax.evaluate.evaluation import deploy
-from alloc_jax.evaluate.outcomes import Bootstrap, Outcome, UniformMix, as_plan
+from alloc_jax.evaluate.intervals import Bootstrap
+from alloc_jax.evaluate.outcomes import Outcome, as_plan
 from alloc_jax.evaluate.trees import boosted_classes
+from alloc_jax.evaluate.uniform import UniformMix
 from alloc_jax.jobs.compare import CompareConfig, compare
 from alloc_jax.jobs.console import option
 from alloc_jax.jobs.workdir import new_workdir
@@ -33,7 +35,7 @@ from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
 from alloc_jax.report import plots
 from alloc_jax.report.records import write_metrics
-from alloc_jax.report.text import HOW_TO_READ, main_table, markdown_table, regret_table
+from alloc_jax.report.text import HOW_TO_READ, main_table, markdown_table, percent, regret_table, whole_percent
 from alloc_jax.report.verdicts import Comparison, difference_table
 from alloc_jax.solve import solve
 from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
@@ -166,7 +168,7 @@ def as_published(table: OutcomeTable, config: PaperConfig) -> list[Published]:
             plans = (
                 as_plan(np.full(len(test), fixed), actions),
                 length.plan,
-                np.broadcast_to(random_mix(test, budget), test.utility.shape),
+                np.broadcast_to(random_mix(test.cost.mean(axis=0, dtype=float), budget), test.utility.shape),
                 as_plan(learned, actions),
                 as_plan(oracle, actions),
             )
@@ -207,12 +209,7 @@ def gains_table(found: Reproduction, budgets: Sequence[float]) -> tuple[list[str
         cells = [f"{100 * gain.mean():+.1f} ± {100 * _spread(gain):.1f}" for gain in (over_fixed, over_uniform)]
         trees = honest.row("trees (classes)", budget)
         share = (learned.accuracy.mean() - fixed.accuracy.mean()) / (oracle.accuracy.mean() - fixed.accuracy.mean())
-        interval = [100 * end for end in (trees.over_uniform.value, trees.over_uniform.low, trees.over_uniform.high)]
-        cells += [
-            "{:+.1f} [{:+.1f}, {:+.1f}]".format(*interval),
-            f"{100 * share:.0f} %",
-            f"{100 * trees.closed.value:.0f} %",
-        ]
+        cells += [percent(trees.over_uniform, "+.1f"), f"{100 * share:.0f} %", whole_percent(trees.closed.value)]
         rows.append([f"{budget:g}", *cells])
     header = ["budget", "over Fixed, as published", "over the uniform mix at its spend, same splits", "read honestly"]
     return [*header, "share of the oracle's gain: as published", "read honestly"], rows

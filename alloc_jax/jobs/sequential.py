@@ -19,10 +19,12 @@ import numpy as np
 from alloc_jax.actions import Action, best_of, passes, vote
 from alloc_jax.evaluate.contenders import parse_policy
 from alloc_jax.evaluate.crossfit import Part, question_folds
-from alloc_jax.evaluate.evaluation import ORACLE, Report, check_budgets, deploy
-from alloc_jax.evaluate.outcomes import Outcome, as_plan, upper_hull
+from alloc_jax.evaluate.evaluation import check_budgets, deploy
+from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.replay import mixed, replay, replay_frontier, replay_rule
+from alloc_jax.evaluate.scoring import Report
 from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
+from alloc_jax.evaluate.uniform import upper_hull
 from alloc_jax.jobs.console import option
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
@@ -31,7 +33,6 @@ from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
 from alloc_jax.price_book import PriceBook
 from alloc_jax.report.stopping import score_outcomes, write_report
-from alloc_jax.solve import solve
 from alloc_jax.stopping import solve_sequential
 from alloc_jax.stopping.paths import Paths, sample_paths
 from alloc_jax.stopping.rules import StoppingFrontier, adjacent, policy_prior, prior_features
@@ -128,11 +129,12 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
         found = _cross_fit(bench, grid)
         fixed = [ACTIONS[config.answer](source, k) for source in bench.sources for k in range(1, bench.cap + 1)]
         uniform = measure(bench.held, fixed, config.resource, prices=bench.prices)
-        report = score_outcomes(found, uniform, config.budgets, replicates=config.replicates, seed=config.seed)
+        tables = bench.choose, bench.score
+        report = score_outcomes(found, tables, uniform, config.budgets, replicates=config.replicates, seed=config.seed)
         hidden = {name + text for name in VARIANTS if name != PRICED for text in ("", ", text")}  # they crowd a picture
         poor = tuple(f" ({source})" for source in bench.sources if source != _most_accurate(bench.log, bench.sources))
         drawn = {key: o for key, o in found.items() if key[0] not in hidden and not key[0].endswith(poor)}
-        curve = score_outcomes(drawn, uniform, grid, replicates=300, seed=config.seed)
+        curve = score_outcomes(drawn, tables, uniform, grid, replicates=300, seed=config.seed)
         main = FIRST if len(bench.sources) > 1 else TEXT
         write_report(folder, report, curve, main, about=_about(bench))
         policy = _value_policy(bench, bench.log)
@@ -199,11 +201,7 @@ def _cross_fit(bench: Bench, budgets: Sequence[float]) -> Found:
             into = found.setdefault((rule, budget), np.full((2, count), np.nan))
             into[:, part.held] = outcome.utility, outcome.cost
         logging.getLogger("alloc_jax").info("fold %d of %d done", part.number + 1, len(parts))
-    whole = {key: Outcome(*parts) for key, parts in found.items() if not np.isnan(parts).any()}
-    for budget in budgets:
-        action = np.asarray(solve(bench.choose.problem(), budget).action)
-        whole[ORACLE, budget] = Outcome.of(as_plan(action, len(bench.actions)), bench.score)
-    return whole
+    return {key: Outcome(*parts) for key, parts in found.items() if not np.isnan(parts).any()}
 
 
 def _on_fold(bench: Bench, part: Part, budgets: Sequence[float]):

@@ -19,7 +19,8 @@ from alloc_jax.actions import Action, parse_actions
 from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
 from alloc_jax.evaluate.cases import default_actions, measure_halves
 from alloc_jax.evaluate.contenders import GENERATOR, KNN
-from alloc_jax.evaluate.evaluation import Report, check_budgets, evaluate
+from alloc_jax.evaluate.evaluation import check_budgets, evaluate
+from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.console import option
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy, Prediction
@@ -49,9 +50,11 @@ class JobConfig:
         "", "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are."
     )
     missing: str = "error"
-    budgets: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    # Beside the kinks of the built-in log's uniform mix, at 0.37, 1, 4 and 8: one sample of think, or 4 and 8 of the larger one.
+    budgets: tuple[float, ...] = (0.5, 1.5, 3.0, 6.0)
     policies: tuple[str, ...] = ("value", "imitation")
     train_share: float = 0.6
+    by_group: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -82,14 +85,16 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         clock = _Clock()
-        log, prices = _read(config)
+        known = _Log.read(config)
+        log = known.log
         clock.log("read", f"{len(log)} questions, {len(log.sources)} sources, {int(log.count.sum())} samples")
-        tables = split_and_measure(log, config, prices)
+        tables = _split_and_measure(known, config)
         clock.log("measure", f"{len(tables.train)} questions to learn from, {len(tables.score)} held out")
         policies = train_policies(tables.train, config)
         clock.log("learn", ", ".join(config.policies))
         rules = _rules(log, tables.train, policies, config)
         report = evaluate(rules, tables.choose, tables.score, config.budgets, seed=config.seed)
+        report = replace(report, dropped=known.dropped)
         clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets")
         _write(folder, config, report, policies, rules, tables)
         clock.log("write", "report and pictures")
@@ -106,12 +111,10 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
       ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        log, prices = _read(config)
-        key = jax.random.key(config.seed)
-        shrink = config.shrink or None
-        actions = _actions(log, config)
-        choose, score = measure_halves(log, actions, config.resource, key, prices=prices, shrink=shrink)
-        report = evaluate([], choose, score, config.budgets, seed=config.seed)
+        known = _Log.read(config)
+        key, options = jax.random.key(config.seed), {"prices": known.prices, "shrink": config.shrink or None}
+        choose, score = measure_halves(known.log, known.actions, config.resource, key, **options)
+        report = replace(evaluate([], choose, score, config.budgets, seed=config.seed), dropped=known.dropped)
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
         np.savetxt(folder / "frontier.csv", points, delimiter=",", header="spend,utility,multiplier", comments="")
@@ -123,12 +126,12 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
 
 def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison over many splits of the questions: seeds config.seed, config.seed + 1, ..."""
-    log, prices = _read(config)
+    known = _Log.read(config)
     found: dict[tuple[str, float], list] = {}
     for seed in range(config.seed, config.seed + splits):
         once = replace(config, seed=seed)
-        tables = split_and_measure(log, once, prices)
-        rules = _rules(log, tables.train, train_policies(tables.train, once), once)
+        tables = _split_and_measure(known, once)
+        rules = _rules(known.log, tables.train, train_policies(tables.train, once), once)
         for row in evaluate(rules, tables.choose, tables.score, config.budgets, replicates=500, seed=seed).rows:
             found.setdefault((row.rule, row.budget), []).append(row)
         logging.getLogger("alloc_jax").info("split %d of %d", seed - config.seed + 1, splits)
@@ -138,39 +141,64 @@ def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]
         spend = np.array([row.spend.value / budget for row in seen])
         closed = 100 * np.array([row.closed.value for row in seen])
         above = sum(row.over_uniform.low > 0 for row in seen)
-        numbers = (f"{x.mean():.{d}f}" for x, d in ((spend, 4), (closed, 1)))
-        spreads = (f"{x.std(ddof=1):.{d}f}" for x, d in ((spend, 4), (closed, 1)))
-        cells = [cell for pair in zip(numbers, spreads, strict=True) for cell in pair]
+        cells = []
+        for values, digits in ((spend, 4), (closed, 1)):
+            unknown = int(np.isnan(values).sum())  # a mean over the other splits would be one over the lucky ones
+            told = (
+                [f"n/a in {unknown}", ""]
+                if unknown
+                else [f"{f:.{digits}f}" for f in (values.mean(), values.std(ddof=1))]
+            )
+            cells += told
         rows.append([rule, f"{budget:g}", *cells, f"{above} of {splits}"])
     return header, rows
 
 
-def split_and_measure(log: SampleLog, config: JobConfig, prices: PriceBook | None = None) -> Tables:
+def _split_and_measure(known: _Log, config: JobConfig) -> Tables:
     """Splits the questions, and the held-out questions' samples, by the config's seed, and measures the parts."""
     question_key, sample_key = jax.random.split(jax.random.key(config.seed))
-    learn, held_out = log.split_questions((config.train_share, 1 - config.train_share), question_key)
-    options = {"prices": prices, "shrink": config.shrink or None}
-    table = measure(learn, _actions(log, config), config.resource, **options)
-    tables = Tables(table, *measure_halves(held_out, table.actions, config.resource, sample_key, **options))
+    shares = (config.train_share, 1 - config.train_share)
+    learn, held_out = known.log.split_questions(shares, question_key, by_group=config.by_group)
+    options = {"prices": known.prices, "shrink": config.shrink or None}
+    table = measure(learn, known.actions, config.resource, **options)
+    tables = Tables(table, *measure_halves(held_out, known.actions, config.resource, sample_key, **options))
     check_budgets(vars(tables), config.budgets)  # here, not after the training
     return tables
 
 
-def _read(config: JobConfig) -> tuple[SampleLog, PriceBook | None]:
-    """The config's log, without the questions that cannot be priced where they are to be dropped, and its prices."""
-    log = read_log(config.log)
-    prices = PriceBook.load(config.prices) if config.prices else None
-    kept, dropped = priced(log, _actions(log, config), config.resource, prices=prices, missing=config.missing)
-    if dropped:
-        logging.getLogger("alloc_jax").warning(
-            "%d of %d questions lack a price, token count or latency and are left out, the first of them %r",
-            len(dropped), len(log), dropped[0],
-        )  # fmt: skip
-    return kept, prices
+@dataclass(frozen=True)
+class _Log:
+    """What a config's log holds that can be measured."""
 
+    log: SampleLog  # of the questions that lack nothing
+    prices: PriceBook | None
+    actions: tuple[Action, ...]
+    dropped: int  # questions that lack something
 
-def _actions(log: SampleLog, config: JobConfig) -> tuple[Action, ...]:
-    return parse_actions(config.actions) if config.actions else default_actions(log, config.resource)
+    @classmethod
+    def read(cls, config: JobConfig) -> _Log:
+        log, prices = read_log(config.log), PriceBook.load(config.prices) if config.prices else None
+        if config.actions:
+            actions = parse_actions(config.actions)
+        else:
+            actions = default_actions(log, config.resource, prices, config.missing)
+        kept, lacking = priced(log, actions, config.resource, prices=prices, missing=config.missing)
+        sources = [action.source for action in actions if action.source is not None]
+        sampled = kept.count[:, [kept.source_index(source) for source in sources]] > 0
+        whole = sampled.all(axis=1)
+        if not whole.all():
+            i = int(np.argmin(whole))
+            what = f"{(~whole).sum()} of {len(log)} questions have no samples of some source, the first of them"
+            what = f"{what} {kept.ids[i]!r} none of {sources[int(np.argmin(sampled[i]))]!r}"
+            if config.missing != "drop" or not whole.any():
+                raise ValueError(f"{what}: missing=drop leaves them out, or take other actions")
+            logging.getLogger("alloc_jax").warning("%s: they are left out", what)
+        if lacking:
+            logging.getLogger("alloc_jax").warning(
+                "%d of %d questions lack a price, token count or latency and are left out, the first of them %r",
+                len(lacking), len(log), lacking[0],
+            )  # fmt: skip
+        return cls(kept.select(whole), prices, tuple(actions), len(log) - int(whole.sum()))
 
 
 def train_policies(table: OutcomeTable, config: JobConfig) -> list[Policy]:
@@ -205,8 +233,8 @@ def _write(
 
 def _predict(rules: list, table: OutcomeTable) -> dict[str, Prediction]:
     """What the rules that predict utilities think of the questions of a table."""
-    in_utility = [rule for rule in rules if getattr(rule, "kind", "value") == "value"]
-    return {rule.name: rule.predict_features(rule.featurizer.encode(table.question)) for rule in in_utility}
+    found = [rule for rule in rules if rule.predicts_utility]
+    return {rule.name: rule.predict_features(rule.featurizer.encode(table.question)) for rule in found}
 
 
 def _write_records(folder: Path, report: Report, title: str, pictures: list[Picture]) -> None:
@@ -218,7 +246,7 @@ def _write_records(folder: Path, report: Report, title: str, pictures: list[Pict
 def _write_predictions(
     path: Path, report: Report, policies: list[Policy], found: dict[str, Prediction], table: OutcomeTable
 ) -> None:
-    """One line a held-out question: what the value policies predict, and what every policy does at each budget."""
+    """One line a held-out question: what the policies that predict utilities predict, and what every policy does at each budget."""
     predicted = {policy.name: found[policy.name] for policy in policies if policy.name in found}
     with path.open("w") as lines:
         for i, name in enumerate(table.ids):

@@ -61,6 +61,15 @@ class Policy(Shown):
     calibration: tuple[Unseen, ...] = field(repr=False, default=())  # one, or one a budget for imitation
     calibration_cost: np.ndarray = field(repr=False, default=None)  # f32[N, K] measured
 
+    @property
+    def predicts_utility(self) -> bool:
+        """Whether its scores are utilities, and its price so in utility per unit of cost, which no policy deploys below 0.
+
+        One prediction then serves every budget. An imitation policy's scores are log-probabilities of the oracle's choice at one
+        of its budgets, and its price may have either sign.
+        """
+        return self.kind != "imitation"
+
     def predict(
         self,
         questions: Sequence[str],
@@ -117,14 +126,14 @@ class Policy(Shown):
           delta: None meets the budget in expectation; else the expected spend exceeds it with at most this probability.
         """
         prediction, cost = calibration or (self.calibration[self.head(budget) or 0], self.calibration_cost)
-        negative = self.kind == "imitation"
+        negative = not self.predicts_utility
         if delta is None:
             return calibrate(prediction, cost, budget, negative)
         return calibrate_surely(prediction, cost, budget, delta, negative)
 
     def head(self, budget: float | None) -> int | None:
         """Which of its budgets' heads an imitation policy answers with: the nearest. None where one head serves all."""
-        if self.kind != "imitation":
+        if self.predicts_utility:
             return None
         if budget is None:
             raise ValueError("an imitation policy is trained for a budget: say which")

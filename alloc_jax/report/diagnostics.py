@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from alloc_jax.actions import Action
-from alloc_jax.evaluate.evaluation import Report
 from alloc_jax.evaluate.reliability import Reliability
+from alloc_jax.evaluate.scoring import Report
 from alloc_jax.report.canvas import COLOURS, GREY, INK, label_ends, line_style, pyplot, save
+from alloc_jax.report.text import whole_percent
 from alloc_jax.types import OutcomeTable
 
 FAMILIES = ("Purples", "Oranges", "Greens", "Blues", "Reds", "Greys")  # a source's actions share one, and a hatch
@@ -125,7 +126,7 @@ def plot_regret(report: Report, path: Path) -> str:
     for axes, budget in zip(panels[0], budgets, strict=True):
         found = [report.row(rule, budget).regret for rule in rules]
         total, mispriced, unspent = (
-            100 * np.array([getattr(r, part) for r in found]) for part in ("regret", "mispriced", "unspent")
+            100 * np.array([getattr(r, part).value for r in found]) for part in ("regret", "mispriced", "unspent")
         )
         axes.barh(at, mispriced, color=COLOURS[5], label="mispriced questions")
         left = np.where(unspent > 0, mispriced, 0)
@@ -171,7 +172,8 @@ def plot_sizes(report: Report, questions: int, path: Path) -> str:
             lines += axes.plot(size, value, marker="os^Dv"[number % 5], label=rule, **style)
             axes.fill_between(size, low, high, color=style["color"], alpha=0.15, linewidth=0)
             told.append(
-                f"{rule} at {budget:g}: " + ", ".join(f"{v:.0f} from {s:.0f}" for s, v in zip(size, value, strict=True))
+                f"{rule} at {budget:g}: "
+                + ", ".join(f"{whole_percent(v / 100)} from {s:.0f}" for s, v in zip(size, value, strict=True))
             )
         axes.axhline(0, color=GREY, linewidth=1)
         axes.set(xscale="log", xlim=(0.85 * min(size), 1.18 * max(size)))
@@ -182,11 +184,11 @@ def plot_sizes(report: Report, questions: int, path: Path) -> str:
     label_ends(panels[0][-1], lines, gap=0.07)
     figure.supxlabel(f"training questions; scored on {report.questions:,}; bands: 95 %", fontsize=10)
     save(figure, path)
-    return f"Lines of the share of the gap that is closed, in percent, against training questions. {'; '.join(told)}."
+    return f"Lines of the share of the gap that is closed against training questions. {'; '.join(told)}."
 
 
 def share_right(table: OutcomeTable) -> np.ndarray:
-    """The share of right samples of each question, f64[N], every source counting the same."""
+    """The share of right samples of each question, f64[N], every source that was sampled on it counting the same."""
     sources = {action.source: k for k, action in enumerate(table.actions) if action.source is not None}
-    columns = list(sources.values())
-    return (table.successes[:, columns] / np.maximum(table.samples[:, columns], 1)).mean(axis=1)
+    right, drawn = (counts[:, list(sources.values())] for counts in (table.successes, table.samples))
+    return (right / np.maximum(drawn, 1)).sum(axis=1) / np.maximum((drawn > 0).sum(axis=1), 1)

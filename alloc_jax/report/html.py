@@ -7,9 +7,9 @@ import html
 import itertools
 from collections.abc import Sequence
 
-from alloc_jax.evaluate.evaluation import Report
+from alloc_jax.evaluate.scoring import Report
 from alloc_jax.report.canvas import Picture
-from alloc_jax.report.text import HOW_TO_READ, HOW_TO_READ_REGRET, fixed_table, main_table, regret_table
+from alloc_jax.report.text import HOW_TO_READ, HOW_TO_READ_REGRET, about, fixed_table, main_table, regret_table
 
 # Every pair of ink and ground has a contrast of 4.5 : 1 or more; pictures keep the white they were drawn on. What is wider than a
 # phone scrolls in a box of its own, and the names of the rows stay in sight.
@@ -47,7 +47,7 @@ def to_html(report: Report, title: str, pictures: Sequence[Picture]) -> str:
             '<link rel="icon" href="data:,">',  # or a browser asks the server for one
             f"<style>{_STYLE}</style></head><body><main>",
             f"<h1>{html.escape(title)}</h1>",
-            f"<p>{report.questions} held-out questions; cost in {html.escape(report.unit)}.</p>",
+            _paragraph(about(report)),
             '<h2 id="rules">Every rule at every budget</h2>',
             _paragraph(HOW_TO_READ),
             _table("rules", *main_table(report)),

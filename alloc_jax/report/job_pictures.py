@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.evaluate.evaluation import Report
 from alloc_jax.evaluate.reliability import Reliability, reliability
+from alloc_jax.evaluate.scoring import Report
 from alloc_jax.report import diagnostics, plots
 from alloc_jax.report.canvas import Picture
 from alloc_jax.solve import Frontier, frontier

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.evaluate.evaluation import HINDSIGHT, RANDOM, Report, Row
-from alloc_jax.evaluate.outcomes import upper_hull
+from alloc_jax.evaluate.scoring import HINDSIGHT, RANDOM, Report, Row
+from alloc_jax.evaluate.uniform import upper_hull
 from alloc_jax.report.canvas import COLOURS, GREY, label_ends, line_style, listed, pyplot, save
 from alloc_jax.solve import Frontier
 
@@ -51,8 +51,8 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str
             axes.fill_between(band.spend, *band.accuracy[:, 1:].T, color=style["color"], alpha=0.15, linewidth=0)
         lines += axes.plot(band.spend, band.accuracy[:, 0], label=name, **style)
     floor = oracle.accuracy[0, 0] - 2  # the worst fixed actions would squeeze everything that is compared
-    band = Band.of(report, RANDOM)
-    if band.accuracy[-1, 0] > floor:
+    band = Band.of(report, RANDOM)  # of no budget that is below the cheapest fixed action
+    if len(band.spend) and band.accuracy[-1, 0] > floor:
         lines += axes.plot(band.spend, band.accuracy[:, 0], color=GREY, linestyle=":", label=RANDOM)
     reach = 1.02 * max(*report.budgets, *(line.get_xdata().max() for line in lines[1:]))
     axes.set(xlim=(0, reach), ylim=(floor, None), xlabel=f"spend a question ({report.unit})", ylabel="accuracy (%)")

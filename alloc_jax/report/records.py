@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.evaluate.evaluation import Report
+from alloc_jax.evaluate.scoring import Report
 
 
 def write_metrics(path: Path, reports: Mapping[str, Report]) -> None:
@@ -17,7 +17,7 @@ def write_metrics(path: Path, reports: Mapping[str, Report]) -> None:
     with path.open("w") as lines:
         for name, report in reports.items():
             for row in report.rows:
-                kept = {key: value for key, value in asdict(row).items() if key not in ("plan", "over")}
+                kept = {key: value for key, value in asdict(row).items() if key not in ("plan", "excess")}
                 print(json.dumps(({"of": name} if name else {}) | _plain(kept), allow_nan=False), file=lines)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from alloc_jax.evaluate.evaluation import ORACLE, UNIFORM, Report, Row
-from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix
+from alloc_jax.evaluate.outcomes import Outcome
+from alloc_jax.evaluate.resolved import resolved
+from alloc_jax.evaluate.scoring import ORACLE, UNIFORM, Means, Report, Scorer
 from alloc_jax.report import plots
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.text import markdown_table, percent
@@ -17,70 +16,48 @@ from alloc_jax.types import OutcomeTable
 HOW_TO_READ = (
     "*Over uniform* is the accuracy above the fair uniform mix (the upper hull of every fixed number of samples, on the very samples"
     " that score it) at the rule's own spend, and *gap closed* its share of what the one-shot oracle gains there, which knows every"
-    " question from other samples; more than 100 % lies above the oracle, which no one-shot rule can. Brackets are paired 95 %"
-    " bootstrap intervals over questions."
+    " question from other samples; more than 100 % lies above the oracle, which no one-shot rule can. *Saving* is 1 - spend / what the"
+    " uniform mix spends for the same accuracy. Brackets are paired 95 % bootstrap intervals over questions; n/a stands where the"
+    " oracle's gain is inside its own noise, or the uniform mix surely reaches no such accuracy."
 )
 
 
 def score_outcomes(
     found: Mapping[tuple[str, float], Outcome],
-    uniform: OutcomeTable,
+    tables: tuple[OutcomeTable, OutcomeTable],
+    fixed: OutcomeTable,
     budgets: Sequence[float],
     *,
     replicates: int,
     seed: int,
 ) -> Report:
-    """Rows of rules at budgets.
+    """Rows of rules at budgets, beside the one-shot oracle and the uniform mix.
 
     Args:
-      found: what each rule earned and spent on every question at each budget; the oracle is among the rules.
-      uniform: the fixed actions on the samples that score.
+      found: what each rule earned and spent on every question at each budget.
+      tables: of the one-shot actions: the one that the oracle chooses on, and the one that scores it.
+      fixed: the actions of the uniform mix, on the samples that score.
       budgets: those to report on.
       replicates: of the bootstrap over questions.
       seed: of the bootstrap.
     """
-    bootstrap = Bootstrap(len(uniform), replicates, seed)
-    mix = UniformMix(uniform, bootstrap)
-
-    def means(outcome: Outcome):
-        utility, spend = bootstrap.mean(outcome.utility), bootstrap.mean(outcome.cost)
-        return utility, spend, utility - mix.utility(spend)
-
+    scorer, budgets = Scorer(fixed, replicates, seed), tuple(map(float, budgets))
+    oracles = map(Means, *resolved(*tables, budgets, scorer.bootstrap))
     rows = []
-    for budget in map(float, budgets):
-        gap = means(found[ORACLE, budget])[2]
-        for (rule, at), outcome in found.items():
-            if at != budget:
-                continue
-            utility, spend, over = means(outcome)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                closed = np.where(gap > 0, over / gap, np.nan)
-            accuracy, spent, above, share = map(bootstrap.interval, (utility, spend, over, closed))
-            rows.append(Row(rule, budget, accuracy, spent, above, share, None, None, None, over))
-        spend = np.full(1 + replicates, budget)
-        exactly, nothing = Interval(budget, budget, budget), Interval(0.0, 0.0, 0.0)
-        accuracy = bootstrap.interval(mix.utility(spend))
-        rows.append(Row(UNIFORM, budget, accuracy, exactly, nothing, nothing, None, None, None, np.zeros(len(spend))))
-    fixed = [bootstrap.mean(part.astype(float)).T for part in (uniform.utility, uniform.cost)]
-    return Report(
-        rows=tuple(rows),
-        actions=tuple(action.name for action in uniform.actions),
-        fixed_accuracy=tuple(map(bootstrap.interval, fixed[0])),
-        fixed_cost=tuple(map(bootstrap.interval, fixed[1])),
-        questions=len(uniform),
-        resource=uniform.resources[0],
-        unit=uniform.units[0],
-        policies=tuple(dict.fromkeys(rule for rule, _ in found if rule != ORACLE)),
-        oracle=ORACLE,
-    )
+    for budget, oracle in zip(budgets, oracles, strict=True):
+        at_budget = {rule: scorer.means(outcome) for (rule, at), outcome in found.items() if at == budget}
+        rows += [scorer.row(rule, budget, means, oracle) for rule, means in (at_budget | {ORACLE: oracle}).items()]
+        rows.append(scorer.uniform_row(budget))
+    return scorer.report(rows, [rule for rule, _ in found], ORACLE)
 
 
 def rules_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of every rule at every budget."""
-    header = ["rule", "budget", "accuracy", "spend", "over uniform (points)", "gap closed (%)"]
+    header = ["rule", "budget", "accuracy", "spend", "over uniform (points)", "gap closed (%)", "saving (%)"]
     rows = []
     for row in report.rows:
-        beside = [percent(row.over_uniform, "+.2f"), percent(row.closed, ".0f")] if row.rule != UNIFORM else ["", ""]
+        beside = [percent(row.over_uniform, "+.2f"), *(percent(share, ".0f") for share in (row.closed, row.saving))]
+        beside = ["", "", ""] if row.rule == UNIFORM else beside
         rows.append([row.rule, f"{row.budget:g}", percent(row.accuracy), f"{row.spend.value:.4g}", *beside])
     return header, rows
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from alloc_jax.evaluate.evaluation import UNIFORM, Report, Row
-from alloc_jax.evaluate.outcomes import Interval
+from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.regret import Agreement
+from alloc_jax.evaluate.scoring import UNIFORM, Report, Row
 from alloc_jax.report.canvas import Picture
 
 HOW_TO_READ = (
     "Each row spends the budget its own way on the same held-out questions. *Accuracy* is the expected share of right"
     " answers and *spend* what was really paid a question. *Over uniform* is the accuracy above the uniform mix (the best mix"
-    " of fixed actions that treats all questions alike) at the same spend, and *gap closed* its share of what the oracle"
-    " gains there; the oracle knows the questions from other samples than it is scored on. Brackets are paired 95 %"
-    " bootstrap intervals over questions. *Agrees* is how often a policy does what the oracle does; beside it what a"
+    " of fixed actions that treats all questions alike): at the spend that the rule really had, and at the budget, of which the"
+    " rule may have spent less or more. *Gap closed* is its share, at equal spend, of what the oracle gains; the oracle knows the"
+    " questions from other samples than it is scored on. *Saving* is 1 - spend / what the uniform mix spends for the same"
+    " accuracy. n/a stands where there is no telling: the oracle's gain is inside its own noise, the uniform mix surely reaches no"
+    " such accuracy, or no fixed action costs so little. Brackets are paired 95 % bootstrap intervals over questions; the oracle"
+    " and the random mix meet the budget anew in every resample, a policy keeps its price. At a budget where the uniform mix has a"
+    " kink (the cost of one of its actions) intervals against it are a little wide. *Agrees* is how often a policy does what the oracle does; beside it what a"
     " policy that knows nothing reaches (the oracle's most common action), and between which rates a policy that knows every"
     " true outcome would agree, since the oracle learns from noisy samples."
 )
@@ -50,8 +54,10 @@ def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
         "budget",
         "accuracy",
         "spend",
-        "over uniform (points)",
+        "over uniform at its spend (points)",
+        "at the budget",
         "gap closed (%)",
+        "saving (%)",
         "agrees / majority / knowing all",
     ]
     return header, [_cells(row) for row in report.rows]
@@ -73,10 +79,10 @@ def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
     rows = []
     for row in report.rows:
         if (regret := row.regret) is not None:
-            terms = [100 * term for term in (regret.regret, regret.mispriced, regret.unspent)]
+            terms = [percent(term, ".2f") for term in (regret.regret, regret.mispriced, regret.unspent)]
             error, worst = 1 - regret.best_response.rate, 100 * regret.worst_gap
-            bound = f"{error:.3f} x {worst:.1f} + {terms[2]:z.2f} = {100 * regret.bound:.1f}"
-            cells = [f"{regret.multiplier:.4g}", *(f"{t:z.2f}" for t in terms), _agreement(regret.best_response), bound]
+            bound = f"{error:.3f} x {worst:.1f} + {100 * regret.unspent.value:z.2f} = {100 * regret.bound:.1f}"
+            cells = [f"{regret.multiplier:.4g}", *terms, _agreement(regret.best_response), bound]
             rows.append([row.rule, f"{row.budget:g}", *cells])
     return header, rows
 
@@ -91,7 +97,7 @@ def to_markdown(report: Report, title: str, pictures: Sequence[Picture] = ()) ->
     """
     parts = [
         f"# {title}",
-        f"{report.questions} held-out questions; cost in {report.unit}.",
+        about(report),
         HOW_TO_READ,
         markdown_table(*main_table(report)),
         *(f"![{picture.alt}]({picture.path.name})\n\n*{picture.caption}.*" for picture in pictures),
@@ -104,8 +110,16 @@ def to_markdown(report: Report, title: str, pictures: Sequence[Picture] = ()) ->
     return "\n\n".join(parts) + "\n"
 
 
+def about(report: Report) -> str:
+    """What the numbers are of."""
+    dropped = f"; {report.dropped} questions that lack an action or a price left out" if report.dropped else ""
+    return f"{report.questions} held-out questions; cost in {report.unit}{dropped}."
+
+
 def _cells(row: Row) -> list[str]:
-    relative = ["", ""] if row.rule == UNIFORM else [percent(row.over_uniform, "+.1f"), percent(row.closed, ".0f")]
+    gains = [percent(gain, "+.1f") for gain in (row.over_uniform, row.over_uniform_at_budget)]
+    shares = [percent(share, ".0f") for share in (row.closed, row.saving)]
+    relative = [""] * 4 if row.rule == UNIFORM else [*gains, *shares]
     agrees = "" if row.agreement is None else _agreement(row.agreement)
     return [row.rule, f"{row.budget:g}", percent(row.accuracy), _amount(row.spend, row.budget), *relative, agrees]
 
@@ -118,6 +132,15 @@ def _amount(interval: Interval, size: float) -> str:
 def _agreement(agreement: Agreement) -> str:
     known = "" if agreement.known is None else f" / {agreement.known[0]:.2f} to {agreement.known[1]:.2f}"
     return f"{agreement.rate:.2f} / {agreement.majority:.2f}{known}"
+
+
+def whole_percent(value: float) -> str:
+    """A share without its interval, in hundredths.
+
+    >>> whole_percent(0.257), whole_percent(float("nan"))
+    ('26 %', 'n/a')
+    """
+    return "n/a" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
 def percent(interval: Interval, spec: str = ".1f") -> str:

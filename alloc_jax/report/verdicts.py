@@ -8,11 +8,19 @@ from pathlib import Path
 
 from alloc_jax.evaluate.cases import Case
 from alloc_jax.evaluate.contenders import BASELINES, CLASSES, GAINS, KNN, TOLD
-from alloc_jax.evaluate.evaluation import UNIFORM, Report
-from alloc_jax.evaluate.outcomes import Interval
+from alloc_jax.evaluate.intervals import Interval
+from alloc_jax.evaluate.scoring import UNIFORM, Report
 from alloc_jax.report import diagnostics, plots
 from alloc_jax.report.records import write_metrics
-from alloc_jax.report.text import HOW_TO_READ, fixed_table, main_table, markdown_table, percent, regret_table
+from alloc_jax.report.text import (
+    HOW_TO_READ,
+    fixed_table,
+    main_table,
+    markdown_table,
+    percent,
+    regret_table,
+    whole_percent,
+)
 
 BEST = {"best of kNN and trees": (KNN, CLASSES, GAINS), "best baseline": BASELINES}
 _HOW = (
@@ -98,7 +106,7 @@ def variant_table(report: Report) -> tuple[list[str], list[list[str]]]:
     rows = []
     for rule in report.policies:
         seen = [report.row(rule, budget) for budget in report.budgets]
-        rows.append([rule, *(f"{percent(r.over_uniform, '+.2f')} ({100 * r.closed.value:.0f} %)" for r in seen)])
+        rows.append([rule, *(f"{percent(r.over_uniform, '+.2f')} ({whole_percent(r.closed.value)})" for r in seen)])
     return header, rows
 
 

@@ -48,8 +48,8 @@ def decide(policy: Policy, prediction: Prediction, price: float, allowed: Collec
     best, second = order[0], order[1] if len(order) > 1 else None
     return Decision(
         action=names[best],
-        utility=float(score[best]) if policy.kind != "imitation" else None,
-        spread=float(prediction.spread[0, among[best]]) if policy.kind != "imitation" else None,
+        utility=float(score[best]) if policy.predicts_utility else None,
+        spread=float(prediction.spread[0, among[best]]) if policy.predicts_utility else None,
         cost=float(cost[best]),
         price=price,
         runner_up=None if second is None else names[second],

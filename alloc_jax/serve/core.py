@@ -347,7 +347,7 @@ class Core:
             for meter in (self.meter, self.cap) if capped else (self.meter,):
                 meter.check(self.recipes[source].model)
         for tenant in self.tenants.values():
-            if tenant.budget is None and self.policy.kind == "imitation":
+            if tenant.budget is None and not self.policy.predicts_utility:
                 raise ValueError(f"tenant {tenant.name!r}: an imitation policy is trained for budgets: say which")
             if tenant.cap is None:
                 continue

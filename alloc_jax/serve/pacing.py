@@ -71,5 +71,5 @@ def make_pace(policy, budget: float, step: float) -> Pace:
     while prediction.spend(high, cost) > least * (1 + 1e-6):  # from here on, a higher price changes nothing
         high *= 2
     scale = max(abs(start), 1e-3 * high) / 4
-    low = -high if policy.kind == "imitation" else 0.0
+    low = 0.0 if policy.predicts_utility else -high
     return Pace(budget=budget, start=start, low=low, high=high, scale=scale, step=step)

@@ -67,7 +67,7 @@ def policy_prior(policy) -> Prior:
     Raises:
       ValueError: the policy predicts no utilities.
     """
-    if policy.kind == "imitation":
+    if not policy.predicts_utility:
         raise ValueError("an imitation policy predicts no utilities: use a value policy")
     (unseen,) = policy.calibration
     return Prior(

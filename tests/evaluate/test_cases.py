@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.cases import LONGEST_MENU, LogConfig, default_actions, read_case
-from alloc_jax.evaluate.outcomes import upper_hull
+from alloc_jax.evaluate.uniform import upper_hull
 from alloc_jax.logs import read_log
 
 

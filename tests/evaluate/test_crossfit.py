@@ -8,13 +8,14 @@ import pytest
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
 from alloc_jax.evaluate.cases import Case, default_budgets, make_case, transferred
 from alloc_jax.evaluate.crossfit import Contender, cross_fit, question_folds
-from alloc_jax.evaluate.evaluation import UNIFORM, score_plans
+from alloc_jax.evaluate.evaluation import score_plans
+from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.measure import measure, menu
 from alloc_jax.report.plots import uniform_line
 from tests.conftest import made_log
 
-BUDGETS = (2.0, 4.0)
+BUDGETS = (2.0, 3.0)  # beside the kinks of the uniform mix, which are at 1, 4 and 8
 COUNTS = TextFeatures(
     shape_buckets=0, word_buckets=0, sequence_buckets=0, neighbour_buckets=0
 )  # neighbours drown in hashes
@@ -35,7 +36,7 @@ def case():
 class Spy:
     """Takes the cheapest action, and remembers what it learned from and answered for."""
 
-    name = "spy"
+    name, predicts_utility = "spy", True
     seen: list = []  # noqa: RUF012
 
     def __init__(self, table):

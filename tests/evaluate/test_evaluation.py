@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate import evaluate
-from alloc_jax.evaluate.baselines import NearestNeighbours, best_single, prompt_length, random_mix
-from alloc_jax.evaluate.evaluation import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
-from alloc_jax.evaluate.outcomes import Bootstrap, Interval, Outcome, UniformMix, upper_hull
+from alloc_jax.evaluate.baselines import NearestNeighbours, RidgeRegression, best_single, prompt_length, random_mix
+from alloc_jax.evaluate.intervals import Bootstrap, Interval
+from alloc_jax.evaluate.outcomes import Outcome
+from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
+from alloc_jax.evaluate.uniform import UniformMix, upper_hull
+from alloc_jax.learn.calibration import Price
 from alloc_jax.measure import measure, menu
 from alloc_jax.report.canvas import Picture
+from alloc_jax.report.diagnostics import share_right
 from alloc_jax.report.text import main_table, markdown_table, regret_table, to_markdown
+from alloc_jax.solve import solve
 from tests.conftest import made_log
 
 BUDGETS = (0.6, 1.5)
@@ -77,13 +82,13 @@ def test_a_mix_is_scored_by_its_expectation(tables):
 
 
 def test_random_mix_spends_the_budget(tables):
-    score = tables[2]
+    cost = tables[2].cost.mean(axis=0)
     for budget in (0.4, 1.0, 3.0):
-        plan = random_mix(score, budget)
-        assert plan.sum() == pytest.approx(1)
-        assert plan @ score.cost.mean(axis=0) == pytest.approx(min(budget, score.cost.mean()), rel=1e-5)
-    with pytest.raises(ValueError, match="below the cheapest action"):
-        random_mix(score, 0.01)
+        mix = random_mix(cost, budget)
+        assert mix.sum() == pytest.approx(1)
+        assert mix @ cost == pytest.approx(min(budget, cost.mean()), rel=1e-5)
+        np.testing.assert_allclose(random_mix(np.stack([2 * cost, cost]), budget)[1], mix)
+    assert random_mix(cost, 0.01) @ cost == pytest.approx(cost.min())
 
 
 def test_the_best_single_action_is_within_the_budget(tables):
@@ -181,9 +186,9 @@ def test_what_rounds_to_zero_prints_without_a_minus():
 
 def test_regret_of_less_than_a_hundredth_of_a_point_prints_without_a_minus(report):
     row = next(row for row in report.rows if row.regret is not None)
-    tiny = replace(row, regret=replace(row.regret, unspent=-1e-6))
+    tiny = replace(row, regret=replace(row.regret, unspent=Interval(-1e-6, -2e-6, 1e-6)))
     (cells,) = regret_table(replace(report, rows=(tiny,)))[1]
-    assert cells[5] == "0.00" and "-0.00" not in " ".join(cells)
+    assert cells[5] == "0.00 [0.00, 0.00]" and "-0.00" not in " ".join(cells)
 
 
 def test_seeds_change_the_lottery_and_the_resamples(tables):
@@ -194,3 +199,114 @@ def test_seeds_change_the_lottery_and_the_resamples(tables):
     assert first.rows[0].accuracy == again.rows[0].accuracy
     assert first.rows[0].accuracy != other.rows[0].accuracy
     assert jax.tree.all(jax.tree.map(lambda a, b: a == b, first.fixed_cost[0].value, again.fixed_cost[0].value))
+
+
+def holes(table, rows):
+    """The table without samples of its last action on some questions, as `measure` leaves them: 0, and not valid."""
+    valid = table.valid.copy()
+    valid[rows, -1] = False
+    parts = {name: np.where(valid, getattr(table, name), 0).astype(np.float32) for name in ("utility", "cost")}
+    return replace(table, valid=valid, **parts)
+
+
+def test_absent_pairs_are_refused_or_left_out_and_never_count_as_free_and_wrong(tables):
+    _train, choose, score = tables
+    rows = np.arange(0, len(score), 2)
+    sparse = [holes(table, rows) for table in (choose, score)]
+    with pytest.raises(ValueError, match=r"choose: question '.*' has no samples for vote.large,8. .40 of 80 questions"):
+        evaluate([], *sparse, BUDGETS)
+    with pytest.raises(ValueError, match="score: question"):
+        evaluate([], choose, sparse[1], BUDGETS)
+    kept = evaluate([], *sparse, BUDGETS, missing="drop", replicates=20)
+    whole = evaluate([], *(table.select(rows + 1) for table in (choose, score)), BUDGETS, replicates=20)
+    assert kept.dropped == 40 and kept.questions == 40 and whole.dropped == 0
+    assert kept.fixed_cost == whole.fixed_cost and kept.row(ORACLE, 1.5).accuracy == whole.row(ORACLE, 1.5).accuracy
+    assert evaluate([], sparse[0], sparse[0], BUDGETS, missing="drop", replicates=20).oracle == HINDSIGHT
+    with pytest.raises(ValueError, match="missing is"):
+        evaluate([], choose, score, BUDGETS, missing="zero")
+
+
+@pytest.mark.parametrize(
+    "average",
+    [
+        lambda table: UniformMix(table, Bootstrap(len(table), 5, 0)),
+        lambda table: best_single(table, 1.0),
+        lambda table: NearestNeighbours("kNN", table),
+        lambda table: RidgeRegression("ridge", table),
+        lambda table: Outcome.of(np.full(table.utility.shape, 1 / 6), table),
+    ],
+)
+def test_nothing_averages_over_pairs_that_are_not_there(tables, average):
+    with pytest.raises(ValueError, match=r"vote\(large,8\)"):
+        average(holes(tables[2], [3]))
+
+
+def test_a_source_that_was_not_sampled_does_not_make_a_question_harder(tables):
+    table = tables[2]
+    large = np.array([action.source == "large" for action in table.actions])
+    absent = replace(table, **{n: np.where(large, getattr(table, n), 0) for n in ("successes", "samples")})
+    alone = table.successes[:, large][:, 0] / table.samples[:, large][:, 0]
+    np.testing.assert_allclose(share_right(absent), alone)
+
+
+def test_budgets_that_only_a_choice_among_questions_can_keep_are_evaluated(tables):
+    _train, choose, score = tables
+    least = [float(table.cost.min(axis=1).mean()) for table in (choose, score)]
+    cost = score.cost.copy()
+    cost[::2, 0] *= 3  # on half of the questions another action is the cheapest
+    odd = replace(score, cost=cost)
+    fixed = float(cost.mean(axis=0).min())
+    budget = 0.5 * (max(float(cost.min(axis=1).mean()), *least) + fixed)
+    assert budget < fixed
+    report = evaluate([], replace(choose, cost=cost), odd, (budget,), replicates=20)
+    assert {row.rule for row in report.rows} == {ORACLE, IN_SAMPLE, UNIFORM}
+    oracle, uniform = report.row(ORACLE, budget), report.row(UNIFORM, budget)
+    assert oracle.accuracy.value > 0 and np.isnan([oracle.over_uniform.value, uniform.accuracy.value]).all()
+    assert main_table(report)[1][0][4:7] == ["n/a"] * 3
+
+
+def test_a_budget_that_no_action_reaches_is_not_spent(tables):
+    _train, choose, score = tables
+    report = evaluate([], choose, score, (50.0,), replicates=50)
+    dearest = score.cost.mean(axis=0).max()
+    for row in report.rows:
+        assert row.spend.value <= dearest * (1 + 1e-6)
+
+
+def test_an_unknown_rule_or_budget_is_named(report):
+    with pytest.raises(
+        ValueError, match=r"no row of 'KNN' at a budget of 0.6: the rules are .*'kNN'.* budgets 0.6, 1.5"
+    ):
+        report.row("KNN", 0.6)
+
+
+class Deploys:
+    """A policy with the interface that `evaluate` asks for."""
+
+    name = "made"
+
+    def __init__(self, table, predicts_utility):
+        self.predicts_utility, self._inner = predicts_utility, NearestNeighbours("kNN", table)
+        self.actions, self.featurizer = self._inner.actions, self._inner.featurizer
+        self.head, self.predict_features = self._inner.head, self._inner.predict_features
+
+    def price(self, budget):
+        return Price(0.07, 0.07, 1.0)
+
+
+def test_regret_is_taken_at_the_price_that_was_deployed_whatever_the_kind_of_policy(tables):
+    train, choose, score = tables
+    found = [evaluate([Deploys(train, told)], choose, score, BUDGETS, replicates=20) for told in (True, False)]
+    for budget in BUDGETS:
+        deployed, other = (report.row("made", budget).regret for report in found)
+        assert deployed.multiplier == pytest.approx(0.07)
+        assert other.multiplier == pytest.approx(float(solve(score.problem(), budget).multiplier))
+        assert deployed.regret == other.regret
+
+
+def test_the_difference_at_the_budget_and_the_one_at_the_spend_part_where_a_rule_leaves_budget_over(report, tables):
+    mix = UniformMix(tables[2], Bootstrap(len(tables[2]), 2, 0))
+    for row in (row for row in report.rows if row.rule != UNIFORM):
+        for gain, spend in ((row.over_uniform, row.spend.value), (row.over_uniform_at_budget, row.budget)):
+            expected = row.accuracy.value - mix.utility(np.full(3, spend))[0]
+            assert gain.value == pytest.approx(expected, abs=1e-9) and gain.low <= gain.value <= gain.high

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from alloc_jax.evaluate.intervals import Bootstrap
 from alloc_jax.evaluate.outcomes import as_plan
 from alloc_jax.evaluate.regret import agreement, bracket, decompose_regret
 from alloc_jax.solve import solve
@@ -28,6 +29,10 @@ def table_of(utility, cost):
     return SimpleNamespace(utility=utility, cost=cost, valid=np.ones(utility.shape, bool), problem=lambda: problem)
 
 
+def regret_of(table, plan, budget, price, best, other=None):
+    return decompose_regret(table, plan, budget, price, best, Bootstrap(len(plan), 2, 0), other)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.booleans(), st.floats(2.0, 3.5), st.booleans())
 def test_regret_is_its_terms_at_the_optimal_price_and_at_most_them_at_any(seed, tied, budget, mixed):
@@ -36,13 +41,13 @@ def test_regret_is_its_terms_at_the_optimal_price_and_at_most_them_at_any(seed, 
     plan = rng.dirichlet(np.ones(4), 40) if mixed else as_plan(rng.integers(0, 4, 40), 4)
     solution = solve(table.problem(), budget)
     best = float(solution.mixed_utility)
-    exact = decompose_regret(table, plan, budget, float(solution.multiplier), best)
-    assert exact.regret == pytest.approx(exact.mispriced + exact.unspent, abs=5e-6)
+    exact = regret_of(table, plan, budget, float(solution.multiplier), best)
+    assert exact.regret.value == pytest.approx(exact.mispriced.value + exact.unspent.value, abs=5e-6)
     for price in PRICES:
-        terms = decompose_regret(table, plan, budget, price, best)
-        assert terms.regret <= terms.mispriced + terms.unspent + 5e-6
-        assert terms.mispriced <= (1 - terms.best_response.rate) * terms.worst_gap + 1e-9
-        assert terms.mispriced + terms.unspent <= terms.bound + 1e-9
+        terms = regret_of(table, plan, budget, price, best)
+        assert terms.regret.value <= terms.mispriced.value + terms.unspent.value + 5e-6
+        assert terms.mispriced.value <= (1 - terms.best_response.rate) * terms.worst_gap + 1e-9
+        assert terms.mispriced.value + terms.unspent.value <= terms.bound + 1e-9
         assert terms.best_response.rate <= 1 + 1e-12
 
 
@@ -51,9 +56,9 @@ def test_without_the_slack_term_the_bound_is_false():
     # would have paid for the dear one.
     table = table_of(np.array([[0.0, 1.0]], np.float32), np.array([[1.0, 3.0]], np.float32))
     best = float(solve(table.problem(), 3.0).mixed_utility)
-    terms = decompose_regret(table, as_plan(np.array([0]), 2), 3.0, 0.5, best)
+    terms = regret_of(table, as_plan(np.array([0]), 2), 3.0, 0.5, best)
     assert (1 - terms.best_response.rate) * terms.worst_gap == 0
-    assert terms.regret == pytest.approx(1.0)
+    assert terms.regret.value == pytest.approx(1.0)
     assert terms.bound == pytest.approx(1.0)
 
 
@@ -61,9 +66,9 @@ def test_ties_at_the_price_are_no_errors():
     table = made(3, tied=True)
     solution = solve(table.problem(), 2.0)
     plan = as_plan(np.asarray(solution.action), 4)
-    terms = decompose_regret(table, plan, 2.0, float(solution.multiplier), float(solution.mixed_utility))
+    terms = regret_of(table, plan, 2.0, float(solution.multiplier), float(solution.mixed_utility))
     assert terms.best_response.rate == 1
-    assert terms.mispriced == 0
+    assert terms.mispriced.value == 0
 
 
 def test_doing_the_same_everywhere_reaches_the_majority_rate_and_no_more():
@@ -71,7 +76,7 @@ def test_doing_the_same_everywhere_reaches_the_majority_rate_and_no_more():
     rates = []
     for k in range(4):
         plan = as_plan(np.full(40, k), 4)
-        rates.append(decompose_regret(table, plan, 2.0, 0.1, 1.0).best_response)
+        rates.append(regret_of(table, plan, 2.0, 0.1, 1.0).best_response)
     assert max(agrees.rate for agrees in rates) == pytest.approx(rates[0].majority)
 
 
@@ -93,6 +98,6 @@ def test_other_samples_of_the_same_truth_bracket_the_best_responses():
     cost = np.broadcast_to(np.array([1.0, 2.0, 3.0], np.float32), truth.shape)
     first, second = (table_of(rng.binomial(20, truth).astype(np.float32) / 20, cost) for _ in range(2))
     knowing = as_plan((truth - 0.1 * cost).argmax(axis=1), 3)
-    found = decompose_regret(first, knowing, 2.0, 0.1, 1.0, other=second).best_response
+    found = regret_of(first, knowing, 2.0, 0.1, 1.0, other=second).best_response
     assert found.known[0] - 0.01 < found.rate < found.known[1]
-    assert decompose_regret(first, knowing, 2.0, 0.1, 1.0).best_response.known is None
+    assert regret_of(first, knowing, 2.0, 0.1, 1.0).best_response.known is None

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.contenders import ABLATIONS, BASELINES, KNN, LENGTH, OUTCOMES, POLICIES, ablation, parse_policy
-from alloc_jax.evaluate.evaluation import HINDSIGHT, ORACLE, UNIFORM
-from alloc_jax.evaluate.outcomes import Interval
+from alloc_jax.evaluate.intervals import Interval
+from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, UNIFORM
 from alloc_jax.jobs.compare import CompareConfig, compare_policies
 from alloc_jax.learn.targets import LABELS
 from alloc_jax.learn.training import KINDS

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.cases import default_actions
-from alloc_jax.evaluate.evaluation import UNIFORM
+from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.jobs.console import plain_errors
 from alloc_jax.jobs.solve_then_learn import JobConfig, solve_only, solve_then_learn
 from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.learn import load_policy
 from alloc_jax.logs import write_log
 from tests.browser import browser, look
 from tests.conftest import made_log
@@ -155,6 +156,29 @@ def test_dollars_come_from_a_price_book_and_questions_without_counts_are_refused
     report = solve_only(replace(config, missing="drop"), tmp_path / "run")
     assert report.questions == 59 and report.unit == "usd (prices of 2025-01-01)"
     assert "1 of 60 questions" in caplog.text and "'q7'" in caplog.text
+
+
+def test_questions_without_samples_of_a_source_are_refused_or_left_out_and_counted(tmp_path, caplog):
+    log = made_log(questions=60)
+    count = log.count.copy()
+    count[:6, 1] = 0
+    write_log(replace(log, count=count), tmp_path / "log.jsonl")
+    config = JobConfig(log=str(tmp_path / "log.jsonl"), resource="samples", budgets=(2.0,))
+    with pytest.raises(ValueError, match=r"6 of 60 questions have no samples of some source, .* 'q0' none of 'large'"):
+        solve_only(config, tmp_path / "run")
+    report = solve_only(replace(config, missing="drop"), tmp_path / "run")
+    assert (report.questions, report.dropped) == (54, 6) and "'q0' none of 'large': they are left out" in caplog.text
+    assert sorted(round(cost.value, 3) for cost in report.fixed_cost) == [1, 1, 4, 4, 8, 8]
+    assert "; 6 questions that lack" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_decision_policies_are_among_the_predictions(log_file, tmp_path):
+    config = JobConfig(log=log_file, resource="samples", budgets=(2.0,), policies=("decision", "imitation"))
+    report = solve_then_learn(config, tmp_path / "run")
+    first = json.loads(lines(tmp_path / "run" / "predictions.jsonl")[0])
+    assert first["predicted"].keys() == {"decision"} and first["chosen"]["imitation"].keys() == {"2"}
+    policy = load_policy(tmp_path / "run" / "policy" / "decision")
+    assert report.row("decision", 2.0).regret.multiplier == pytest.approx(policy.price(2.0).mean)
 
 
 def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are_not_shrunken(tmp_path):

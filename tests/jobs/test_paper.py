@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.evaluation import IN_SAMPLE, ORACLE
+from alloc_jax.evaluate.scoring import IN_SAMPLE, ORACLE
 from alloc_jax.jobs.paper import RULES, RUNGS, PaperConfig, gains_table, protocol_log, published_table, reproduce
 from alloc_jax.logs import write_log
 from tests.conftest import made_log

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from alloc_jax.evaluate.evaluation import ORACLE, UNIFORM
+from alloc_jax.evaluate.scoring import ORACLE, UNIFORM
 from alloc_jax.jobs.sequential import FIRST, PRICED, TEXT, SequentialConfig, compare_sequential
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.logs import write_log

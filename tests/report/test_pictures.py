@@ -13,6 +13,7 @@ from alloc_jax.measure import measure, menu
 from alloc_jax.report.canvas import spread_out
 from alloc_jax.report.diagnostics import plot_calibration, plot_regret, plot_shares, plot_sizes, share_right
 from alloc_jax.report.plots import plot_frontier, plot_gains, plot_price
+from alloc_jax.report.text import whole_percent
 from alloc_jax.solve import frontier
 from tests.conftest import made_log
 
@@ -84,9 +85,9 @@ def test_every_picture_is_small_and_told_in_words_with_its_numbers(held_out, tmp
     report, choose, score = held_out
     row = report.row("kNN", 2.5)
     path = tmp_path / "picture.png"
-    accuracy, regret = f"{100 * row.accuracy.value:.1f}", f"{100 * row.regret.regret:.1f}"
+    accuracy, regret = f"{100 * row.accuracy.value:.1f}", f"{100 * row.regret.regret.value:.1f}"
     found = reliability(score.utility, choose.utility)
-    closed = f"{100 * row.closed.value:.0f}"
+    closed = whole_percent(row.closed.value)
     sizes = replace(
         report, rows=tuple(replace(r, rule=f"{r.rule}, 50.0%") for r in report.rows), policies=("kNN, 50.0%",)
     )
