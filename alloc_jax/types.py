@@ -7,6 +7,7 @@ Host types (`SampleLog`, `OutcomeTable`) hold NumPy arrays and text. Device type
 from __future__ import annotations
 
 import enum
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -204,7 +205,10 @@ def _as_rows(rows: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _as_key(key: jax.Array | int) -> jax.Array:
-    return jax.random.key(key) if isinstance(key, int) else key
+    try:
+        return jax.random.key(operator.index(key))  # NumPy integers are integers, too
+    except TypeError:
+        return key
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ class Policy(Shown):
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             made = Path(scratch) / "policy"
             made.mkdir()
-            (made / "policy.json").write_text(json.dumps(described, indent=2) + "\n")
+            (made / "policy.json").write_text(json.dumps(described, indent=2, default=np.generic.item) + "\n")
             np.savez_compressed(made / "policy.npz", **arrays)
             if folder.exists():
                 shutil.rmtree(folder)
