@@ -227,7 +227,7 @@ class OutcomeTable(Tabular):
     resources: tuple[str, ...]  # [R]
     units: tuple[str, ...]  # [R] what one unit of each resource is
     utility: np.ndarray  # f32[N, K] expected accuracy; 0 where not valid
-    utility_se: np.ndarray  # f32[N, K] its standard error, from the samples; with shrinkage, the posterior deviation
+    utility_se: np.ndarray  # f32[N, K] its standard error, by the samples, NaN with one; shrunken: posterior deviation
     cost: np.ndarray  # f32[N, K], or f32[N, K, R] with several resources; 0 where not valid
     cost_se: np.ndarray  # like cost
     valid: np.ndarray  # bool[N, K] False where the log has no samples for the action on the question

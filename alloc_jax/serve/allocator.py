@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.actions import Action
+from alloc_jax.actions import CONSTANT, Action
 from alloc_jax.collect.charges import worst_dollars
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.exports import called_as_its_function
@@ -86,9 +86,6 @@ class Allocator:
         chance = lottery([text if request_id is None else request_id], self.seed)[0]
         price = self.price.low if chance < self.price.weight else self.price.high
         return decide(self.policy, prediction, price)
-
-
-CONSTANT = ("samples", "stated")  # what an action costs in these is the same on every question
 
 
 def allocator(
