@@ -50,6 +50,7 @@ from alloc_jax.serve.allocator import (
     Allocator as Allocator,
     Decision as Decision,
     allocator as allocator,
+    worst_cost as worst_cost,
 )
 from alloc_jax.solve.derivatives import (
     best_response as best_response,

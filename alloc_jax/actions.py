@@ -26,6 +26,8 @@ TIES = ("uniform", "first", "abstain")
 TIED = ("vote", "weighted_vote")  # the aggregators whose answers can tie
 AGGREGATORS = ("vote", "best_of", "weighted_vote", "passes", "unanimous", "single", "abstain")
 
+CONSTANT = ("samples", "stated")  # resources in which an action costs the same on every question
+
 _FORM = "vote(source,k)"
 _BARE = r'[^\s"(),;=](?:[^"(),;=\n]*[^\s"(),;=])?'  # a source that needs no quotes
 _TOKEN = re.compile(

@@ -7,6 +7,7 @@ Host types (`SampleLog`, `OutcomeTable`) hold NumPy arrays and text. Device type
 from __future__ import annotations
 
 import enum
+import operator
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -246,7 +247,10 @@ def _as_rows(rows: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _as_key(key: jax.Array | int) -> jax.Array:
-    return jax.random.key(key) if isinstance(key, int) else key
+    try:
+        return jax.random.key(operator.index(key))  # NumPy integers are integers, too
+    except TypeError:
+        return key
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -265,7 +269,7 @@ class OutcomeTable(Tabular):
     resources: tuple[str, ...]  # [R]
     units: tuple[str, ...]  # [R] what one unit of each resource is
     utility: np.ndarray  # f32[N, K] expected accuracy; 0 where not valid
-    utility_se: np.ndarray  # f32[N, K] its standard error, from the samples; with shrinkage, the posterior deviation
+    utility_se: np.ndarray  # f32[N, K] its standard error, by the samples, NaN with one; shrunken: posterior deviation
     cost: np.ndarray  # f32[N, K], or f32[N, K, R] with several resources; 0 where not valid
     cost_se: np.ndarray  # like cost
     valid: np.ndarray  # bool[N, K] False where the log has no samples for the action on the question

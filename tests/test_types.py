@@ -68,6 +68,9 @@ def test_halves_depend_on_the_key_alone():
     log = make_log(count=((20, 20),) * 4)
     assert numbers(log.split_samples(5)[0]) == numbers(log.split_samples(jax.random.key(5))[0])
     assert numbers(log.split_samples(5)[0]) != numbers(log.split_samples(6)[0])
+    for seed in (np.int64(5), np.uint8(5), np.array(5)):
+        assert numbers(log.split_samples(seed)[0]) == numbers(log.split_samples(5)[0])
+        assert log.split_questions((0.5, 0.5), seed)[0].ids == log.split_questions((0.5, 0.5), 5)[0].ids
 
 
 def test_every_sample_is_as_likely_in_either_half():

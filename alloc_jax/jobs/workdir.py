@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from alloc_jax.measure.store import versions
 
@@ -25,7 +26,7 @@ def new_workdir(path: str | Path, config: dict, overwrite: bool = False) -> Iter
 
     Args:
       path: where the run goes.
-      config: what the run was asked for; plain values.
+      config: what the run was asked for; plain values, or NumPy's.
       overwrite: whether an earlier run there may be replaced.
 
     Raises:
@@ -45,7 +46,7 @@ def new_workdir(path: str | Path, config: dict, overwrite: bool = False) -> Iter
     except OSError as error:
         raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
     try:
-        (scratch / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (scratch / "config.json").write_text(json.dumps(config, indent=2, default=np.generic.item) + "\n")
         (scratch / "stamp.json").write_text(json.dumps(stamp(), indent=2) + "\n")
         yield scratch
         scratch.chmod(0o755)

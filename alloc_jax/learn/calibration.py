@@ -3,8 +3,8 @@
 A price l turns predictions into the action that maximises score - l * predicted cost. Predictions err, so the price
 that would meet a budget on the predictions does not meet it in truth: it is solved again on calibration questions, whose
 measured costs are known, with predictions made by models that had not seen them. Predictions also tie, so a price is a
-pair of adjacent prices and the share of each. `calibrate` meets the budget in expectation, `calibrate_surely` with a
-confidence that holds for any number of calibration questions.
+pair of adjacent prices and the share of each. `calibrate` meets the budget in expectation; `calibrate_surely` keeps it with
+a confidence that holds for any number of calibration questions, given a ceiling on what one question can cost.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Prediction:
     @property
     def price_scale(self) -> float:
         """The order of magnitude of a price: utility over cost."""
-        return float(np.ptp(self.score) / max(np.ptp(self.cost), 1e-30)) or 1.0
+        return float(np.ptp(self.score) / (np.ptp(self.cost) or 1.0)) or 1.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Price:
 
     @property
     def mean(self) -> float:
+        """The average price of a question."""
         return self.weight * self.low + (1 - self.weight) * self.high
 
     def choose(self, prediction: Prediction, lottery: np.ndarray) -> np.ndarray:
@@ -86,51 +87,84 @@ class Price:
         low, high = prediction.best_response(self.low), prediction.best_response(self.high)
         return np.where(lottery < self.weight, low, high)
 
+    def spends(self, prediction: Prediction | Unseen, cost: np.ndarray) -> np.ndarray:
+        """What each question spends on average over the lottery, f64[N], by the measured costs f32[N, K]."""
+        low, high = (prediction.spends(price, cost) for price in (self.low, self.high))
+        return self.weight * low + (1 - self.weight) * high
+
 
 def calibrate(prediction: Prediction | Unseen, cost: np.ndarray, budget: float, negative: bool = False) -> Price:
-    """The price at which the best responses to a prediction spend the budget, by the measured costs.
+    """The price at which the best responses to a prediction are expected to spend the budget on new questions.
+
+    The price at which the calibration questions spend the budget spends more on new ones: it is low where these questions
+    happened to be cheap. Let S(l) be the expected spend at price l, and let the calibration questions' mean be off by e(l).
+    The price l' that meets the budget on them has S(l') + e(l') = budget, and to second order
+
+        E S(l') - budget = -E[e e'] / S' = (1 / 2) d Var(e) / dS,
+
+    with Var(e) the variance of one question's spend over N. This much less is aimed at, measured over one standard error
+    to either side. What remains is of higher order in the squared coefficient of variation over N.
 
     Args:
-      prediction: of the calibration questions, by models that have not seen them.
+      prediction: of the N calibration questions, by models that have not seen them.
       cost: f32[N, K] their measured costs.
       budget: mean cost a question.
       negative: whether the price may be below 0, for scores that are no utilities (a classifier that underspends).
 
     Returns:
-      The two prices between which the spend passes the budget, and the weight that meets it. Price 0 where the budget
+      The two prices between which the spend passes what is aimed at, and the weight that meets it. Price 0 where the budget
       exceeds what the policy has a use for.
 
     Raises:
       ValueError: the budget is no number, or even the highest price spends more than it.
     """
     _check_budget(budget)
+    cheapest = prediction.spend(HIGHEST * prediction.price_scale, cost)
+    if cheapest > budget:
+        raise ValueError(f"a budget of {budget:g} is below the policy's cheapest plan, which spends {cheapest:g}")
+
+    def crossing(target: float) -> tuple[Price, np.ndarray]:
+        price = _crossing(prediction, cost, max(target, cheapest), negative)
+        return price, price.spends(prediction, cost)
+
+    price, spends = crossing(budget)
+    if price.low == price.high:
+        return price
+    error = spends.std() / np.sqrt(len(cost))
+    (_, dear), (_, cheap) = crossing(budget + error), crossing(budget - error)
+    if dear.mean() <= cheap.mean():
+        return price
+    bias = 0.5 * (dear.var() - cheap.var()) / (dear.mean() - cheap.mean()) / len(cost)
+    return crossing(budget - max(bias, 0.0))[0]
+
+
+HIGHEST = 4.0**19  # in units of a prediction's price scale: the highest price that is tried
+
+
+def _crossing(prediction: Prediction | Unseen, cost: np.ndarray, target: float, negative: bool) -> Price:
+    """The price at which these very questions spend a target, which is at least what the highest price spends."""
 
     def spend(multiplier: float) -> float:
         return prediction.spend(multiplier, cost)
 
     scale = prediction.price_scale
     low, high = 0.0, scale
-    while negative and spend(low) < budget and low > -1e6 * scale:
+    while negative and spend(low) < target and low > -1e6 * scale:
         low = min(2 * low, -scale)
-    if (dearest := spend(low)) <= budget:
+    if (dearest := spend(low)) <= target:
         return Price(low, low, 1.0)
-    while spend(high) > budget:
+    while (cheapest := spend(high)) > target and high < HIGHEST * scale:
         high *= 4
-        if high > 1e12 * scale:
-            raise ValueError(
-                f"a budget of {budget:g} is below the policy's cheapest plan, which spends {spend(high):g}"
-            )
     # Spend falls with the price but for the errors of the predictions; bisection keeps the crossing between its ends.
-    cheapest = spend(high)
     for _ in range(60):
         middle = 0.5 * (low + high)
         if not low < middle < high:
             break
-        if (now := spend(middle)) > budget:
+        if (now := spend(middle)) > target:
             low, dearest = middle, now
         else:
             high, cheapest = middle, now
-    return Price(low, high, (budget - cheapest) / (dearest - cheapest))
+    return Price(low, high, (target - cheapest) / (dearest - cheapest))
 
 
 OCTAVES = 40  # prices from 2^-40 to 2^40 of a unit of utility per unit of cost
@@ -139,52 +173,53 @@ MIXES = 4  # shares of the lower of two adjacent prices
 
 
 def calibrate_surely(
-    prediction: Prediction | Unseen,
-    cost: np.ndarray,
-    budget: float,
-    delta: float,
-    negative: bool = False,
-    dearest: float | None = None,
+    prediction: Prediction, cost: np.ndarray, budget: float, delta: float, ceiling: float, negative: bool = False
 ) -> Price:
     """The lowest price that is shown to keep the budget: its expected spend exceeds it with probability at most delta.
 
     The claim: if the calibration questions are drawn independently from where later questions come from, the prediction
-    was made without them, and no cost exceeds `dearest`, then P(S(price) > budget) <= delta, where S is the expected spend
-    on a new question and P is over the calibration questions. It holds for any number of them.
+    was made without them, and no question can cost more than `ceiling`, then P(S(price) > budget) <= delta, where S is the
+    expected spend on a new question and P is over the calibration questions. It holds for any number of them. Without a
+    ceiling there is no such claim: no number of questions rules out one in a million that costs a billion.
 
-    Proof. One price: let X_i be what question i spends at it, independent with mean S, and let t_i, a function of
-    X_1 .. X_(i-1), lie in [0, 1 / (dearest - budget)]. If S > budget, every factor of
+    Proof. One price: let X_1 .. X_N be what the questions spend at it, independent with mean S. If S > budget, then
 
-        W_n = prod_(i <= n) (1 + t_i (budget - X_i))
+        W = mean_j prod_i (1 + t_j (budget - X_i)),    0 <= t_j <= 1 / (ceiling - budget),
 
-    is at least 0 and has a conditional mean of at most 1, so E W_N <= 1 and P(W_N >= 1 / delta) <= delta by Markov's
-    inequality. (The largest W_n on the way would do as well, by Ville's, but it can pass a price that overspends on these
-    very questions.) All prices: they are tried in one order, fixed before any data, from the
-    dearest compute to the cheapest, and the trial ends at the first whose W_N stays below 1 / delta. A price that
-    overspends is returned only if the first overspending one of the order has passed, which has probability at most
-    delta. So no union bound is paid, and the spend need not fall with the price.
+    has factors of at least 0 with means of at most 1, so E W <= 1 and P(W >= 1 / delta) <= delta by Markov's inequality:
+    W is what betting against S > budget makes of one unit, spread over the stakes t_j, which are fixed beforehand. All
+    prices: they are tried in one order, fixed before any data, from the dearest compute to the cheapest, and the trial ends
+    at the first whose W stays below 1 / delta. A price that overspends is returned only if the first overspending one of
+    the order has passed, which has probability at most delta. So no union bound is paid, and the spend need not fall with
+    the price.
 
-    The stakes t_i follow the variance seen so far (Waudby-Smith and Ramdas, 2024); the order of trials is that of
-    fixed-sequence testing in Angelopoulos et al., Learn then test, 2021. With `Unseen` predictions of training questions
-    the assumption holds nearly and not exactly: each was made without its question, but the models share the others.
+    It takes ceiling / budget times log(1 / delta) questions to show anything, even where none of them costs a thing.
+
+    Sources: betting, Waudby-Smith and Ramdas 2024 (JRSS B 86:1); the mixture over stakes, Orabona and Jun 2024 (IEEE Trans.
+    Inf. Theory 70:436); the order of trials, fixed-sequence testing in Angelopoulos et al. 2021 (arXiv 2110.01052).
 
     Args:
-      prediction: of the calibration questions, in an order that means nothing.
+      prediction: of the N calibration questions.
       cost: f32[N, K] their measured costs.
       budget: expected cost a question that is not to be exceeded.
       delta: the allowed chance that it is.
+      ceiling: the most that any question can cost with any action, such as the token limit times samples times the price.
       negative: whether the price may be below 0.
-      dearest: what no question can cost; the largest cost measured by default.
 
     Raises:
-      ValueError: delta is not between 0 and 1, the budget is no number, or no price is shown to keep it.
+      ValueError: delta is not between 0 and 1, the budget or the ceiling is no number, a question cost more than the ceiling,
+        or no price is shown to keep the budget.
     """
     _check_budget(budget)
     if not 0 < delta < 1:
         raise ValueError(f"delta is a probability between 0 and 1, got {delta}")
-    reach = getattr(prediction, "reach", 0.0)
-    largest = (1 + reach) * (float(cost.max()) if dearest is None else dearest)
-    stake = 1 / max(largest - budget, 1e-12 * largest)
+    if not (np.isfinite(ceiling) and ceiling >= 0):
+        raise ValueError(f"a ceiling is a finite cost that no question exceeds, got {ceiling}")
+    if (dearest := float(cost.max())) > ceiling * (1 + 1e-6):  # costs are float32
+        raise ValueError(
+            f"the ceiling is {ceiling:g}, but calibration question {int(np.argmax(cost.max(axis=1)))} cost {dearest:g}"
+        )
+    stakes = _stakes(len(cost), budget, delta, max(ceiling, dearest))
     kept, before = None, None
     for price in _prices(negative):
         spends = prediction.spends(price, cost)
@@ -195,11 +230,12 @@ def calibrate_surely(
         for mix in range(1, MIXES + 1):
             weight = mix / MIXES
             spent = spends if before is None else weight * spends + (1 - weight) * before[1]
-            if not _keeps(spent, budget, delta, largest, stake):
+            if _evidence(budget - spent, stakes) < np.log(1 / delta):
                 if kept is None:
                     raise ValueError(
                         f"{len(cost)} calibration questions do not show with confidence {1 - delta:g} that any price keeps "
-                        f"a budget of {budget:g}: the cheapest plan spends {spends.mean():.4g} on them"
+                        f"a budget of {budget:g}, where one question can cost {ceiling:g}: the cheapest plan spends "
+                        f"{spends.mean():.4g} on them. Take more questions, a larger budget or delta, or a lower ceiling"
                     )
                 return kept
             kept = Price(price, price if before is None else before[0], weight)
@@ -216,16 +252,28 @@ def _prices(negative: bool) -> Iterator[float]:
         yield from -(2.0**exponents)
 
 
-def _keeps(spends: np.ndarray, budget: float, delta: float, largest: float, stake: float) -> bool:
-    """Whether spends f64[N] win enough against the claim that their mean exceeds the budget."""
-    count = np.arange(1, len(spends) + 1)
-    mean = np.cumsum(spends) / count
-    squares = (largest / 2) ** 2 + np.cumsum((spends - mean) ** 2)
-    variance = np.concatenate([[(largest / 2) ** 2], (squares / (count + 1))[:-1]])  # before each question
-    stakes = np.minimum(np.sqrt(2 * np.log(1 / delta) / (variance * len(spends))), stake)
+def _stakes(count: int, budget: float, delta: float, ceiling: float) -> np.ndarray:
+    """f64[J] stakes, at most doubling, from what suits the largest variance that costs below a ceiling can have to the largest.
+
+    Against spends of variance V the best stake is about sqrt(2 log(1 / delta) / (V N)), and V <= budget (ceiling - budget).
+    Where no question can exceed the budget nothing can be lost: one infinite stake.
+    """
+    if ceiling <= budget:
+        return np.array([np.inf])
+    largest = 1 / (ceiling - budget)
+    if budget <= 0:
+        return np.array([largest])
+    least = min(np.sqrt(2 * np.log(1 / delta) * (ceiling - budget) / (budget * count)), 1.0)
+    return largest * np.geomspace(least, 1, 1 + int(np.ceil(-np.log2(least))))
+
+
+def _evidence(gains: np.ndarray, stakes: np.ndarray) -> float:
+    """log W: what betting on gains f64[N] with each of the stakes makes of one unit, on average."""
+    if np.isinf(stakes[0]):
+        return np.inf
     with np.errstate(divide="ignore"):  # a stake that is lost whole leaves nothing
-        wealth = np.sum(np.log1p(np.maximum(stakes * (budget - spends), -1.0)))
-    return bool(wealth >= np.log(1 / delta))
+        wealth = np.array([np.log1p(np.maximum(stake * gains, -1.0)).sum() for stake in stakes])
+    return float(np.logaddexp.reduce(wealth) - np.log(len(stakes)))
 
 
 def _check_budget(budget: float) -> None:

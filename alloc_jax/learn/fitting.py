@@ -111,17 +111,19 @@ def _fit_member(config, outputs: int, batches, held, key, x, learned):
     """The parameters at the epoch whose loss on the unseen questions is least."""
     rows, described, start, budgets, multipliers = learned
     network = Network(config.hidden, outputs)
-    params = network.init(key, x[:1])["params"]
+    start_key, value_key, decision_key = jax.random.split(key, 3)
+    params = network.init(start_key, x[:1])["params"]
     params[f"Dense_{len(config.hidden)}"]["bias"] = start
 
     def answer(params, x):
         return network.apply({"params": params}, x)
 
-    if config.kind == "imitation":
-        loss = lambda outputs, rows, key: imitation_loss(outputs, rows)  # noqa: E731
-    else:
-        loss = lambda outputs, rows, key: value_loss(outputs, rows, config.shared_weight)  # noqa: E731
-    params = _descend(config, config.learning_rate, answer, loss, loss, params, x, rows, batches, held, key)
+    check = imitation_loss if config.kind == "imitation" else partial(value_loss, shared_weight=config.shared_weight)
+
+    def loss(outputs, rows, key):
+        return check(outputs, rows)  # all of it; decisions are sampled
+
+    params = _descend(config, config.learning_rate, answer, loss, check, params, x, rows, batches, held, value_key)
     if config.kind != "decision":
         return params
 
@@ -132,12 +134,14 @@ def _fit_member(config, outputs: int, batches, held, key, x, learned):
         index = jax.random.randint(key, (), 0, len(budgets))
         return at(outputs, rows, index) + ANCHOR * value_loss(outputs, rows, config.shared_weight)
 
-    def checked(outputs, rows, key):
+    def checked(outputs, rows):
         spread = np.linspace(0, len(budgets) - 1, CHECKED + 2).astype(int)[1:-1]
         return jax.vmap(lambda index: at(outputs, rows, index))(spread).mean(axis=0)
 
     batches = batches[: -(-len(batches) // 3)]
-    return _descend(config, config.learning_rate / 4, answer, sampled, checked, params, x, rows, batches, held, key)
+    return _descend(
+        config, config.learning_rate / 4, answer, sampled, checked, params, x, rows, batches, held, decision_key
+    )
 
 
 def _descend(config, learning_rate, answer, loss, check, params, x, rows, batches, held, key):
@@ -156,7 +160,7 @@ def _descend(config, learning_rate, answer, loss, check, params, x, rows, batche
     held_x, held_rows = x[held], jax.tree.map(lambda row: row[held], rows)
 
     def unseen_loss(params):
-        return jnp.mean(check(answer(params, held_x), held_rows, key))
+        return jnp.mean(check(answer(params, held_x), held_rows))
 
     def epoch(carry, batches):
         learner, best, best_loss, _ = carry

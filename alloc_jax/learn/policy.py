@@ -116,7 +116,11 @@ class Policy(Shown):
         return at_rest(self.weights)
 
     def price(
-        self, budget: float, calibration: tuple[Prediction, np.ndarray] | None = None, delta: float | None = None
+        self,
+        budget: float,
+        calibration: tuple[Prediction, np.ndarray] | None = None,
+        delta: float | None = None,
+        ceiling: float | None = None,
     ) -> Price:
         """The price for a budget, calibrated on the questions the policy carries or on other ones.
 
@@ -124,12 +128,25 @@ class Policy(Shown):
           budget: mean cost a question.
           calibration: predictions and measured costs f32[N, K] of questions the policy was not trained on.
           delta: None meets the budget in expectation; else the expected spend exceeds it with at most this probability.
+          ceiling: the most that one question can cost, for delta.
+
+        Raises:
+          ValueError: a delta without other questions or without a ceiling, or a ceiling without a delta.
         """
-        prediction, cost = calibration or (self.calibration[self.head(budget) or 0], self.calibration_cost)
         negative = not self.predicts_utility
         if delta is None:
+            if ceiling is not None:
+                raise ValueError(f"a ceiling of {ceiling:g} serves a confidence: say which with delta")
+            prediction, cost = calibration or (self.calibration[self.head(budget) or 0], self.calibration_cost)
             return calibrate(prediction, cost, budget, negative)
-        return calibrate_surely(prediction, cost, budget, delta, negative)
+        if calibration is None:
+            raise ValueError("delta needs calibration questions: the policy's own taught it and are no fair sample")
+        if ceiling is None:
+            raise ValueError(
+                f"delta={delta:g} needs a ceiling, the most that one question can cost in {self.unit}: whatever the "
+                "calibration questions cost, a rare one could cost more than all of them"
+            )
+        return calibrate_surely(*calibration, budget, delta, ceiling, negative)
 
     def head(self, budget: float | None) -> int | None:
         """Which of its budgets' heads an imitation policy answers with: the nearest. None where one head serves all."""
@@ -163,7 +180,7 @@ class Policy(Shown):
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             made = Path(scratch) / "policy"
             made.mkdir()
-            (made / "policy.json").write_text(json.dumps(described, indent=2) + "\n")
+            (made / "policy.json").write_text(json.dumps(described, indent=2, default=np.generic.item) + "\n")
             np.savez_compressed(made / "policy.npz", **arrays)
             if folder.exists():
                 shutil.rmtree(folder)

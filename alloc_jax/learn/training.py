@@ -118,8 +118,8 @@ def train(
     targets = _targets(table, config)
     weights |= targets.described
 
-    key = jax.random.key(config.seed)
-    fold = np.asarray(jax.random.permutation(key, len(table))) % config.folds
+    fold_key, key = jax.random.split(jax.random.key(config.seed))
+    fold = np.asarray(jax.random.permutation(fold_key, len(table))) % config.folds
     without = np.array(list(combinations(range(config.folds), config.left_out)))
     unseen = (fold == without[:, :, None]).any(axis=1)  # bool[members, N]
     x = standardise(features, weights["feature_mean"], weights["feature_scale"])[:, ~constant].astype(np.float32)

@@ -44,7 +44,7 @@ def win_moments(
       slot: i32[P] the answer that is to win.
       votes: V sample counts that share a pass (`vote_groups`).
       replacement: draw with replacement.
-      ties: "uniform" or "abstain", as in `vote_kernel`.
+      ties: "uniform", "abstain" or "square", as in `vote_nodes`.
 
     Returns:
       f64[P, V], f64[P, V, C], f64[P, V]

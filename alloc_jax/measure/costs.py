@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alloc_jax.actions import Action
+from alloc_jax.actions import CONSTANT, Action
 from alloc_jax.measure.pass_at_k import expected_largest
 from alloc_jax.measure.u_statistics import Pairs, estimate
 from alloc_jax.price_book import PriceBook
@@ -139,8 +139,8 @@ def action_costs(
       prices: for dollars.
 
     Returns:
-      f32[N, K, R] and f32[N, K, R]; 0 where a pair has no samples, and for `abstain()`. The error is 0 where one sample
-      leaves it unknown.
+      f32[N, K, R] and f32[N, K, R]; 0 where a pair has no samples, and for `abstain()`. The error is NaN where one sample
+      leaves it unknown; samples, and costs that the log states for every sample alike, are certain.
     """
     cost, error = np.zeros((2, len(log), len(actions), len(resources)), np.float32)
     paid = {action.source: [a for a in actions if a.source == action.source] for action in actions if action.samples}
@@ -151,23 +151,24 @@ def action_costs(
         sizes = sorted({action.samples for action in of_source})
         for r, resource in enumerate(resources):
             pairs = Pairs(answer, correct, real, np.where(real, sample_costs(log, resource, m, prices)[rows], 0))
-            found = dict(zip(sizes, _estimates(pairs, sizes, resource == "seconds"), strict=True))
+            found = dict(zip(sizes, _estimates(pairs, sizes, resource), strict=True))
             for action in of_source:
                 k = actions.index(action)
                 cost[rows, k, r], error[rows, k, r] = found[action.samples]
     return cost, error
 
 
-def _estimates(pairs: Pairs, sizes: Sequence[int], longest: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(mean, error) of the sum, or of the largest, of k of the pairs' values, for every k of `sizes`."""
-    if longest:
+def _estimates(pairs: Pairs, sizes: Sequence[int], resource: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(mean, error) of what k of the pairs' values cost, for every k of `sizes`: the largest in seconds, else the sum."""
+    if resource == "seconds":
         for found in estimate(expected_largest, pairs, sizes):
             yield found.mean, found.error
         return
     n, values = pairs.count, pairs.value
     mean = values.sum(axis=1) / n
     squares = np.where(pairs.sampled, (values - mean[:, None]) ** 2, 0).sum(axis=1)
-    error = np.sqrt(squares / np.maximum(n - 1, 1) / n)
+    alone = 0.0 if resource in CONSTANT else np.nan
+    error = np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1) / n), alone)
     yield from ((k * mean, k * error) for k in sizes)
 
 

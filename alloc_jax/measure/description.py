@@ -304,7 +304,7 @@ def format_description(facts: LogFacts) -> str:
 def format_table(table: OutcomeTable) -> str:
     """A table's means over its questions as text: one line an action, with the standard errors that the samples leave.
 
-    The means are over the questions on which the action is valid.
+    The means are over the questions on which the action is valid. An error is "-" where one of them has a single sample.
     """
     cost, cost_se = (x.reshape(len(table), len(table.actions), -1) for x in (table.cost, table.cost_se))
     rows = [["action", "questions", "utility", "+-", *(part for unit in table.units for part in (unit, "+-"))]]
@@ -312,13 +312,17 @@ def format_table(table: OutcomeTable) -> str:
         on = table.valid[:, k]
         pairs = [(table.utility[on, k], table.utility_se[on, k])]
         pairs += [(cost[on, k, r], cost_se[on, k, r]) for r in range(len(table.units))]
-        cells = [f"{x:.4g}" for values, errors in pairs for x in (_average(values), _error_of_mean(errors))]
+        cells = [_number(x) for values, errors in pairs for x in (_average(values), _error_of_mean(errors))]
         rows.append([action.name, str(int(on.sum())), *cells])
     return "\n".join(_aligned(rows))
 
 
 def _error_of_mean(errors: np.ndarray) -> float:
     return float(np.sqrt(np.sum(errors.astype(np.float64) ** 2)) / max(len(errors), 1))
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4g}"
 
 
 def _cell(value, form: str) -> str:

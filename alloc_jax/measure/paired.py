@@ -44,7 +44,8 @@ def plan_utility(
         are random; asks for a table measured with `covariance=True`.
 
     Raises:
-      ValueError: a plan that is none, or that takes an action where it is not valid; no covariance in the table.
+      ValueError: a plan that is none, or that takes an action where it is not valid; over fixed questions, no covariance in the
+        table, or an action that is taken where one sample leaves its error unknown.
 
     >>> import alloc_jax as aj
     >>> table = aj.measure(aj.read_log("builtin").select(range(200)), ["single(large/think)", "vote(large/think,8)"])
@@ -69,12 +70,18 @@ def plan_utility(
         raise ValueError(f"questions are 'sampled' or 'fixed', got {questions!r}")
     if table.utility_cov is None:
         raise ValueError("errors over fixed questions need a table measured with covariance=True")
+    taken = weights.any(axis=0)  # bool[N, K]
+    if (taken & np.isnan(table.utility_se)).any():
+        i, k = np.argwhere(taken & np.isnan(table.utility_se))[0]
+        raise ValueError(
+            f"question {table.ids[i]!r} has one sample for {table.actions[k].name}, which says nothing of how others would "
+            "differ: drop the question, or let questions='sampled' ask for the spread between questions"
+        )
     total = np.zeros((len(weights), len(weights)))
     for start in range(0, count, 4096):
         part = slice(start, start + 4096)
-        total += np.einsum(
-            "mnk,nkl,pnl->mp", weights[:, part], table.utility_cov[part], weights[:, part], optimize=True
-        )
+        known = np.nan_to_num(table.utility_cov[part])  # of actions that nobody takes
+        total += np.einsum("mnk,nkl,pnl->mp", weights[:, part], known, weights[:, part], optimize=True)
     return PlanUtility(each.mean(axis=1), total / count**2)
 
 

@@ -65,7 +65,8 @@ def measure(
       covariance: whether to keep the covariance of the utilities of each question, N K K floats: actions share samples.
 
     Returns:
-      An `OutcomeTable`; cost is [N, K] for a string and [N, K, R] for a tuple. A pair without samples is not `valid`.
+      An `OutcomeTable`; cost is [N, K] for a string and [N, K, R] for a tuple. A pair without samples is not `valid`; one
+      with a single sample has standard errors of NaN: how others would differ is unknown.
 
     Raises:
       ValueError: no or duplicate actions; an unknown source, resource or option; more samples asked for than a question
@@ -89,7 +90,7 @@ def measure(
         raw = utility_se.copy()
         for k in np.flatnonzero([m is not None for m in columns]):
             utility[:, k], utility_se[:, k] = shrunk(utility[:, k], raw[:, k], count[:, k], valid[:, k])
-        if covariance:  # correlated as before, with the new deviations
+        if covariance:  # correlated as before, with the new deviations; as far as is known, where there was one sample
             scale = utility_se / np.where(raw > 0, raw, 1)
             shared *= (scale[:, :, None] * scale[:, None, :]).astype(np.float32)
             shared[:, range(len(actions)), range(len(actions))] = utility_se**2

@@ -7,11 +7,16 @@ sample i changes it by U(-i) - U = -d_i with
 
 the delete-one jackknife, which is the infinitesimal jackknife of subsampling with its finite-sample factor. It is unbiased
 for the part of the rule that is linear in the samples and errs upwards on the rest (Efron and Stein 1981), at most to the
-bound Var(U) <= (k / n) Var(h) of Hoeffding (1948), which caps it. For k = n nothing can be deleted: the only draw is one
-draw, and its variance is that of a draw of n samples with replacement (the exact bootstrap).
+bound Var(U) <= (k / n) Var(h) of Hoeffding (1948), which caps it. The d_i of two rules over the same samples give their
+covariance: (n - 1) / n * sum_i d_i d'_i.
 
-The d_i of two rules over the same samples give their covariance: (n - 1) / n * sum_i d_i d'_i. Where all samples agree the
-error is 0, as that of any sample mean: trust means over questions, not cells.
+For k = n nothing can be deleted: there is one draw, which has no spread to look at. Its variance is that of n draws with
+replacement (the exact bootstrap) times n / (n - 1), and so is its covariance with each sample. The part of it that no sum over
+samples explains, which for a vote is half of it and more, is nobody else's: it stays out of all covariances. With the coin of a tied
+vote left out, which does not vary with the samples.
+
+A single sample says nothing of how others would differ: its error is unknown, NaN. Where two samples or more agree the error is 0,
+as that of any sample mean: trust means over questions, not cells.
 
 Sources: Hoeffding 1948 (Ann. Math. Stat. 19:293); Efron and Stein 1981 (Ann. Stat. 9:586); Wager, Hastie and Efron 2014
 (JMLR 15:1625); Wager and Athey 2018 (JASA 113:1228), whose factor this is.
@@ -61,19 +66,19 @@ class Pairs:
 
 
 class Expectation(NamedTuple):
-    """What a rule earns over all draws of k samples."""
+    """What a rule earns over all draws of k samples; with ties at random, h is its mean over them."""
 
     mean: np.ndarray  # f64[P] E[h]
     drawn: np.ndarray  # f64[P, S] E[h N_i], where N_i says how often sample i is drawn; anything in the padding
-    square: np.ndarray | None = None  # f64[P] E[h^2]; None: h is 0 or 1
+    square: np.ndarray | None = None  # f64[P] E[h^2], or a bound on it; None: E[h], as where h is 0 or 1
 
 
 class Estimate(NamedTuple):
     """The estimate of a rule with what its errors are made of."""
 
     mean: np.ndarray  # f64[P] U
-    error: np.ndarray  # f64[P] its standard error
-    influence: np.ndarray  # f64[P, S] d_i; 0 in the padding
+    error: np.ndarray  # f64[P] its standard error; NaN where there is one sample
+    influence: np.ndarray  # f64[P, S] d_i sqrt((n - 1) / n), whose products sum to covariances; 0 in the padding
 
 
 # Expectations for each number of samples; the last argument asks for draws with replacement.
@@ -97,16 +102,17 @@ def estimate(rule: Rule, pairs: Pairs, sizes: Sequence[int]) -> list[Estimate]:
     estimates = []
     for k, part in zip(sizes, rule(pairs, sizes, False), strict=True):
         rest = np.maximum(n - k, 1)
-        influence = (part.drawn - (k / n * part.mean)[:, None]) * (n / rest)[:, None]
+        influence = (part.drawn - (k / n * part.mean)[:, None]) * (n / rest * np.sqrt((n - 1) / n))[:, None]
         influence = np.where(pairs.sampled, influence, 0)
-        bound = k * _spread(part) / rest
-        variance = np.minimum((n - 1) / n * (influence**2).sum(axis=1), bound)
+        linear = (influence**2).sum(axis=1)
+        variance = np.minimum(linear, k * _spread(part) / rest)
+        influence *= np.sqrt(variance / np.where(linear > 0, linear, 1))[:, None]
         whole = np.flatnonzero(n == k)
         if whole.size:
             (again,) = rule(pairs.select(whole), (k,), True)
-            variance[whole] = _spread(again)
-            direction = again.drawn - again.mean[:, None]
-            influence[whole] = np.where(pairs.sampled[whole], direction, 0)
+            scale = np.sqrt(k / (k - 1)) if k > 1 else np.nan
+            variance[whole] = scale**2 * _spread(again)
+            influence[whole] = scale * np.where(pairs.sampled[whole], again.drawn - again.mean[:, None], 0)
         estimates.append(Estimate(part.mean, np.sqrt(variance), influence))
     return estimates
 
@@ -117,7 +123,7 @@ def _spread(part: Expectation) -> np.ndarray:
 
 
 def covariance(influence: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """The covariance of K estimates over the same samples: correlated as their influences are, with these errors.
+    """The covariance of K estimates over the same samples, from what is linear in them.
 
     Args:
       influence: f[P, K, S]
@@ -126,13 +132,10 @@ def covariance(influence: np.ndarray, error: np.ndarray) -> np.ndarray:
     Returns:
       f64[P, K, K], positive semidefinite, with error^2 on its diagonal.
 
-    >>> together = covariance(np.array([[[1.0, -1.0], [2.0, -2.0]]]), np.array([[1.0, 2.0]]))
-    >>> together[0].round(6).tolist()
-    [[1.0, 2.0], [2.0, 4.0]]
+    >>> covariance(np.array([[[1.0, -1.0], [2.0, -2.0]]]), np.array([[2.0, 3.0]]))[0].tolist()
+    [[4.0, 4.0], [4.0, 9.0]]
     """
-    length = np.sqrt((influence**2).sum(axis=2, keepdims=True))
-    unit = influence / np.where(length > 0, length, 1) * error[:, :, None]
-    matrix = np.einsum("pks,pls->pkl", unit, unit)
+    matrix = np.einsum("pks,pls->pkl", influence, influence)
     diagonal = np.arange(influence.shape[1])
     matrix[:, diagonal, diagonal] = error.astype(float) ** 2
     return matrix

@@ -48,7 +48,8 @@ class Moments(NamedTuple):
 def vote_nodes(votes: tuple[int, ...], ties: str = "uniform") -> Nodes:
     """The sums over winning counts of k-votes, one after the other, with exact quadrature of their ties.
 
-    A tie that nobody wins needs no integral: it is the value 0^ties of the same polynomial at y = 0.
+    A tie that nobody wins ("abstain") needs no integral: it is the value 0^ties of the same polynomial at y = 0. The square of a
+    share ("square"), 1 / (1 + ties)^2, is the integral of (y y')^ties over both.
 
     >>> nodes = vote_nodes((2, 4))
     >>> nodes.vote.tolist(), nodes.count.tolist()  # at k = 4, m = 1 three others may tie: a cubic, exact with two nodes
@@ -61,6 +62,8 @@ def vote_nodes(votes: tuple[int, ...], ties: str = "uniform") -> Nodes:
                 rows.append((k, m, 0.0, 1.0))
                 continue
             y, w = np.polynomial.legendre.leggauss(-(-(k // m) // 2))  # exact up to degree 2 len(y) - 1 >= k // m - 1
+            if ties == "square":
+                y, w = (2 * np.outer((1 + y) / 2, (1 + y) / 2) - 1).ravel(), (np.outer(w, w) / 2).ravel()
             rows += [(k, m, *node) for node in zip((1 + y) / 2, w / 2, strict=True)]
     vote, count, at, weight = np.array(rows).T
     return Nodes(vote.astype(np.int32), count.astype(np.int32), at.astype(np.float32), weight.astype(np.float32))

@@ -48,7 +48,22 @@ def expected_votes(
             share = np.zeros(counts.count.shape)
             share[job_pair, slot] = win[v]
             parts[k] = _by_sample(pairs, of_class, share, k, replacement)
+            if replacement and ties == "uniform":
+                parts[k] = parts[k]._replace(square=_squared(pairs, job_pair, slot, worth, k, parts[k].mean))
     return [parts[k] for k in sizes]
+
+
+def _squared(pairs: Pairs, job_pair, slot, worth, k: int, mean: np.ndarray) -> np.ndarray:
+    """f64[P] E[h^2] of k draws with replacement, h the mean over ties, where one answer is right; E[h] bounds it elsewhere."""
+    counts = pairs.answers
+    lone = (np.bincount(job_pair, minlength=len(mean)) == 1)[job_pair]
+    rows = job_pair[lone]
+    share, _, _ = win_moments(
+        counts.count[rows], counts.silent[rows], slot[lone], (k,), replacement=True, ties="square"
+    )
+    square = mean.copy()
+    square[rows] = worth[lone] ** 2 * share[:, 0]
+    return square
 
 
 def expected_agreement(pairs: Pairs, sizes: Sequence[int], replacement: bool = False) -> list[Expectation]:

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from alloc_jax.actions import CONSTANT, Action
+from alloc_jax.collect.charges import worst_dollars
+from alloc_jax.collect.recipes import Recipe
 from alloc_jax.exports import called_as_its_function
 from alloc_jax.learn.policy import Policy, Prediction, Price, load_policy, lottery
+from alloc_jax.price_book import TokenPrice
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,12 @@ class Allocator:
 
 
 def allocator(
-    policy: Policy | str | Path, budget: float, calibration=None, seed: int = 0, delta: float | None = None
+    policy: Policy | str | Path,
+    budget: float,
+    calibration=None,
+    seed: int = 0,
+    delta: float | None = None,
+    ceiling: float | None = None,
 ) -> Allocator:
     """An allocator for a budget.
 
@@ -96,18 +105,85 @@ def allocator(
         the policy's own predictions of the training questions, each made by networks that had not seen it.
       seed: of the lottery between adjacent prices.
       delta: None meets the budget in expectation; else the expected spend exceeds it with at most this probability, given
-        a calibration table (`calibrate_surely`).
+        a calibration table and a ceiling (`calibrate_surely`).
+      ceiling: the most that one question can cost with any of the actions, in the policy's unit. Known from the table where
+        samples are paid, and from recipes by `worst_cost`; else say it, because what was measured is no limit.
 
     Raises:
       ValueError: the budget is below the policy's cheapest plan, or the calibration table has other actions, another unit, or an action
-        without samples on some question.
+        without samples on some question; a delta without table or ceiling, or that so few questions cannot show.
     """
     policy = policy if isinstance(policy, Policy) else load_policy(policy)
     if calibration is None:
-        return Allocator(policy, budget, policy.price(budget, delta=delta), seed)
+        return Allocator(policy, budget, policy.price(budget, delta=delta, ceiling=ceiling), seed)
     _check_calibration(policy, calibration)
+    if delta is not None and ceiling is None and policy.resource in CONSTANT:
+        ceiling = float(calibration.cost.max())
     prediction = policy.predict(calibration.question, budget)
-    return Allocator(policy, budget, policy.price(budget, (prediction, calibration.cost), delta), seed)
+    return Allocator(policy, budget, policy.price(budget, (prediction, calibration.cost), delta, ceiling), seed)
+
+
+def worst_cost(
+    policy: Policy,
+    recipes: Mapping[str, Recipe],
+    *,
+    prompt_tokens: int | None = None,
+    prices: Mapping[str, TokenPrice] | None = None,
+    compute_unit: float | None = None,
+) -> float:
+    """The most that one question can cost with a policy's dearest action: samples times token limit times price.
+
+    Args:
+      policy: whose actions are paid, in its resource.
+      recipes: of their sources by name (`load_recipes`); each limits the tokens of a sample.
+      prompt_tokens: the longest prompt that will be served, template included; needed where prompts are paid.
+      prices: by model, for dollars.
+      compute_unit: tokens times parameters of one unit of compute (`SampleLog.compute_unit.size`).
+
+    Returns:
+      The ceiling that `allocator` takes, in the policy's unit.
+
+    Raises:
+      ValueError: nothing limits it: no token limit, no longest prompt, no price, no parameter count, a policy that reads arrays
+        whose cost no recipe tells, or seconds, which have no limit. The message says what is missing.
+    """
+    if takes := getattr(policy.featurizer, "takes", ()):
+        raise ValueError(f"the policy reads the arrays {', '.join(takes)}, and recipes do not say what those cost")
+    actions = [action for action in map(Action.parse, policy.actions) if action.source is not None]
+    for action in actions:
+        if action.source not in recipes:
+            raise ValueError(f"action {action.name}: no recipe for source {action.source!r}")
+
+    def of_one(recipe: Recipe) -> float:
+        """The dearest sample of a source."""
+
+        def known(value, what: str):
+            if value is None:
+                raise ValueError(
+                    f"source {recipe.name!r}: one sample has no largest cost in {policy.resource} without {what}"
+                )
+            return value
+
+        resource = policy.resource
+        if resource == "samples":
+            return 1.0
+        if resource == "prompt_tokens":
+            return known(prompt_tokens, "prompt_tokens")
+        written = known(recipe.limit, "max_tokens")
+        if resource in ("completion_tokens", "reasoning_tokens") or policy.unit == "completion tokens":
+            return written
+        if resource not in ("tokens", "usd", "compute"):
+            raise ValueError(f"no recipe limits {resource}: say the most that one question can cost with ceiling")
+        read = known(prompt_tokens, "prompt_tokens")
+        if resource == "usd":
+            return worst_dollars(
+                known((prices or {}).get(recipe.model), f"a price of model {recipe.model!r}"), read, written
+            )
+        if resource == "compute":
+            return (read + written) * known(recipe.parameters, "parameters") / known(compute_unit, "compute_unit")
+        return read + written
+
+    return max((action.samples * of_one(recipes[action.source]) for action in actions), default=0.0)
 
 
 def _check_calibration(policy: Policy, table) -> None:

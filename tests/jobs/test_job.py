@@ -129,6 +129,12 @@ def test_overwrite_replaces_a_run(tmp_path, log_file):
     assert not (tmp_path / "run" / "old.txt").exists()
 
 
+def test_a_configuration_may_hold_numpy_numbers(tmp_path):
+    with new_workdir(tmp_path / "run", {"seed": np.int64(3), "budgets": (np.float32(0.5),)}):
+        pass
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 3, "budgets": [0.5]}
+
+
 def test_an_interrupted_run_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), new_workdir(tmp_path / "run", {}) as folder:
         (folder / "half.txt").write_text("half")

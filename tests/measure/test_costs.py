@@ -62,12 +62,12 @@ def test_k_parallel_samples_take_as_long_as_the_slowest_of_every_k_subset():
             assert table.cost_se[i, k] == pytest.approx(np.sqrt(variance), rel=1e-5, abs=1e-6)
 
 
-def test_the_slowest_of_all_samples_has_the_spread_of_the_exact_bootstrap():
+def test_the_slowest_of_all_samples_has_the_spread_of_the_exact_bootstrap_but_for_its_n_less_1():
     log = full_log()
     table = measure(log, [vote("small", 4)], "seconds")
     for latency, error in zip(log.latency_s[:, 0], table.cost_se[:, 0], strict=True):
         slowest = [max(draw) for draw in itertools.product(latency, repeat=4)]
-        assert error == pytest.approx(np.std(slowest), rel=1e-5)
+        assert error == pytest.approx(np.std(slowest) * np.sqrt(4 / 3), rel=1e-5)
 
 
 def test_dollars_bill_every_token_once_at_the_rate_it_has():

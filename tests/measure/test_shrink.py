@@ -87,6 +87,14 @@ def test_a_question_with_fewer_samples_is_drawn_further():
     assert mean[0] > mean[1] and mean[2] < mean[3]
 
 
+def test_a_single_sample_borrows_the_noise_of_the_others():
+    estimate, error = np.array([0.0, 1.0, 0.5, 0.5, 1.0]), np.array([0.2, 0.2, 0.2, 0.2, np.nan])
+    mean, deviation = shrunk(estimate, error, np.array([4, 4, 4, 4, 1]), np.ones(5, bool))
+    assert 0.5 < mean[4] < mean[1] < 1 and deviation[4] > deviation[1] > 0
+    with pytest.raises(ValueError, match="needs two samples or more on some questions"):
+        shrunk(estimate, np.full(5, np.nan), np.ones(5, int), np.ones(5, bool))
+
+
 def test_covariances_follow_the_deviations():
     log, _ = simulated_log(300, 6, seed=5)
     table = measure(log, ACTIONS, shrink="empirical_bayes", covariance=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.actions import abstain, best_of, passes, single, unanimous, vote
-from alloc_jax.measure import measure, plan_utility
+from alloc_jax.measure import format_table, measure, plan_utility
 from alloc_jax.measure.estimators import estimate_actions
 from alloc_jax.measure.u_statistics import Pairs, covariance
 from alloc_jax.solve import solve
@@ -84,6 +84,51 @@ def test_errors_of_two_votes_over_all_the_same_samples_are_safe_and_surer_than_u
     assert np.mean(alone) > 3 * np.mean(error**2)
 
 
+def paired_with_one_sample(samples, repeats, chance, seed):
+    """Differences between a vote of all samples and one sample on fixed questions, and their errors, f64[repeats] each."""
+    questions = len(chance)
+    log = simulated_log(repeats * questions, samples, seed, np.tile(chance, (repeats, 1, 1)))
+    table = measure(log, [single("small"), vote("small", samples)], covariance=True)
+    parts = (table.select(range(r * questions, (r + 1) * questions)) for r in range(repeats))
+    return np.array(
+        [
+            plan_utility(part, [0 * part.samples[:, 0], 0 * part.samples[:, 0] + 1], "fixed").difference()
+            for part in parts
+        ]
+    ).T
+
+
+@pytest.mark.parametrize("samples", [4, 8])
+def test_the_paired_error_of_a_vote_of_all_samples_against_one_covers(samples):
+    gain, error = paired_with_one_sample(samples, 400, difficulties(60, np.random.default_rng(5)), 6)
+    assert 0.7 < np.mean(error**2) / gain.var() < 1.4
+    assert misses(gain, error, gain.mean()) < 0.1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("spread", [(1.2, 0.4, 0.8, 0.3), (2.0, 0.001, 2.0, 0.001)])
+@pytest.mark.parametrize("samples", [3, 4, 8, 16])
+def test_the_paired_error_of_a_vote_of_all_samples_covers_whatever_their_number(samples, spread):
+    chance = np.random.default_rng(7).dirichlet(spread, (100, 2))
+    gain, error = paired_with_one_sample(samples, 2000, chance, 8)
+    assert 0.02 < misses(gain, error, gain.mean()) < 0.08
+
+
+def test_the_error_of_one_sample_is_unknown_and_not_0():
+    count = np.full((6, 2), 4, np.int32)
+    count[2, 0] = 1
+    log = make_log(6, 4, count=count)
+    table = measure(log, ["single(small)", "vote(small,1)", "single(large)"], covariance=True)
+    np.testing.assert_array_equal(np.isnan(table.utility_se), [[i == 2, i == 2, False] for i in range(6)])
+    assert np.isnan(table.utility_cov[2, :2, :2]).all() and np.isfinite(table.utility_cov[2, 2]).sum() == 3
+    assert np.isfinite(table.utility_cov[[0, 1, 3, 4, 5]]).all()
+    with pytest.raises(ValueError, match=r"question 'q2' has one sample for single\(small\)"):
+        plan_utility(table, ["single(small)"], questions="fixed")
+    assert np.isfinite(plan_utility(table, ["single(large)"], questions="fixed").error).all()
+    assert np.isfinite(plan_utility(table, ["single(small)"]).error).all()
+    assert "single(small)" in format_table(table) and "nan" not in format_table(table)
+
+
 def test_intervals_and_paired_differences_over_sampled_questions_cover():
     questions, repeats = 150, 1000
     table = measure(simulated_log(repeats * questions, 16, 3), ACTIONS)
@@ -100,7 +145,7 @@ def test_the_covariance_of_two_rules_is_that_of_their_delete_one_differences():
     pairs = random_pairs(10, 7, seed=4)
     actions = [vote("s", 2), passes("s", 3), best_of("s", 2), unanimous("s", 2)]
     influence = np.stack([part.influence for part in estimate_actions(pairs, actions)])
-    found = np.einsum("vps,wps->pvw", influence, influence) * 6 / 7
+    found = np.einsum("vps,wps->pvw", influence, influence)
     for i in range(len(pairs.answer)):
         differences = np.zeros((len(actions), 7))
         for a, action in enumerate(actions):

@@ -164,8 +164,8 @@ def test_with_all_samples_voting_the_variance_is_that_of_the_exact_bootstrap():
     worth = {a: Fraction(a == 0) for a in range(-1, 4)}
     for row, got in zip(answer.tolist(), error[:, 0], strict=True):
         wins = [float(vote_of(draw, worth)) for draw in itertools.product(row, repeat=4)]
-        # A tie that a coin decides is a chance to be right: the variance is that of being right or wrong.
-        assert got == pytest.approx((np.mean(wins) * (1 - np.mean(wins))) ** 0.5, abs=1e-4)
+        # A tie is worth the mean of its answers: what a coin would add says nothing of the samples. And n / (n - 1), as for a mean.
+        assert got == pytest.approx(np.std(wins) * (4 / 3) ** 0.5, abs=1e-4)
 
 
 def simulated(questions, n, votes, seed):
