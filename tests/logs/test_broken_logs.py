@@ -18,7 +18,8 @@ from tests.logs import foreign_logs as logs
 from tests.logs.test_formats import written
 
 TEXT = [name for name in FORMATS if name not in ("parquet", "npz", "inspect", "lighteval")]
-JSON = [name for name in TEXT if name not in ("routerbench", "routellm", "model_router")]
+JSON = [name for name in TEXT if name not in ("routerbench", "routellm", "table")]
+DOCUMENTS = ("inspect_json", "llmrouterbench", "monkeys", "routerarena", "evalplus", "helm")
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -80,7 +81,7 @@ def test_any_value_in_any_place_is_read_or_refused(name, tmp_path_factory, data)
     path, options = written(name, folder)
     if name == "inspect":
         documents = list(logs.inspect_samples())
-    elif name in ("inspect_json", "llmrouterbench", "monkeys"):
+    elif name in DOCUMENTS:
         documents = [json.loads(path.read_text())]
     else:
         documents = [json.loads(line) for line in path.read_text().splitlines()]
@@ -228,7 +229,7 @@ def test_text_that_is_not_utf8_is_named_and_skipped(tmp_path):
 @pytest.mark.parametrize("name", TEXT)
 def test_a_line_beyond_the_limit_is_refused(name, tmp_path, monkeypatch):
     path, options = written(name, tmp_path)
-    if name in ("inspect_json", "llmrouterbench", "monkeys"):
+    if name in DOCUMENTS and name != "evalplus":
         path.write_text(path.read_text().replace("text of q1", "x" * 400_000))
     else:
         path.write_text(path.read_text().rstrip("\n") + "x" * 400_000 + "\n")

@@ -137,23 +137,20 @@ def test_equal_pairs_are_graded_once(grader, monkeypatch):
 
 
 @math_verify
-def test_failures_are_counted_and_either_left_out_or_wrong(tmp_path):
+def test_a_failure_is_a_sample_without_an_answer_counted_and_shown(tmp_path):
     path = logs.batch(tmp_path)
     text = path.read_text().replace("It is 4.", ENDLESS.replace("\\", "\\\\"))
     path.write_text(text)
-    options = {**logs.WRITERS["batch"][1], "grader": "math", "timeout_s": 3.0}
-    reading = read_logs(path, **options)
-    assert reading.failures == {"timeout": 1} and reading.log.count.tolist() == [[2], [3]]
-    reading = read_logs(path, **options, ungraded="wrong")
+    reading = read_logs(path, **{**logs.WRITERS["batch"][1], "grader": "math", "timeout_s": 3.0})
     assert reading.failures == {"timeout": 1} and reading.log.count.tolist() == [[3], [3]]
     assert not reading.log.correct[0, 0, 0] and reading.log.answer[0, 0, 0] == -1
-    assert "1 responses could not be graded: 1 timeout" in notes_of(reading)
+    assert "1 responses could not be graded: 1 timeout; each is a sample without an answer" in notes_of(reading)
 
 
 def test_without_the_package_the_error_names_the_extra(tmp_path):
     """In a process whose children cannot import math-verify: a folder that hides it comes first on their path."""
     (tmp_path / "math_verify.py").write_text("raise ImportError('hidden')")
-    script = "from alloc_jax.measure import grade; grade(['1'], ['1'], 'math')"
+    script = "from alloc_jax.logs import grade; grade(['1'], ['1'], 'math')"
     said = subprocess.run(
         [sys.executable, "-c", script], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
     )
