@@ -417,7 +417,9 @@ def helm(folder):
                 "success": True,
                 "cached": False,
                 "request_time": 1.5,
-                "completions": [{"text": text, "logprob": 0, "tokens": [{"text": "t", "logprob": 0}] * 4} for text in said],
+                "completions": [
+                    {"text": text, "logprob": 0, "tokens": [{"text": "t", "logprob": 0}] * 4} for text in said
+                ],
                 "embedding": [],
             },
             "num_train_instances": 8,

@@ -134,7 +134,9 @@ def test_inspect_samples_that_failed_or_come_twice_are_refused(tmp_path):
         read_log(with_sample(tmp_path, error={"message": "boom"}))
     path = tmp_path / "log.json"
     path.write_text(json.dumps({**logs.INSPECT_HEADER, "samples": [next(logs.inspect_samples())] * 2}))
-    with pytest.raises(LogError, match=r"samples\[1\]: question 'sums/q0', source 'openai/m', sample 1: this pair occurs"):
+    with pytest.raises(
+        LogError, match=r"samples\[1\]: question 'sums/q0', source 'openai/m', sample 1: this pair occurs"
+    ):
         read_log(path)
 
 

@@ -244,6 +244,7 @@ def _usage(row: dict[str, Any], model: str) -> dict[str, list[float | None]]:
     return {
         "prompt_tokens": [prompt],
         "cached_tokens": [cached],
+        "cache_write_tokens": [count("input_tokens_cache_write")],
         "completion_tokens": [completion],
         "reasoning_tokens": [count("reasoning_tokens")],
     }

@@ -25,6 +25,7 @@ _CALLED: dict[str, tuple[str, ...]] = {
     "group": ("group", "category", "task", "dataset", "subject"),
     "prompt_tokens": ("prompt_tokens", "input_tokens"),
     "cached_tokens": ("cached_tokens",),
+    "cache_write_tokens": ("cache_write_tokens",),
     "completion_tokens": ("completion_tokens", "output_tokens", "tokens"),
     "reasoning_tokens": ("reasoning_tokens",),
     "latency_s": ("latency_s", "latency", "seconds"),
