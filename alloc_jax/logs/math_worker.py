@@ -67,7 +67,9 @@ def _clean(text: str) -> str:
 
 
 def _joined(text: str) -> str:
-    """A bare formula without the spaces that group thousands."""
+    """A bare formula without the spaces that group thousands, and with powers of ten for the e of a computer's number."""
+    if match := re.fullmatch(r"(-?[\d.]+)[eE]([-+]?\d{1,4})", text):
+        return f"{match[1]} \\times 10^{{{int(match[2])}}}"
     return re.sub(r"(?<=\d) (?=\d{3}(?!\d))", "", text)
 
 

@@ -254,7 +254,7 @@ except LogError as error:
 print(tracemalloc.get_traced_memory()[1] // 2**20)
 """
     said = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=True).stdout
-    message, used = said.splitlines()
+    message, _, used = said.splitlines()
     assert "line 6: a line of more than 128 MiB" in message
     assert int(used) < 400  # MiB
 

@@ -88,4 +88,4 @@ def _strangeness(glimpse: Glimpse) -> str:
     return "no known format"
 
 
-__all__ = ["FORMATS", "Frame", "Options", "Reader", "find_reader", "is_frame"]
+__all__ = ["FORMATS", "Frame", "Options", "Reader", "Table", "find_reader", "is_frame"]

@@ -94,8 +94,10 @@ class Table(Reader):
         with open(self.path, "rb") as file:
             head = file.read(64)
         if head.startswith(b"PAR1"):
-            self._name(parquet_columns(self.path))
-            return parquet_rows(self.path, list((self.names or {}).values()))
+            try:
+                return parquet_rows(self.path, list(self._name(parquet_columns(self.path)).values()))
+            except ValueError as error:
+                return iter([("columns", error)])
         return json_lines(self.path) if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else csv_rows(self.path)
 
     def _name(self, columns: Iterable[str]) -> dict[str, str]:
