@@ -22,6 +22,7 @@ _PLAIN = str.maketrans(
     {**_FULL_WIDTH, "\u2212": "-", "\u2044": "/", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 )
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
+_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3})(?=[^\s*_])(.{0,400}?)(?<=[^\s*_])\1(?!\w)")
 
 
@@ -41,17 +42,16 @@ def plain(text: str) -> str:
 
 def boxed(text: str) -> str | None:
     r"""What stands in the last `\boxed{}`; None where there is none that closes."""
-    found = None
-    for start in reversed([match.end() for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", text)]):
-        depth = 1
-        for at in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[at], 0)
-            if not depth:
-                found = text[start:at]
-                break
-        if found is not None:
-            return found
-    return None
+    if "\\boxed" not in text and "\\fbox" not in text:
+        return None
+    found, begun = None, -1
+    unclosed: list[int] = []  # where each brace that is open begins, if it is a box's; else -1
+    for match in _BRACE.finditer(text):
+        if match[0] != "}":
+            unclosed.append(match.end() if len(match[0]) > 1 else -1)
+        elif unclosed and (start := unclosed.pop()) > begun:
+            found, begun = text[start : match.start()], start
+    return found
 
 
 def _marked(text: str) -> str | None:
