@@ -50,6 +50,7 @@ class ComputeUnit:
 SAMPLE_FIELDS = (
     "prompt_tokens",
     "cached_tokens",
+    "cache_write_tokens",
     "completion_tokens",
     "reasoning_tokens",
     "latency_s",
@@ -77,6 +78,7 @@ class SampleLog(Shown):
     correct: np.ndarray  # bool[N, M, S] False in the padding
     prompt_tokens: np.ndarray | None = None  # f32[N, M, S] NaN where unknown; None where no sample has it
     cached_tokens: np.ndarray | None = None  # f32[N, M, S] prompt tokens that came from a cache; part of prompt_tokens
+    cache_write_tokens: np.ndarray | None = None  # f32[N, M, S] prompt tokens written to a cache; another part of them
     completion_tokens: np.ndarray | None = None  # f32[N, M, S]
     reasoning_tokens: np.ndarray | None = None  # f32[N, M, S] part of completion_tokens
     latency_s: np.ndarray | None = None  # f32[N, M, S]

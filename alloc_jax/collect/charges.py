@@ -23,6 +23,7 @@ def usage_dollars(price: TokenPrice, usage: Mapping[str, float | None]) -> float
     total = price.input * prompt + price.output * completion
     for name, rate, of in (
         ("cached_tokens", price.cached_input, price.input),
+        ("cache_write_tokens", price.cache_write, price.input),
         ("reasoning_tokens", price.reasoning, price.output),
     ):
         if rate is not None and rate != of:
@@ -34,6 +35,6 @@ def usage_dollars(price: TokenPrice, usage: Mapping[str, float | None]) -> float
 
 def worst_dollars(price: TokenPrice, prompt_tokens: float, completion_tokens: float) -> float:
     """The most that so many tokens can cost."""
-    dearest_input = max(price.input, price.cached_input or 0.0)
+    dearest_input = max(price.input, price.cached_input or 0.0, price.cache_write or 0.0)
     dearest_output = max(price.output, price.reasoning or 0.0)
     return (dearest_input * prompt_tokens + dearest_output * completion_tokens) / 1e6

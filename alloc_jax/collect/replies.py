@@ -37,6 +37,7 @@ class Usage:
 
     prompt_tokens: float | None = None
     cached_tokens: float | None = None
+    cache_write_tokens: float | None = None
     completion_tokens: float | None = None
     reasoning_tokens: float | None = None
 
@@ -122,6 +123,7 @@ def read_usage(usage: Any) -> Usage:
     return Usage(
         prompt_tokens=count(usage, "prompt_tokens") or None,  # no prompt is empty: there, 0 says unknown
         cached_tokens=count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        cache_write_tokens=count(usage.get("prompt_tokens_details"), "cache_write_tokens"),
         completion_tokens=count(usage, "completion_tokens"),
         reasoning_tokens=count(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )

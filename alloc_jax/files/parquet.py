@@ -32,6 +32,16 @@ def parquet_columns(path: Path) -> tuple[str, ...]:
         return ()
 
 
+def parquet_lists(path: Path) -> tuple[str, ...]:
+    """The names of the columns whose cells are lists; none where the file is broken."""
+    module = parquet()
+    try:
+        schema = module.read_schema(path)
+    except Exception:  # whatever the library says of a broken file
+        return ()
+    return tuple(one.name for one in schema if str(one.type).startswith(("list", "large_list", "fixed_size_list")))
+
+
 def parquet_rows(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
     """The rows of a parquet file as objects of Python values, of the given columns or all."""
     module = parquet()

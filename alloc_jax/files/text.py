@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +14,8 @@ from alloc_jax.files import Row
 
 LARGEST = 1 << 27  # bytes of one line or record; a longer one is refused before it is read
 _CHUNK = 1 << 16
+_POINTER = "version https://git-lfs.github.com/spec/"  # how Git LFS marks a file that it holds elsewhere
+POINTER = "a Git LFS pointer, which stands for a file that was not downloaded: git lfs pull"
 
 
 def lines(path: Path) -> Iterator[tuple[int, str | ValueError]]:
@@ -48,8 +51,15 @@ def json_lines(path: Path, strict: bool = False) -> Iterator[Row]:
         yield f"line {number}", text if isinstance(text, ValueError) else parse(text, strict)
 
 
+def is_pointer(text: str) -> bool:
+    """Whether a text is what Git LFS leaves in the place of a file that was not downloaded."""
+    return text.startswith(_POINTER)
+
+
 def parse(text: str, strict: bool = False) -> dict[str, Any] | ValueError:
     """One JSON object, or what is wrong with it."""
+    if is_pointer(text):
+        return ValueError(POINTER)
     try:
         record = _STRICT.decode(text) if strict else json.loads(text)
     except json.JSONDecodeError as error:
@@ -81,6 +91,12 @@ _STRICT = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_r
 # ---------------------------------------------------------------------------------------------------------------
 # JSON documents
 # ---------------------------------------------------------------------------------------------------------------
+
+
+def is_array(path: Path) -> bool:
+    """Whether the file is one JSON array."""
+    with open(path, "rb") as file:
+        return file.read(1024).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 class Document:
@@ -141,12 +157,43 @@ def _elements(window: _Window, name: str) -> Iterator[Row]:
     window.take("]")
 
 
+def top_fields(path: Path, most: int = 1 << 26) -> dict[str, Any]:
+    """The fields of the first JSON object of a file (of an array: of its first element), in order.
+
+    Large values are passed over without being kept: a value of more than 64 KiB is its beginning, as a `Cut`. The look
+    ends where the object does, at what is broken, or in a value of more than `most` characters.
+    """
+    found: dict[str, Any] = {}
+    with open(path, "rb") as file:
+        window = _Window(file, errors="replace")
+        try:
+            if window.peek() == "[":
+                window.take("[")
+            window.take("{")
+            while window.peek() == '"':
+                name = window.value()
+                window.take(":")
+                window.peek()
+                found[name] = Cut(window.text[window.at : window.at + 200])
+                found[name] = window.skip(most)
+                if window.peek() != ",":
+                    break
+                window.take(",")
+        except (ValueError, RecursionError):
+            pass
+    return found
+
+
+class Cut(str):
+    """The beginning of a value that is not kept whole."""
+
+
 class _Window:
     """The part of a document that is in memory: from the value at hand to the end of what was read."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, errors: str = "strict"):
         self.file = file
-        self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")(errors)
         self.text, self.at, self.ended = "", 0, False
         self.bytes = 0  # read so far
 
@@ -201,8 +248,40 @@ class _Window:
             if not self.more(max(_CHUNK, len(self.text) - self.at)) and broken:
                 raise ValueError(broken)
 
+    def skip(self, most: int) -> Any:
+        """The next value where it is small; else its beginning, once it is passed."""
+        self.peek()
+        while len(self.text) - self.at < _CHUNK and self.more():
+            pass
+        try:
+            value, end = _DECODER.raw_decode(self.text, self.at)
+            if end < len(self.text) or self.ended:
+                self.at = end
+                return value
+        except json.JSONDecodeError:
+            pass
+        beginning = Cut(self.text[self.at : self.at + 200])
+        depth, passed = 0, 0
+        while True:
+            match = _TOKEN.match(self.text, self.at)
+            if match is None or (match.end() == len(self.text) and not self.ended):
+                rest = len(self.text) - self.at
+                if rest > most or not self.more(max(_CHUNK, rest)):
+                    raise ValueError("broken JSON")
+                continue
+            passed += match.end() - self.at
+            self.at = match.end()
+            if passed > most:
+                raise ValueError("a long value")
+            if self.at > 16 * _CHUNK:  # let go of what is passed
+                self.text, self.at = self.text[self.at :], 0
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+            if depth <= 0:
+                return beginning
+
 
 _DECODER = json.JSONDecoder()
+_TOKEN = re.compile(r'\s*(?:"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}]+)', re.DOTALL)
 
 
 # ---------------------------------------------------------------------------------------------------------------

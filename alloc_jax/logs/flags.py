@@ -14,7 +14,7 @@ from alloc_jax.logs.read import Reading, read_logs
 flags.disclaim_key_flags()  # the flags defined here are those of the script, whose --help lists them
 
 _FILES = ("gold", "requests", "tokenizer")
-_NAMES = ("format", "skip_bad", "source", *_FILES, "grader", "timeout_s", "ungraded", "threshold", "scorer")
+_NAMES = ("format", "skip_bad", "source", *_FILES, "grader", "timeout_s", "threshold", "scorer")
 
 
 def define_reading_flags() -> None:
@@ -27,14 +27,24 @@ def define_reading_flags() -> None:
     flags.DEFINE_string("tokenizer", None, "A tokenizer.json, to count tokens that the log lacks.")
     flags.DEFINE_enum("grader", None, list(METHODS), "How responses are graded, where the log does not say.")
     flags.DEFINE_float("timeout_s", 5.0, "The grader's limit for one response, in seconds.")
-    flags.DEFINE_enum("ungraded", "drop", ["drop", "wrong"], "What becomes of responses that could not be graded.")
     flags.DEFINE_float("threshold", None, "Score from which a sample is right, where scores lie between 0 and 1.")
-    flags.DEFINE_string("scorer", None, "The scorer that decides, where a log has several.")
+    flags.DEFINE_string(
+        "scorer", None, "The scorer that decides, where a log has several; judge.right: one of its values."
+    )
+    flags.DEFINE_list("columns", None, "Columns of a table by our names, as in question=prompt,correct=is_right.")
 
 
 def reading_options() -> dict[str, Any]:
     """The flags' values, by the names that `read_logs` has for them."""
-    return {name: flags.FLAGS[name].value for name in _NAMES}
+    options = {name: flags.FLAGS[name].value for name in _NAMES}
+    if named := flags.FLAGS["columns"].value:
+        pairs = [pair.partition("=") for pair in named]
+        if not all(name and column for name, _, column in pairs):
+            raise ValueError(
+                f"--columns is {','.join(named)!r}; expected our name=the column's name, as in correct=is_right"
+            )
+        options["columns"] = {name.strip(): column.strip() for name, _, column in pairs}
+    return options
 
 
 def read_flagged(paths: Sequence[str]) -> Reading:

@@ -1,12 +1,12 @@
 """Grading responses against reference answers, and the key of each answer that votes are counted on.
 
-A grader answers two questions that are not the same: is this response right, and which responses say the same? The
-second needs an equivalence, so that it does not matter which response came first; `math_verify.verify` is neither
-symmetric nor transitive (`1<x<2` accepts `(1,2)`, not the other way round). So `verify` decides what is right, and
-answers are the same where a canonical form of what was parsed is the same.
+A grader answers two questions that are not the same: is this response right, and which responses say the same? Keys are
+canonical forms, so that it does not matter which response came first. `math_verify.verify`, which decides what is right
+as mathematics, is no equivalence: it accepts `50` and `0.5` for `50\\%`. Where it calls two answers to one question equal
+that have different keys, `Grader.same` unites them.
 
-What cannot be graded (time out, a crash, a reference answer that cannot be read) is a failure. A failure is no wrong
-answer: it is reported as what it is, and the caller says what becomes of it.
+What cannot be graded (time out, a crash, a reference answer that cannot be read) is a failure: a sample without a usable
+answer, counted and shown. No text makes a grader raise.
 """
 
 from __future__ import annotations
@@ -23,11 +23,21 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alloc_jax.exports import called_as_its_function
+from alloc_jax.logs.answers import choice, number, words
 
 _WORKER = Path(__file__).with_name("math_worker.py")
+_COMPARED = 64  # pairs of answers to one question that are compared at most
+
+METHODS: dict[str, Callable[[str], str | None] | None] = {
+    "math": None,
+    "number": number,
+    "choice": choice,
+    "text": words,
+}
+Gold = str | tuple[str, ...]  # one reference answer, or several of which each is right
 
 
 class Grade(NamedTuple):
@@ -40,7 +50,7 @@ class Grade(NamedTuple):
 
 def grade(
     responses: Sequence[str],
-    golds: Sequence[str],
+    golds: Sequence[Gold],
     method: str = "math",
     timeout_s: float = 5.0,
     workers: int | None = None,
@@ -49,10 +59,11 @@ def grade(
 
     Args:
       responses: the texts, an answer alone or a whole solution that ends in one.
-      golds: the reference answers, as many.
+      golds: the reference answers, as many; a tuple holds several of which each is right.
       method: one of `METHODS`. "math": mathematical expressions, by math-verify in processes of their own; "number":
-        the last number of the text, exact, thousands separators and units ignored; "choice": the last letter that
-        stands as a choice; "text": the whole text, but for case, white space and a final full stop.
+        the boxed or last number of the text, exact, thousands separators and units ignored; "choice": the letter that
+        is declared, or the last that stands as a choice; "text": the whole text, but for case, white space, emphasis
+        and a final full stop.
       timeout_s: limit for one response, of "math".
       workers: processes of "math"; the machine's CPUs by default.
 
@@ -75,6 +86,7 @@ class Grader:
             raise ValueError(f"unknown grader {method!r}; known: {', '.join(METHODS)}")
         if not timeout_s > 0:
             raise ValueError(f"timeout_s is {timeout_s}; a limit is positive")
+        self.method = method
         self.answer_of = METHODS[method]
         self.pool = None if self.answer_of else _MathPool(timeout_s, workers or os.cpu_count() or 1)
 
@@ -85,57 +97,60 @@ class Grader:
         if self.pool:
             self.pool.close()
 
-    def grade(self, responses: Sequence[str], golds: Sequence[str]) -> list[Grade]:
+    def grade(self, responses: Sequence[str], golds: Sequence[Gold]) -> list[Grade]:
         """See the function `grade`; equal pairs are graded once."""
         pairs = list(zip(responses, golds, strict=True))
-        distinct = list(dict.fromkeys(pairs))
+        single = [(said, one) for said, gold in pairs for one in ((gold,) if isinstance(gold, str) else gold)]
+        distinct = list(dict.fromkeys(single))
         graded = self.pool.grade(distinct) if self.pool else [self._compare(*pair) for pair in distinct]
         known = dict(zip(distinct, graded, strict=True))
-        return [known[pair] for pair in pairs]
+        return [
+            known[said, gold] if isinstance(gold, str) else _best([known[said, one] for one in gold])
+            for said, gold in pairs
+        ]
+
+    def keys(self, responses: Sequence[str]) -> list[str | None]:
+        """The keys of the answers that samples of ONE question give, to count votes on: what says the same shares one.
+
+        >>> with Grader("number") as grader:
+        ...     grader.keys(["It is 4.0", "4", "none"])
+        ['4', '4', None]
+        """
+        found = [said.answer for said in self.grade(responses, ["0"] * len(responses))]
+        same = self.same([key for key in found if key is not None])
+        return [same.get(key, key) for key in found]
+
+    def same(self, *groups: Sequence[str]) -> dict[str, str]:
+        """Which keys of one question are one answer: a map from a key to that of its equals which comes first.
+
+        Args:
+          *groups: keys that this grader gave, the most frequent first. Only keys of one group are compared: those that
+            were right, and those that were wrong.
+        """
+        if self.pool is None:
+            return {}
+        united: dict[str, str] = {}
+        left = _COMPARED
+        for group in groups:
+            left = self.pool.unite(list(dict.fromkeys(group)), united, left)
+        return united
 
     def _compare(self, response: str, gold: str) -> Grade:
-        wanted, answer = self.answer_of(gold), self.answer_of(response)
+        try:
+            wanted, answer = self.answer_of(gold), self.answer_of(response)
+        except Exception as error:  # whatever a text does to a regular expression or a number
+            return Grade(None, False, type(error).__name__)
         if wanted is None:
             return Grade(None, False, "gold")
         return Grade(answer, answer == wanted)
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# By comparison
-# ---------------------------------------------------------------------------------------------------------------
+def _best(grades: Sequence[Grade]) -> Grade:
+    """What became of a response that several answers were accepted for."""
+    right = [said for said in grades if said.correct]
+    usable = [said for said in grades if said.failure is None]
+    return (right or usable or list(grades) or [Grade(None, False, "gold")])[0]
 
-_NUMBER = re.compile(r"(?<![\w.])[-\u2212+]?\$?(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?(?:\s*/\s*([1-9]\d*))?")
-# "A" and "I" are words, too: before another word they are choices only in brackets, or after "is" or a colon.
-_CHOICE = re.compile(
-    r"(?<![A-Za-z'\u2019])(?:\([A-J]\)|[B-HJ]|(?<=is )[AI]|(?<=: )[AI]|[AI](?!\s+[a-z]))(?![A-Za-z'\u2019])"
-)
-
-
-def _number(text: str) -> str | None:
-    last = None
-    for match in _NUMBER.finditer(text):
-        whole, part, below = match.groups()
-        if whole or part:
-            value = Fraction((whole or "0").replace(",", "") + (part or "")) / int(below or 1)
-            last = -value if match[0][0] in "-\u2212" else value
-    return None if last is None else str(last)
-
-
-def _choice(text: str) -> str | None:
-    found = _CHOICE.findall(text)
-    return found[-1].strip("()") if found else None
-
-
-def _text(text: str) -> str | None:
-    return " ".join(text.split()).casefold().removesuffix(".") or None
-
-
-METHODS: dict[str, Callable[[str], str | None] | None] = {
-    "math": None,
-    "number": _number,
-    "choice": _choice,
-    "text": _text,
-}
 
 # ---------------------------------------------------------------------------------------------------------------
 # By math-verify, in processes that can be killed
@@ -155,19 +170,72 @@ class _MathPool:
         self.idle.put(_Worker())  # the first says whether math-verify is there
         for _ in range(workers - 1):
             self.idle.put(None)
+        self.written: dict[str, str] = {}  # key -> an answer that has it, as it was written
+        self.equal: dict[tuple[str, str], bool] = {}
 
     def grade(self, pairs: Sequence[tuple[str, str]]) -> list[Grade]:
-        return list(self.threads.map(self._one, pairs))
+        return list(self.threads.map(self._grade, pairs))
 
-    def _one(self, pair: tuple[str, str]) -> Grade:
+    def _grade(self, pair: tuple[str, str]) -> Grade:
+        *said, written = self._ask("grade", *pair)
+        if written is not None:
+            self.written.setdefault(said[0], written)
+        return Grade(*said)
+
+    def unite(self, keys: Sequence[str], united: dict[str, str], left: int) -> int:
+        """Adds to `united` which of the keys say the same; returns how many comparisons are left."""
+        classes: list[list[str]] = []
+        for key in keys:
+            home = None
+            for members in classes:
+                if home is not None and home is members:
+                    continue
+                for other in members:
+                    if self._cannot_be(key, other):
+                        continue
+                    left -= 1
+                    if left < 0:
+                        return 0
+                    if self._are_equal(key, other):
+                        if home is None:
+                            home = members
+                        else:  # it says the same as both
+                            home += members
+                            members.clear()
+                        break
+            if home is None:
+                classes.append([key])
+            else:
+                home.append(key)
+        united |= {key: members[0] for members in classes for key in members[1:]}
+        return left
+
+    def _cannot_be(self, key: str, other: str) -> bool:
+        """Whether two keys are known to differ without a comparison: nothing to compare, or two distant numbers."""
+        if key not in self.written or other not in self.written:
+            return True
+        a, b = _rational(key), _rational(other)
+        return a is not None and b is not None and abs(a - b) > Fraction(1, 10**4) * max(abs(a), abs(b))
+
+    def _are_equal(self, key: str, other: str) -> bool:
+        pair = self.written[key], self.written[other]
+        if pair not in self.equal:
+            self.equal[pair] = self._ask("equal", *pair) is True  # a failure tells nothing
+        return self.equal[pair]
+
+    def _ask(self, *question: str) -> Any:
+        """What a process answers; a failed grade where it does not."""
         worker = self.idle.get()
         try:
             worker = worker or _Worker()
-            said = worker.ask(pair, self.timeout_s)
-            if said.failure in ("timeout", "crash"):
+            said = worker.ask(question, self.timeout_s)
+            if isinstance(said, str):  # it is gone
                 worker.close()
                 worker = None
+                return None, False, said, None
             return said
+        except OSError:  # no process could be started
+            return None, False, "crash", None
         finally:
             self.idle.put(worker)
 
@@ -176,6 +244,11 @@ class _MathPool:
         while not self.idle.empty():
             if worker := self.idle.get():
                 worker.close()
+
+
+def _rational(key: str) -> Fraction | None:
+    """The number that a key is; None where it is none, or a long one."""
+    return Fraction(key) if len(key) < 64 and re.fullmatch(r"-?\d+(/[1-9]\d*)?", key) else None
 
 
 class _Worker:
@@ -191,7 +264,8 @@ class _Worker:
             self.close()
             raise ImportError("the grader 'math' needs math-verify: pip install 'alloc_jax[grade]'")
 
-    def ask(self, pair: tuple[str, str], timeout_s: float) -> Grade:
+    def ask(self, question: Sequence[str], timeout_s: float) -> Any:
+        """The answer; or what happened to the process instead, as a text."""
         late = threading.Event()
 
         def stop():
@@ -201,7 +275,7 @@ class _Worker:
         timer = threading.Timer(timeout_s, stop)
         timer.start()
         try:
-            self.process.stdin.write(json.dumps(pair).encode() + b"\n")
+            self.process.stdin.write(json.dumps(question).encode() + b"\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except OSError:  # it died while the text was on its way
@@ -209,8 +283,8 @@ class _Worker:
         finally:
             timer.cancel()
         if line.endswith(b"\n"):
-            return Grade(*json.loads(line))
-        return Grade(None, False, "timeout" if late.is_set() else "crash")
+            return json.loads(line)
+        return "timeout" if late.is_set() else "crash"
 
     def close(self) -> None:
         self.process.kill()

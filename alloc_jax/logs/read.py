@@ -17,25 +17,26 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from alloc_jax.files.text import json_lines
-from alloc_jax.logs.formats import Options, Reader, find_reader
+from alloc_jax.logs.formats import Frame, Options, Reader, Table, find_reader, is_frame
 from alloc_jax.logs.formats.batch import read_requests
 from alloc_jax.logs.formats.reader import field
 from alloc_jax.logs.grade import METHODS, Grader
+from alloc_jax.logs.grading import Grading, Located, check_responses
 from alloc_jax.logs.records import Gatherer, LogError
 from alloc_jax.types import SampleLog
 
 PathLike = str | os.PathLike
+Log = Any  # a path, or a frame of pandas or polars, or a table of pyarrow
 
 _LISTED = 5  # skipped records that are listed, with their reasons
-_GRADED = 2048  # responses that are graded at a time, in whole records
 _NEEDS = {
     "requests": "the file of its requests, which hold the questions",
     "gold": "a file of reference answers",
@@ -55,15 +56,18 @@ class Reading:
     formats: tuple[str, ...]  # of each file
     skipped: int  # bad records
     reasons: tuple[str, ...]  # of the first few of them
-    failures: Mapping[str, int]  # responses that could not be graded, by what went wrong
+    failures: Mapping[
+        str, int
+    ]  # responses that could not be graded, by what went wrong; each is a sample without an answer
     notes: tuple[str, ...]  # what else should be known, one sentence each
 
 
-def read_log(path: PathLike | Sequence[PathLike], format: str | None = None, **options) -> SampleLog:
+def read_log(path: Log | Sequence[Log], format: str | None = None, **options) -> SampleLog:
     """Read a sample log.
 
     Args:
-      path: a file, or several that make one log; "builtin" for the samples of the built-in reasoner.
+      path: a file, or several that make one log; or a frame of pandas or polars or a table of pyarrow with one row a sample;
+        "builtin" for the samples of the built-in reasoner.
       format: one of `formats.FORMATS`; by default the content tells.
       **options: see `read_logs`.
 
@@ -72,7 +76,7 @@ def read_log(path: PathLike | Sequence[PathLike], format: str | None = None, **o
 
     Raises:
       FileNotFoundError: no such file.
-      LogError: a file is empty or broken; the message names file, line, question and field.
+      LogError: a file is empty or broken; the message names file, line, question and field, and shows a good record.
       ValueError: an unknown format, or options that do not fit it.
 
     Warns:
@@ -85,7 +89,7 @@ def read_log(path: PathLike | Sequence[PathLike], format: str | None = None, **o
 
 
 def read_logs(
-    path: PathLike | Sequence[PathLike],
+    path: Log | Sequence[Log],
     format: str | None = None,
     *,
     skip_bad: bool = False,
@@ -94,10 +98,10 @@ def read_logs(
     requests: PathLike | Mapping[str, str] | None = None,
     grader: str | None = None,
     timeout_s: float = 5.0,
-    ungraded: str = "drop",
     tokenizer: PathLike | Callable[[str], Any] | None = None,
     threshold: float | None = None,
     scorer: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Reading:
     """Read a sample log, and keep account of what was skipped and what could not be graded.
 
@@ -109,22 +113,21 @@ def read_logs(
       gold: reference answers by question id, or a file of JSON lines with `id` and `gold`.
       requests: the questions of a batch by custom_id, or the file of its requests.
       grader: how responses are graded in formats that do not say what is right; see `grade`.
-      timeout_s: the grader's limit for one response.
-      ungraded: "drop" leaves out a response that could not be graded, as if it had not been drawn; "wrong" keeps it,
-        wrong and without an answer. Either way it is counted.
+      timeout_s: the grader's limit for one response. A response that cannot be graded is a sample without an answer,
+        wrong, and counted.
       tokenizer: counts tokens in formats without counts: a function from a text to its tokens or their number, or a
         `tokenizer.json`.
       threshold: a score of at least this is right, in formats with scores between right and wrong.
-      scorer: the scorer that decides, where a log has several.
+      scorer: the scorer that decides, where a log has several; "judge.right" is the value `right` of the scorer `judge`.
+      columns: our names of fields (`question`, `source`, `answer`, `correct`, ...) and the columns of a table that hold them,
+        where their names do not tell.
 
     Raises: see `read_log`.
     """
-    if path == "builtin":
+    if isinstance(path, str) and path == "builtin":
         from alloc_jax.reasoner import builtin_log
 
         return Reading(log=builtin_log(), formats=("builtin",), skipped=0, reasons=(), failures={}, notes=())
-    if ungraded not in ("drop", "wrong"):
-        raise ValueError(f"ungraded is {ungraded!r}; known: drop, wrong")
     options = Options(
         source=source,
         gold=_read_gold(Path(gold)) if isinstance(gold, (str, os.PathLike)) else gold,
@@ -133,37 +136,50 @@ def read_logs(
         tokenizer=_token_counter(tokenizer),
         threshold=threshold,
         scorer=scorer,
+        columns=columns,
     )
-    paths = [Path(path)] if isinstance(path, (str, os.PathLike)) else [Path(p) for p in path]
+    paths = [path] if isinstance(path, (str, os.PathLike)) or is_frame(path) else list(path)
     readers = [_open(p, format, options) for p in paths]
     gatherer, account = Gatherer(), _Account(skip_bad)
     with ExitStack() as stack:
-        grade = stack.enter_context(Grader(grader, timeout_s)) if grader else None
+        grading = Grading(stack.enter_context(Grader(grader, timeout_s))) if grader else None
         for reader in readers:
             gatherer.only = None
             records = _records(reader, account)
-            for where, record in _graded(records, grade, ungraded, account) if grade else records:
+            if grading:
+                records = grading.graded(records, partial(account.bad, reader))
+            for where, record in records:
                 try:
                     if "sources" in record:
                         gatherer.describe(record["sources"])
                     else:
                         gatherer.add(record, record.pop("repeat", None))
                 except ValueError as error:
-                    account.bad(reader.path, where, error)
-            reader.finish()
+                    account.bad(reader, where, error)
+            try:
+                reader.finish()
+            except ValueError as error:
+                raise LogError(f"{reader.path}: {error}{_shape(reader)}") from None
+        if grading:
+            account.failures = grading.failures
+            gatherer.unite(grading.united())
+    names = ", ".join(str(reader.path) for reader in readers)
     if not gatherer.ids:
-        raise LogError(f"{', '.join(map(str, paths))}: the log has no questions{account.why()}")
-    try:
-        log = gatherer.log()
-    except ValueError as error:
-        raise LogError(f"{', '.join(map(str, paths))}: {error}") from None
+        raise LogError(f"{names}: the log has no questions{account.why()}{_shape(readers[0])}")
+    log, mute = gatherer.log()
+    notes = [f"{reader.path}: {note}" for reader in readers for note in reader.notes]
+    if mute:
+        notes.append(
+            f"{names}: {mute} pairs of question and source have a right sample without an answer: all their answers are left"
+            " out, so that they serve pass@k and best of k, and no votes"
+        )
     return Reading(
         log=log,
         formats=tuple(reader.name for reader in readers),
         skipped=account.skipped,
         reasons=tuple(account.reasons),
         failures=dict(account.failures),
-        notes=tuple(f"{reader.path}: {note}" for reader in readers for note in reader.notes),
+        notes=tuple(notes),
     )
 
 
@@ -175,7 +191,9 @@ def notes_of(reading: Reading) -> list[str]:
         notes.append(f"{reading.skipped} bad records were skipped: {'; '.join([*reading.reasons, *more])}")
     if reading.failures:
         what = ", ".join(f"{count} {name}" for name, count in sorted(reading.failures.items()))
-        notes.append(f"{sum(reading.failures.values())} responses could not be graded: {what}")
+        notes.append(
+            f"{sum(reading.failures.values())} responses could not be graded: {what}; each is a sample without an answer"
+        )
     return notes
 
 
@@ -194,10 +212,10 @@ class _Account:
         self.reasons: list[str] = []
         self.failures: Counter[str] = Counter()
 
-    def bad(self, path: Path, where: str, error: ValueError) -> None:
-        reason = f"{path}, {where}: {error}"
+    def bad(self, reader: Reader, where: str, error: ValueError) -> None:
+        reason = f"{reader.path}, {where}: {error}"
         if not self.skip_bad:
-            raise LogError(reason) from None
+            raise LogError(reason + _shape(reader)) from None
         self.skipped += 1
         if len(self.reasons) < _LISTED:
             self.reasons.append(reason)
@@ -207,84 +225,45 @@ class _Account:
         return "".join(parts + [f"; {sum(self.failures.values())} responses could not be graded"] * bool(self.failures))
 
 
-def _open(path: Path, format: str | None, options: Options) -> Reader:
-    """The reader of a file, once its options fit."""
-    if not path.is_file():
+def _shape(reader: Reader) -> str:
+    """The end of a refusal: what a record should look like."""
+    return f"\n  a record of format {reader.name} looks like this: {reader.example}"
+
+
+def _open(log: Log, format: str | None, options: Options) -> Reader:
+    """The reader of a file or a frame, once its options fit."""
+    path = Path("frame") if is_frame(log) else Path(log)
+    if not is_frame(log) and not path.is_file():
         raise FileNotFoundError(f"no sample log at {path}")
     try:
-        kind = find_reader(path, format)
+        named = format or (Table.name if options.columns is not None else None)  # naming columns makes it a table
+        kind = Frame if is_frame(log) else find_reader(path, named)
     except ValueError as error:
         raise error if format is not None else LogError(str(error)) from None
     for option in fields(Options):
         given = getattr(options, option.name) is not None
         if given and option.name not in kind.uses:
+            if option.name == "columns":
+                raise ValueError(f"{path}: columns name those of a table, and this is a log of format {kind.name}")
             raise ValueError(f"{path}: {option.name} says nothing in a log of format {kind.name}")
         if not given and option.name in kind.needs:
             raise ValueError(f"{path}: a log of format {kind.name} needs {option.name}: {_NEEDS[option.name]}")
-    return kind(path, options)
+    return kind(log if is_frame(log) else path, options)
 
 
-def _records(reader: Reader, account: _Account) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(reader: Reader, account: _Account) -> Iterator[Located]:
     for where, row in reader.rows():
         try:
             if isinstance(row, ValueError):
                 raise row
             records = list(reader.records(row))
             for record in records:
-                _check_responses(record)
+                check_responses(record)
         except ValueError as error:
-            account.bad(reader.path, where, error)
+            account.bad(reader, where, error)
             continue
         for record in records:
             yield where, record
-
-
-def _check_responses(record: Mapping[str, Any]) -> None:
-    """Refuses columns that do not fit the responses, before these are graded."""
-    samples = record.get("samples")
-    if isinstance(samples, dict) and "response" in samples:
-        n = len(samples["response"])
-        for name, values in samples.items():
-            if len(values) != n:
-                raise ValueError(f"question {record.get('id')!r}: {name}: {len(values)} values for {n} responses")
-
-
-def _graded(
-    records: Iterable[tuple[str, dict[str, Any]]], grader: Grader, ungraded: str, account: _Account
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records with `response` replaced by `answer` and `correct`, a limited number at a time."""
-    for part in _parts(records):
-        asked = [(text, record["gold"]) for _, record in part for text in record.get("samples", {}).get("response", ())]
-        grades = iter(grader.grade(*zip(*asked, strict=True)) if asked else ())
-        for where, record in part:
-            samples = record.get("samples", {})
-            if "response" in samples:
-                given = list(islice(grades, len(samples.pop("response"))))
-                account.failures.update(g.failure for g in given if g.failure)
-                keep = [ungraded == "wrong" or not g.failure for g in given]
-                samples = {name: _kept(values, keep) for name, values in samples.items()}
-                samples["answer"] = _kept([g.answer for g in given], keep)
-                samples["correct"] = _kept([g.correct for g in given], keep)
-                if not any(keep):
-                    continue
-                record = {**record, "samples": samples}
-            yield where, record
-
-
-def _parts(records: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """The records in lists of about as many responses as are graded at a time."""
-    part, size = [], 0
-    for where, record in records:
-        part.append((where, record))
-        size += max(len(record.get("samples", {}).get("response", ())), 1)
-        if size >= _GRADED:
-            yield part
-            part, size = [], 0
-    yield part
-
-
-def _kept(values: Sequence[Any], keep: Sequence[bool]) -> list[Any]:
-    return [value for value, kept in zip(values, keep, strict=True) if kept]
 
 
 def _read_gold(path: Path) -> dict[str, str]:

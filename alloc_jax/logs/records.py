@@ -43,6 +43,7 @@ class Gatherer:
         self.text: list[tuple[str, str | None, str | None]] = []  # question, gold, group
         self.codes: list[dict[str, int]] = []  # of each question's answers
         self.pairs: dict[tuple[int, str], int] = {}  # (question, source) -> its number
+        self.united: dict[int, Mapping[str, str]] = {}  # of a question, answers that are another name of one
         self.repeats: set[tuple[int, Hashable]] = set()  # (pair, repeat) of pairs that come in pieces
         self.pieces = (array("q"), array("q"))  # of each record: its pair, its number of samples
         self.answer = array("i")
@@ -148,11 +149,18 @@ class Gatherer:
         """Fills up what earlier records did not say; a field that none says stays empty until the end."""
         values.extend(array("f", [math.nan]) * (length - len(values)))
 
-    def log(self) -> SampleLog:
+    def unite(self, same: Mapping[str, Mapping[str, str]]) -> None:
+        """Makes answers one: by question id, the answer that another is called by from now on."""
+        for identity, names in same.items():
+            if (row := self.ids.get(identity)) is not None:
+                self.united[row] = names
+
+    def log(self) -> tuple[SampleLog, int]:
         """The log of all records so far.
 
-        Raises:
-          ValueError: a right sample lacks an answer where others of its pair have one.
+        Returns:
+          The log; and the pairs of question and source that have a right sample without an answer beside others with one.
+          Their answers are left out: which of them is right is unknown, and their bits are not.
         """
         names = {name: m for m, name in enumerate(self.sources)}
         pair, size = (np.asarray(part, np.int64) for part in self.pieces)
@@ -176,26 +184,33 @@ class Gatherer:
             known = not np.isnan(np.asarray(values)).all()
             fields[name] = packed(values, np.float32, np.nan) if known else None
         question, gold, group = zip(*self.text, strict=True)
+        answer, correct = packed(self.answer, np.int32, -1), packed(self.correct, bool, False)
+        mute = (correct & (answer < 0)).any(axis=2) & (answer >= 0).any(axis=2)
+        answer[mute] = -1
+        answers = [tuple(codes) for codes in self.codes]
+        for row, names in self.united.items():
+            answers[row], code = _renumbered(answers[row], names)
+            answer[row] = np.where(answer[row] < 0, -1, code[answer[row]])
         log = SampleLog(
             ids=tuple(self.ids),
             question=question,
             gold=gold,
             group=group,
             sources=tuple(self.sources.values()),
-            answers=tuple(tuple(codes) for codes in self.codes),
+            answers=tuple(answers),
             count=count.reshape(shape[:2]),
-            answer=packed(self.answer, np.int32, -1),
-            correct=packed(self.correct, bool, False),
+            answer=answer,
+            correct=correct,
             **fields,
         )
-        mute = (log.correct & (log.answer < 0)).any(axis=2) & (log.answer >= 0).any(axis=2)
-        if mute.any():
-            i, m = np.argwhere(mute)[0]
-            raise ValueError(
-                f"question {log.ids[i]!r}, source {log.sources[m].name!r}: answer: null in a right sample, though"
-                " others have one"
-            )
-        return log
+        return log, int(mute.sum())
+
+
+def _renumbered(answers: Sequence[str], names: Mapping[str, str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The answers that are left once some are united, and the new code of each old one."""
+    left: dict[str, int] = {}
+    code = [left.setdefault(names.get(answer, answer), len(left)) for answer in answers]
+    return tuple(left), np.array(code, np.int32)
 
 
 def _columns(samples: Any, where: str) -> tuple[Mapping[str, Sequence[Any]], Place]:

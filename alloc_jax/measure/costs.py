@@ -175,8 +175,8 @@ def _estimates(pairs: Pairs, sizes: Sequence[int], resource: str) -> Iterator[tu
 def sample_costs(log: SampleLog, resource: str, m: int, prices: PriceBook | None = None) -> np.ndarray:
     """What each sample of a source costs, f64[N, S]; NaN where something is missing and in the padding.
 
-    Dollars bill every token once: prompt tokens at the input rate, those from a cache at theirs, completion tokens at the
-    output rate, those spent on reasoning at theirs.
+    Dollars bill every token once: prompt tokens at the input rate, those from a cache and those written to one at theirs,
+    completion tokens at the output rate, those spent on reasoning at theirs.
     """
     known = log.sampled[:, m]
 
@@ -194,6 +194,7 @@ def sample_costs(log: SampleLog, resource: str, m: int, prices: PriceBook | None
         total = price.input * field("prompt_tokens") + price.output * field("completion_tokens")
         for name, rate, of in (
             ("cached_tokens", price.cached_input, price.input),
+            ("cache_write_tokens", price.cache_write, price.input),
             ("reasoning_tokens", price.reasoning, price.output),
         ):
             if rate is not None and rate != of:
@@ -230,6 +231,7 @@ def _lacks(log: SampleLog, resource: str, m: int, prices: PriceBook | None) -> I
         price = prices.price(model)
         needed = ("prompt_tokens", "completion_tokens")
         needed += ("cached_tokens",) * (price.cached_input not in (None, price.input))
+        needed += ("cache_write_tokens",) * (price.cache_write not in (None, price.input))
         needed += ("reasoning_tokens",) * (price.reasoning not in (None, price.output))
     for name in needed:
         values = getattr(log, name)
@@ -240,7 +242,8 @@ def _lacks(log: SampleLog, resource: str, m: int, prices: PriceBook | None) -> I
         else:
             yield Lack((sampled & ~np.isfinite(values[:, m])).any(axis=1), f"has a sample of {of} without {name}")
         # A part cannot exceed the whole: billing it would make the rest negative.
-        whole = {"cached_tokens": log.prompt_tokens, "reasoning_tokens": log.completion_tokens}.get(name)
+        prompt_parts = dict.fromkeys(("cached_tokens", "cache_write_tokens"), log.prompt_tokens)
+        whole = {**prompt_parts, "reasoning_tokens": log.completion_tokens}.get(name)
         if resource == "usd" and values is not None and whole is not None:
             more = (sampled & (values[:, m] > whole[:, m])).any(axis=1)
             yield Lack(more, f"has a sample of {of} with more {name} than tokens they are part of")

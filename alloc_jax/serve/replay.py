@@ -113,7 +113,7 @@ def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, in
 
 def _sums(log: SampleLog, i: int, m: int, k: int) -> Mapping[str, float | None]:
     found = {}
-    for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"):
+    for name in ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens"):
         values = getattr(log, name)
         total = None if values is None else float(values[i, m, :k].sum(dtype=np.float64))
         found[name] = None if total is None or np.isnan(total) else total

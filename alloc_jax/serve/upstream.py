@@ -15,7 +15,7 @@ from alloc_jax.collect.replies import Choice, Fault, Usage, read_reply, status_f
 
 _PAUSE = 0.05  # seconds before the first retry; doubles with each
 _LONGEST_PAUSE = 2.0
-_COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+_COUNTS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
 
 
 @dataclass

@@ -229,7 +229,7 @@ def routellm(folder):
     return path
 
 
-def model_router(folder):
+def table(folder):
     path = folder / "train.csv"
     rows = [["text of q0", "a", True, 12], ["text of q0", "b", False, ""], ["text of q1", "a", 0, 9]]
     dump_csv(path, ["question", "model", "isCorrect", "output_tokens"], rows)
@@ -298,7 +298,165 @@ def monkeys(folder):
     return path
 
 
-# name of the format -> (writer, options that it needs)
+def qwen_math(folder):
+    path = folder / "Qwen2.5-Math-7B" / "gsm8k" / "test_qwen25-math-cot_-1_seed0_t0.6_s0_e-1.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {
+            "idx": number,
+            "question": f"text of {identity}",
+            "gt_cot": "...",
+            "gt": GOLD[identity],
+            "code": said,
+            "pred": [["4", "4", "5"], ["9", "", "9"]][number],
+            "report": [None] * 3,
+            "score": [[True, True, False], [True, False, True]][number],
+        }
+        for number, (identity, said) in enumerate(RESPONSES.items())
+    ]
+    dump_lines(path, rows)
+    return path
+
+
+def routerarena(folder):
+    path = folder / "predictions.json"
+    rows = [
+        {
+            "global index": f"AIME_{number}",
+            "prompt": f"text of {identity}",
+            "prediction": "gpt-5-nano",
+            "generated_result": {
+                "generated_answer": said[0],
+                "success": True,
+                "token_usage": {"input_tokens": 90, "output_tokens": 10, "total_tokens": [100, 700][number]},
+                "provider": "azure",
+                "error": None,
+            },
+            "cost": 5.79e-05,
+            "accuracy": [1.0, 0.0][number],
+            "for_optimality": False,
+        }
+        for number, (identity, said) in enumerate(RESPONSES.items())
+    ]
+    path.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    return path
+
+
+def routerarena_cached(folder):
+    path = folder / "gpt-5-nano.jsonl"
+    rows = [
+        {
+            "global_index": f"AIME_{number}",
+            "question": f"text of {identity}",
+            "llm_selected": "gpt-5-nano",
+            "generated_answer": text,
+            "token_usage": {"input_tokens": 90, "output_tokens": 10, "total_tokens": 100},
+            "success": True,
+            "error": None,
+            "evaluation_result": {
+                "extracted_answer": text,
+                "ground_truth": GOLD[identity],
+                "score": float(GOLD[identity] in text),
+                "metric": "math_metric",
+                "inference_cost": 2e-4,
+            },
+        }
+        for number, (identity, said) in enumerate(RESPONSES.items())
+        for text in said
+    ]
+    dump_lines(path, rows)
+    return path
+
+
+def humaneval(folder):
+    path = folder / "samples.jsonl_results.jsonl"
+    rows = [
+        {"task_id": f"HumanEval/{number}", "completion": "  return 1", "result": result, "passed": result == "passed"}
+        for number in range(2)
+        for result in ("passed", "failed: ", "timed out")
+    ]
+    dump_lines(path, rows)
+    return path
+
+
+def evalplus(folder):
+    path = folder / "model_temp_0.8_eval_results.json"
+    programs = [("pass", "pass"), ("pass", "fail"), ("fail", "fail")]
+    rows = {
+        f"HumanEval/{number}": [
+            {
+                "task_id": f"HumanEval/{number}",
+                "solution": "def f(): ...",
+                "base_status": base,
+                "plus_status": plus,
+                "base_fail_tests": [],
+                "plus_fail_tests": [],
+            }
+            for base, plus in programs
+        ]
+        for number in range(2)
+    }
+    path.write_text(json.dumps({"date": "2024-05-01 12:00", "hash": "fe58", "eval": rows}), encoding="utf-8")
+    return path
+
+
+def helm(folder):
+    path = folder / "gsm:model=lab_m,data_augmentation=canonical" / "scenario_state.json"
+    path.parent.mkdir(exist_ok=True)
+    states = [
+        {
+            "instance": {
+                "input": {"text": f"text of {identity}"},
+                "references": [{"output": {"text": GOLD[identity]}, "tags": ["correct"]}],
+                "split": "test",
+                "id": f"id{number}",
+            },
+            "train_trial_index": 0,
+            "request": {"model": "lab/m", "prompt": "...", "temperature": 0.7, "num_completions": 3},
+            "result": {
+                "success": True,
+                "cached": False,
+                "request_time": 1.5,
+                "completions": [
+                    {"text": text, "logprob": 0, "tokens": [{"text": "t", "logprob": 0}] * 4} for text in said
+                ],
+                "embedding": [],
+            },
+            "num_train_instances": 8,
+            "prompt_truncated": False,
+        }
+        for number, (identity, said) in enumerate(RESPONSES.items())
+    ]
+    head = {"adapter_spec": {"method": "generation", "model": "lab/m", "num_outputs": 3}}
+    path.write_text(json.dumps({**head, "request_states": states}), encoding="utf-8")
+    return path
+
+
+def lighteval_old(folder, listed=lambda value: value):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / "details" / "org" / "model" / "2024-05-02T03-04-05.678901"
+    path.mkdir(parents=True, exist_ok=True)
+    path = path / "details_lighteval|gsm8k|5_2024-05-02T03-04-05.678901.parquet"
+    rows = [
+        {
+            "example": f"text of {identity}",
+            "full_prompt": "...",
+            "predictions": listed(RESPONSES[identity]),
+            "gold": listed([gold]),
+            "choices": listed([]),
+            "gold_index": listed([]),
+            "input_tokens": listed([[1, 2, 3]]),
+            "cont_tokens": listed([[1] * (j + 2) for j in range(3)]),
+            "metrics": listed([]),
+        }
+        for identity, gold in GOLD.items()
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
 def journal(folder):
     path = folder / "journal.jsonl"
     rows = [{"journal": 1, "recipes": {"m": {"model": "some/model", "max_tokens": 64}}}]
@@ -312,6 +470,7 @@ def journal(folder):
     return path
 
 
+# name of the format -> (writer, options that it needs)
 WRITERS = {
     "jsonl": (jsonl, {}),
     "parquet": (parquet, {}),
@@ -327,6 +486,11 @@ WRITERS = {
     "routellm": (routellm, {}),
     "best_route": (best_route, {"threshold": 0.1}),
     "monkeys": (monkeys, {}),
-    "model_router": (model_router, {}),
+    "qwen_math": (qwen_math, {}),
+    "routerarena": (routerarena, {}),
+    "humaneval": (humaneval, {}),
+    "evalplus": (evalplus, {}),
+    "helm": (helm, {"grader": "number"}),
+    "table": (table, {}),
 }
 PACKAGES = {"parquet": "pyarrow", "lighteval": "pyarrow", "inspect": "zipfile_zstd"}  # what a format needs

@@ -17,7 +17,8 @@ from tests.logs import foreign_logs as logs
 from tests.logs.test_formats import written
 
 TEXT = [name for name in FORMATS if name not in ("parquet", "npz", "inspect", "lighteval")]
-JSON = [name for name in TEXT if name not in ("routerbench", "routellm", "model_router")]
+JSON = [name for name in TEXT if name not in ("routerbench", "routellm", "table")]
+DOCUMENTS = ("inspect_json", "llmrouterbench", "monkeys", "routerarena", "evalplus", "helm")
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -79,7 +80,7 @@ def test_any_value_in_any_place_is_read_or_refused(name, tmp_path_factory, data)
     path, options = written(name, folder)
     if name == "inspect":
         documents = list(logs.inspect_samples())
-    elif name in ("inspect_json", "llmrouterbench", "monkeys"):
+    elif name in DOCUMENTS:
         documents = [json.loads(path.read_text())]
     else:
         documents = [json.loads(line) for line in path.read_text().splitlines()]
@@ -227,7 +228,7 @@ def test_text_that_is_not_utf8_is_named_and_skipped(tmp_path):
 @pytest.mark.parametrize("name", TEXT)
 def test_a_line_beyond_the_limit_is_refused(name, tmp_path, monkeypatch):
     path, options = written(name, tmp_path)
-    if name in ("inspect_json", "llmrouterbench", "monkeys"):
+    if name in DOCUMENTS and name != "evalplus":
         path.write_text(path.read_text().replace("text of q1", "x" * 400_000))
     else:
         path.write_text(path.read_text().rstrip("\n") + "x" * 400_000 + "\n")
@@ -252,7 +253,7 @@ except LogError as error:
 print(tracemalloc.get_traced_memory()[1] // 2**20)
 """
     said = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=True).stdout
-    message, used = said.splitlines()
+    message, _, used = said.splitlines()
     assert "line 6: a line of more than 128 MiB" in message
     assert int(used) < 400  # MiB
 

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from alloc_jax.files.text import POINTER
 from alloc_jax.logs.formats.batch import Batch
+from alloc_jax.logs.formats.code import EvalPlus, HumanEval
 from alloc_jax.logs.formats.glimpse import Glimpse
+from alloc_jax.logs.formats.helm import Helm
 from alloc_jax.logs.formats.inspect_ai import InspectEval, InspectJson
 from alloc_jax.logs.formats.journal import JournalLog
 from alloc_jax.logs.formats.jsonl import JsonLines
@@ -12,8 +15,9 @@ from alloc_jax.logs.formats.lm_eval import LmEval
 from alloc_jax.logs.formats.npz import Archive
 from alloc_jax.logs.formats.parquet import ParquetLog
 from alloc_jax.logs.formats.reader import Options, Reader
-from alloc_jax.logs.formats.repeated import BestRoute, Monkeys
-from alloc_jax.logs.formats.routers import LLMRouterBench, ModelRouter, RouteLLM, RouterBench
+from alloc_jax.logs.formats.repeated import BestRoute, Monkeys, QwenMath
+from alloc_jax.logs.formats.routers import LLMRouterBench, RouteLLM, RouterArena, RouterBench
+from alloc_jax.logs.formats.table import Frame, Table, is_frame
 
 _READERS = (
     JsonLines,
@@ -30,7 +34,12 @@ _READERS = (
     RouteLLM,
     BestRoute,
     Monkeys,
-    ModelRouter,
+    QwenMath,
+    RouterArena,
+    HumanEval,
+    EvalPlus,
+    Helm,
+    Table,
 )
 FORMATS: dict[str, type[Reader]] = {reader.name: reader for reader in _READERS}
 
@@ -46,6 +55,8 @@ def find_reader(path: Path, format: str | None = None) -> type[Reader]:
             raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
         return FORMATS[format]
     glimpse = Glimpse(path)
+    if glimpse.kind == "pointer":
+        raise ValueError(f"{path}: {POINTER}")
     if glimpse.kind == "empty":
         raise ValueError(f"{path}: the log has no questions: the file is empty")
     if glimpse.kind == "pickle":
@@ -54,10 +65,15 @@ def find_reader(path: Path, format: str | None = None) -> type[Reader]:
             " pandas.read_pickle(path).to_parquet(...)"
         )
     found = [reader for reader in FORMATS.values() if reader.recognises(glimpse)]
+    if len(found) > 1 and Table in found:
+        found.remove(Table)  # others know more of their columns
     if len(found) == 1:
         return found[0]
     likeness = f"looks like {' and '.join(r.name for r in found)}" if found else _strangeness(glimpse)
-    raise ValueError(f"{path}: {likeness}; name its format, one of {', '.join(FORMATS)}")
+    raise ValueError(
+        f"{path}: {likeness}; name its format, one of {', '.join(FORMATS)}; or write a line of our own form for each question and"
+        f" source: {JsonLines.example}; or a table of one row a sample: {Table.example}"
+    )
 
 
 def _strangeness(glimpse: Glimpse) -> str:
@@ -72,4 +88,4 @@ def _strangeness(glimpse: Glimpse) -> str:
     return "no known format"
 
 
-__all__ = ["FORMATS", "Options", "Reader", "find_reader"]
+__all__ = ["FORMATS", "Frame", "Options", "Reader", "Table", "find_reader", "is_frame"]

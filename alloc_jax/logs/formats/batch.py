@@ -8,7 +8,7 @@ from typing import Any
 
 from alloc_jax.files import Row
 from alloc_jax.files.text import json_lines
-from alloc_jax.logs.formats.reader import Reader, conversation, field, number, positive
+from alloc_jax.logs.formats.reader import Reader, content, conversation, field, number, positive
 
 
 class Batch(Reader):
@@ -19,7 +19,11 @@ class Batch(Reader):
     """
 
     name = "batch"
-    about = "results of an OpenAI batch or of vLLM run_batch (0.32)"
+    about = "results of an OpenAI batch (chat, completions, responses) or of vLLM run_batch (0.32)"
+    example = (
+        '{"custom_id": "q1", "response": {"status_code": 200, "body": {"model": "m", "choices": [{"message": {"content":'
+        ' "4"}}], "usage": {"prompt_tokens": 9, "completion_tokens": 4}}}, "error": null}'
+    )
     uses = ("requests", "gold", "grader", "source")
     needs = ("requests", "gold", "grader")
 
@@ -36,18 +40,16 @@ class Batch(Reader):
 
     def records(self, row: Any) -> Iterable[dict[str, Any]]:
         identity = field(row, "custom_id", str)
-        response = row.get("response")
-        if row.get("error") or not isinstance(response, dict) or response.get("status_code") != 200:
-            status = response.get("status_code") if isinstance(response, dict) else None
-            raise ValueError(
-                f"question {identity!r}: the request failed: status {status}, {str(row.get('error'))[:80]}"
-            )
+        body = _body(row, identity)
         for name in ("requests", "gold"):
             if identity not in getattr(self.options, name):
                 raise ValueError(f"question {identity!r}: custom_id: not among the {name}")
-        body = field(response, "body", dict, "response")
         where = "response.body"
-        choices = field(body, "choices", list, where)
+        if "output" in body and "choices" not in body:  # /v1/responses: a list of reasoning, calls and messages
+            choices, said = [body], [_output(field(body, "output", list, where))]
+        else:
+            choices = field(body, "choices", list, where)
+            said = [_text(choice, f"{where}.choices[{j}]") for j, choice in enumerate(choices)]
         if not choices:
             raise ValueError(f"{where}.choices: there is none")
         yield {
@@ -55,24 +57,22 @@ class Batch(Reader):
             "question": self.options.requests[identity],
             "gold": self.options.gold[identity],
             "source": self.options.source or field(body, "model", str, where),
-            "samples": {
-                "response": [_text(choice, f"{where}.choices[{j}]") for j, choice in enumerate(choices)],
-                **self._usage(body.get("usage"), choices),
-            },
+            "samples": {"response": said, **self._usage(body.get("usage"), choices)},
         }
 
     def _usage(self, usage: Any, choices: list[dict[str, Any]]) -> dict[str, list[float | None]]:
         n = len(choices)
         where = "response.body.usage"
         usage = usage if isinstance(usage, dict) else {}
+        read, written = ("input", "output") if "input_tokens" in usage else ("prompt", "completion")
 
         def inner(name: str, inside: str) -> float | None:
             details = usage.get(inside)
             return number(details.get(name) if isinstance(details, dict) else None, f"{where}.{inside}.{name}")
 
-        prompt = positive(usage.get("prompt_tokens"), f"{where}.prompt_tokens")
-        completion = number(usage.get("completion_tokens"), f"{where}.completion_tokens")
-        reasoning = inner("reasoning_tokens", "completion_tokens_details")
+        prompt = positive(usage.get(f"{read}_tokens"), f"{where}.{read}_tokens")
+        completion = number(usage.get(f"{written}_tokens"), f"{where}.{written}_tokens")
+        reasoning = inner("reasoning_tokens", f"{written}_tokens_details")
         tokens = [choice.get("token_ids") for choice in choices]
         if all(isinstance(ids, list) for ids in tokens):
             counts = [len(ids) for ids in tokens]
@@ -81,7 +81,7 @@ class Batch(Reader):
             self.averaged += n > 1 and completion is not None
         return {
             "prompt_tokens": [prompt] * n,
-            "cached_tokens": [inner("cached_tokens", "prompt_tokens_details")] * n,
+            "cached_tokens": [inner("cached_tokens", f"{read}_tokens_details")] * n,
             "completion_tokens": counts,
             "reasoning_tokens": [None if reasoning is None else reasoning / n] * n,
         }
@@ -93,15 +93,43 @@ class Batch(Reader):
             )
 
 
+def _body(row: dict[str, Any], identity: str) -> dict[str, Any]:
+    """What the server answered; old versions of vLLM wrote it without the envelope of status and body.
+
+    Raises:
+      ValueError: the request failed.
+    """
+    response, error = row.get("response"), row.get("error")
+    bare = isinstance(response, dict) and "status_code" not in response and "body" not in response
+    if isinstance(response, dict) and not error:
+        if bare and ("choices" in response or "output" in response):
+            return response
+        if response.get("status_code") == 200:
+            return field(response, "body", dict, "response")
+    status = response.get("status_code") if isinstance(response, dict) else None
+    if status is None and not error:
+        raise ValueError(
+            f"question {identity!r}: response: holds neither an answer nor an error: no status_code with a body, no choices"
+        )
+    told = [f"status {status}"] * (status is not None) + [str(error)[:80]] * bool(error)
+    raise ValueError(f"question {identity!r}: the request failed: {', '.join(told)}")
+
+
 def _text(choice: Any, where: str) -> str:
     """What a choice says: a chat message's content, or a completion's text. A choice that says nothing is empty."""
     if isinstance(choice, dict) and isinstance(choice.get("text"), str):
         return choice["text"]
-    return field(field(choice, "message", dict, where), "content", (str, type(None)), f"{where}.message") or ""
+    return content(field(field(choice, "message", dict, where), "content", (str, list, type(None)), f"{where}.message"))
+
+
+def _output(items: list[Any]) -> str:
+    """What the messages among a response's items say."""
+    messages = [item for item in items if isinstance(item, dict) and item.get("type") == "message"]
+    return "\n".join(said for item in messages if (said := content(item.get("content"))))
 
 
 def read_requests(path: Path) -> dict[str, str]:
-    """Question texts by custom_id, from the file of requests.
+    """Question texts by custom_id, from the file of requests; or by task_id, from a file of programming problems.
 
     Raises:
       ValueError: the file is no such file; the message names line and field.
@@ -111,10 +139,12 @@ def read_requests(path: Path) -> dict[str, str]:
         try:
             if isinstance(row, ValueError):
                 raise row
+            if "task_id" in row:
+                row = {"custom_id": str(row["task_id"]), "body": {"prompt": row.get("prompt")}}
             identity, body = field(row, "custom_id", str), field(row, "body", dict)
             if identity in requests:
                 raise ValueError(f"custom_id: {identity!r} occurs twice")
-            name = "messages" if "messages" in body else "prompt"
+            name = next((name for name in ("messages", "input") if name in body), "prompt")
             requests[identity] = conversation(body.get(name), f"body.{name}")
         except ValueError as error:
             raise ValueError(f"{path}, {where}: {error}") from None

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import csv
-import json
 import zipfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from alloc_jax.files.parquet import parquet_columns
+from alloc_jax.files.text import is_pointer, top_fields
 
 _HEAD = 1 << 20
-_DECODER = json.JSONDecoder()
 
 
 class Glimpse:
     """What the beginning of a file shows.
 
-    `kind` is "zip", "parquet", "pickle", "object" (JSON), "array" (JSON), "text" or "empty".
+    `kind` is "zip", "parquet", "pickle", "pointer" (Git LFS), "object" (JSON), "array" (JSON), "text" or "empty".
     """
 
     def __init__(self, path: Path):
@@ -32,6 +31,8 @@ class Glimpse:
             self.kind = "parquet"
         elif head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
             self.kind = "pickle"
+        elif is_pointer(self.text):
+            self.kind = "pointer"
         else:
             self.kind = {"{": "object", "[": "array", "": "empty"}.get(self.text.lstrip()[:1], "text")
 
@@ -60,34 +61,8 @@ class Glimpse:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The fields of the first JSON object (of an array: of its first element), as far as the look reaches.
+        """The fields of the first JSON object (of an array: of its first element), however large their values are.
 
-        The value of a field that is not wholly in view is the text of its beginning, as a `Cut`.
+        A large value is the text of its beginning.
         """
-        if self.kind not in ("object", "array"):
-            return {}
-        found: dict[str, Any] = {}
-        at = self._skip(self.text.index("{") if "{" in self.text else len(self.text), "{")
-        while self.text[at : at + 1] == '"':
-            try:
-                name, at = _DECODER.raw_decode(self.text, at)
-                at = self._skip(at, ":")
-                found[name] = Cut(self.text[at : at + 200])
-                found[name], at = _DECODER.raw_decode(self.text, at)
-            except (ValueError, RecursionError):
-                break
-            at = self._skip(at, ",")
-        return found
-
-    def _skip(self, at: int, character: str) -> int:
-        """Past white space, the character if it is there, and white space."""
-        for pattern in (" \t\r\n", character, " \t\r\n"):
-            while self.text[at : at + 1] and self.text[at] in pattern:
-                at += 1
-                if pattern == character:
-                    break
-        return at
-
-
-class Cut(str):
-    """The beginning of a value that is not wholly in view."""
+        return top_fields(self.path) if self.kind in ("object", "array") else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 from alloc_jax.files import Row
 from alloc_jax.files.text import LARGEST, Document, parse
-from alloc_jax.logs.formats.reader import Reader, bit, conversation, field, number, positive
+from alloc_jax.logs.formats.reader import Reader, accepted, bit, content, conversation, field, number, positive, shown
 
 _LETTERS = {"C": 1, "I": 0, "P": 0.5, "N": 0}  # correct, incorrect, partial, no answer
 
@@ -19,18 +18,24 @@ _LETTERS = {"C": 1, "I": 0, "P": 0.5, "N": 0}  # correct, incorrect, partial, no
 class InspectJson(Reader):
     """One sample an epoch, with its score, the scorer's answer, tokens and working time.
 
-    The tokens are those of the evaluated model alone, not of models that grade. Of the time, `working_time` is read:
-    what the sample took, waiting for its turn left out.
+    A question is named by its task and id. The tokens are those of the evaluated model alone, not of models that grade. Of
+    the time, `working_time` is read: what the sample took, waiting for its turn left out. A grader reads the scorer's
+    answer, or where there is none the completion, and decides instead of the scorer.
     """
 
     name = "inspect_json"
     about = "Inspect log as JSON (inspect_ai 0.3.285)"
-    uses = ("scorer", "threshold", "source")
+    example = (
+        '{"id": 1, "epoch": 1, "input": "2 + 2?", "target": "4", "output": {"completion": "It is 4."}, "scores": {"match":'
+        ' {"value": "C", "answer": "4"}}}'
+    )
+    uses = ("scorer", "threshold", "source", "grader")
 
     def __init__(self, path, options):
         super().__init__(path, options)
         self.document = Document(path, "samples")
         self.header = self.document.header
+        self.read = self.unscored = 0
 
     @staticmethod
     def recognises(glimpse) -> bool:
@@ -40,40 +45,116 @@ class InspectJson(Reader):
         return self.document.rows()
 
     def records(self, row: Any) -> Iterable[dict[str, Any]]:
+        self.read += 1
         if row.get("error"):
             raise ValueError(f"error: the sample failed: {str(row['error'])[:80]}")
         evaluation = field(self.header, "eval", dict)
         model = field(evaluation, "model", str, "eval")
         task = evaluation.get("task")
-        target = row.get("target")
-        if isinstance(target, list):
-            target = target[0] if len(target) == 1 else json.dumps(target)
-        right, answer = self._score(row)
+        task = task if isinstance(task, str) else None
+        target = accepted(row.get("target"), "target")
+        samples: dict[str, Any]
+        if self.options.grader:
+            samples = {"response": [self._response(row)]}
+        else:
+            score = self._score(row)
+            if score is None:
+                self.unscored += 1
+                return
+            target = shown(target)
+            samples = {"answer": [score[1]], "correct": [score[0]]}
+        identity = field(row, "id", (str, int))
         yield {
-            "id": field(row, "id", (str, int)),
-            "question": conversation(row.get("input"), "input"),
+            "id": identity if task is None else f"{task}/{identity}",
+            "question": conversation(_attached(row, row.get("input")), "input"),
             "gold": target,
-            "group": task if isinstance(task, str) else None,
+            "group": task,
             "source": self.options.source or model,
             "repeat": field(row, "epoch", int),
-            "samples": {"answer": [answer], "correct": [right], **_usage(row, model), "latency_s": [_seconds(row)]},
+            "samples": {**samples, **_usage(row, model), "latency_s": [_seconds(row)]},
         }
 
-    def _score(self, row: dict[str, Any]) -> tuple[bool, str | None]:
+    def _score(self, row: dict[str, Any]) -> tuple[bool, str | None] | None:
+        """(right, answer); None where the sample was not scored."""
+        scores = row.get("scores")
+        if scores is None or scores == {}:
+            return None
         scores = field(row, "scores", dict)
         name = self.options.scorer
         if name is None:
             if len(scores) != 1:
-                raise ValueError(f"scores: name one of the scorers: {', '.join(scores) or 'there is none'}")
+                raise ValueError(f"scores: name one of the scorers: {', '.join(scores)}")
             name = next(iter(scores))
-        score = field(scores, name, dict, "scores")
+        score, part = scores.get(name), None
+        if score is None and "." in name:  # one of several values that a scorer gives
+            scorer, _, part = name.rpartition(".")
+            score = scores.get(scorer)
+        if not isinstance(score, dict):
+            raise ValueError(f"scores: there is no scorer {name!r}; it was scored by {', '.join(scores)}")
         value = score.get("value")
+        if isinstance(value, dict):
+            if part is None or part not in value:
+                known = ", ".join(f"{name.removesuffix(f'.{part}')}.{key}" for key in value)
+                raise ValueError(f"scores.{name}.value: several values: name one as the scorer: {known}")
+            value = value[part]
+        elif part is not None:
+            raise ValueError(
+                f"scores.{name}: the scorer {name.rpartition('.')[0]!r} gives a single value: leave out the part"
+            )
         value = _LETTERS.get(value, value) if isinstance(value, str) else value
+        if value is None or value != value:
+            return None
         right = bit(value, f"scores.{name}.value", self.options.threshold)
         answer = score.get("answer")
         if answer is not None and not isinstance(answer, str):
             raise ValueError(f"scores.{name}.answer: expected a text, got {type(answer).__name__}")
         return right, answer or None
+
+    def _response(self, row: dict[str, Any]) -> str:
+        """The text that a grader reads."""
+        scores = row.get("scores")
+        scores = scores if isinstance(scores, dict) else {}
+        name = self.options.scorer.partition(".")[0] if self.options.scorer else next(iter(scores), None)
+        score = scores.get(name)
+        answer = score.get("answer") if isinstance(score, dict) else None
+        if isinstance(answer, str) and answer:
+            return answer
+        output = row.get("output")
+        return content(_attached(row, output.get("completion"))) if isinstance(output, dict) else ""
+
+    def finish(self) -> None:
+        if self.unscored and self.unscored == self.read:
+            raise ValueError(
+                f"the log was not scored: {self.unscored} of {self.read} samples are unscored; score it (inspect score), or name"
+                " a grader"
+            )
+        if self.unscored:
+            self.notes.append(f"{self.unscored} of {self.read} samples are unscored, and were left out")
+        status = self.header.get("status")
+        if status not in (None, "success"):
+            evaluation = self.header.get("eval")
+            evaluation = evaluation if isinstance(evaluation, dict) else {}
+            inside = [
+                evaluation.get(name) if isinstance(evaluation.get(name), dict) else {} for name in ("dataset", "config")
+            ]
+            planned, epochs = inside[0].get("samples"), inside[1].get("epochs") or 1
+            whole = f" of {planned * epochs}" if isinstance(planned, int) and isinstance(epochs, int) else ""
+            self.notes.append(f"the evaluation ended as {status!r}: {self.read}{whole} samples are there")
+
+
+def _attached(row: dict[str, Any], value: Any) -> Any:
+    """A text, or the attachment that it refers to."""
+    attachments = row.get("attachments")
+    if isinstance(value, str) and value.startswith("attachment://") and isinstance(attachments, dict):
+        return attachments.get(value.removeprefix("attachment://"), value)
+    if isinstance(value, list):
+        return [
+            {**part, "content": _attached(row, part["content"])}
+            if isinstance(part, dict) and "content" in part
+            else part
+            for part in value
+        ]
+    return value
 
 
 class InspectEval(InspectJson):
@@ -92,10 +173,14 @@ class InspectEval(InspectJson):
         module = _zip()
         try:
             with module.ZipFile(self.path) as archive:
-                if "header.json" not in archive.namelist():
+                names = archive.namelist()
+                start = "header.json" if "header.json" in names else "_journal/start.json"
+                if start not in names:
                     yield "header.json", ValueError("missing: the evaluation did not end; read its JSON form")
                     return
-                header = _member(archive, archive.getinfo("header.json"))
+                header = _member(archive, archive.getinfo(start))
+                if start != "header.json" and isinstance(header, dict):
+                    header["status"] = "started"  # and never ended
                 if isinstance(header, ValueError):
                     yield "header.json", header
                     return
@@ -159,6 +244,7 @@ def _usage(row: dict[str, Any], model: str) -> dict[str, list[float | None]]:
     return {
         "prompt_tokens": [prompt],
         "cached_tokens": [cached],
+        "cache_write_tokens": [count("input_tokens_cache_write")],
         "completion_tokens": [completion],
         "reasoning_tokens": [count("reasoning_tokens")],
     }

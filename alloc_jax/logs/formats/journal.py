@@ -22,6 +22,10 @@ class JournalLog(Reader):
 
     name = "journal"
     about = "the journal of experiments/collect_samples.py"
+    example = (
+        '{"id": "q1", "question": "2 + 2?", "gold": "4", "source": "m", "usage": {"prompt_tokens": 9}, "samples": [{"sample": 0,'
+        ' "text": "It is 4.", "completion_tokens": 5}]}'
+    )
     uses = ("gold", "grader")
     needs = ("grader",)
 

@@ -13,6 +13,10 @@ from alloc_jax.logs.formats.reader import Reader
 class JsonLines(Reader):
     name = "jsonl"
     about = "our own sample log, one JSON object a question and source"
+    example = (
+        '{"id": "q1", "question": "2 + 2?", "gold": "4", "source": "gpt-4", "samples": [{"answer": "4", "correct": true,'
+        ' "completion_tokens": 12}]}'
+    )
 
     @staticmethod
     def recognises(glimpse) -> bool:

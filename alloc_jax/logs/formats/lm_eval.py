@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from alloc_jax.files import Row
-from alloc_jax.files.text import json_lines
-from alloc_jax.logs.formats.reader import Reader, conversation, field, texts
+from alloc_jax.files.text import Document, is_array, json_lines
+from alloc_jax.logs.formats.reader import Reader, accepted, conversation, field, texts
 
-_FILE = re.compile(r"samples_(?P<task>.+?)(_\d{4}-\d\d-\d\dT.*)?\.jsonl")
+_FILE = re.compile(r"samples_(?P<task>.+?)(_\d{4}-\d\d-\d\dT.*)?\.jsonl?")
 _QUESTION = ("question", "problem", "query", "prompt", "input", "text")  # where the tasks' documents keep it
 
 
@@ -21,7 +21,11 @@ class LmEval(Reader):
     """
 
     name = "lm_eval"
-    about = "lm-evaluation-harness samples_*.jsonl (0.4.13)"
+    about = "lm-evaluation-harness samples_*.jsonl (0.4.13), and the JSON arrays of mid-2024"
+    example = (
+        '{"doc_id": 0, "doc": {"question": "2 + 2?"}, "target": "4", "arguments": {"gen_args_0": {"arg_0": "2 + 2?"}},'
+        ' "resps": [["It is 4.", "5"]], "filter": "none"}'
+    )
     uses = ("source", "grader", "tokenizer")
     needs = ("grader",)
 
@@ -35,10 +39,10 @@ class LmEval(Reader):
 
     @staticmethod
     def recognises(glimpse) -> bool:
-        return glimpse.kind == "object" and {"doc_id", "doc", "target", "resps"} <= glimpse.fields.keys()
+        return {"doc_id", "doc", "target", "resps"} <= glimpse.fields.keys()
 
     def rows(self) -> Iterator[Row]:
-        return json_lines(self.path)
+        return Document(self.path).rows() if is_array(self.path) else json_lines(self.path)
 
     def records(self, row: Any) -> Iterable[dict[str, Any]]:
         identity = field(row, "doc_id", (int, str))
@@ -63,7 +67,7 @@ class LmEval(Reader):
         yield {
             "id": identity if self.task is None else f"{self.task}/{identity}",
             "question": question,
-            "gold": str(field(row, "target", (str, int, float))),
+            "gold": accepted(row.get("target"), "target"),
             "group": self.task,
             "source": self.source,
             "samples": samples,
@@ -82,11 +86,26 @@ class LmEval(Reader):
 def _responses(row: Any) -> list[str]:
     """The texts in `resps`: [[s1, ..., sn]], one list for each request of the document."""
     requests = field(row, "resps", list)
+    if any(_is_likelihood(request) for request in requests):
+        raise ValueError(
+            "resps: log-likelihoods of given choices, not texts; only generated answers can be sampled: run the task's"
+            " generative variant"
+        )
     if len(requests) != 1:
         raise ValueError(f"resps: {len(requests)} requests; a generated answer comes from one")
-    if isinstance(requests[0], list) and requests[0] and isinstance(requests[0][0], list):
-        raise ValueError("resps: log-likelihoods of given choices, not texts; only generated answers can be sampled")
     return texts(requests[0], "resps[0]")
+
+
+def _is_likelihood(request: Any) -> bool:
+    """Whether the answer to a request is [logarithm, is it the greedy one], once or in a list."""
+    if isinstance(request, list) and request and isinstance(request[0], list):
+        request = request[0]
+    if not isinstance(request, list) or len(request) != 2 or str(request[1]) not in ("True", "False"):
+        return False
+    try:
+        return float(request[0]) <= 0
+    except (TypeError, ValueError):
+        return False
 
 
 def _prompt(row: dict[str, Any]) -> str | None:

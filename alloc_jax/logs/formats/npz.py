@@ -26,6 +26,9 @@ class Archive(Reader):
 
     name = "npz"
     about = "compact npz of outcomes: correct [N, A, S] with 255 for no sample"
+    example = (
+        'question=["2 + 2?"], qid=["q1"], action=["gpt-4"], correct=[[[1, 0, 255]]] (uint8), answer=[[["4", "5", ""]]]'
+    )
 
     @staticmethod
     def recognises(glimpse) -> bool:

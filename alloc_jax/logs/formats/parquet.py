@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alloc_jax.files import Row
-from alloc_jax.files.parquet import parquet, parquet_rows
+from alloc_jax.files.parquet import parquet, parquet_lists, parquet_rows
 from alloc_jax.logs.formats.reader import Reader
 from alloc_jax.types import SAMPLE_FIELDS
 
@@ -22,10 +22,12 @@ _ROWS = 10_000  # of a row group
 class ParquetLog(Reader):
     name = "parquet"
     about = "our own sample log as parquet (version 1)"
+    example = '{"id": "q1", "question": "2 + 2?", "gold": "4", "source": "gpt-4", "answer": ["4"], "correct": [true]}'
 
     @staticmethod
     def recognises(glimpse) -> bool:
-        return glimpse.kind == "parquet" and {"id", "question", "source", "correct"} <= set(glimpse.columns)
+        named = glimpse.kind == "parquet" and {"id", "question", "source", "correct"} <= set(glimpse.columns)
+        return named and "correct" in parquet_lists(glimpse.path)  # else it is a table of one row a sample
 
     def rows(self) -> Iterator[Row]:
         try:

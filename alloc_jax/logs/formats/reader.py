@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,17 +27,20 @@ class Options:
     tokenizer: Callable[[str], int] | None = None  # text -> its number of tokens
     threshold: float | None = None  # a score of at least this is right
     scorer: str | None = None  # which of a log's several scorers decides
+    columns: Mapping[str, str] | None = None  # our name of a field -> the column of a table that holds it
 
 
 class Reader:
     """One format. A subclass says how to recognise a file, how to go through its rows and what each row means.
 
     A record may hold, beside the form that the `Gatherer` takes, `repeat` (see `Gatherer.add`) and, in its columns,
-    `response`: texts that are still to be graded, which gives `answer` and `correct`.
+    `response`: texts that are still to be graded, which gives `answer` and `correct`; then its `gold` may be a tuple of
+    answers that are each right.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]  # what writes such files, and which version was looked at
+    example: ClassVar[str]  # what one record of such a file should look like; every refusal shows it
     uses: ClassVar[tuple[str, ...]] = ()  # the fields of `Options` that it uses
     needs: ClassVar[tuple[str, ...]] = ()  # those of them that it cannot do without
 
@@ -97,7 +102,7 @@ _KINDS = {
 
 
 def texts(values: Any, where: str) -> list[str]:
-    """A list of at least one text.
+    """A list of at least one text. Null is a response that says nothing, as where thinking used up the limit.
 
     Raises:
       ValueError: it is not.
@@ -105,19 +110,35 @@ def texts(values: Any, where: str) -> list[str]:
     if not isinstance(values, list) or not values:
         raise ValueError(f"{where}: expected a list of texts, got {_brief(values)}")
     for j, value in enumerate(values):
-        if not isinstance(value, str):
+        if value is not None and not isinstance(value, str):
             raise ValueError(f"{where}[{j}]: expected a text, got {_brief(value)}")
-    return values
+    return ["" if value is None else value for value in values]
 
 
-_BITS = {"true": 1, "false": 0, "1": 1, "0": 0, "1.0": 1, "0.0": 0}
+def accepted(value: Any, where: str) -> str | tuple[str, ...]:
+    """A reference answer; or several of which each is right, where it is a list.
+
+    Raises:
+      ValueError: it is no answer, or a list of none.
+    """
+    if isinstance(value, list) and value:
+        several = tuple(dict.fromkeys(accepted(one, f"{where}[{j}]") for j, one in enumerate(value)))
+        if all(isinstance(one, str) for one in several):
+            return several if len(several) > 1 else several[0]
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"{where}: expected an answer or a list of accepted ones, got {_brief(value)}")
+    return str(value)
+
+
+_BITS = {"true": 1, "false": 0, "yes": 1, "no": 0, "correct": 1, "incorrect": 0, "right": 1, "wrong": 0}
+_BITS |= {"pass": 1, "passed": 1, "fail": 0, "failed": 0}
 
 
 def bit(value: Any, where: str, threshold: float | None = None) -> bool:
-    """Right or wrong: a bit as the format writes it, or a score against a threshold.
+    """Right or wrong: a bit as the format writes it, a word for it, or a score against a threshold.
 
     Raises:
-      ValueError: it is neither, or a score between 0 and 1 and no threshold was named.
+      ValueError: it is none of these, or a score between 0 and 1 and no threshold was named.
     """
     if isinstance(value, str):
         value = _BITS.get(value.strip().lower(), value)
@@ -125,7 +146,9 @@ def bit(value: Any, where: str, threshold: float | None = None) -> bool:
             value = number(value, where)
     if isinstance(value, bool):
         return value
-    if not isinstance(value, (int, float)) or value != value:
+    if value is None or value != value:
+        raise ValueError(f"{where}: {'null' if value is None else 'NaN'}: whether this is right is unknown")
+    if not isinstance(value, (int, float)):
         raise ValueError(f"{where}: expected a bit or a score, got {_brief(value)}")
     if threshold is not None:
         return value >= threshold
@@ -160,27 +183,43 @@ def positive(value: Any, where: str) -> float | int | None:
 
 
 def conversation(value: Any, where: str) -> str:
-    """The question in a prompt: a text, or what the user says in a list of chat messages.
+    """The question in a prompt: a text, or what the user says in a list of chat messages, also where that is JSON.
 
     Raises:
       ValueError: it is neither.
     """
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        value = value[0]
     if isinstance(value, str):
-        return value
+        if not value.lstrip().startswith('[{"role"'):
+            return value
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+        if isinstance(value, str):
+            return value
     if not isinstance(value, list):
         raise ValueError(f"{where}: expected a text or a list of messages, got {_brief(value)}")
-    said = []
+    asked = []
     for j, message in enumerate(value):
         if field(message, "role", str, f"{where}[{j}]") == "user":
-            content = field(message, "content", (str, list), f"{where}[{j}]")
-            if isinstance(content, list):
-                content = "\n".join(
-                    part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-                )
-            said.append(content)
-    if not said:
+            asked.append(content(field(message, "content", (str, list), f"{where}[{j}]")))
+    if not asked:
         raise ValueError(f"{where}: no message of a user")
-    return "\n\n".join(said)
+    return "\n\n".join(asked)
+
+
+def content(value: Any) -> str:
+    """What a message says: a text, or the parts that are text, without thinking; empty where it says nothing."""
+    if isinstance(value, list):
+        parts = [part if isinstance(part, dict) else {"type": "text", "text": part} for part in value]
+        said = [part.get("text") for part in parts if part.get("type") in (None, "text", "output_text", "input_text")]
+        return "\n".join(text for text in said if isinstance(text, str))
+    return value if isinstance(value, str) else ""
+
+
+def shown(gold: str | tuple[str, ...] | None) -> str | None:
+    """A reference answer as the log keeps it: several accepted ones as a JSON list."""
+    return json.dumps(gold, ensure_ascii=False) if isinstance(gold, tuple) else gold
 
 
 def _brief(value: Any) -> str:

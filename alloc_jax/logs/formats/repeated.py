@@ -1,4 +1,4 @@
-"""Public logs of many samples a question: Large Language Monkeys and BEST-Route."""
+"""Public logs of many samples a question: Large Language Monkeys, BEST-Route, and Qwen2.5-Math's outputs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from alloc_jax.files import Row
-from alloc_jax.files.text import Document, json_lines
-from alloc_jax.logs.formats.reader import Reader, bit, field, number, positive, texts
+from alloc_jax.files.text import Document, is_array, json_lines
+from alloc_jax.logs.formats.reader import Reader, accepted, bit, field, number, positive, texts
 
 
 class Monkeys(Reader):
@@ -19,6 +19,7 @@ class Monkeys(Reader):
 
     name = "monkeys"
     about = "Large Language Monkeys JSON, an array or one object a line (ScalingIntelligence/monkey_business, 2024)"
+    example = '{"question": "2 + 2?", "gt_answer": "4", "samples": ["It is 4.", "5"], "is_corrects": [true, false]}'
     uses = ("source", "grader", "threshold")
 
     def __init__(self, path, options):
@@ -32,12 +33,12 @@ class Monkeys(Reader):
         return "question" in fields and ("is_corrects" in fields or {"gt_answer", "samples"} <= fields)
 
     def rows(self) -> Iterator[Row]:
-        with open(self.path, "rb") as file:
-            array = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-        return Document(self.path).rows() if array else json_lines(self.path)
+        return Document(self.path).rows() if is_array(self.path) else json_lines(self.path)
 
     def records(self, row: Any) -> Iterable[dict[str, Any]]:
         self.number += 1
+        if row.get("is_corrects") == [] and row.get("samples", []) == []:
+            raise ValueError("samples: the record is empty: no sample was drawn")
         bits = [
             bit(value, f"is_corrects[{j}]", self.options.threshold)
             for j, value in enumerate(field(row, "is_corrects", list))
@@ -69,6 +70,10 @@ class BestRoute(Reader):
 
     name = "best_route"
     about = "BEST-Route mixed_dataset_armoRM_*.jsonl (microsoft/best-route-llm, 2025)"
+    example = (
+        '{"id": "q1", "prompt": "2 + 2?", "gpt-4o": {"responses": ["4"], "armoRM_scores": [0.14], "token_num_prompt": 9,'
+        ' "token_num_responses": [3]}}'
+    )
     uses = ("threshold", "grader", "gold")
 
     def __init__(self, path, options):
@@ -117,6 +122,51 @@ class BestRoute(Reader):
                 "source": model,
                 "samples": samples,
             }
+
+
+class QwenMath(Reader):
+    """One line a question: `code` holds the responses, `pred` the answers taken from them, `score` whether these are right.
+
+    The file lies at `<model>/<dataset>/<split>_<prompt>_....jsonl`; where it does not, name the source.
+    """
+
+    name = "qwen_math"
+    about = "Qwen2.5-Math evaluation outputs, JSON lines (QwenLM/Qwen2.5-Math, 2024; many forks)"
+    example = '{"idx": 0, "question": "2 + 2?", "gt": "4", "code": ["It is 4.", "5"], "pred": ["4", "5"], "score": [true, false]}'
+    uses = ("source", "grader", "threshold")
+
+    @staticmethod
+    def recognises(glimpse) -> bool:
+        return {"idx", "gt", "code", "pred"} <= glimpse.fields.keys()
+
+    def rows(self) -> Iterator[Row]:
+        return Document(self.path).rows() if is_array(self.path) else json_lines(self.path)
+
+    def records(self, row: Any) -> Iterable[dict[str, Any]]:
+        place = self.path.resolve().parent
+        responses = texts(row.get("code"), "code")
+        if self.options.grader:
+            samples: dict[str, Any] = {"response": responses}
+        else:
+            said = texts(row.get("pred"), "pred")
+            if "score" not in row:
+                raise ValueError("score: missing: the outputs were not evaluated; evaluate them, or name a grader")
+            bits = [
+                bit(value, f"score[{j}]", self.options.threshold) for j, value in enumerate(field(row, "score", list))
+            ]
+            if not len(said) == len(bits) == len(responses):
+                raise ValueError(
+                    f"score: {len(bits)} values for {len(said)} answers (pred) and {len(responses)} texts (code)"
+                )
+            samples = {"answer": [answer.strip() or None for answer in said], "correct": bits}
+        yield {
+            "id": f"{place.name}/{field(row, 'idx', (int, str))}",
+            "question": field(row, "question", str),
+            "gold": accepted(row.get("gt"), "gt"),
+            "group": place.name,
+            "source": self.options.source or place.parent.name,
+            "samples": samples,
+        }
 
 
 def _is_model(value: Any) -> bool:
