@@ -145,12 +145,12 @@ class Dropped(Response):
 
 
 @contextmanager
-def served(app, port=0):
+def served(app, port=0, **options):
     """Runs an ASGI application on a port of the loopback, by default a free one; gives its base URL."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -97,7 +97,7 @@ def test_the_policy_decides_and_says_why(policy):
 
 
 def test_the_request_field_limits_samples_and_sets_a_budget(policy):
-    with running(policy) as gateway:
+    with running(policy, tenant={"max_budget": 8.0}) as gateway:
         assert int(gateway.ask(extra_body={"alloc": {"max_samples": 1}})[1]["samples"]) == 1
         rich = gateway.ask(extra_body={"alloc": {"budget": 7.5}})[1]
         poor = gateway.ask(extra_body={"alloc": {"budget": 1.01}})[1]
@@ -169,8 +169,8 @@ def test_models_health_and_metrics(policy):
         gateway.ask()
         assert json.loads(gateway.get("/health")) == {"status": "ok", "upstream": "ok"}
         metrics = gateway.get("/metrics")
-        wanted = f'alloc_tokens_total{{kind="completion"}} {float(gateway.fake.delivered["completion_tokens"])}'
-        assert wanted in metrics and 'alloc_actions_total{action="vote(m,4)"}' in metrics
+        wanted = f'alloc_tokens_total{{kind="completion",tenant="default"}} {float(gateway.fake.delivered["completion_tokens"])}'
+        assert wanted in metrics and 'alloc_actions_total{action="vote(m,4)",tenant="default"}' in metrics
         assert 'kind="reasoning"' not in metrics  # this server does not count them, which is not 0
         assert 'alloc_budget{tenant="default"} 3.0' in metrics and "alloc_decision_seconds_count 2.0" in metrics
         assert f'alloc_price{{tenant="default"}} {gateway.core.price("default")}' in metrics
@@ -198,7 +198,7 @@ def test_samples_that_never_come_leave_a_vote_of_the_others(policy):
 @pytest.mark.parametrize(
     ("fault", "status", "said"),
     [
-        ("500", 502, "told to say 500"),
+        ("500", 502, "HTTP 500"),
         ("400", 400, "told to say 400"),
         ("401", 502, "401"),
         ("429", 503, "429"),
@@ -299,7 +299,7 @@ def test_a_stopping_rule_leaves_samples_undrawn(policy):
         assert headers["action"] == "vote(m,16)" and headers["samples"] == "2" and len(gateway.fake.requests) == 2
         assert said.choices[0].message.content.endswith("3") and headers["runner-up"] == "None"
         assert gateway.core.ledger.totals()["cost"] == 2 and gateway.core.account("default").spent == 2
-        assert "alloc_samples_saved_total 14.0" in gateway.get("/metrics")
+        assert 'alloc_samples_saved_total{tenant="default"} 14.0' in gateway.get("/metrics")
         assert gateway.ask("1 + 2", model="alloc/vote(m,8)")[1]["samples"] == "8"  # the client has decided
         assert gateway.ask(extra_body={"alloc": {"max_samples": 1}})[1]["samples"] == "1"
         before = gateway.core.price("default")
