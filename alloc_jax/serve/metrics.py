@@ -48,6 +48,7 @@ class Metrics:
         self.passed = gauge("passed", "Requests that passed through, under no budget.", "tenant")
         self.passed_cost = gauge("passed_cost", "What they cost, in the policy's unit.", "tenant")
         self.unsettled = gauge("unsettled", "Requests that wait for a ledger that can be written.")
+        self.odd = counter("upstream_odd_usage", "Replies whose usage cannot be, charged at their worst case.")
         self.faults = gauge("upstream_faults_total", "Answers of upstream that were none, retried or not.", "status")
         self.deciding = histogram("decision", "From the text to the reservation.", _DECISION)
         self.answering = histogram("answer", "From the request to the answer.", _SECONDS)
@@ -66,6 +67,7 @@ class Metrics:
         tenant = ticket.tenant.name
         self.samples.labels(tenant).inc(len(drawn.samples))
         self.uncounted.labels(tenant).inc(drawn.uncounted)
+        self.odd.inc(drawn.odd)
         self._count_tokens(tenant, drawn.usage())
 
     def text(self, tenant: str | None = None) -> bytes:

@@ -62,8 +62,9 @@ class Patience:
             if not seen:
                 return name
             state = vote_state([one.key for one in seen])
-            stop = index[state.drawn, state.lead * frontier.width + state.chase] < price
-            return None if state.drawn >= most or stop else name
+            if state.drawn >= most or index[state.drawn, state.lead * frontier.width + state.chase] < price:
+                return None
+            return name
 
         name = self.sources[source]
         return Plan(action=vote(name, most), expected=float(frontier.spend[at]), next=following, sources=(name,))

@@ -72,7 +72,7 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
         _failed(drawn, passed, fault)
         raise
     if reply.odd:
-        drawn.odd(passed.body)
+        drawn.mark_odd(passed.body)
     drawn.samples += [Sample("", choice) for choice in reply.choices]
     drawn.usages.append(("", reply.usage))
     return Response(raw, media_type="application/json")
@@ -207,7 +207,7 @@ class _Stream:
         if self.usage is not None:
             usage, odd = read_usage(self.usage, self.most, passed.samples)
             if odd:
-                drawn.odd(passed.body)
+                drawn.mark_odd(passed.body)
             drawn.samples += [Sample("", Choice(text="", finish_reason=None, completion_tokens=None))] * passed.samples
             drawn.usages.append(("", usage))
         elif self.fault is not None:

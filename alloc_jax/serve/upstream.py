@@ -42,6 +42,7 @@ class Drawn:
     usages: list[tuple[str, Usage]] = field(default_factory=list)  # source and usage of each reply
     faults: list[Fault] = field(default_factory=list)  # every one on the way, retried or not
     requests: int = 0  # that were made, without the retries
+    odd: int = 0  # replies whose usage cannot be
     uncounted: int = 0  # samples that may have been generated and charged, but were never received
 
     def came(self, source: str) -> int:
@@ -63,8 +64,9 @@ class Drawn:
         names = ("prompt_tokens", "completion_tokens")
         return tuple(sum(getattr(usage, name) or 0 for _, usage in self.usages) for name in names)
 
-    def odd(self, body: Mapping[str, Any]) -> None:
+    def mark_odd(self, body: Mapping[str, Any]) -> None:
         """Notes a reply whose usage cannot be."""
+        self.odd += 1
         self.faults.append(Fault("a usage beyond what was asked for, charged at its worst case"))
         _log.warning(
             "model %r states a usage beyond what was asked for; it is charged at its worst case", body["model"]
@@ -168,7 +170,7 @@ class Upstream:
                 raise
             else:
                 if reply.odd:
-                    into.odd(body)
+                    into.mark_odd(body)
                 into.samples += [Sample(source, choice) for choice in reply.choices]
                 into.usages.append((source, reply.usage))
                 return n - len(reply.choices)

@@ -3,7 +3,6 @@
 import json
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 
 import openai
 import pytest
@@ -11,63 +10,19 @@ import pytest
 from alloc_jax.collect import parse_recipes
 from alloc_jax.serve import upstream as upstream_module
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.gateway import Gateway, GatewayConfig
+from alloc_jax.serve.gateway import Gateway
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import Tenant
 from alloc_jax.serve.upstream import Upstream
 from tests.fake_server import fake_server, served
 from tests.serve.made import RECIPES, AgreementOfTwo
-
-QUESTION = "123 + 456"
+from tests.serve.running import QUESTION, Running, running
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
     monkeypatch.setattr(upstream_module, "_PAUSE", 0.001)
-
-
-class Running:
-    def __init__(self, url, fake, gateway, key="none"):
-        self.url, self.fake, self.gateway, self.core = url, fake, gateway, gateway.core
-        self.client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
-
-    def ask(self, text=QUESTION, model="alloc/auto", headers=None, **fields):
-        """The parsed answer and the alloc headers."""
-        raw = self.client.chat.completions.with_raw_response.create(
-            model=model, messages=[{"role": "user", "content": text}], extra_headers=headers or {}, **fields
-        )
-        return raw.parse(), {k.removeprefix("x-alloc-"): v for k, v in raw.headers.items() if k.startswith("x-alloc-")}
-
-    def get(self, path, headers=None):
-        request = urllib.request.Request(self.url.removesuffix("/v1") + path, headers=headers or {})
-        with urllib.request.urlopen(request) as response:
-            return response.read().decode()
-
-    def post(self, raw, headers=None):
-        """Status and body of a request that no client would send."""
-        request = urllib.request.Request(self.url + "/chat/completions", data=raw, headers=headers or {})
-        try:
-            with urllib.request.urlopen(request) as response:
-                return response.status, json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.loads(error.read())
-
-
-@contextmanager
-def running(policy, fake_options=None, tenant=None, config=None, upstream=None, recipes=RECIPES, **options):
-    with fake_server(**(fake_options or {})) as fake:
-        tenants = {"default": Tenant(**{"budget": 3.0, **(tenant or {})})}
-        core = Core(policy, recipes, options.pop("tenants", None) or tenants, Ledger(), **options)
-        up = Upstream(fake.url, "sk-upstream", **{"timeout_s": 5.0, **(upstream or {})})
-        gateway = Gateway(core, up, GatewayConfig(**(config or {})))
-        with served(gateway.app()) as url:
-            made = Running(url, fake, gateway)
-            try:
-                yield made
-            finally:
-                made.client.close()
 
 
 def test_an_allocated_answer_is_the_vote_and_its_usage_the_sum(policy):
