@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from alloc_jax.collect.replies import Fault
 
-_SHORTEST, _LONGEST = 1.0, 30.0  # seconds for which nobody is let through; doubles while it is down
+_SHORTEST, _LONGEST = 1.0, 30.0  # seconds for which nobody is let through; doubles while the server is down
+_PATIENCE = 5.0  # seconds for which a request waits for the one that looks
 
 
 class Breaker:
-    """Opens after `most` faults of the server in a row; then one request at a time finds out whether it is back.
+    """Opens after `most` faults of the server in a row; then one request finds out whether it is back, and the others wait for that.
 
     Args:
       most: faults in a row; over all requests, so that a server with many of them open may fail each of them once.
@@ -23,23 +26,35 @@ class Breaker:
         self.failed = 0  # in a row
         self.pause = _SHORTEST
         self.until = 0.0
+        self.looking: asyncio.Event | None = None  # set when the one that looks knows
 
-    def check(self) -> None:
-        """Lets a request through.
+    @asynccontextmanager
+    async def passage(self) -> AsyncIterator[None]:
+        """The way to the server, for one request.
 
         Raises:
           Fault: the upstream is down, and it is not yet time to look again.
         """
-        if self.failed < self.most:
-            return
-        left = self.until - self.clock()
-        if left > 0:
-            raise Fault("the upstream is down", retry_after=left)
-        self.until = self.clock() + self.pause  # this one looks; the others wait for what it finds
+        while self.failed >= self.most and self.looking is not None:
+            try:
+                await asyncio.wait_for(self.looking.wait(), _PATIENCE)
+            except TimeoutError:
+                raise Fault("the upstream is down", retry_after=_PATIENCE) from None
+        looks = self.failed >= self.most
+        if looks:
+            if (left := self.until - self.clock()) > 0:
+                raise Fault("the upstream is down", retry_after=left)
+            self.looking = asyncio.Event()
+        try:
+            yield
+        finally:
+            if looks:
+                self._found()
 
     def good(self) -> None:
         """The server has answered."""
         self.failed, self.pause = 0, _SHORTEST
+        self._found()
 
     def bad(self, fault: Fault) -> None:
         """The server has not, or has said that it cannot."""
@@ -47,7 +62,13 @@ class Breaker:
             self.good()
             return
         self.failed += 1
-        if self.failed >= self.most:
-            if self.failed > self.most:
-                self.pause = min(2 * self.pause, _LONGEST)
+        if self.looking is not None:
+            self.pause = min(2 * self.pause, _LONGEST)
+        if self.failed == self.most or self.looking is not None:
             self.until = self.clock() + self.pause
+        self._found()
+
+    def _found(self) -> None:
+        if self.looking is not None:
+            self.looking.set()
+            self.looking = None

@@ -21,7 +21,7 @@ class Metrics:
     """The counters of one gateway."""
 
     def __init__(self, core: Core, upstream: Upstream):
-        self.core, self.upstream = core, upstream
+        self.core = core
         self.registry = CollectorRegistry()
 
         def counter(name: str, about: str, *labels: str) -> Counter:
@@ -49,9 +49,11 @@ class Metrics:
         self.passed_cost = gauge("passed_cost", "What they cost, in the policy's unit.", "tenant")
         self.unsettled = gauge("unsettled", "Requests that wait for a ledger that can be written.")
         self.odd = counter("upstream_odd_usage", "Replies whose usage cannot be, charged at their worst case.")
-        self.faults = gauge("upstream_faults_total", "Answers of upstream that were none, retried or not.", "status")
+        self.faults = counter("upstream_faults", "Answers of upstream that were none, retried or not.", "status")
         self.deciding = histogram("decision", "From the text to the reservation.", _DECISION)
         self.answering = histogram("answer", "From the request to the answer.", _SECONDS)
+
+        upstream.noticed = lambda status: self.faults.labels(status).inc()
 
     def count_answer(self, ticket: Ticket, answer: Answer) -> None:
         """Counts an answer that was allocated."""
@@ -82,8 +84,6 @@ class Metrics:
                 self.budget.labels(name).set(described.budget)
             if account.questions:
                 self.spend.labels(name).set(account.spent / account.questions)
-        for status, count in self.upstream.faults.items():
-            self.faults.labels(status).set(count)
         self.unsettled.set(len(self.core.reservations.late))
         return generate_latest(self.registry if tenant is None else _Own(self.registry, tenant))
 

@@ -56,8 +56,7 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
         return await _Stream(gateway, ticket, drawn, most).response(stack)
     upstream, sent = gateway.upstream, False
     try:
-        upstream.breaker.check()
-        async with listening(request), upstream.slots.slot(ticket.tenant.name):
+        async with listening(request), upstream.breaker.passage(), upstream.slots.slot(ticket.tenant.name):
             sent = True
             raw = await upstream.post(passed.body)
     except Fault as fault:
@@ -117,14 +116,14 @@ class _Stream:
         """Reads the upstream into the buffer."""
         body = {**self.ticket.asked.body, "stream_options": {**self.options, "include_usage": True}}
         try:
-            self.upstream.breaker.check()
-            try:
-                await self._read(body, begun)
-            except Fault as fault:
-                if self.options or fault.status not in (400, 422) or "stream_options" not in str(fault):
-                    raise
-                del body["stream_options"]  # a server that does not know the field
-                await self._read(body, begun)
+            async with self.upstream.breaker.passage():
+                try:
+                    await self._read(body, begun)
+                except Fault as fault:
+                    if self.options or fault.status not in (400, 422) or "stream_options" not in str(fault):
+                        raise
+                    del body["stream_options"]  # a server that does not know the field
+                    await self._read(body, begun)
         except Fault as fault:
             self.fault = fault
             if not begun.done():

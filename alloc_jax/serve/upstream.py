@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -100,7 +99,7 @@ class Upstream:
         self.url, self.attempts, self.timeout_s, self.max_reply = url.rstrip("/"), attempts, timeout_s, max_reply
         self.slots = Fair(concurrency, tenants)
         self.breaker = Breaker()
-        self.faults = Counter()  # by what went wrong, retried or not
+        self.noticed: Callable[[str], None] = lambda status: None  # told the status of every fault, retried or not
         self._key = key
         self._session: aiohttp.ClientSession | None = None
 
@@ -152,8 +151,7 @@ class Upstream:
         for attempt in range(self.attempts):
             sent = False
             try:
-                self.breaker.check()
-                async with self.slots.slot(tenant):
+                async with self.breaker.passage(), self.slots.slot(tenant):
                     sent = True
                     reply = self.read(await self.post(body), n, most)
             except Fault as fault:
@@ -286,7 +284,7 @@ class Upstream:
         return self._count(fault) if count else fault
 
     def _count(self, fault: Fault) -> Fault:
-        self.faults[str(fault.status or "none")] += 1
+        self.noticed(str(fault.status or "none"))
         self.breaker.bad(fault)
         return fault
 
