@@ -156,8 +156,8 @@ def usage_body(usage: Usage) -> dict[str, Any] | None:
     return body
 
 
-def streamed(body: Mapping[str, Any], with_usage: bool, size: int = 32) -> Iterator[bytes]:
-    """An answer as the events of a stream, `size` characters each."""
+def streamed(body: Mapping[str, Any], with_usage: bool) -> Iterator[bytes]:
+    """An answer as the events of a stream: some hundreds at most, however long it is."""
     choice = body["choices"][0]
     head = {name: body[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
 
@@ -165,6 +165,7 @@ def streamed(body: Mapping[str, Any], with_usage: bool, size: int = 32) -> Itera
         return b"data: " + json.dumps({**head, "choices": choices, **more}).encode() + b"\n\n"
 
     text = choice["message"]["content"]
+    size = max(32, len(text) // 256)  # characters of an event
     yield event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
     for at in range(0, len(text), size):
         yield event([{"index": 0, "delta": {"content": text[at : at + size]}, "finish_reason": None}])

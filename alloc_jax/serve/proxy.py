@@ -50,7 +50,7 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
         gateway.metrics.count_drawn(ticket, drawn)
 
     stack.callback(close)
-    limits = [passed.body[name] for name in LIMITS if isinstance(passed.body.get(name), int)]
+    limits = [value for name in LIMITS if isinstance(value := passed.body.get(name), int) and value > 0]
     most = bounds(passed.body, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
     if passed.body.get("stream"):
         return await _Stream(gateway, ticket, drawn, most).response(stack)

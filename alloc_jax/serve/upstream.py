@@ -120,7 +120,7 @@ class Upstream:
         await self._session.close()
 
     def retries(self, samples: int) -> int:
-        """How many more requests a question may make than it has samples: one a sample, and no fewer than one request has."""
+        """How many requests a question of so many samples may make again: as if every second one took all its attempts."""
         return (self.attempts - 1) * max(1, -(-samples // 2))
 
     async def sample(

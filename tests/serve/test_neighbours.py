@@ -12,7 +12,9 @@ import numpy as np
 import openai
 import pytest
 
+from alloc_jax.collect.replies import Fault
 from alloc_jax.serve import upstream as upstream_module
+from alloc_jax.serve.breaker import Breaker
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.doors import failed
 from alloc_jax.serve.fair import Fair
@@ -235,6 +237,33 @@ def test_an_outage_is_not_made_worse(policy):
         gateway.fake.fault = lambda number, body: None
         time.sleep(1.1)
         assert gateway.ask(model="alloc/vote(m,8)")[1]["samples"] == "8"  # it is found to be back
+
+
+def test_a_breaker_lets_one_look_and_the_others_wait_for_what_it_finds():
+    async def play():
+        now = [0.0]
+        breaker, seen = Breaker(most=2, clock=lambda: now[0]), []
+        bad, good = Fault("no connection"), None
+
+        async def request(outcome):
+            try:
+                async with breaker.passage():
+                    await asyncio.sleep(0.001)
+                    breaker.bad(outcome) if outcome else breaker.good()
+                    seen.append(bool(outcome))
+            except Fault as fault:
+                seen.append(fault.retry_after)
+
+        await request(bad)
+        await request(bad)
+        await request(good)  # too early
+        now[0] = 1.0
+        await asyncio.gather(request(bad), request(good), request(good))  # still down: who waited is refused
+        now[0] = 3.0
+        await asyncio.gather(request(good), request(good), request(good))
+        return seen
+
+    assert asyncio.run(play()) == [True, True, 1.0, True, 2.0, 2.0, False, False, False]
 
 
 @contextmanager
