@@ -37,6 +37,10 @@ class Fake:
     most_at_once: int = 0
     extra: dict = field(default_factory=dict)  # fields of every reply
     paths: list[str] = field(default_factory=list)
+    retry_after: str = "0.01"  # of 429
+    raw_usage: str = ""  # JSON text that stands as the usage, valid or not
+    redirect: Callable[[], str] | None = None  # another server's URL, to which everything is sent
+    tokens: Callable[[dict], int] | None = None  # written for a request, whatever its text holds
 
     def say(self, body: dict, number: int, choice: int) -> str:
         question = body["messages"][-1]["content"].encode("utf-8", "replace").decode()
@@ -73,8 +77,13 @@ class Fake:
         if fault:
             self.faults[fault] += 1
         if fault in ("429", "500", "503", "400", "401", "404"):
-            wait = {"retry-after": "0.01"} if fault == "429" else {}
+            wait = {"retry-after": self.retry_after} if fault == "429" else {}
             return JSONResponse({"error": {"message": f"told to say {fault}"}}, int(fault), headers=wait)
+        if fault == "echo":
+            said = f"Incorrect API key provided: {self.headers[number - 1].get('authorization')}"
+            return JSONResponse({"error": {"message": said}}, 401)
+        if self.redirect is not None:
+            return Response(status_code=307, headers={"location": f"{self.redirect()}/chat/completions"})
         if fault == "html":
             return Response("<html>a proxy's page</html>", media_type="text/html")
         if fault == "hang":
@@ -85,7 +94,7 @@ class Fake:
         texts = [self.say(body, number, choice) for choice in range(n)]
         usage = {
             "prompt_tokens": len(str(body["messages"]).split()),
-            "completion_tokens": sum(len(text.split()) for text in texts),
+            "completion_tokens": self.tokens(body) if self.tokens else sum(len(text.split()) for text in texts),
         }
         usage["total_tokens"] = sum(usage.values())
         reply = {
@@ -108,7 +117,10 @@ class Fake:
         self.delivered.update(samples=n, requests=1, **usage)
         if body.get("stream"):
             return self.streamed(reply, body)
-        return JSONResponse(reply)
+        said = json.dumps(reply)  # in ASCII, which holds half a surrogate pair, too
+        if self.raw_usage:
+            said = json.dumps({**reply, "usage": "?"}).replace('"?"', self.raw_usage)
+        return Response(said, media_type="application/json")
 
     def streamed(self, reply: dict, body: dict) -> Response:
         def chunk(choices, **more):
@@ -145,12 +157,12 @@ class Dropped(Response):
 
 
 @contextmanager
-def served(app, port=0):
+def served(app, port=0, **options):
     """Runs an ASGI application on a port of the loopback, by default a free one; gives its base URL."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -102,7 +102,7 @@ class _Check:
 
     async def stream(self) -> tuple[bool, str]:
         raw = await request(self.client, {**self.plain, "stream": True, "stream_options": {"include_usage": True}})
-        events = [line[6:] for line in raw.text.splitlines() if line.startswith("data: ")]
+        events = [line[5:] for line in raw.text.splitlines() if line.startswith("data:")]
         chunks = [json.loads(event) for event in events if event.strip() != "[DONE]"]
         usage = any(chunk.get("usage") for chunk in chunks)
         return bool(chunks), f"{len(chunks)} chunks, usage {'in the last' if usage else 'missing'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +14,11 @@ from alloc_jax.collect.charges import total_tokens, usage_dollars, worst_dollars
 from alloc_jax.collect.journal import Journal
 from alloc_jax.collect.progress import Progress
 from alloc_jax.collect.questions import Question
-from alloc_jax.collect.recipes import Recipe, request_seed
-from alloc_jax.collect.replies import Fault, Reply, read_reply, status_fault
+from alloc_jax.collect.recipes import Recipe, request_seed, worst_prompt
+from alloc_jax.collect.replies import Fault, Most, Reply, read_reply, redact, status_fault
 from alloc_jax.price_book import TokenPrice
 
+_log = logging.getLogger("alloc_jax.collect")
 _REFUSALS = 5  # of a source that has never answered: the next will be refused, too
 _PAUSE = 0.5  # seconds before the first retry; doubles with each
 
@@ -34,6 +36,7 @@ class CollectConfig:
     max_usd: float | None = None  # stops before the spend can pass it; None: no limit
     max_tokens: float | None = None  # of prompts and completions together; None: no limit
     retry_refused: bool = False  # ask again what the server refused for good in an earlier run
+    max_wait_s: float = 300.0  # a server that asks to wait longer ends the run, which goes on when it is started again
     key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the server's key
 
     def __post_init__(self):
@@ -43,8 +46,11 @@ class CollectConfig:
         for name in ("max_usd", "max_tokens"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name} is positive, or None for no limit, got {value}")
-        if self.retries < 0 or not self.timeout_s > 0:
-            raise ValueError(f"retries is at least 0 and timeout_s positive, got {self.retries} and {self.timeout_s}")
+        if self.retries < 0 or not self.timeout_s > 0 or not self.max_wait_s > 0:
+            raise ValueError(
+                f"retries is at least 0, timeout_s and max_wait_s positive, got {self.retries}, {self.timeout_s} and"
+                f" {self.max_wait_s}"
+            )
 
 
 @dataclass(kw_only=True)
@@ -104,7 +110,7 @@ def collect(
 
     Raises:
       ImportError: the openai package is not installed.
-      ValueError: the configuration or the journal does not fit.
+      ValueError: the configuration or the journal does not fit, or a question is not what the journal has under its id.
       Fault: the server refuses a source for good (an unknown model, a wrong key).
       KeyboardInterrupt: after the journal was closed; the same call goes on from there.
     """
@@ -112,6 +118,7 @@ def collect(
     _check(recipes, config, prices)
     with Journal(journal, {name: recipe.describe() for name, recipe in recipes.items()}) as open_journal:
         run = _Run(open_journal, config, prices)
+        open_journal.check(questions)
         done = open_journal.done(refused=not config.retry_refused)
         for row in open_journal.rows:
             run.account.add(row)
@@ -133,6 +140,7 @@ class _Run:
         self.open = 0  # requests
         self.settled = asyncio.Condition()
         self.answered: set[str] = set()  # sources that have given a sample
+        self.odd: set[str] = set()  # sources whose usage was beyond what was asked for
         self.refused: dict[str, int] = {}  # requests refused for good, of sources that have not
 
     async def all(self, jobs: list[Job], progress: Progress) -> None:
@@ -161,8 +169,12 @@ class _Run:
             if row is not None and "samples" in row:
                 self.answered.add(job.recipe.name)
             progress.advance(len(job.samples) - len(rest))
-            if wait:
+            if wait > self.config.max_wait_s:
+                self.account.stopped = self.account.stopped or f"the server, which asks to wait {wait:,.0f} s"
+            elif wait:
+                progress.waiting(wait)
                 await asyncio.sleep(wait)
+                progress.waiting(0.0)
             if rest:
                 got = row is not None and "samples" in row  # a short reply is no failure
                 jobs.append(Job(job.question, job.recipe, rest, 0 if got else job.asked + 1))
@@ -210,9 +222,10 @@ class _Run:
             start = time.perf_counter()
             raw = await request(client, body)
             seconds = time.perf_counter() - start
-            reply = read_reply(raw.text, len(job.samples))
+            reply = read_reply(raw.text, len(job.samples), self.most(job))
         except Fault as fault:
             return self._failed(job, fault, worst)
+        self._notice(job.recipe.name, reply)
         got = job.samples[: len(reply.choices)]
         usd = self.dollars(job.recipe, reply)
         tokens = total_tokens(asdict(reply.usage))
@@ -237,6 +250,19 @@ class _Run:
         }
         return row, job.samples[len(got) :], 0.0
 
+    def _notice(self, source: str, reply: Reply) -> None:
+        """Says, once each, what makes samples doubtful: another model behind a source, a usage that cannot be."""
+        names = self.journal.models.setdefault(source, [])
+        if reply.model and reply.model not in names:
+            names.append(reply.model)
+            if len(names) > 1:
+                _log.warning("source %r: the server named its model %r, and now names it %r", source, *names[-2:])
+        if reply.odd and source not in self.odd:
+            self.odd.add(source)
+            _log.warning(
+                "source %r: the server states a usage beyond what was asked for; it counts as the most", source
+            )
+
     def _failed(
         self, job: Job, fault: Fault, worst: Mapping[str, float | None]
     ) -> tuple[dict[str, Any] | None, list[int], float]:
@@ -258,6 +284,12 @@ class _Run:
             "retries": job.asked,
         }
         return row, job.samples if again else [], wait if again else 0.0
+
+    def most(self, job: Job) -> Most:
+        """The most that a request can have used."""
+        recipe, samples = job.recipe, len(job.samples)
+        prompt = samples * worst_prompt(recipe.body(recipe.messages(job.question.text)))
+        return Most(prompt=prompt, completion=None if recipe.limit is None else samples * recipe.limit)
 
     def worst(self, job: Job) -> dict[str, float | None]:
         """The most that a request can use; None where nothing limits it."""
@@ -300,12 +332,15 @@ def client_of(config: CollectConfig):
       ImportError: the openai package is not installed; the message names the extra.
     """
     try:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
     except ImportError as error:
         raise ImportError("collecting needs openai: pip install 'alloc_jax[collect]'") from error
     key = os.environ.get(config.key_env) or "none"  # own servers want none, and the client wants some text
     # It would retry some faults by itself: unseen, and what a time-out may have cost would be in no account.
-    return AsyncOpenAI(base_url=config.base_url, api_key=key, timeout=config.timeout_s, max_retries=0)
+    plain = DefaultAsyncHttpxClient(follow_redirects=False)  # a question goes to the server that was named
+    return AsyncOpenAI(
+        base_url=config.base_url, api_key=key, timeout=config.timeout_s, max_retries=0, http_client=plain
+    )
 
 
 async def request(client, body: dict[str, Any]):
@@ -324,6 +359,6 @@ async def request(client, body: dict[str, Any]):
         raise Fault("time-out", billed=True) from None
     except openai.APIStatusError as error:
         wait = error.response.headers.get("retry-after")
-        raise status_fault(error.status_code, error.response.text, wait) from None
+        raise status_fault(error.status_code, redact(error.response.text, client.api_key), wait) from None
     except openai.APIConnectionError as error:
         raise Fault(f"no connection: {error.__cause__ or error}") from None

@@ -1,4 +1,4 @@
-"""What a journal's samples give away about the server: seeds that make repeats equal, options that changed nothing."""
+"""What a journal's samples give away about the server: seeds that make repeats equal, options that changed nothing, other models."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ def suspicions(journal: str | Path, recipes: Mapping[str, Recipe]) -> list[str]:
     """
     texts: dict[tuple[str, str], list[str]] = defaultdict(list)
     tokens: dict[tuple[str, str], list[float]] = defaultdict(list)
+    models: dict[str, dict[str, None]] = defaultdict(dict)  # of each source, in the order of their appearance
     with open(journal, encoding="utf-8") as file:
         for row in map(json.loads, file):
+            if row.get("samples") and row.get("model"):
+                models[row["source"]][row["model"]] = None
             for sample in row.get("samples", ()):
                 key = row["source"], row["id"]
                 texts[key].append(sample["text"])
@@ -34,6 +37,10 @@ def suspicions(journal: str | Path, recipes: Mapping[str, Recipe]) -> list[str]:
                     tokens[key].append(sample["completion_tokens"])
     found = []
     for name, recipe in recipes.items():
+        if len(models[name]) > 1:
+            found.append(
+                f"source {name!r}: the server answered as {', '.join(models[name])}: these may be several models"
+            )
         repeated = [said for (source, _), said in texts.items() if source == name and len(said) > 1]
         equal = sum(len(set(said)) == 1 for said in repeated)
         if recipe.temperature != 0 and len(repeated) >= 5 and equal > 0.9 * len(repeated):

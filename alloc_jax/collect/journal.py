@@ -16,11 +16,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from alloc_jax.collect.questions import Question, text_id
+
 VERSION = 1
+_SHOWN = 5  # differences that are named
 _KEPT = ("id", "source", "samples", "usage", "charged", "averaged", "failed", "failure", "final")
 
 
@@ -38,6 +41,8 @@ class Journal:
     def __init__(self, path: str | os.PathLike, sources: Mapping[str, Mapping[str, Any]]):
         self.path = Path(path)
         self.rows: list[dict[str, Any]] = []  # what the file held when it was opened: samples by number, no texts
+        self.asked: dict[str, tuple[str, str | None]] = {}  # digest of each question's text, and its reference answer
+        self.models: dict[str, list[str]] = {}  # behind each source, as the server named them
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+b")  # noqa: SIM115
         try:
@@ -57,6 +62,26 @@ class Journal:
         """Makes sure that the lines are on the disk, and lets go of the file."""
         os.fsync(self._file.fileno())
         self._file.close()
+
+    def check(self, questions: Iterable[Question]) -> None:
+        """Makes sure that questions are what they were when they were asked.
+
+        Raises:
+          ValueError: an id has another text or another reference answer by now; the first of them are named.
+        """
+        changed = []
+        for question in questions:
+            text, gold = self.asked.get(question.id, (None, None))
+            if text is not None and text != text_id(question.text):
+                changed.append(f"{question.id!r} has another text: {question.text[:60]!r}")
+            elif text is not None and gold != question.gold:
+                changed.append(f"{question.id!r} has the gold {question.gold!r}, and had {gold!r}")
+        if changed:
+            more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+            raise ValueError(
+                f"{self.path}: questions are not what was asked: {'; '.join(changed[:_SHOWN])}{more}: give what is new an"
+                " id of its own, or collect into another file"
+            )
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends one line, which survives the end of this process from here on."""
@@ -88,6 +113,10 @@ class Journal:
             if "journal" in row:
                 known |= row["recipes"]
             else:  # without its texts, which may be more than fits into memory
+                if "question" in row:
+                    self.asked[str(row["id"])] = text_id(row["question"]), row.get("gold")
+                if row.get("model") and row["model"] not in (names := self.models.setdefault(row["source"], [])):
+                    names.append(row["model"])
                 row["samples"] = [sample["sample"] for sample in row.get("samples", ())]
                 self.rows.append({name: value for name, value in row.items() if name in _KEPT})
         self._file.truncate(whole)

@@ -27,6 +27,7 @@ class Progress:
         console = Console(stderr=True)
         self.bars = Bars(*columns, console=console, disable=not (show and sys.stderr.isatty()))
         self.account = account
+        self.wait = ""  # that a server asked for
         self.task = self.bars.add_task("samples", total=total, completed=done, note="")
 
     def __enter__(self) -> Progress:
@@ -40,5 +41,10 @@ class Progress:
         """Counts samples that came, or that failed for good."""
         speed = self.bars.tasks[0].speed
         spend = f"{self.account.tokens:,.0f} tokens" + (f", ${self.account.usd:.4f}" if self.account.usd else "")
-        note = f"{speed:.1f} samples/s, {spend}" if speed else spend
+        note = (f"{speed:.1f} samples/s, {spend}" if speed else spend) + self.wait
         self.bars.update(self.task, advance=samples, note=note)
+
+    def waiting(self, seconds: float) -> None:
+        """Says that a request waits, as after a fault or as its server asked; 0: no longer."""
+        self.wait = f", waiting {seconds:.0f} s" if seconds >= 1 else ""
+        self.advance(0)

@@ -36,7 +36,7 @@ def read_questions(
 
     Args:
       path: the file.
-      id_field: unique; rows are numbered where no row has the field.
+      id_field: unique; a row without it is known by a hash of its text, wherever it stands in the file.
       question_field: the text.
       gold_field: the reference answer; may be absent, and then nothing can be graded from the file alone.
       group_field: may be absent.
@@ -49,7 +49,7 @@ def read_questions(
     if not path.is_file():
         raise FileNotFoundError(f"no questions at {path}")
     found: dict[str, Question] = {}
-    for number, (where, row) in enumerate(_rows(path)):
+    for where, row in _rows(path):
         try:
             if isinstance(row, ValueError):
                 raise row
@@ -59,7 +59,10 @@ def read_questions(
             text = _text(row[question_field], question_field)
             if text is None or not text.strip():
                 raise ValueError(f"{question_field}: the question is empty")
-            identity = str(number) if identity is None else identity
+            if identity is None and (identity := text_id(text)) in found:
+                raise ValueError(
+                    f"{question_field}: this text occurs twice; rows of one text need an {id_field!r} each"
+                )
             if identity in found:
                 raise ValueError(f"{id_field}: {identity!r} occurs twice")
         except ValueError as error:
@@ -69,6 +72,15 @@ def read_questions(
     if not found:
         raise ValueError(f"{path}: no questions")
     return list(found.values())
+
+
+def text_id(text: str) -> str:
+    """The id of a question that has none: the same text has the same, whatever stands before it in a file.
+
+    >>> text_id("2 + 2")
+    '7c20da2e36a7'
+    """
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -21,7 +22,7 @@ from typing import Any
 
 # A chat template adds tokens of its own to a prompt: roles, separators, a system text.
 _TEMPLATE_TOKENS = 256
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")  # servers differ in which they obey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,9 @@ class Recipe:
 
     @property
     def limit(self) -> int | None:
-        """The most tokens of one sample, by whichever of the fields that servers know; None where nothing limits it."""
-        limits = [self.max_tokens, *(self.extra_body.get(name) for name in _LIMITS)]
-        return min((limit for limit in limits if limit is not None), default=None)
+        """The most tokens of one sample, by the largest of the limits that are sent; None where nothing limits it."""
+        limits = [self.max_tokens, *(self.extra_body.get(name) for name in LIMITS)]
+        return max((limit for limit in limits if limit is not None), default=None)
 
     def messages(self, question: str) -> list[dict[str, Any]]:
         """The conversation that asks a question."""
@@ -85,11 +86,13 @@ class Recipe:
         return out
 
     def limited(self, limit: int | None) -> dict[str, int]:
-        """The fields of a request that lower its token limit; none where the recipe's own is as low."""
-        if limit is None or (self.limit is not None and limit >= self.limit):
+        """The fields of a request that lower its token limits; none where the recipe's own are as low."""
+        sent = {name: self.extra_body[name] for name in LIMITS if name in self.extra_body}
+        if self.max_tokens is not None:
+            sent["max_tokens"] = self.max_tokens
+        if limit is None:
             return {}
-        named = [name for name in _LIMITS if name in self.extra_body] or ["max_tokens"]
-        return dict.fromkeys(named, limit)
+        return {name: limit for name, own in (sent or {"max_tokens": math.inf}).items() if own is None or own > limit}
 
     def body(self, messages: Sequence[Mapping[str, Any]], n: int = 1, seed: int | None = None) -> dict[str, Any]:
         """The request for `n` samples."""
@@ -108,7 +111,7 @@ class Recipe:
         """
         if self.limit is None:
             raise ValueError(f"source {self.name!r} has no max_tokens: a limit on the spend needs a worst case")
-        return worst_prompt(messages) + self.limit
+        return worst_prompt(self.body(messages)) + self.limit
 
     def describe(self) -> dict[str, Any]:
         """What a log says of the source: all that differs from the defaults."""
@@ -129,9 +132,28 @@ def request_seed(seed: int | None, question: str, source: str, sample: int) -> i
     return int.from_bytes(digest) >> 1  # some servers keep seeds in 32 signed bits
 
 
-def worst_prompt(messages: Sequence[Mapping[str, Any]]) -> int:
-    """The most tokens that a conversation can be."""
-    return len(json.dumps(list(messages), ensure_ascii=False).encode("utf-8", "surrogatepass")) + _TEMPLATE_TOKENS
+def worst_prompt(body: Mapping[str, Any], image_tokens: int | None = None) -> int:
+    """The most tokens that the prompt of a request can be: no token is shorter than a byte, and a template may show all that is sent.
+
+    Args:
+      body: of the request.
+      image_tokens: the most that an image is.
+
+    Raises:
+      ValueError: a message holds what its bytes do not bound: an image without `image_tokens`, sound, a file.
+    """
+    images = 0
+    for message in body["messages"]:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, Mapping) else None
+            if kind == "image_url" and image_tokens is not None:
+                images += 1
+            elif kind not in ("text", "refusal"):
+                raise ValueError(f"messages: nobody knows how many tokens a part of type {kind!r} is")
+    sent = {name: value for name, value in body.items() if name not in ("model", "seed", "n")}
+    size = len(json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return size + _TEMPLATE_TOKENS + images * (image_tokens or 0)
 
 
 def parse_recipes(described: Any) -> dict[str, Recipe]:

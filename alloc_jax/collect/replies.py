@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+_PLAUSIBLE = 1e7  # tokens of one sample; more are a mistake
+_KEY = re.compile(r"\b(?:sk|pk|rk)-[\w*.-]{6,}|(?<=Bearer )\S+", re.IGNORECASE)  # what looks like a key
 
 
 class Fault(Exception):
@@ -22,8 +27,8 @@ class Fault(Exception):
 
     @property
     def final(self) -> bool:
-        """Whether asking again would get the same: any 4xx is about the request itself, but for these."""
-        return self.status is not None and 400 <= self.status < 500 and self.status not in (408, 409, 425, 429)
+        """Whether asking again would get the same: any 4xx is about the request itself, but for these; a redirect is not followed."""
+        return self.status is not None and 300 <= self.status < 500 and self.status not in (408, 409, 425, 429)
 
     @property
     def everything(self) -> bool:
@@ -57,23 +62,33 @@ class Reply:
 
     choices: tuple[Choice, ...]
     usage: Usage
+    odd: bool  # the usage said what cannot be
     model: str | None  # as the server names it
     averaged: bool  # the choices' tokens are the mean over the request's
 
 
-def read_reply(text: str | bytes, most: int | None = None) -> Reply:
+@dataclass(frozen=True, kw_only=True)
+class Most:
+    """The most that a request can use, by what was asked for; None where nothing bounds it."""
+
+    prompt: float | None = None  # tokens
+    completion: float | None = None  # of all choices together
+
+
+def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None) -> Reply:
     """The reply in a response's body whose status said 200.
 
     Args:
       text: the body.
-      most: choices that were asked for; more are refused.
+      n: choices that were asked for; more are left out.
+      most: that the request can have used; a usage beyond it is replaced by it, and marked.
 
     Raises:
       Fault: it is HTML, broken JSON, or has no choices.
     """
     try:
         body = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         start = text[:200].decode(errors="replace") if isinstance(text, bytes) else text[:200]
         what = "HTML" if start.lstrip().startswith("<") else "broken JSON"
         raise Fault(f"{what} with status 200: {start[:60]!r}", billed=what != "HTML") from None
@@ -84,9 +99,8 @@ def read_reply(text: str | bytes, most: int | None = None) -> Reply:
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise Fault("no choices", billed=True)
-    if most is not None and len(choices) > most:
-        choices = choices[:most]
-    usage = read_usage(body.get("usage"))
+    choices = choices[:n]
+    usage, odd = read_usage(body.get("usage"), most, len(choices))
     tokens = [choice.get("token_ids") if isinstance(choice, dict) else None for choice in choices]
     own = all(isinstance(ids, list) for ids in tokens)
     total = usage.completion_tokens
@@ -94,6 +108,7 @@ def read_reply(text: str | bytes, most: int | None = None) -> Reply:
     return Reply(
         choices=tuple(_choice(*pair) for pair in zip(choices, shares, strict=True)),
         usage=usage,
+        odd=odd,
         model=body["model"] if isinstance(body.get("model"), str) else None,
         averaged=len(choices) > 1 and not own and total is not None,
     )
@@ -102,6 +117,9 @@ def read_reply(text: str | bytes, most: int | None = None) -> Reply:
 def _choice(choice: Any, tokens: float | None) -> Choice:
     message = choice.get("message") if isinstance(choice, dict) else None
     content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):  # of parts
+        said = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(part for part in said if isinstance(part, str))
     if not isinstance(message, dict) or not isinstance(content, (str, type(None))):
         raise Fault(f"a choice without a message: {str(choice)[:60]!r}", billed=True)
     finish = choice.get("finish_reason")
@@ -112,21 +130,50 @@ def _choice(choice: Any, tokens: float | None) -> Choice:
     )
 
 
-def read_usage(usage: Any) -> Usage:
-    """The usage of a response's body, as far as it makes sense."""
-    usage = usage if isinstance(usage, Mapping) else {}
+def read_usage(usage: Any, most: Most | None = None, choices: int = 1) -> tuple[Usage, bool]:
+    """The usage of a response's body, and whether it said what cannot be.
 
-    def count(inside: Any, name: str) -> float | None:
+    A count that is negative, not finite, or more than the request can have used is replaced by the most that it can;
+    where nothing bounds that, it is unknown.
+
+    >>> read_usage({"prompt_tokens": 7, "completion_tokens": -5}, Most(completion=64.0))
+    (Usage(prompt_tokens=7, cached_tokens=None, completion_tokens=64.0, reasoning_tokens=None), True)
+    """
+    usage, odd = usage if isinstance(usage, Mapping) else {}, False
+
+    def count(inside: Any, name: str, bound: float | None) -> float | None:
+        nonlocal odd
         value = inside.get(name) if isinstance(inside, Mapping) else None
-        return value if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 else None
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return None
+        if 0 <= value <= (choices * _PLAUSIBLE if bound is None else bound):  # no NaN is
+            return value
+        odd = True
+        return bound
 
-    return Usage(
-        prompt_tokens=count(usage, "prompt_tokens") or None,  # no prompt is empty: there, 0 says unknown
-        cached_tokens=count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        cache_write_tokens=count(usage.get("prompt_tokens_details"), "cache_write_tokens"),
-        completion_tokens=count(usage, "completion_tokens"),
-        reasoning_tokens=count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+    most = most or Most()
+    prompt = count(usage, "prompt_tokens", most.prompt) or None  # no prompt is empty: there, 0 says unknown
+    written = count(usage, "completion_tokens", most.completion)
+    read = Usage(
+        prompt_tokens=prompt,
+        cached_tokens=count(usage.get("prompt_tokens_details"), "cached_tokens", most.prompt),
+        cache_write_tokens=count(usage.get("prompt_tokens_details"), "cache_write_tokens", most.prompt),
+        completion_tokens=written,
+        reasoning_tokens=count(usage.get("completion_tokens_details"), "reasoning_tokens", most.completion),
     )
+    return read, odd
+
+
+def redact(text: str, *secrets: str | None) -> str:
+    """A text without these secrets, and without what looks like a key.
+
+    >>> redact("Incorrect API key provided: sk-abcdef123.", None)
+    'Incorrect API key provided: [key]'
+    """
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[key]")
+    return _KEY.sub("[key]", text)
 
 
 def status_fault(status: int, said: str, retry_after: str | None = None) -> Fault:
@@ -135,4 +182,7 @@ def status_fault(status: int, said: str, retry_after: str | None = None) -> Faul
         wait = None if retry_after is None else max(float(retry_after), 0.0)
     except ValueError:  # a date
         wait = None
-    return Fault(f"HTTP {status}: {' '.join(said.split())[:200]}", status=status, retry_after=wait)
+    if wait is not None and not math.isfinite(wait):
+        wait = None
+    said = " ".join(said.split())[:200]
+    return Fault(f"HTTP {status}" + (f": {said}" if said else ""), status=status, retry_after=wait)

@@ -1,19 +1,26 @@
-"""Answering: an admitted request to samples from upstream, to a vote, to one answer, and to a settled ledger."""
+"""Answering: an admitted question to samples from upstream, to a vote, to one answer, and to a settled ledger."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alloc_jax.collect.recipes import request_seed
-from alloc_jax.collect.replies import Usage
+from alloc_jax.collect.recipes import request_seed, worst_prompt
+from alloc_jax.collect.replies import Fault, Most, Usage
+from alloc_jax.serve.answer_keys import AnswerKeys
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.tickets import Refused, Ticket
+from alloc_jax.serve.meter import limit_of
+from alloc_jax.serve.tickets import Question, Seen, Ticket
 from alloc_jax.serve.upstream import Drawn, Upstream
-from alloc_jax.serve.voting import AnswerKeys, Verdict, count_votes
+from alloc_jax.serve.voting import Verdict, count_votes, decided
+
+_GRACE = 2.0  # samples that cannot change the vote are waited for, in units of what those took that decided it
+_LEAST_GRACE_S = 0.25
+_log = logging.getLogger("alloc_jax.serve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +33,19 @@ class Answer:
     samples: int  # that came
     usage: Usage  # over all of them, and over every request
     faults: tuple[str, ...]  # what went wrong on the way
+    fallback: str | None = None  # why one sample took the place of a vote
+    early: str | None = None  # why samples that were asked for were not waited for
 
 
 async def answer(
     core: Core,
     upstream: Upstream,
     ticket: Ticket,
-    messages: Sequence[Mapping[str, Any]],
-    text: str,
-    *,
     keys: AnswerKeys,
-    limit: int | None = None,
-    extra: Mapping[str, Any] | None = None,
+    drawn: Drawn,
+    *,
+    probe: bool = True,
+    deadline_s: float = 600.0,
     abstain_text: str = "",
 ) -> Answer:
     """Does what a ticket says, and settles it whatever happens.
@@ -45,103 +53,213 @@ async def answer(
     Args:
       core: that admitted it.
       upstream: where the samples come from.
-      ticket: the admitted request.
-      messages: the client's conversation.
-      text: its question.
+      ticket: the admitted question.
       keys: reads answers.
-      limit: tokens of a sample that the client allows.
-      extra: fields that the client adds to the request.
+      drawn: gets what comes, whatever becomes of the answer.
+      probe: the first sample tells whether there is anything to vote on.
+      deadline_s: of all; then the samples that came have to do.
       abstain_text: the answer of an action that gives none.
 
     Raises:
-      Refused: not one sample came.
+      Fault: not one sample came.
     """
-    drawn, start = Drawn(), time.monotonic()
+    drawing = _Drawing(core, upstream, ticket, keys, drawn)
+    start = time.monotonic()
     try:
         if ticket.action.samples:
-            await _draw(core, upstream, ticket, messages, text, drawn, keys, limit, extra)
+            async with asyncio.timeout(deadline_s):
+                await drawing.all(probe)
+    except TimeoutError:
+        drawing.early = "deadline"
     finally:
-        settle(core, ticket, drawn, time.monotonic() - start, _worst(core, ticket, messages, text, limit))
-    faults = tuple(str(fault) for fault in drawn.faults)
-    if ticket.action.samples and not drawn.choices:
-        raise _nothing(drawn)
-    verdict = count_votes(await read_keys(keys, drawn), ticket.action, ticket.id)
-    chosen = None if verdict.winner is None else drawn.choices[verdict.winner]
-    return Answer(
-        text=abstain_text if chosen is None else chosen.text,
-        finish_reason="stop" if chosen is None else chosen.finish_reason,
-        verdict=verdict,
-        samples=len(drawn.choices),
-        usage=drawn.usage if drawn.usages else Usage(prompt_tokens=0, completion_tokens=0),
-        faults=faults,
-    )
+        settle(core, ticket, drawn, time.monotonic() - start)
+    return await drawing.answer(abstain_text)
 
 
-def settle(core: Core, ticket: Ticket, drawn: Drawn, seconds: float, worst: float, model: str | None = None) -> bool:
-    """Settles a ticket with what came, and with the worst of what may have been charged and never came.
-
-    Args:
-      core: that admitted it.
-      ticket: the request.
-      drawn: what came.
-      seconds: that it took.
-      worst: the most that one sample can be charged.
-      model: the upstream's; by default the ticket's action's.
-    """
-    if model is None:
-        source = ticket.action.source
-        model = "" if source is None else core.recipes[source].model
-    came = len(drawn.choices)
-    cost = core.meter.cost(model, drawn.usage, came, seconds) if came else 0.0
+def settle(core: Core, ticket: Ticket, drawn: Drawn, seconds: float) -> None:
+    """Settles a ticket with what came, and with the worst of what may have been charged and never came."""
+    models = _models(core, ticket)
+    cost, counted = (_sum_of(meter, models, drawn, seconds) for meter in (core.meter, core.cap))
     charged = 0.0
     if ticket.tenant.cap is not None:
-        counted = core.cap.cost(model, drawn.usage, came, seconds) if came else 0.0
-        charged = (ticket.reserved if counted is None else counted) + drawn.uncounted * worst
-    return core.settle(ticket, cost, charged, came, *drawn.known)
+        charged = (ticket.reserved if counted is None else counted) + drawn.uncounted * ticket.worst
+    core.settle(ticket, cost, charged, len(drawn.samples), *drawn.known)
 
 
-async def read_keys(keys: AnswerKeys, drawn: Drawn) -> list[str | None]:
-    """The keys of the answers so far; what may take its time is read beside the event loop."""
-    texts = [choice.text for choice in drawn.choices]
-    return await asyncio.to_thread(keys, texts) if keys.slow else keys(texts)
+class _Drawing:
+    """The samples of one question, as they come."""
+
+    def __init__(self, core: Core, upstream: Upstream, ticket: Ticket, keys: AnswerKeys, drawn: Drawn):
+        self.core, self.upstream, self.ticket, self.reader = core, upstream, ticket, keys
+        self.question: Question = ticket.asked
+        self.drawn = drawn
+        drawn.retries = upstream.retries(ticket.action.samples)
+        self.keys: list[str | None] = []  # of the samples that have been read
+        self.bodies: dict[tuple[str, int], tuple[dict[str, Any], Most]] = {}  # by source and number of samples
+        self.fallback: str | None = None
+        self.early: str | None = None
+
+    async def all(self, probe: bool) -> None:
+        """Draws what the ticket says."""
+        action, gradable = self.ticket.action, self.question.gradable
+        if self.ticket.plan is not None:
+            await self._in_turn(probe)
+        elif action.samples == 1:
+            await self._draw(action.source, 1)
+        elif gradable is False:
+            self.fallback = "the request says that there is nothing to vote on"
+            await self._draw(action.source, 1)
+        elif gradable or not probe or self.question.action is not None:
+            await self._draw(action.source, action.samples)
+        else:
+            await self._draw(action.source, 1)
+            if not self.drawn.samples:  # upstream has given up
+                return
+            if await self._votable():
+                await self._draw(action.source, action.samples - 1)
+
+    async def answer(self, abstain_text: str) -> Answer:
+        """The vote of what came.
+
+        Raises:
+          Fault: nothing came.
+        """
+        drawn, action = self.drawn, self.ticket.action
+        if action.samples and not drawn.samples:
+            raise drawn.faults[-1] if drawn.faults else Fault("time-out")
+        if len(drawn.samples) == 1 and action.aggregator != "unanimous":
+            verdict = Verdict(0, 1.0, 1)  # whatever it says
+        else:
+            verdict = count_votes(await self._read(), action, self.ticket.id)
+        chosen = None if verdict.winner is None else drawn.samples[verdict.winner].choice
+        return Answer(
+            text=abstain_text if chosen is None else chosen.text,
+            finish_reason="stop" if chosen is None else chosen.finish_reason,
+            verdict=verdict,
+            samples=len(drawn.samples),
+            usage=drawn.usage() if drawn.usages else Usage(prompt_tokens=0, completion_tokens=0),
+            faults=tuple(map(str, drawn.faults)),
+            fallback=self.fallback,
+            early=self.early,
+        )
+
+    async def _votable(self) -> bool:
+        """Whether the first sample has an answer; one that was cut off tells nothing."""
+        if (await self._read())[0] is not None or self.drawn.samples[0].choice.finish_reason == "length":
+            return True
+        self.fallback = "the first sample has no answer that could be voted on"
+        return False
+
+    async def _in_turn(self, probe: bool) -> None:
+        """Draws from whichever source the plan says next, until it says that what was seen suffices."""
+        plan, gradable = self.ticket.plan, self.question.gradable
+        while (source := plan.next(self._seen(await self._read()))) is not None:
+            before = len(self.drawn.samples)
+            wave = min(self.core.recipes[source].n, plan.action.samples - before)
+            await self._draw(source, wave)
+            if len(self.drawn.samples) == before:  # upstream has given up; what came before still counts
+                return
+            if gradable is False:
+                self.fallback = "the request says that there is nothing to vote on"
+                return
+            if not before and probe and gradable is None and not await self._votable():
+                return
+
+    async def _draw(self, source: str, samples: int) -> None:
+        """Draws samples of a source at once, asking again for those that a server leaves out; those that cannot change the vote
+        any more are not waited for long."""
+        recipe, start = self.core.recipes[source], time.monotonic()
+        sizes = [min(recipe.n, samples - at) for at in range(0, samples, recipe.n)]
+        out = {self._request(source, size): size for size in sizes}
+        until = None
+        try:
+            while out:
+                left = None if until is None else max(until - time.monotonic(), 0.0)
+                done, _ = await asyncio.wait(out, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    self.early = f"{sum(out.values())} samples that could not change the vote"
+                    return
+                for task in done:
+                    del out[task]
+                    if short := task.result():
+                        out[self._request(source, short)] = short
+                if out and until is None and await self._decided(sum(out.values())):
+                    until = time.monotonic() + max(_GRACE * (time.monotonic() - start), _LEAST_GRACE_S)
+        finally:
+            for task in out:
+                task.cancel()
+            if out:
+                await asyncio.gather(*out, return_exceptions=True)
+
+    def _request(self, source: str, samples: int) -> asyncio.Task[int]:
+        """One request for samples of a source, on its way."""
+        ticket, question, recipe = self.ticket, self.question, self.core.recipes[source]
+        seed = request_seed(0, question.id, source, self.drawn.requests)  # equal ones would give equal samples
+        self.drawn.requests += 1
+        if (source, samples) not in self.bodies:
+            body = recipe.body(recipe.wrap(question.conversation, question.text), samples, seed)
+            body |= {**question.extra, **recipe.limited(question.limit)}
+            self.bodies[source, samples] = body, bounds(body, samples, limit_of(recipe, question.limit))
+        body, most = self.bodies[source, samples]
+        return asyncio.create_task(
+            self.upstream.sample(
+                source,
+                {**body, "seed": seed},
+                samples,
+                self.drawn,
+                tenant=ticket.tenant.name,
+                most=most,
+                allow=lambda again: self.core.extend(ticket, again),
+            )
+        )
+
+    async def _decided(self, left: int) -> bool:
+        if self.ticket.plan is not None or len(self.drawn.samples) <= left:
+            return False
+        return decided(await self._read(), left, self.ticket.action)
+
+    async def _read(self) -> list[str | None]:
+        """The keys of the samples so far; each is read once."""
+        new = [sample.choice.text for sample in self.drawn.samples[len(self.keys) :]]
+        if new:
+            self.keys += await self.reader.read(new, self.ticket.tenant.name)
+        return self.keys
+
+    def _seen(self, keys: list[str | None]) -> list[Seen]:
+        return [Seen(sample.source, key) for sample, key in zip(self.drawn.samples, keys, strict=False)]
 
 
-async def _draw(core, upstream, ticket, messages, text, drawn: Drawn, keys, limit, extra) -> None:
-    recipe, action = core.recipes[ticket.action.source], ticket.action
-    asked = {**(extra or {}), **recipe.limited(limit)}
-    worst = _worst(core, ticket, messages, text, limit)
-
-    def allow(samples: int) -> bool:
-        return not ticket.tenant.hard or core.extend(ticket, samples * worst)
-
-    def seed(number: int) -> int:
-        return request_seed(0, ticket.id, action.source, number)
-
-    wrapped = recipe.wrap(messages, text)
-    left = action.samples
-    while left:
-        wave = left if ticket.enough is None else min(recipe.n, left)
-        before = len(drawn.choices)
-        await upstream.draw(recipe, wrapped, wave, drawn, seed=seed, extra=asked, allow=allow)
-        left -= wave
-        if len(drawn.choices) == before:  # upstream has given up; what came before still counts
-            return
-        if ticket.enough is not None and left and ticket.enough(await read_keys(keys, drawn)):
-            return
+def bounds(body: Mapping[str, Any], samples: int, limit: int | None, image_tokens: int | None = None) -> Most:
+    """The most that a request can use."""
+    try:
+        prompt = samples * worst_prompt(body, image_tokens)  # some servers count it once, some for each choice
+    except ValueError:
+        prompt = None
+    return Most(prompt=prompt, completion=None if limit is None else samples * limit)
 
 
-def _worst(core: Core, ticket: Ticket, messages, text: str, limit: int | None) -> float:
-    if ticket.tenant.cap is None or not ticket.action.samples:
+def _models(core: Core, ticket: Ticket) -> dict[str, str]:
+    """The upstream's model by source; what passes through has no source, and stands under ''."""
+    if ticket.action is None:
+        return {"": ticket.asked.model}
+    return {source: core.recipes[source].model for source in ticket.sources}
+
+
+def _sum_of(meter, models: Mapping[str, str], drawn: Drawn, seconds: float) -> float | None:
+    """What a request cost, over its sources; None where it is not known."""
+    if not drawn.samples:
         return 0.0
-    return core.worst_sample(ticket.tenant, ticket.action, messages, text, limit)
-
-
-def _nothing(drawn: Drawn) -> Refused:
-    """The error of a request for which no sample came."""
-    last = drawn.faults[-1]
-    said = f"the upstream gave no sample: {last}"
-    if last.final:  # about the request itself, but for keys, which are ours and not the client's
-        return Refused(502 if last.status in (401, 403) else last.status, said)
-    if last.status == 429:
-        return Refused(503, said, last.retry_after or 1.0)
-    return Refused(504 if str(last) == "time-out" else 502, said)
+    if meter.resource == "seconds":
+        return seconds
+    total = 0.0
+    for source, model in models.items():
+        if came := drawn.came(source):
+            try:
+                cost = meter.cost(model, drawn.usage(source), came, seconds)
+            except ValueError as error:  # a model without a price
+                _log.warning("%s", error)
+                return None
+            if cost is None:
+                return None
+            total += cost
+    return total

@@ -1,4 +1,4 @@
-"""The decision core: which action a question gets, what is reserved for it, and how the price follows what it cost.
+"""The decision core: a question in, a ticket out, and a settled account at the end.
 
 The live gateway and the offline replay of a log run this same code, so a replay decides as the gateway would have.
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -20,12 +19,13 @@ from alloc_jax.collect.recipes import Recipe
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.allocator import Decision, decide
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
-from alloc_jax.serve.meter import CAPPED, Meter, limit_of
+from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.pacing import Pace, make_pace
-from alloc_jax.serve.tickets import Enough, Refused, Stopping, Tenant, Ticket
+from alloc_jax.serve.pricing import Prices
+from alloc_jax.serve.reservation import Reservations
+from alloc_jax.serve.tickets import Passed, Plan, Question, Refused, Stopping, Tenant, Ticket
 
 SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither rewards nor a verifier
-_BUDGETS = 64  # of requests that bring their own; each is calibrated once
 
 
 class Core:
@@ -36,15 +36,17 @@ class Core:
       recipes: how each source of its actions is asked for.
       tenants: by name.
       ledger: where the money is.
+      meter: counts in the policy's unit.
       cap: counts in the unit of the caps; by default the policy's own.
       stopping: rules that draw sample by sample, and take the place of the policy's own choice.
       step: of the pace; 0 keeps every price where the calibration put it.
       quantile: of the measured costs of an action, that a cap which is not hard reserves.
+      longest: characters of a question that the policy reads, half at its beginning and half at its end.
       clock: seconds.
 
     Raises:
-      ValueError: an action that cannot be served, a source without a recipe, a budget below the cheapest plan, or a cap
-        that cannot be kept.
+      ValueError: an action that cannot be served, a source without a recipe, weights that do not fit, a budget below the
+        cheapest plan, or a cap that cannot be kept.
     """
 
     def __init__(
@@ -59,130 +61,98 @@ class Core:
         stopping: Stopping | None = None,
         step: float = 0.03,
         quantile: float = 0.9,
-        clock=time.time,
+        longest: int = 8192,
+        clock: Callable[[], float] = time.time,
     ):
         self.policy, self.recipes, self.tenants, self.ledger = policy, recipes, tenants, ledger
         self.meter = meter or Meter(policy.resource, policy.unit)
-        self.cap = cap or self.meter
-        self.stopping, self.step, self.clock = stopping, step, clock
+        self.stopping, self.step, self.longest = stopping, step, longest
         self.actions = {name: Action.parse(name) for name in policy.actions}
-        self._lock = threading.Lock()
+        self.cap = cap or self.meter  # counts in the unit of the caps
         self._check()
-        self.paces = {name: self._pace(tenant.budget) for name, tenant in tenants.items() if tenant.budget is not None}
-        # Another policy or another budget is another pace, whatever the ledger knows of the tenant.
-        mark = fingerprint(policy) + " stopping" * (stopping is not None)
-        self.accounts = {name: f"{name}, {pace.budget:g} {policy.unit}, {mark}" for name, pace in self.paces.items()}
-        self._of_budget: dict[float, Pace] = {}
-        self.duals = {name: self._dual(name) for name in self.paces}
-        measured = np.quantile(policy.calibration_cost, quantile, axis=0)
-        self.quantiles = dict(zip(policy.actions, map(float, measured), strict=True))
+        self._try()
+        self.reservations = Reservations(policy, recipes, ledger, self.cap, quantile, clock)
+        self.reservations.check(tenants, policy)
+        mark = f"{policy.unit}, {fingerprint(policy)}" + " stopping" * (stopping is not None)
+        self.prices = Prices(self._pace, tenants, ledger, mark)
         mean = policy.calibration_cost.mean(axis=0, dtype=np.float64)
         self.means = dict(zip(policy.actions, map(float, mean), strict=True))
+        self._lock = threading.Lock()
 
-    def admit(
-        self,
-        identity: str,
-        text: str,
-        *,
-        tenant: str = "default",
-        action: str | None = None,
-        budget: float | None = None,
-        max_samples: int | None = None,
-        messages: Sequence[Mapping[str, Any]] | None = None,
-        limit: int | None = None,
-    ) -> Ticket:
+    def predict(self, question: Question) -> Prediction | None:
+        """What the policy predicts, which takes its time where the text is long; None where the client names the action."""
+        if question.action is not None:
+            return None
+        text, half = question.text, self.longest // 2
+        if len(text) > self.longest:
+            text = text[:half] + text[-half:]
+        return self.policy.predict([text], question.budget or self.tenants[question.tenant].budget)
+
+    def admit(self, question: Question, prediction: Prediction | None = None) -> Ticket:
         """Decides on a question, and reserves what it may cost.
 
         Args:
-          identity: of the request.
-          text: of the question.
-          tenant: who pays.
-          action: what the client wants done; None lets the policy decide.
-          budget: that this question is held against, instead of the tenant's.
-          max_samples: the most samples that its action may draw.
-          messages: the conversation that goes upstream, for the worst case; the text by default.
-          limit: tokens of a sample that the client allows.
+          question: what is asked, and by whom.
+          prediction: of `predict`, where it was made before.
 
         Raises:
-          Refused: 400 where nothing can be done as asked; 429 where the cap leaves no room.
+          Refused: it cannot be done as asked, it may not be asked for, or the cap leaves no room.
         """
-        paying = self.tenants[tenant]
-        if action is not None and action not in self.actions:
-            raise Refused(404, f"unknown action {action!r}; known: {', '.join(self.actions)}")
-        allowed = self._allowed(max_samples)
-        prediction = None if action else self.policy.predict([text], budget or paying.budget)
+        tenant = self.tenants[question.tenant]
+        allowed = self._allowed(question, tenant)
+        prediction = prediction or self.predict(question)
         with self._lock:
-            pace, dual = self.paces.get(tenant), self.duals.get(tenant)
             if prediction is None:
-                decision, chosen, expected, enough = None, self.actions[action], self.means[action], None
+                decision, plan, chosen = None, None, self.actions[question.action]
+                expected = self.means[chosen.name]
             else:
-                decision, chosen, enough = self._decide(
-                    prediction, self._price(pace, dual, budget), allowed, max_samples
-                )
+                price = self.prices.price(tenant.name, question.budget)
+                decision, plan, chosen = self._decide(prediction, price, allowed, question.max_samples)
                 expected = decision.cost
-            paced = pace is not None and decision is not None
             ticket = Ticket(
-                id=identity,
-                tenant=paying,
+                asked=question,
+                tenant=tenant,
                 action=chosen,
                 decision=decision,
-                window=int(self.clock() // paying.window_s),
-                paced=paced,
-                budget=(budget or pace.budget) if paced else None,
+                plan=plan,
+                window=self.reservations.window(tenant),
+                budget=None if tenant.budget is None else question.budget or tenant.budget,
                 expected=expected,
-                reserved=0.0,
-                enough=enough,
             )
-            messages = messages if messages is not None else [{"role": "user", "content": text}]
-            opened = self._open(ticket, messages, text, limit)
-            if opened is None and decision is not None and paying.exhausted == "cheapest":
+            opened = self._open(ticket)
+            if opened is None and decision is not None and tenant.exhausted == "cheapest":
                 cheapest = min(decision.predicted, key=lambda name: decision.predicted[name][1])
                 if cheapest != chosen.name:
                     cost = decision.predicted[cheapest][1]
-                    ticket = replace(ticket, action=self.actions[cheapest], expected=cost, enough=None)
-                    opened = self._open(ticket, messages, text, limit)
+                    opened = self._open(replace(ticket, action=self.actions[cheapest], expected=cost, plan=None))
             if opened is None:
-                raise self._exhausted(paying)
+                raise self._exhausted(tenant)
             return opened
 
-    def admit_passed(
-        self,
-        identity: str,
-        model: str,
-        *,
-        tenant: str,
-        messages: Sequence[Mapping[str, Any]],
-        limit: int | None,
-        samples: int,
-    ) -> Ticket:
-        """Reserves for a request that goes to a model as it is; it falls under the cap, and under no budget.
+    def admit_passed(self, passed: Passed) -> Ticket:
+        """Reserves for a request that goes to a model as it is; it falls under the cap, and moves no price.
 
         Raises: see `admit`.
         """
-        paying = self.tenants[tenant]
-        ticket = Ticket(
-            id=identity,
-            tenant=paying,
-            action=None,
-            decision=None,
-            window=int(self.clock() // paying.window_s),
-            paced=False,
-            budget=None,
-            expected=0.0,
-            reserved=self._worst(paying, model, messages, limit, samples),
-        )
-        if not self._reserve(ticket, model, None):
-            raise self._exhausted(paying)
-        return ticket
+        tenant = self.tenants[passed.tenant]
+        if tenant.models is not None and passed.model not in tenant.models:
+            raise Refused("forbidden", f"model {passed.model!r} is not open to tenant {tenant.name!r}")
+        ticket = Ticket(asked=passed, tenant=tenant, window=self.reservations.window(tenant))
+        with self._lock:
+            opened = self._open(ticket)
+        if opened is None:
+            raise self._exhausted(tenant)
+        return opened
 
-    def extend(self, ticket: Ticket, amount: float) -> bool:
-        """Reserves more for a ticket, where something was used that nobody can count; False where the cap forbids it."""
-        return self.ledger.extend(ticket.id, amount, ticket.tenant.cap)
+    def extend(self, ticket: Ticket, samples: int) -> bool:
+        """Reserves for samples that are drawn again, where what was sent may have been charged; False where the cap forbids it."""
+        with self._lock:
+            return self.reservations.extend(ticket, samples)
 
     def settle(
         self, ticket: Ticket, cost: float | None, charged: float, samples: int, prompt: float, completion: float
     ) -> bool:
-        """Closes a ticket with what it really cost.
+        """Closes a ticket with what it really cost; where the ledger cannot be written, as soon as it can.
 
         Args:
           ticket: from `admit`.
@@ -201,39 +171,66 @@ class Core:
         )
         with self._lock:
             name = ticket.tenant.name
-            dual = self.duals.get(name)
-            if ticket.paced:
-                dual = self._moved(ticket, dual, cost - ticket.expected)
-            account = self.accounts[name] if ticket.paced else None
-            if not self.ledger.settle(ticket.id, final, account=account, dual=dual):
+            dual = self.prices.moved(ticket, cost - ticket.expected)
+            account = self.prices.accounts[name] if dual is not None else None
+            if ticket.action is None:
+                account = self.reservations.passed(ticket.tenant, self.policy.unit)
+            if not self.reservations.settle(ticket, final, account, dual):
                 return False
-            if ticket.paced:
-                self.duals[name] = dual
+            self.prices.move(name, dual)
         return True
+
+    def retry(self) -> None:
+        """Settles what the ledger could not take, if it can now."""
+        with self._lock:
+            self.reservations.retry()
+
+    def close(self) -> None:
+        """Settles what still can be, and lets go of the ledger."""
+        self.retry()
+        self.ledger.close()
 
     def price(self, tenant: str) -> float:
         """A tenant's price now; 0 without a budget."""
-        pace = self.paces.get(tenant)
-        return 0.0 if pace is None else pace.price(self.duals[tenant])
+        return self.prices.price(tenant)
 
     def account(self, tenant: str) -> Account:
         """Where a tenant stands; empty where it has no budget."""
-        return self.ledger.account(self.accounts[tenant]) if tenant in self.accounts else Account()
+        return self.prices.account(tenant)
 
-    def worst_sample(self, tenant: Tenant, action: Action, messages, text: str, limit: int | None) -> float:
-        """The most that one sample of an action can be charged; 0 where there is no cap to keep."""
-        recipe = self.recipes[action.source]
-        return self._worst(tenant, recipe.model, recipe.wrap(messages, text), limit_of(recipe, limit), 1)
+    def passed(self, tenant: str) -> Account:
+        """What a tenant has passed through."""
+        return self.reservations.account(self.reservations.passed(self.tenants[tenant], self.policy.unit))
 
     # -----------------------------------------------------------------------------------------------------------
 
-    def _allowed(self, max_samples: int | None) -> Collection[str] | None:
-        if max_samples is None:
+    def _allowed(self, question: Question, tenant: Tenant) -> Collection[str] | None:
+        """The actions that a question leaves; None: all.
+
+        Raises:
+          Refused: none, or it asks for what its tenant may not have.
+        """
+        most, name = question.max_samples, question.action
+        if question.budget is not None and tenant.budget is not None:
+            bound = tenant.budget if tenant.max_budget is None else tenant.max_budget
+            if question.budget > bound:
+                raise Refused(
+                    "forbidden",
+                    f"alloc.budget: tenant {tenant.name!r} may ask for at most {bound:g}, got {question.budget:g}",
+                )
+        if name is not None:
+            if name not in self.actions:
+                raise Refused("unknown", f"unknown action {name!r}; known: {', '.join(self.actions)}")
+            if not tenant.forced:
+                raise Refused("forbidden", f"tenant {tenant.name!r} may not name actions: ask for alloc/auto")
+            if most is not None and self.actions[name].samples > most:
+                raise Refused("invalid", f"max_samples is {most}, and {name} draws {self.actions[name].samples}")
+        if most is None:
             return None
-        allowed = [name for name, action in self.actions.items() if action.samples <= max_samples]
+        allowed = [name for name, action in self.actions.items() if action.samples <= most]
         if not allowed:
             least = min(action.samples for action in self.actions.values())
-            raise Refused(400, f"max_samples is {max_samples}, and every action draws at least {least}")
+            raise Refused("invalid", f"max_samples is {most}, and every action draws at least {least}")
         return allowed
 
     def _pace(self, budget: float) -> Pace:
@@ -243,94 +240,36 @@ class Core:
 
     def _decide(
         self, prediction: Prediction, price: float, allowed: Collection[str] | None, max_samples: int | None
-    ) -> tuple[Decision, Action, Enough | None]:
+    ) -> tuple[Decision, Plan | None, Action]:
         """The best action, or the stopping rule's, whose utility nobody predicts."""
         decision = decide(self.policy, prediction, price, allowed)
         if self.stopping is None:
-            return decision, self.actions[decision.action], None
+            return decision, None, self.actions[decision.action]
         plan = self.stopping.plan(prediction, price, max_samples)
         decision = replace(decision, action=plan.action.name, utility=None, spread=None, cost=plan.expected)
-        return replace(decision, runner_up=None, margin=math.inf), plan.action, plan.enough
+        return replace(decision, runner_up=None, margin=math.inf), plan, plan.action
 
-    def _usual(self, action: Action) -> float:
-        """The quantile of an action's measured costs; for more samples than any action draws, the dearest sample's as often."""
-        if action.name in self.quantiles:
-            return self.quantiles[action.name]
-        known = {name: a.samples for name, a in self.actions.items() if a.source == action.source}
-        return action.samples * max(self.quantiles[name] / samples for name, samples in known.items())
-
-    def _price(self, pace: Pace | None, dual: float | None, budget: float | None) -> float:
-        """The tenant's price; with a budget of the request's own, that budget's price, drifted as the tenant's has."""
-        if budget is None:
-            return 0.0 if pace is None else pace.price(dual)
-        if budget not in self._of_budget:
-            try:
-                own = self._pace(budget)
-            except ValueError as error:
-                raise Refused(400, f"alloc.budget: {error}") from None
-            while len(self._of_budget) >= _BUDGETS:
-                self._of_budget.pop(next(iter(self._of_budget)))
-            self._of_budget[budget] = own
-        own = self._of_budget[budget]
-        return own.price(own.dual if pace is None else own.dual + dual - pace.dual)
-
-    def _moved(self, ticket: Ticket, dual: float, excess: float) -> float:
-        pace = self.paces[ticket.tenant.name]
-        return pace.moved(dual, excess * pace.budget / ticket.budget)
-
-    def _open(self, ticket: Ticket, messages, text: str, limit: int | None) -> Ticket | None:
+    def _open(self, ticket: Ticket) -> Ticket | None:
         """The ticket with its reservation, which the ledger holds from here on; None where the cap forbids it."""
-        action, tenant = ticket.action, ticket.tenant
-        if tenant.cap is None or not action.samples:
-            reserved = 0.0
-        elif tenant.hard:
-            reserved = action.samples * self.worst_sample(tenant, action, messages, text, limit)
-        else:
-            reserved = self._usual(action)
-        ticket = replace(ticket, reserved=reserved)
-        dual = None
-        if ticket.paced:  # the expected cost moves the price now; settling corrects it
-            dual = self._moved(ticket, self.duals[tenant.name], ticket.expected - ticket.budget)
-        if not self._reserve(ticket, action.name, dual):
+        tenant = ticket.tenant
+        if tenant.cap is not None:
+            ticket = replace(ticket, worst=self.reservations.worst_sample(tenant, ticket.asked, ticket.sources))
+            ticket = replace(ticket, reserved=self.reservations.amount(ticket))
+        # The expected cost moves the price now; settling corrects it.
+        dual = self.prices.moved(ticket, ticket.expected - (ticket.budget or 0.0))
+        account = None if dual is None else self.prices.accounts[tenant.name]
+        if not self.reservations.open(ticket, account, dual):
             return None
-        if dual is not None:
-            self.duals[tenant.name] = dual
+        self.prices.move(tenant.name, dual)
         return ticket
 
-    def _reserve(self, ticket: Ticket, what: str, dual: float | None) -> bool:
-        return self.ledger.reserve(
-            ticket.id,
-            ticket.tenant.name,
-            ticket.window,
-            ticket.reserved,
-            ticket.tenant.cap,
-            action=what,
-            expected=ticket.expected,
-            account=None if dual is None else self.accounts[ticket.tenant.name],
-            dual=dual,
-        )
-
-    def _worst(self, tenant: Tenant, model: str, messages, limit: int | None, samples: int) -> float:
-        if tenant.cap is None:
-            return 0.0
-        try:
-            return self.cap.worst(model, messages, limit, samples)
-        except ValueError as error:
-            if not tenant.hard:  # settled as it comes
-                return 0.0
-            raise Refused(400, str(error)) from None
-
     def _exhausted(self, tenant: Tenant) -> Refused:
-        left = tenant.window_s - self.clock() % tenant.window_s
-        return Refused(429, f"tenant {tenant.name!r} has no room left below its cap of {tenant.cap:g}", left)
-
-    def _dual(self, name: str) -> float:
-        """Where the ledger left the pace, if it did; moved inside the guard rails, which may have changed since."""
-        known = self.account(name).dual
-        return self.paces[name].dual if known is None else self.paces[name].moved(known, 0.0)
+        left = tenant.window_s - self.reservations.clock() % tenant.window_s
+        return Refused("exhausted", f"tenant {tenant.name!r} has no room left below its cap of {tenant.cap:g}", left)
 
     def _check(self) -> None:
-        if takes := getattr(self.policy.featurizer, "takes", ()):
+        policy = self.policy
+        if takes := getattr(policy.featurizer, "takes", ()):
             raise ValueError(f"the policy reads the arrays {', '.join(takes)} beside the text, which a gateway has not")
         for name, action in self.actions.items():
             if action.aggregator not in SERVED:
@@ -347,21 +286,22 @@ class Core:
             for meter in (self.meter, self.cap) if capped else (self.meter,):
                 meter.check(self.recipes[source].model)
         for tenant in self.tenants.values():
-            if tenant.budget is None and not self.policy.predicts_utility:
+            if tenant.budget is None and not policy.predicts_utility:
                 raise ValueError(f"tenant {tenant.name!r}: an imitation policy is trained for budgets: say which")
-            if tenant.cap is None:
-                continue
-            if not tenant.hard and self.cap.resource != self.policy.resource:
-                raise ValueError(
-                    f"tenant {tenant.name!r}: a cap in {self.cap.resource} must be hard: measured costs are in"
-                    f" {self.policy.resource}"
-                )
-            if tenant.hard and self.cap.resource not in CAPPED:
-                raise ValueError(f"{self.cap.resource} have no worst case: a hard cap is in {', '.join(CAPPED)}")
-            if tenant.hard and self.cap.resource not in ("samples", "prompt_tokens"):
-                for recipe in self.recipes.values():
-                    if recipe.limit is None:
-                        raise ValueError(f"source {recipe.name!r} has no max_tokens: a hard cap needs a worst case")
+
+    def _try(self) -> None:
+        """Decides once, so that weights which do not fit are found before the first client comes."""
+        policy, wanted = self.policy, (1, len(self.policy.actions))
+        try:
+            found = policy.predict(["1 + 1"], policy.budgets[0] if policy.budgets else None)
+            shapes = {found.score.shape, found.cost.shape}
+            fits = shapes == {wanted} and policy.calibration_cost.shape[1:] == wanted[1:]
+        except (ValueError, LookupError, AttributeError) as error:
+            raise ValueError(
+                f"the weights of policy {policy.name!r} do not fit its features and actions: {error}"
+            ) from None
+        if not (fits and np.isfinite(found.score).all() and np.isfinite(found.cost).all()):
+            raise ValueError(f"policy {policy.name!r} has {wanted[1]} actions, and predicts {sorted(shapes)}")
 
 
 def fingerprint(policy: Policy) -> str:

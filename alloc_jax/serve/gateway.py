@@ -1,47 +1,55 @@
 """The gateway: an OpenAI-compatible server that decides how much compute a question gets, and passes the rest through.
 
     model "alloc/auto"           the policy decides
-    model "alloc/vote(think,8)"  the client decides
-    any other model              goes to the upstream as it is
+    model "alloc/vote(think,8)"  the client decides, where its tenant may
+    any other model              goes to the upstream as it is, where its tenant may
 
-A request may say `alloc: {"budget": 2.0, "max_samples": 8}`. The response's headers say what was done (`x-alloc-action`,
-`x-alloc-samples`, `x-alloc-vote-share`, `x-alloc-price`, `x-alloc-policy`), and with the request header
-`x-alloc-debug: true` why. `usage` is the sum over all samples.
+A request may say `alloc: {"budget": 2.0, "max_samples": 8, "gradable": true}`. The response's headers say what was done
+(`x-alloc-action`, `x-alloc-samples`, `x-alloc-vote-share`, `x-alloc-price`, `x-alloc-policy`, `x-alloc-fallback`,
+`x-alloc-early`), and with the request header `x-alloc-debug: true` why. `usage` is the sum over all samples.
 """
 
 from __future__ import annotations
 
-import hmac
-import json
+import asyncio
+import logging
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from alloc_jax.collect.replies import Fault
-from alloc_jax.serve import proxy
+from alloc_jax.serve.answer_keys import AnswerKeys
 from alloc_jax.serve.answering import Answer, answer
 from alloc_jax.serve.core import Core
+from alloc_jax.serve.doors import Door, body_of, listening, reply
+from alloc_jax.serve.fair import Fair, Pool
 from alloc_jax.serve.metrics import Metrics
 from alloc_jax.serve.protocol import (
     PREFIX,
-    Asked,
-    completion,
+    answered,
     error_body,
-    read_asked,
+    headers_of,
+    json_bytes,
     read_body,
+    read_passed,
+    read_question,
     streamed,
 )
-from alloc_jax.serve.tickets import Refused, Ticket
-from alloc_jax.serve.upstream import Upstream
-from alloc_jax.serve.voting import AnswerKeys
+from alloc_jax.serve.proxy import pass_through
+from alloc_jax.serve.tickets import ADMIN, Question, Refused, Ticket
+from alloc_jax.serve.upstream import Drawn, Upstream
+
+_AT_ONCE = 512  # characters of a question that are read in the event loop
+_log = logging.getLogger("alloc_jax.serve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +59,19 @@ class GatewayConfig:
     keys: Mapping[str, str] = field(
         default_factory=dict, repr=False
     )  # bearer token -> tenant; none: everybody is `default`
+    admin_key: str | None = field(
+        default=None, repr=False
+    )  # sees the figures of all tenants; None: nobody, where there are keys
     answer: str = "number"  # how answers are read: as the policy's log was graded
     answer_pattern: str | None = None
+    probe: bool = True  # the first sample tells whether there is anything to vote on, before the others are drawn
     abstain_text: str = ""
     max_body: int = 1 << 20  # bytes of a request
-    max_requests: int = 512  # that are answered at a time
+    max_requests: int = 512  # that are answered at a time, streams included
     max_n: int = 16  # of requests that pass through
+    body_s: float = 30.0  # until a request's body is whole
+    deadline_s: float = 600.0  # of an answer; then the samples that came have to do
+    read_s: float = 300.0  # beyond the deadline, for a client to read its answer
 
 
 class Gateway:
@@ -71,9 +86,11 @@ class Gateway:
     def __init__(self, core: Core, upstream: Upstream, config: GatewayConfig | None = None):
         self.core, self.upstream = core, upstream
         self.config = config or GatewayConfig()
-        self.keys = AnswerKeys(self.config.answer, self.config.answer_pattern)
-        self.metrics = Metrics(core)
-        self.busy = 0
+        tenants = tuple(core.tenants)
+        self.keys = AnswerKeys(self.config.answer, self.config.answer_pattern, tenants)
+        self.places = Fair(self.config.max_requests, tenants)
+        self.readers = Pool(2, tenants)  # of long questions
+        self.metrics = Metrics(core, upstream)
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -81,163 +98,125 @@ class Gateway:
         @asynccontextmanager
         async def lifespan(app):
             async with self.upstream:
+                settling = asyncio.create_task(self._settle_late())
                 yield
+                settling.cancel()
+            self.core.retry()
+            self.readers.close()
             self.keys.close()
 
+        keys, admin = dict(self.config.keys), self.config.admin_key
+        everyone = keys | ({admin: ADMIN} if admin and keys else {})
+        whole = self.config.body_s + self.config.deadline_s + self.config.read_s
+
+        def door(route, keys) -> Door:
+            return Door(route, keys, lambda status: self.metrics.responses.labels(str(status)).inc(), whole)
+
+        async def no_route(request: Request, error: HTTPException) -> Response:
+            self.metrics.responses.labels(str(error.status_code)).inc()
+            return reply(error_body(error.status_code, error.detail), error.status_code, error.headers)
+
         routes = [
-            Route("/v1/chat/completions", self._guarded(self.chat), methods=["POST"]),
-            Route("/v1/models", self._guarded(self.models)),
-            Route("/metrics", self._guarded(self.exposition)),
-            Route("/health", self.health),
+            Route("/v1/chat/completions", door(self.chat, keys), methods=["POST"]),
+            Route("/v1/models", door(self.models, keys), methods=["GET"]),
+            Route("/metrics", door(self.exposition, everyone), methods=["GET"]),
+            Route("/health", door(self.health, None), methods=["GET"]),
         ]
-        return Starlette(routes=routes, lifespan=lifespan)
+        return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: no_route})
 
-    async def chat(self, request: Request, tenant: str) -> Response:
+    async def chat(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Answers a conversation."""
-        if self.busy >= self.config.max_requests:
-            raise Refused(503, f"{self.busy} requests are being answered already", 1.0)
-        self.busy += 1
-        self.metrics.busy.inc()
-        start = time.monotonic()
-        try:
-            body = read_body(await self._bytes(request))
-            if body["model"].startswith(PREFIX):
-                return await self._allocated(request, body, tenant)
-            return await proxy.pass_through(self, body, tenant)
-        finally:
-            self.busy -= 1
-            self.metrics.busy.dec()
-            self.metrics.answering.observe(time.monotonic() - start)
+        raw = await body_of(request, self.config.max_body, self.config.body_s)
+        stack.enter_context(self._place(tenant))  # a request that is not whole takes none
+        body, identity = read_body(raw), uuid.uuid4().hex
+        if body["model"].startswith(PREFIX):
+            return await self._allocated(request, read_question(body, identity, tenant))
+        return await pass_through(self, request, read_passed(body, identity, tenant, self.config.max_n), stack)
 
-    async def _allocated(self, request: Request, body: dict[str, Any], tenant: str) -> Response:
-        asked = read_asked(body)
-        identity = uuid.uuid4().hex
-        start = time.perf_counter()
-        ticket = self.core.admit(
-            identity,
-            asked.text,
-            tenant=tenant,
-            action=asked.action,
-            budget=asked.budget,
-            max_samples=asked.max_samples,
-            messages=asked.messages,
-            limit=asked.limit,
-        )
-        self.metrics.deciding.observe(time.perf_counter() - start)
-        given = await answer(
-            self.core,
-            self.upstream,
-            ticket,
-            asked.messages,
-            asked.text,
-            keys=self.keys,
-            limit=asked.limit,
-            extra=asked.extra,
-            abstain_text=self.config.abstain_text,
-        )
-        self.metrics.count_answer(ticket, given)
-        headers = self._headers(ticket, given, asked, request.headers.get("x-alloc-debug") == "true")
-        said = completion(identity, f"{PREFIX}{ticket.action.name}", given.text, given.finish_reason, given.usage)
-        if asked.stream:
-            events = streamed(said, asked.with_usage)
-            return StreamingResponse(_each(events), media_type="text/event-stream", headers=headers)
-        return JSONResponse(said, headers=headers)
-
-    def _headers(self, ticket: Ticket, given: Answer, asked: Asked, debug: bool) -> dict[str, str]:
-        decision = ticket.decision
-        found = {
-            "action": ticket.action.name,
-            "samples": str(given.samples),
-            "vote-share": f"{given.verdict.share:.4f}",
-            "policy": self.core.policy.name,
-        }
-        if decision is not None:
-            found["price"] = f"{decision.price:.6g}"
-        if asked.ignored:
-            found["ignored"] = ",".join(asked.ignored)
-        if debug:
-            found |= {"answers": str(given.verdict.answers), "reserved": f"{ticket.reserved:.6g}"}
-            found |= {"faults": "; ".join(given.faults)} if given.faults else {}
-            if decision is not None:
-                found |= {"runner-up": str(decision.runner_up), "margin": f"{decision.margin:.6g}"}
-                found |= {"expected": f"{ticket.expected:.6g}", "predicted": json.dumps(decision.predicted)}
-        return {f"x-alloc-{name}": _ascii(value) for name, value in found.items()}
-
-    async def models(self, request: Request, tenant: str) -> Response:
+    async def models(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Lists what can be asked for: the policy's own names, and the upstream's models where it says them."""
-        own = [f"{PREFIX}auto", *(f"{PREFIX}{name}" for name in self.core.actions)]
+        allowed = self.core.tenants[tenant]
+        own = [f"{PREFIX}auto", *(f"{PREFIX}{name}" for name in self.core.actions if allowed.forced)]
         listed = [{"id": name, "object": "model", "created": 0, "owned_by": "alloc_jax"} for name in own]
         with suppress(Fault):  # /health says so
-            listed += await self.upstream.models()
-        return JSONResponse({"object": "list", "data": listed})
+            found = await self.upstream.models()
+            listed += [model for model in found if allowed.models is None or model["id"] in allowed.models]
+        return reply({"object": "list", "data": listed})
 
-    async def exposition(self, request: Request, tenant: str) -> Response:
-        """The metrics."""
-        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def exposition(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
+        """The metrics: a tenant's own, or all to the operator, and to anybody where there are no keys."""
+        whose = tenant if self.config.keys and tenant != ADMIN else None
+        return Response(self.metrics.text(whose), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def health(self, request: Request) -> Response:
+    async def health(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Whether the gateway is up, which it is, and whether its upstream is."""
         try:
             await self.upstream.models()
             upstream = "ok"
         except Fault as fault:
             upstream = str(fault)
-        return JSONResponse({"status": "ok", "upstream": upstream})
+        return reply({"status": "ok", "upstream": upstream})
 
     # -----------------------------------------------------------------------------------------------------------
 
-    def _guarded(self, route):
-        """A route that knows who asks, and whose refusals are errors that clients can read."""
+    async def _allocated(self, request: Request, question: Question) -> Response:
+        start = time.perf_counter()
+        prediction = None
+        if len(question.text) > _AT_ONCE:
+            prediction = await self.readers.run(question.tenant, self.core.predict, question)
+        ticket = self.core.admit(question, prediction)
+        self.metrics.deciding.observe(time.perf_counter() - start)
+        config, drawn = self.config, Drawn()
+        try:
+            async with listening(request):
+                given = await answer(
+                    self.core,
+                    self.upstream,
+                    ticket,
+                    self.keys,
+                    drawn,
+                    probe=config.probe,
+                    deadline_s=config.deadline_s,
+                    abstain_text=config.abstain_text,
+                )
+        finally:
+            self.metrics.count_drawn(ticket, drawn)
+        self.metrics.count_answer(ticket, given)
+        return self._said(ticket, given, request.headers.get("x-alloc-debug") == "true")
 
-        async def guarded(request: Request) -> Response:
-            try:
-                response = await route(request, self._tenant(request))
-            except Refused as refused:
-                response = self._refusal(refused)
-            except ClientDisconnect:
-                response = self._refusal(Refused(400, "the client left before its request was whole"))
-            self.metrics.responses.labels(str(response.status_code)).inc()
-            return response
+    def _said(self, ticket: Ticket, given: Answer, debug: bool) -> Response:
+        headers = headers_of(ticket, given, self.core.policy.name, debug)
+        said = answered(ticket.id, ticket, given)
+        if ticket.asked.stream:
+            events = streamed(said, ticket.asked.with_usage)
+            return StreamingResponse(_each(events), media_type="text/event-stream", headers=headers)
+        return Response(json_bytes(said), media_type="application/json", headers=headers)
 
-        return guarded
-
-    def _refusal(self, refused: Refused) -> Response:
-        wait = {} if refused.retry_after is None else {"Retry-After": str(max(round(refused.retry_after), 1))}
-        return JSONResponse(error_body(refused.status, str(refused)), refused.status, headers=wait)
-
-    def _tenant(self, request: Request) -> str:
-        """Who asks.
+    @contextmanager
+    def _place(self, tenant: str) -> Iterator[None]:
+        """A place among the requests that are answered at a time.
 
         Raises:
-          Refused: nobody that is known. Every key is compared, each in constant time.
+          Refused: there is none for this tenant.
         """
-        if not self.config.keys:
-            return "default"
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        found = None
-        for key, tenant in self.config.keys.items():
-            if hmac.compare_digest(key.encode(), token.strip().encode()):
-                found = tenant
-        if found is None or scheme.lower() != "bearer":
-            raise Refused(401, "no such key")
-        return found
+        if not self.places.take_now(tenant):
+            raise Refused("busy", f"{self.places.held[tenant]} requests are being answered already", 1.0)
+        busy, start = self.metrics.busy.labels(tenant), time.monotonic()
+        busy.inc()
+        try:
+            yield
+        finally:
+            self.places.give(tenant)
+            busy.dec()
+            self.metrics.answering.observe(time.monotonic() - start)
 
-    async def _bytes(self, request: Request) -> bytes:
-        """The request's body, up to its limit."""
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self.config.max_body:
-                raise Refused(413, f"a request has at most {self.config.max_body} bytes")
-            parts.append(part)
-        return b"".join(parts)
+    async def _settle_late(self) -> None:
+        """Settles again and again what the ledger could not take."""
+        while True:
+            await asyncio.sleep(1.0)
+            self.core.retry()
 
 
-async def _each(events):
+async def _each(events: Iterator[Any]) -> AsyncIterator[Any]:
     for event in events:
         yield event
-
-
-def _ascii(text: str) -> str:
-    """A header holds no more than ASCII, and no line breaks."""
-    return text.encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")

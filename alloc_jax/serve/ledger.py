@@ -16,12 +16,12 @@ from pathlib import Path
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
-    id TEXT PRIMARY KEY, tenant TEXT, window INTEGER, action TEXT, expected REAL, reserved REAL,
+    id TEXT PRIMARY KEY, purse TEXT, window INTEGER, action TEXT, expected REAL, reserved REAL,
     charged REAL, cost REAL, samples INTEGER, prompt_tokens REAL, completion_tokens REAL, state TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS open_requests ON requests(state) WHERE state = 'open';
 CREATE TABLE IF NOT EXISTS windows (
-    tenant TEXT, window INTEGER, held REAL, PRIMARY KEY (tenant, window)
+    purse TEXT, window INTEGER, held REAL, PRIMARY KEY (purse, window)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS accounts (
     account TEXT PRIMARY KEY, dual REAL, questions INTEGER, spent REAL
@@ -31,9 +31,9 @@ CREATE TABLE IF NOT EXISTS accounts (
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Where the pace of a tenant, a policy and a budget stands."""
+    """Where the pace of a tenant, a policy and a budget stands, or what a tenant has passed through."""
 
-    dual: float | None = None  # its state; None before the first question
+    dual: float | None = None  # its state; None before the first question, or without a pace
     questions: int = 0  # settled
     spent: float = 0.0  # by them, in the policy's unit
 
@@ -87,7 +87,7 @@ class Ledger:
     def reserve(
         self,
         identity: str,
-        tenant: str,
+        purse: str,
         window: int,
         amount: float,
         cap: float | None,
@@ -101,7 +101,7 @@ class Ledger:
 
         Args:
           identity: of the request; unique.
-          tenant: who pays.
+          purse: who pays, in which unit and window: amounts in two of them never meet.
           window: the number of the time window whose cap it falls under.
           amount: to reserve, in the cap's unit.
           cap: of the window; None: no limit.
@@ -114,12 +114,12 @@ class Ledger:
           Whether the request is open.
         """
         with self._lock, self._transaction():
-            if not self._hold(tenant, window, amount, cap):
+            if not self._hold(purse, window, amount, cap):
                 return False
             self._db.execute(
-                "INSERT INTO requests (id, tenant, window, action, expected, reserved, state)"
+                "INSERT INTO requests (id, purse, window, action, expected, reserved, state)"
                 " VALUES (?, ?, ?, ?, ?, ?, 'open')",
-                (identity, tenant, window, action, expected, amount),
+                (identity, purse, window, action, expected, amount),
             )
             if account is not None:
                 self._move(account, 0, 0.0, dual)
@@ -129,7 +129,7 @@ class Ledger:
         """Reserves more for an open request; False, and nothing changes, where it does not fit below the cap."""
         with self._lock, self._transaction():
             row = self._db.execute(
-                "SELECT tenant, window FROM requests WHERE id = ? AND state = 'open'", (identity,)
+                "SELECT purse, window FROM requests WHERE id = ? AND state = 'open'", (identity,)
             ).fetchone()
             if row is None or not self._hold(*row, amount, cap):
                 return False
@@ -144,34 +144,34 @@ class Ledger:
         Args:
           identity: of the request.
           final: what it was.
-          account: of the pace it moves, where it counts as a question; None: of none.
-          dual: the pace's state from here on.
+          account: that it counts in; None: in none.
+          dual: the state of the account's pace from here on; None where it has none.
 
         Returns:
           False, and nothing changes, where the request is not open: no request is settled twice.
         """
         with self._lock, self._transaction():
             row = self._db.execute(
-                "SELECT tenant, window, reserved FROM requests WHERE id = ? AND state = 'open'", (identity,)
+                "SELECT purse, window, reserved FROM requests WHERE id = ? AND state = 'open'", (identity,)
             ).fetchone()
             if row is None:
                 return False
-            tenant, window, reserved = row
+            purse, window, reserved = row
             self._db.execute(
                 "UPDATE requests SET charged = ?, cost = ?, samples = ?, prompt_tokens = ?, completion_tokens = ?,"
                 " state = 'settled' WHERE id = ?",
                 (final.charged, final.cost, final.samples, final.prompt_tokens, final.completion_tokens, identity),
             )
-            self._hold(tenant, window, final.charged - reserved, None)
+            self._hold(purse, window, final.charged - reserved, None)
             if account is not None:
                 self._move(account, 1, final.cost, dual)
             return True
 
-    def held(self, tenant: str, window: int) -> float:
-        """What a tenant has used and reserved of a window's cap."""
+    def held(self, purse: str, window: int) -> float:
+        """What is used and reserved of a purse in a window."""
         with self._lock:
             row = self._db.execute(
-                "SELECT held FROM windows WHERE tenant = ? AND window = ?", (tenant, window)
+                "SELECT held FROM windows WHERE purse = ? AND window = ?", (purse, window)
             ).fetchone()
         return row[0] if row else 0.0
 
@@ -196,15 +196,15 @@ class Ledger:
 
     # The lock is held, and a transaction is open, in all that follows.
 
-    def _hold(self, tenant: str, window: int, amount: float, cap: float | None) -> bool:
-        row = self._db.execute("SELECT held FROM windows WHERE tenant = ? AND window = ?", (tenant, window)).fetchone()
+    def _hold(self, purse: str, window: int, amount: float, cap: float | None) -> bool:
+        row = self._db.execute("SELECT held FROM windows WHERE purse = ? AND window = ?", (purse, window)).fetchone()
         held = (row[0] if row else 0.0) + amount
         if cap is not None and held > cap:
             return False
-        self._db.execute("INSERT OR REPLACE INTO windows VALUES (?, ?, ?)", (tenant, window, held))
+        self._db.execute("INSERT OR REPLACE INTO windows VALUES (?, ?, ?)", (purse, window, held))
         return True
 
-    def _move(self, account: str, questions: int, spent: float, dual: float) -> None:
+    def _move(self, account: str, questions: int, spent: float, dual: float | None) -> None:
         self._db.execute(
             "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE"
             " SET dual = ?, questions = questions + ?, spent = spent + ?",
@@ -232,4 +232,9 @@ class _Transaction:
         self.db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind, *rest) -> None:
-        self.db.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            if kind is None:
+                self.db.execute("COMMIT")
+        finally:
+            if self.db.in_transaction:  # a full disk may have ended it already
+                self.db.execute("ROLLBACK")

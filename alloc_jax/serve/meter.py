@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from alloc_jax.collect.charges import usage_dollars, worst_dollars
-from alloc_jax.collect.recipes import Recipe, worst_prompt
+from alloc_jax.collect.recipes import LIMITS, Recipe, worst_prompt
 from alloc_jax.collect.replies import Usage
 from alloc_jax.price_book import TokenPrice
 
 METERED = ("samples", "tokens", "prompt_tokens", "completion_tokens", "reasoning_tokens", "usd", "seconds")
+# What a request that passes through may hold under a hard cap: its bytes and its limits bound it, and nothing multiplies it but n.
+_BOUNDED = {
+    "model", "messages", "n", "max_tokens", "max_completion_tokens", "stream", "stream_options", "temperature", "top_p", "top_k",
+    "min_p", "stop", "seed", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "response_format",
+    "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "user", "metadata", "reasoning_effort", "alloc",
+}  # fmt: skip
 CAPPED = ("samples", "tokens", "prompt_tokens", "completion_tokens", "usd")  # what has a worst case
 
 
@@ -26,11 +32,13 @@ class Meter:
     resource: str
     unit: str = ""  # of a table's resource: says whether tokens count the prompt
     prices: Mapping[str, TokenPrice] = field(default_factory=dict)  # by the model's name, for usd
+    image_tokens: int | None = None  # the most that an image is; None: a request with one has no worst case
 
     def __post_init__(self):
         if self.resource not in METERED:
             raise ValueError(
-                f"a gateway cannot meter {self.resource!r}; it meters {', '.join(METERED)}: train the policy in one of them"
+                f"a gateway cannot meter {self.resource!r}; it meters {', '.join(METERED)}: train the policy in one of them, as"
+                " in `python experiments/solve_then_learn.py --resource=samples`"
             )
 
     def check(self, model: str) -> None:
@@ -57,30 +65,39 @@ class Meter:
         parts = usage.prompt_tokens, usage.completion_tokens
         return None if None in parts else sum(parts)
 
-    def worst(self, model: str, messages: Sequence[Mapping[str, Any]], limit: int | None, samples: int) -> float:
-        """The most that `samples` requests of one sample can cost.
+    def worst(self, model: str, body: Mapping[str, Any], limit: int | None) -> float:
+        """The most that one sample of a request can cost.
 
         Args:
           model: the upstream's.
-          messages: what it reads.
-          limit: tokens that it may write; sent with the request.
-          samples: how many.
+          body: that is sent.
+          limit: tokens that a sample may have; sent with the request.
 
         Raises:
-          ValueError: nothing limits it, or the model has no price.
+          ValueError: nothing bounds it, or the model has no price.
         """
         if self.resource == "samples":
-            return float(samples)
-        prompt = worst_prompt(messages) * samples
+            return 1.0
+        prompt = worst_prompt(body, self.image_tokens)
         if self.resource == "prompt_tokens":
             return float(prompt)
         if limit is None:
-            raise ValueError("a hard cap needs a limit on the tokens: say max_tokens")
+            raise ValueError("nothing limits the tokens of an answer: say max_tokens")
         if self.resource == "usd":
-            return worst_dollars(self._price(model), prompt, limit * samples)
-        written = float(limit * samples)
+            return worst_dollars(self._price(model), prompt, limit)
         only_written = self.resource == "completion_tokens" or self.unit == "completion tokens"
-        return written if only_written else written + prompt
+        return float(limit) if only_written else float(limit + prompt)
+
+    def worst_passed(self, body: Mapping[str, Any]) -> float:
+        """`worst` of a request that a client has written: of the larger of its limits, and of no field that nobody can bound.
+
+        Raises:
+          ValueError: nothing bounds it, or the model has no price.
+        """
+        if self.resource != "samples" and (strange := sorted(body.keys() - _BOUNDED)):
+            raise ValueError(f"nobody knows what {', '.join(strange)} may cost: leave it out")
+        limits = [body[name] for name in LIMITS if body.get(name)]
+        return self.worst(body["model"], body, max(limits, default=None))
 
     def _price(self, model: str) -> TokenPrice:
         if model not in self.prices:

@@ -1,13 +1,17 @@
-"""What a gateway counts, as Prometheus reads it."""
+"""What a gateway counts, as Prometheus reads it: everything for the operator, its own for a tenant."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterable
+from copy import copy
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
 from alloc_jax.collect.replies import Usage
 from alloc_jax.serve.answering import Answer
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import Ticket
+from alloc_jax.serve.upstream import Drawn, Upstream
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _DECISION = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2)
@@ -16,7 +20,7 @@ _DECISION = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2)
 class Metrics:
     """The counters of one gateway."""
 
-    def __init__(self, core: Core):
+    def __init__(self, core: Core, upstream: Upstream):
         self.core = core
         self.registry = CollectorRegistry()
 
@@ -26,47 +30,80 @@ class Metrics:
         def gauge(name: str, about: str, *labels: str) -> Gauge:
             return Gauge(f"alloc_{name}", about, labels, registry=self.registry)
 
+        def histogram(name: str, about: str, buckets: Iterable[float]) -> Histogram:
+            return Histogram(f"alloc_{name}_seconds", about, buckets=buckets, registry=self.registry)
+
         self.responses = counter("responses", "Responses, by HTTP status.", "status")
-        self.actions = counter("actions", "Requests answered, by action.", "action")
-        self.samples = counter("samples", "Samples that came from upstream.")
-        self.saved = counter("samples_saved", "Samples that a stopping rule left undrawn.")
-        self.tokens = counter("tokens", "Tokens that upstream counted.", "kind")
-        self.faults = counter("upstream_faults", "Answers of upstream that were none, retried or not.")
-        self.busy = gauge("requests_in_flight", "Requests that are being answered.")
+        self.actions = counter("actions", "Questions answered, by action.", "tenant", "action")
+        self.fallbacks = counter("fallbacks", "Questions for which one sample took the place of a vote.", "tenant")
+        self.samples = counter("samples", "Samples that came from upstream.", "tenant")
+        self.saved = counter("samples_saved", "Samples that a stopping rule left undrawn.", "tenant")
+        self.uncounted = counter("samples_uncounted", "Samples that may be charged and never came.", "tenant")
+        self.tokens = counter("tokens", "Tokens that upstream counted.", "tenant", "kind")
+        self.busy = gauge("requests_in_flight", "Requests that are being answered.", "tenant")
         self.price = gauge("price", "The price of one unit of cost, in utility.", "tenant")
-        self.budget = gauge("budget", "Mean cost a question that is allowed.", "tenant")
-        self.spend = gauge("spend", "Mean cost a question so far.", "tenant")
+        self.budget = gauge("budget", "Mean cost per question that is allowed.", "tenant")
+        self.spend = gauge("spend", "Mean cost per question so far.", "tenant")
         self.questions = gauge("questions", "Questions that were held against the budget.", "tenant")
-        self.deciding = Histogram(
-            "alloc_decision_seconds", "From the text to the reservation.", buckets=_DECISION, registry=self.registry
-        )
-        self.answering = Histogram(
-            "alloc_answer_seconds", "From the request to the answer.", buckets=_SECONDS, registry=self.registry
-        )
+        self.passed = gauge("passed", "Requests that passed through, under no budget.", "tenant")
+        self.passed_cost = gauge("passed_cost", "What they cost, in the policy's unit.", "tenant")
+        self.unsettled = gauge("unsettled", "Requests that wait for a ledger that can be written.")
+        self.odd = counter("upstream_odd_usage", "Replies whose usage cannot be, charged at their worst case.")
+        self.faults = counter("upstream_faults", "Answers of upstream that were none, retried or not.", "status")
+        self.deciding = histogram("decision", "From the text to the reservation.", _DECISION)
+        self.answering = histogram("answer", "From the request to the answer.", _SECONDS)
+
+        upstream.noticed = lambda status: self.faults.labels(status).inc()
 
     def count_answer(self, ticket: Ticket, answer: Answer) -> None:
         """Counts an answer that was allocated."""
-        self.actions.labels(ticket.action.name).inc()
-        self.samples.inc(answer.samples)
-        if ticket.enough is not None:
-            self.saved.inc(ticket.action.samples - answer.samples)
-        self.faults.inc(len(answer.faults))
-        self.count_tokens(answer.usage)
+        tenant = ticket.tenant.name
+        self.actions.labels(tenant, ticket.action.name).inc()
+        if ticket.plan is not None:
+            self.saved.labels(tenant).inc(max(ticket.action.samples - answer.samples, 0))
+        if answer.fallback:
+            self.fallbacks.labels(tenant).inc()
 
-    def count_tokens(self, usage: Usage) -> None:
+    def count_drawn(self, ticket: Ticket, drawn: Drawn) -> None:
+        """Counts what came for a request, whatever became of it."""
+        tenant = ticket.tenant.name
+        self.samples.labels(tenant).inc(len(drawn.samples))
+        self.uncounted.labels(tenant).inc(drawn.uncounted)
+        self.odd.inc(drawn.odd)
+        self._count_tokens(tenant, drawn.usage())
+
+    def text(self, tenant: str | None = None) -> bytes:
+        """The exposition; for a tenant, of what is its own."""
+        for name, described in self.core.tenants.items():
+            account, passed = self.core.account(name), self.core.passed(name)
+            self.questions.labels(name).set(account.questions)
+            self.price.labels(name).set(self.core.price(name))
+            self.passed.labels(name).set(passed.questions)
+            self.passed_cost.labels(name).set(passed.spent)
+            if described.budget is not None:
+                self.budget.labels(name).set(described.budget)
+            if account.questions:
+                self.spend.labels(name).set(account.spent / account.questions)
+        self.unsettled.set(len(self.core.reservations.late))
+        return generate_latest(self.registry if tenant is None else _Own(self.registry, tenant))
+
+    def _count_tokens(self, tenant: str, usage: Usage) -> None:
         """Counts tokens that upstream counted; a kind that it never counts has no line, which is not 0."""
         for kind in ("prompt", "completion", "reasoning"):
             if (count := getattr(usage, f"{kind}_tokens")) is not None:
-                self.tokens.labels(kind).inc(count)
+                self.tokens.labels(tenant, kind).inc(count)
 
-    def text(self) -> bytes:
-        """The exposition."""
-        for name, tenant in self.core.tenants.items():
-            account = self.core.account(name)
-            self.questions.labels(name).set(account.questions)
-            self.price.labels(name).set(self.core.price(name))
-            if tenant.budget is not None:
-                self.budget.labels(name).set(tenant.budget)
-            if account.questions:
-                self.spend.labels(name).set(account.spent / account.questions)
-        return generate_latest(self.registry)
+
+class _Own:
+    """A registry of one tenant's series alone."""
+
+    def __init__(self, registry: CollectorRegistry, tenant: str):
+        self.registry, self.tenant = registry, tenant
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self.registry.collect():
+            own = [sample for sample in metric.samples if sample.labels.get("tenant") == self.tenant]
+            if own:
+                part = copy(metric)
+                part.samples = own
+                yield part

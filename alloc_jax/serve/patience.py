@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from alloc_jax.actions import vote
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
-from alloc_jax.serve.tickets import Plan
+from alloc_jax.serve.tickets import Plan, Seen
 from alloc_jax.stopping.rules import StoppingFrontier, prior_features, vote_state
 
 
@@ -55,8 +57,14 @@ class Patience:
         most = frontier.cap if max_samples is None else min(frontier.cap, max_samples)
         index = frontier.index[source, context]  # f32[T, J] the price below which drawing on is worth it
 
-        def enough(keys) -> bool:
-            state = vote_state(keys)
-            return state.drawn >= most or bool(index[state.drawn, state.lead * frontier.width + state.chase] < price)
+        def following(seen: Sequence[Seen]) -> str | None:
+            """The source of the next sample: here always the same one, until the price is above what one more is worth."""
+            if not seen:
+                return name
+            state = vote_state([one.key for one in seen])
+            if state.drawn >= most or index[state.drawn, state.lead * frontier.width + state.chase] < price:
+                return None
+            return name
 
-        return Plan(action=vote(self.sources[source], most), expected=float(frontier.spend[at]), enough=enough)
+        name = self.sources[source]
+        return Plan(action=vote(name, most), expected=float(frontier.spend[at]), next=following, sources=(name,))

@@ -5,38 +5,30 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alloc_jax.collect.replies import Usage
-from alloc_jax.serve.tickets import Refused
+from alloc_jax.collect.replies import Fault, Usage
+from alloc_jax.serve.tickets import Passed, Question, Refused, Ticket
+
+if TYPE_CHECKING:
+    from alloc_jax.serve.answering import Answer
 
 PREFIX = "alloc/"
+_LONGEST_HEADER = 1000  # characters of a list in a header
 _PASSED_ON = ("stop", "response_format", "user", "metadata")  # what a recipe leaves open, a client may say
 _KNOWN = {"model", "messages", "stream", "stream_options", "n", "seed", "alloc", "max_tokens", "max_completion_tokens"}
 _REFUSED = ("tools", "functions", "audio", "modalities")  # an answer without them would be another answer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A request, checked."""
-
-    model: str
-    messages: list[dict[str, Any]]
-    text: str  # of the question: what the last user message says
-    stream: bool
-    with_usage: bool  # a streamed answer ends with the usage
-    limit: int | None  # tokens of a sample, by the client's wish
-    budget: float | None
-    max_samples: int | None
-    extra: dict[str, Any] = field(default_factory=dict)  # for upstream
-    ignored: tuple[str, ...] = ()  # what the recipe says instead
-
-    @property
-    def action(self) -> str | None:
-        """The action that the client names; None for `alloc/auto`."""
-        name = self.model.removeprefix(PREFIX)
-        return None if name == "auto" else name
+STATUS = {
+    "invalid": 400,
+    "forbidden": 403,
+    "unknown": 404,
+    "late": 408,
+    "large": 413,
+    "exhausted": 429,
+    "busy": 503,
+}  # of HTTP, by the reason of a refusal
 
 
 def read_body(raw: bytes) -> dict[str, Any]:
@@ -46,23 +38,22 @@ def read_body(raw: bytes) -> dict[str, Any]:
       Refused: it is none, or names no model and no messages.
     """
     try:
-        body = json.loads(raw)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise Refused(400, f"no JSON: {error}") from None
+        body = json.loads(raw, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+        raise Refused("invalid", f"no JSON: {error}") from None
     if not isinstance(body, dict):
-        raise Refused(400, f"expected a JSON object, got {type(body).__name__}")
+        raise Refused("invalid", f"expected a JSON object, got {type(body).__name__}")
     if not isinstance(body.get("model"), str) or not body["model"]:
-        raise Refused(400, "model: expected a name")
+        raise Refused("invalid", "model: expected a name")
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise Refused(400, "messages: expected a list of at least one message")
-    _count(body, "n")
-    for name in ("max_tokens", "max_completion_tokens"):
+        raise Refused("invalid", "messages: expected a list of at least one message")
+    for name in ("n", "max_tokens", "max_completion_tokens"):
         _count(body, name)
     return body
 
 
-def read_asked(body: Mapping[str, Any]) -> Asked:
+def read_question(body: Mapping[str, Any], identity: str, tenant: str) -> Question:
     """What a request for an allocated answer says.
 
     Raises:
@@ -70,32 +61,51 @@ def read_asked(body: Mapping[str, Any]) -> Asked:
     """
     for name in _REFUSED:
         if body.get(name):
-            raise Refused(400, f"{name}: an answer that is chosen by vote has none")
+            raise Refused("invalid", f"{name}: an answer that is chosen by vote has none")
     if (body.get("n") or 1) != 1:
-        raise Refused(400, f"n: an allocated answer has one choice, got n={body['n']}")
+        raise Refused("invalid", f"n: an allocated answer has one choice, got n={body['n']}")
     wishes = body.get("alloc") or {}
-    if not isinstance(wishes, dict) or not wishes.keys() <= {"budget", "max_samples"}:
-        raise Refused(400, f"alloc: expected an object with budget and max_samples, got {wishes!r}")
-    budget = wishes.get("budget")
+    if not isinstance(wishes, dict) or not wishes.keys() <= {"budget", "max_samples", "gradable"}:
+        raise Refused(
+            "invalid", f"alloc: expected an object with budget, max_samples and gradable, got {_shown(wishes)}"
+        )
+    budget, gradable = wishes.get("budget"), wishes.get("gradable")
     if budget is not None and (
         isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < 1e300
     ):
-        raise Refused(400, f"alloc.budget: expected a positive number, got {budget!r}")
+        raise Refused("invalid", f"alloc.budget: expected a positive number, got {_shown(budget)}")
+    if not isinstance(gradable, (bool, type(None))):
+        raise Refused("invalid", f"alloc.gradable: expected true or false, got {_shown(gradable)}")
     limits = [body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name)]
     options = body.get("stream_options")
     given = {name for name, value in body.items() if value is not None}
-    return Asked(
-        model=body["model"],
-        messages=body["messages"],
+    action = body["model"].removeprefix(PREFIX)
+    return Question(
+        id=identity,
         text=question_of(body["messages"]),
-        stream=bool(body.get("stream")),
-        with_usage=isinstance(options, dict) and bool(options.get("include_usage")),
-        limit=min(limits, default=None),
+        tenant=tenant,
+        messages=body["messages"],
+        action=None if action == "auto" else action,
         budget=None if budget is None else float(budget),
         max_samples=_count(wishes, "max_samples", "alloc."),
+        gradable=gradable,
+        limit=min(limits, default=None),
         extra={name: body[name] for name in _PASSED_ON if body.get(name) is not None},
+        stream=bool(body.get("stream")),
+        with_usage=isinstance(options, dict) and bool(options.get("include_usage")),
         ignored=tuple(sorted(given - _KNOWN - set(_PASSED_ON) - set(_REFUSED) | given & {"seed"})),
     )
+
+
+def read_passed(body: Mapping[str, Any], identity: str, tenant: str, max_n: int) -> Passed:
+    """A request for a model of the upstream.
+
+    Raises:
+      Refused: it asks for too many choices.
+    """
+    if (body.get("n") or 1) > max_n:
+        raise Refused("invalid", f"n is at most {max_n}, got {body['n']}")
+    return Passed(id=identity, body={name: value for name, value in body.items() if name != "alloc"}, tenant=tenant)
 
 
 def question_of(messages: list[dict[str, Any]]) -> str:
@@ -113,7 +123,7 @@ def question_of(messages: list[dict[str, Any]]) -> str:
             if isinstance(content, str) and content.strip():
                 return content
             break
-    raise Refused(400, "messages: the policy reads the last message of the user, and there is no text in it")
+    raise Refused("invalid", "messages: the policy reads the last message of the user, and there is no text in it")
 
 
 def completion(identity: str, model: str, text: str, finish_reason: str | None, usage: Usage) -> dict[str, Any]:
@@ -146,8 +156,8 @@ def usage_body(usage: Usage) -> dict[str, Any] | None:
     return body
 
 
-def streamed(body: Mapping[str, Any], with_usage: bool, size: int = 32) -> Iterator[bytes]:
-    """An answer as the events of a stream, `size` characters each."""
+def streamed(body: Mapping[str, Any], with_usage: bool) -> Iterator[bytes]:
+    """An answer as the events of a stream: some hundreds at most, however long it is."""
     choice = body["choices"][0]
     head = {name: body[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
 
@@ -155,6 +165,7 @@ def streamed(body: Mapping[str, Any], with_usage: bool, size: int = 32) -> Itera
         return b"data: " + json.dumps({**head, "choices": choices, **more}).encode() + b"\n\n"
 
     text = choice["message"]["content"]
+    size = max(32, len(text) // 256)  # characters of an event
     yield event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
     for at in range(0, len(text), size):
         yield event([{"index": 0, "delta": {"content": text[at : at + size]}, "finish_reason": None}])
@@ -164,16 +175,81 @@ def streamed(body: Mapping[str, Any], with_usage: bool, size: int = 32) -> Itera
     yield b"data: [DONE]\n\n"
 
 
+def answered(identity: str, ticket: Ticket, given: Answer) -> dict[str, Any]:
+    """The body of an allocated answer."""
+    return completion(identity, f"{PREFIX}{ticket.action.name}", given.text, given.finish_reason, given.usage)
+
+
+def headers_of(ticket: Ticket, given: Answer, policy: str, debug: bool) -> dict[str, str]:
+    """What an allocated answer's headers say: what was done, and with `debug` why."""
+    decision, question = ticket.decision, ticket.asked
+    found = {
+        "action": ticket.action.name,
+        "samples": str(given.samples),
+        "vote-share": f"{given.verdict.share:.4f}",
+        "policy": policy,
+    }
+    if decision is not None:
+        found["price"] = f"{decision.price:.6g}"
+    if question.ignored:
+        found["ignored"] = ",".join(question.ignored)[:_LONGEST_HEADER]
+    found |= {name: said for name in ("fallback", "early") if (said := getattr(given, name))}
+    if debug:
+        found |= {"answers": str(given.verdict.answers), "reserved": f"{ticket.reserved:.6g}"}
+        found |= {"faults": "; ".join(given.faults)[:_LONGEST_HEADER]} if given.faults else {}
+        if decision is not None:
+            found |= {"runner-up": str(decision.runner_up), "margin": f"{decision.margin:.6g}"}
+            found |= {"expected": f"{ticket.expected:.6g}", "predicted": json.dumps(decision.predicted)}
+    return {f"x-alloc-{name}": _printable(value) for name, value in found.items()}
+
+
+def json_bytes(body: Any) -> bytes:
+    """JSON in ASCII, which holds any text, half a surrogate pair included."""
+    return json.dumps(body).encode()
+
+
 def error_body(status: int, message: str) -> dict[str, Any]:
     """An error as clients of the protocol read it."""
-    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(
+    kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
         status, "invalid_request_error" if status < 500 else "upstream_error"
     )
     return {"error": {"message": message, "type": kind, "code": status, "param": None}}
 
 
+def fault_status(fault: Fault) -> tuple[int, float | None]:
+    """The status of a request for which the upstream gave nothing, and when to come again."""
+    if fault.status is None:
+        return (504 if str(fault) == "time-out" else 503 if fault.retry_after else 502), fault.retry_after
+    if fault.status == 429:
+        return 503, fault.retry_after or 1.0
+    if (
+        fault.final and fault.status >= 400 and fault.status not in (401, 403)
+    ):  # about the request itself; keys are ours
+        return fault.status, None
+    return 502, fault.retry_after
+
+
 def _count(body: Mapping[str, Any], name: str, where: str = "") -> int | None:
     value = body.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise Refused(400, f"{where}{name}: expected a whole number from 1, got {value!r}")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << 31):
+        raise Refused("invalid", f"{where}{name}: expected a whole number from 1, got {_shown(value)}")
     return value
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _shown(value: Any) -> str:
+    """A client's value in a message."""
+    try:
+        return repr(value)[:80]
+    except ValueError:  # a number of thousands of digits
+        return "a number that is too long"
+
+
+def _printable(text: str) -> str:
+    """A header holds printable ASCII, and nothing else."""
+    return "".join(
+        c if " " <= c <= "~" else c.encode("ascii", "backslashreplace").decode() if c > "~" else " " for c in text
+    )

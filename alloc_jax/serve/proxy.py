@@ -2,110 +2,230 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-import uuid
+from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from alloc_jax.collect.replies import Fault, read_reply, read_usage
-from alloc_jax.serve.answering import settle
-from alloc_jax.serve.tickets import Refused, Ticket
-from alloc_jax.serve.upstream import Drawn
+from alloc_jax.collect.recipes import LIMITS
+from alloc_jax.collect.replies import Choice, Fault, Most, read_usage
+from alloc_jax.serve.answering import bounds, settle
+from alloc_jax.serve.doors import listening
+from alloc_jax.serve.protocol import error_body, fault_status, json_bytes
+from alloc_jax.serve.tickets import Passed, Ticket
+from alloc_jax.serve.upstream import Drawn, Sample
 
 if TYPE_CHECKING:
     from alloc_jax.serve.gateway import Gateway
 
+_BUFFER = 1 << 18  # bytes between upstream and a client that reads more slowly
+_LINE = 1 << 20  # bytes of a line that is looked into
 
-async def pass_through(gateway: Gateway, body: dict[str, Any], tenant: str) -> Response:
+
+async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack: AsyncExitStack) -> Response:
     """Sends a request on, and its answer back.
 
+    Args:
+      gateway: between the two.
+      request: whose client may leave.
+      passed: what it asks.
+      stack: closed when the last byte is sent; the ticket is settled by then.
+
     Raises:
-      Refused: the upstream's own refusal with its status; 502 or 504 where there is no answer; see also `Core.admit`.
+      Fault: the upstream gives no answer.
+      Refused: see `Core.admit_passed`.
     """
-    n = body.get("n") or 1
-    if n > gateway.config.max_n:
-        raise Refused(400, f"n is at most {gateway.config.max_n}, got {n}")
-    limits = [body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name)]
-    limit = min(limits, default=None)
-    asked = {"model": body["model"], "messages": body["messages"], "limit": limit}
-    ticket = gateway.core.admit_passed(uuid.uuid4().hex, tenant=tenant, samples=n, **asked)
-    worst = ticket.reserved / n
-    body = {name: value for name, value in body.items() if name != "alloc"}
-    if body.get("stream"):
-        return await _stream(gateway, body, ticket, worst)
+    ticket = gateway.core.admit_passed(passed)
     drawn, start = Drawn(), time.monotonic()
+
+    def close() -> None:
+        settle(gateway.core, ticket, drawn, time.monotonic() - start)
+        gateway.metrics.count_drawn(ticket, drawn)
+
+    stack.callback(close)
+    limits = [value for name in LIMITS if isinstance(value := passed.body.get(name), int) and value > 0]
+    most = bounds(passed.body, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
+    if passed.body.get("stream"):
+        return await _Stream(gateway, ticket, drawn, most).response(stack)
+    upstream, sent = gateway.upstream, False
     try:
-        raw = await gateway.upstream.post(body)
-        reply = read_reply(raw)
-        drawn.choices += reply.choices
-        drawn.usages.append(reply.usage)
+        async with listening(request), upstream.breaker.passage(), upstream.slots.slot(ticket.tenant.name):
+            sent = True
+            raw = await upstream.post(passed.body)
     except Fault as fault:
-        drawn.uncounted += n * fault.billed
-        raise refusal(fault) from None
-    finally:
-        _close(gateway, ticket, drawn, time.monotonic() - start, worst, body["model"])
+        _failed(drawn, passed, fault)
+        raise
+    except BaseException:
+        drawn.uncounted += passed.samples * sent
+        raise
+    try:
+        reply = upstream.read(raw, passed.samples, most)
+    except Fault as fault:
+        _failed(drawn, passed, fault)
+        raise
+    if reply.odd:
+        drawn.mark_odd(passed.body)
+    drawn.samples += [Sample("", choice) for choice in reply.choices]
+    drawn.usages.append(("", reply.usage))
     return Response(raw, media_type="application/json")
 
 
-async def _stream(gateway: Gateway, body: dict[str, Any], ticket: Ticket, worst: float) -> Response:
-    """The upstream's events as they come; its usage is asked for, and taken out again where the client did not ask."""
-    options = body.get("stream_options")
-    options = options if isinstance(options, dict) else {}
-    wanted = bool(options.get("include_usage"))
-    body = {**body, "stream_options": {**options, "include_usage": True}}
-    drawn, start = Drawn(), time.monotonic()
-    stack = AsyncExitStack()
-    try:
-        response = await stack.enter_async_context(gateway.upstream.opened(body))
-    except Fault as fault:
-        drawn.uncounted += fault.billed
-        _close(gateway, ticket, drawn, time.monotonic() - start, worst, body["model"])
-        raise refusal(fault) from None
+class _Stream:
+    """The upstream's events as they come, through a buffer: a client that reads slowly keeps no upstream slot from others."""
 
-    async def events() -> AsyncIterator[bytes]:
-        usage = None
+    def __init__(self, gateway: Gateway, ticket: Ticket, drawn: Drawn, most: Most):
+        self.gateway, self.upstream, self.ticket, self.drawn, self.most = gateway, gateway.upstream, ticket, drawn, most
+        options = ticket.asked.body.get("stream_options")
+        self.options = options if isinstance(options, dict) else {}
+        self.wanted = bool(self.options.get("include_usage"))  # else it is taken out again
+        self.parts: deque[bytes] = deque()
+        self.size = 0  # of the parts
+        self.moved = asyncio.Event()  # something was put in, or taken out
+        self.rest = b""  # of a line
+        self.usage: Any = None
+        self.fault: Fault | None = None
+        self.sent = self.ended = False
+
+    async def response(self, stack: AsyncExitStack) -> Response:
+        """The response, once the upstream has begun.
+
+        Raises:
+          Fault: it does not.
+        """
+        begun = asyncio.get_running_loop().create_future()
+        pump = asyncio.create_task(self._pump(begun))
+
+        async def end() -> None:
+            pump.cancel()
+            with suppress(asyncio.CancelledError):
+                await pump
+            self._count()
+
+        stack.push_async_callback(end)
+        await begun
+        return StreamingResponse(self._events(), media_type="text/event-stream")
+
+    async def _pump(self, begun: asyncio.Future) -> None:
+        """Reads the upstream into the buffer."""
+        body = {**self.ticket.asked.body, "stream_options": {**self.options, "include_usage": True}}
         try:
-            async for line in response.content:
-                said = _chunk(line)
-                if said and said.get("usage"):
-                    usage = said["usage"]
-                    if not wanted and not said.get("choices"):
-                        continue
-                yield line
-        finally:  # also where the client has left
-            if usage is None:
-                drawn.uncounted += body.get("n") or 1
+            async with self.upstream.breaker.passage():
+                try:
+                    await self._read(body, begun)
+                except Fault as fault:
+                    if self.options or fault.status not in (400, 422) or "stream_options" not in str(fault):
+                        raise
+                    del body["stream_options"]  # a server that does not know the field
+                    await self._read(body, begun)
+        except Fault as fault:
+            self.fault = fault
+            if not begun.done():
+                begun.set_exception(fault)
             else:
-                reply = {"choices": [{"message": {"content": ""}}] * (body.get("n") or 1), "usage": usage}
-                drawn.choices += read_reply(json.dumps(reply)).choices
-                drawn.usages.append(read_usage(usage))
-            _close(gateway, ticket, drawn, time.monotonic() - start, worst, body["model"])
-            await stack.aclose()
+                status, _ = fault_status(fault)
+                self._put(b"data: " + json_bytes(error_body(status, f"the upstream broke off: {fault}")) + b"\n\n")
+        finally:
+            self.ended = True
+            self.moved.set()
+            if not begun.done():
+                begun.cancel()
 
-    return StreamingResponse(events(), media_type="text/event-stream")
+    async def _read(self, body: dict[str, Any], begun: asyncio.Future) -> None:
+        slots, tenant = self.upstream.slots, self.ticket.tenant.name
+        whole = self.gateway.config.deadline_s
+        timeout = aiohttp.ClientTimeout(total=whole, sock_read=self.upstream.timeout_s)
+        await slots.take(tenant)
+        held = self.sent = True
+        try:
+            async with self.upstream.opened(body, timeout) as response:
+                self.upstream.breaker.good()
+                begun.done() or begun.set_result(None)
+                try:
+                    async for part in response.content.iter_any():
+                        self._put(self._filtered(part))
+                        while self.size > _BUFFER:  # it is the client that is waited for, not the upstream
+                            if held:
+                                slots.give(tenant)
+                                held = False
+                            self.moved.clear()
+                            await self.moved.wait()
+                        if not held:
+                            await slots.take(tenant)
+                            held = True
+                except (aiohttp.ClientError, TimeoutError) as error:
+                    raise self.upstream.broken(error, billed=True) from None
+            self._put(self.rest)
+        finally:
+            if held:
+                slots.give(tenant)
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        while True:
+            while self.parts:
+                part = self.parts.popleft()
+                self.size -= len(part)
+                self.moved.set()
+                yield part
+            if self.ended:
+                return
+            self.moved.clear()
+            await self.moved.wait()
+
+    def _put(self, part: bytes) -> None:
+        if part:
+            self.parts.append(part)
+            self.size += len(part)
+            self.moved.set()
+
+    def _filtered(self, part: bytes) -> bytes:
+        """The lines that are whole by now, without the usage where the client has not asked for it."""
+        *lines, self.rest = (self.rest + part).split(b"\n")
+        kept = []
+        for line in lines:
+            said = _chunk(line)
+            if said and said.get("usage"):
+                self.usage = said["usage"]
+                if not self.wanted and not said.get("choices"):
+                    continue
+            kept.append(line + b"\n")
+        if len(self.rest) > _LINE:
+            kept.append(self.rest)
+            self.rest = b""
+        return b"".join(kept)
+
+    def _count(self) -> None:
+        """What is known of what was used, at the stream's end, whoever ended it."""
+        passed, drawn = self.ticket.asked, self.drawn
+        if self.usage is not None:
+            usage, odd = read_usage(self.usage, self.most, passed.samples)
+            if odd:
+                drawn.mark_odd(passed.body)
+            drawn.samples += [Sample("", Choice(text="", finish_reason=None, completion_tokens=None))] * passed.samples
+            drawn.usages.append(("", usage))
+        elif self.fault is not None:
+            _failed(drawn, passed, self.fault)
+        else:
+            drawn.uncounted += passed.samples * self.sent
 
 
-def refusal(fault: Fault) -> Refused:
-    """What a client is told of a fault."""
-    if fault.status is not None:
-        return Refused(502 if fault.status in (401, 403) else fault.status, f"upstream: {fault}", fault.retry_after)
-    return Refused(504 if str(fault) == "time-out" else 502, f"upstream: {fault}")
-
-
-def _close(gateway: Gateway, ticket: Ticket, drawn: Drawn, seconds: float, worst: float, model: str) -> None:
-    settle(gateway.core, ticket, drawn, seconds, worst, model)
-    gateway.metrics.samples.inc(len(drawn.choices))
-    gateway.metrics.count_tokens(drawn.usage)
+def _failed(drawn: Drawn, passed: Passed, fault: Fault) -> None:
+    drawn.faults.append(fault)
+    drawn.uncounted += passed.samples * fault.billed
 
 
 def _chunk(line: bytes) -> dict[str, Any] | None:
-    if not line.startswith(b"data: {"):
+    """The object in a line of a stream; None where it holds none."""
+    if not line.startswith(b"data:"):
         return None
     try:
-        return json.loads(line[6:])
-    except ValueError:
+        said = json.loads(line[5:])
+    except (ValueError, RecursionError):
         return None
+    return said if isinstance(said, dict) else None

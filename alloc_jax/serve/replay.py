@@ -12,7 +12,7 @@ from alloc_jax.collect.replies import Usage
 from alloc_jax.learn.policy import Policy
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
-from alloc_jax.serve.tickets import Stopping, Tenant, Ticket
+from alloc_jax.serve.tickets import Question, Seen, Stopping, Tenant, Ticket
 from alloc_jax.serve.voting import count_votes
 from alloc_jax.types import SampleLog
 
@@ -62,7 +62,7 @@ def replay(
     rows = range(len(log)) if rows is None else rows
     actions, prices, costs, correct = [], [], [], []
     for turn, i in enumerate(rows):
-        ticket = core.admit(f"{turn}", log.question[i])
+        ticket = core.admit(Question(id=f"{turn}", text=log.question[i]))
         cost, drawn, right = _draw(core, ticket, log, int(i))
         core.settle(ticket, cost, cost, drawn, 0, 0)
         actions.append(ticket.action.name)
@@ -94,21 +94,36 @@ def drifting(log: SampleLog, questions: int, late: tuple[float, float] = (0.5, 1
 def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, int, bool]:
     """What a ticket's samples of a question cost, how many were drawn, and whether their vote is right."""
     action = ticket.action
-    if not action.samples:
+    seen: list[Seen] = []
+    taken: list[tuple[int, int]] = []  # source and number of each sample
+    while (source := _following(ticket, seen)) is not None:
+        m = log.source_index(source)
+        j = sum(one.source == source for one in seen)
+        if j >= log.count[i, m]:
+            wanted = action.samples if ticket.plan is None else j + 1
+            raise ValueError(f"question {log.ids[i]!r} has {log.count[i, m]} samples of {source!r}, not {wanted}")
+        code = log.answer[i, m, j]
+        seen.append(Seen(source, None if code < 0 else log.answers[i][code]))
+        taken.append((m, j))
+    if not seen:
         return 0.0, 0, False
-    m, k = log.source_index(action.source), action.samples
-    if log.count[i, m] < k:
-        raise ValueError(f"question {log.ids[i]!r} has {log.count[i, m]} samples of {action.source!r}, not {k}")
-    keys = [None if code < 0 else log.answers[i][code] for code in log.answer[i, m, :k]]
-    if ticket.enough is not None:  # one after the other
-        k = next((n for n in range(1, k) if ticket.enough(keys[:n])), k)
-        keys = keys[:k]
-    verdict = count_votes(keys, action, ticket.id)
-    seconds = None if log.latency_s is None else float(log.latency_s[i, m, :k].max())
-    cost = core.meter.cost(action.source, Usage(**_sums(log, i, m, k)), k, seconds)
-    if cost is None or not np.isfinite(cost):
-        raise ValueError(f"question {log.ids[i]!r}: its cost in {core.policy.unit} is not in the log")
-    return cost, k, verdict.winner is not None and bool(log.correct[i, m, verdict.winner])
+    verdict = count_votes([one.key for one in seen], action, ticket.id)
+    cost = 0.0
+    for m in {m for m, _ in taken}:
+        k = sum(other == m for other, _ in taken)
+        seconds = None if log.latency_s is None else float(log.latency_s[i, m, :k].max())
+        part = core.meter.cost(log.sources[m].name, Usage(**_sums(log, i, m, k)), k, seconds)
+        if part is None or not np.isfinite(part):
+            raise ValueError(f"question {log.ids[i]!r}: its cost in {core.policy.unit} is not in the log")
+        cost += part
+    return cost, len(seen), verdict.winner is not None and bool(log.correct[(i, *taken[verdict.winner])])
+
+
+def _following(ticket: Ticket, seen: Sequence[Seen]) -> str | None:
+    """The source of a ticket's next sample; None where it has all."""
+    if ticket.plan is not None:
+        return ticket.plan.next(seen)
+    return ticket.action.source if len(seen) < ticket.action.samples else None
 
 
 def _sums(log: SampleLog, i: int, m: int, k: int) -> Mapping[str, float | None]:

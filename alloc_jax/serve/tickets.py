@@ -1,64 +1,114 @@
-"""What the decision core takes and gives: who pays, what was admitted, and what is refused."""
+"""What the decision core takes and gives: who pays, what was asked, what was admitted, and what is refused."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from alloc_jax.actions import Action
 from alloc_jax.learn.policy import Prediction
 from alloc_jax.serve.allocator import Decision
 from alloc_jax.serve.pacing import Pace
 
-Enough = Callable[[Sequence[str | None]], bool]  # whether the answers so far suffice; None is a sample without one
+ADMIN = "admin"  # sees all tenants' figures; no tenant is called so
 
 
 class Refused(Exception):
-    """A request that is not served, with the HTTP status that says why."""
+    """A request that is not served.
 
-    def __init__(self, status: int, message: str, retry_after: float | None = None):
+    Args:
+      reason: invalid, forbidden, unknown, exhausted, busy, late or large; the protocol has a status for each.
+      message: what is wrong, and what to do.
+      retry_after: seconds after which it may be served.
+    """
+
+    def __init__(self, reason: str, message: str, retry_after: float | None = None):
         super().__init__(message)
-        self.status, self.retry_after = status, retry_after
+        self.reason, self.retry_after = reason, retry_after
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tenant:
-    """Who pays, and how much at most."""
+    """Who pays, how much at most, and what may be asked for."""
 
     name: str = "default"
-    budget: float | None  # mean cost a question, in the policy's unit; None: no limit, so compute is free
+    budget: float | None  # mean cost per question, in the policy's unit; None: no limit, so compute is free
     cap: float | None = None  # of each window, in the cap's unit; None: no limit
     window_s: float = 86400.0
     hard: bool = False  # reserves the worst case, else a quantile of the measured costs
-    exhausted: str = "cheapest"  # at the cap: the cheapest action while that fits, or "refuse"; then HTTP 429
+    exhausted: str = "cheapest"  # at the cap: the cheapest action while that fits, or "refuse"
+    max_budget: float | None = (
+        None  # the most that a request may bring as a budget of its own; None: the tenant's budget
+    )
+    forced: bool = True  # a request may name its action
+    models: tuple[str, ...] | None = None  # of the upstream, that pass through; None: any; empty: none
 
     def __post_init__(self):
-        for name in ("budget", "cap", "window_s"):
+        for name in ("budget", "cap", "window_s", "max_budget"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and 0 < value < math.inf):
                 raise ValueError(f"tenant {self.name!r}: {name} is a positive number or null, got {value!r}")
         if self.exhausted not in ("cheapest", "refuse"):
             raise ValueError(f"tenant {self.name!r}: exhausted is 'cheapest' or 'refuse', got {self.exhausted!r}")
         if self.hard and self.cap is None:
             raise ValueError(f"tenant {self.name!r}: hard without a cap says nothing")
+        if self.models is not None:
+            if isinstance(self.models, str) or not all(isinstance(model, str) for model in self.models):
+                raise ValueError(f"tenant {self.name!r}: models is a list of names or null, got {self.models!r}")
+            object.__setattr__(self, "models", tuple(self.models))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ticket:
-    """An admitted request."""
+class Question:
+    """A request for an allocated answer, as its client put it."""
 
     id: str
-    tenant: Tenant
-    action: Action | None  # None: passed through
-    decision: Decision | None  # None where the client named the action
-    window: int
-    paced: bool
-    budget: float | None  # that the question is held against
-    expected: float  # cost, in the policy's unit
-    reserved: float  # in the cap's unit
-    enough: Enough | None = field(default=None, repr=False)  # stops drawing early; None: all samples are drawn at once
+    text: str  # what the policy reads
+    tenant: str = "default"
+    messages: Sequence[Mapping[str, Any]] = ()  # the conversation; empty: the text alone
+    action: str | None = None  # that the client names; None: the policy decides
+    budget: float | None = None  # that this question is held against, instead of the tenant's
+    max_samples: int | None = None  # the most that its action may draw
+    gradable: bool | None = None  # whether its answers can be voted on; None: the first sample tells
+    limit: int | None = None  # tokens of a sample that the client allows
+    extra: Mapping[str, Any] = field(default_factory=dict)  # further fields for the upstream
+    stream: bool = False
+    with_usage: bool = False  # a streamed answer ends with the usage
+    ignored: tuple[str, ...] = ()  # fields that the recipe says instead
+
+    @property
+    def conversation(self) -> Sequence[Mapping[str, Any]]:
+        """What goes upstream, before a recipe puts it."""
+        return self.messages or [{"role": "user", "content": self.text}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """A request that goes to a model of the upstream as it is."""
+
+    id: str
+    body: Mapping[str, Any]  # that is sent
+    tenant: str = "default"
+
+    @property
+    def model(self) -> str:
+        """The upstream's."""
+        return self.body["model"]
+
+    @property
+    def samples(self) -> int:
+        """How many choices are asked for."""
+        return self.body.get("n") or 1
+
+
+class Seen(NamedTuple):
+    """What one sample of a question told."""
+
+    source: str
+    key: str | None  # of its answer; None where it gives none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +117,14 @@ class Plan:
 
     action: Action  # with the most samples there will be
     expected: float  # cost, in the policy's unit
-    enough: Enough
+    next: Callable[[Sequence[Seen]], str | None] = field(
+        repr=False
+    )  # the source to draw from; None: what was seen suffices
+    sources: tuple[str, ...]  # all that may be drawn from
 
 
 class Stopping(Protocol):
-    """Stopping rules of all prices: instead of how many samples to draw, they say after each whether the next is worth it."""
+    """Stopping rules of all prices: instead of how many samples to draw, they say after each what the next is drawn from."""
 
     sources: tuple[str, ...]
 
@@ -80,3 +133,31 @@ class Stopping(Protocol):
 
     def plan(self, prediction: Prediction, price: float, max_samples: int | None) -> Plan:
         """The rule of a price for a question of which the policy predicts this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """An admitted request."""
+
+    asked: Question | Passed
+    tenant: Tenant
+    action: Action | None = None  # None: passed through
+    decision: Decision | None = None  # None where the client named the action
+    plan: Plan | None = None  # None: all samples are drawn at once
+    window: int  # number of the cap's window
+    budget: float | None = None  # that the question is held against; None: against none
+    expected: float = 0.0  # cost, in the policy's unit
+    worst: float = 0.0  # the most that one sample can be charged, in the cap's unit; 0 where there is no cap to keep
+    reserved: float = 0.0  # in the cap's unit
+
+    @property
+    def id(self) -> str:
+        """Of the request."""
+        return self.asked.id
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All that may be drawn from."""
+        if self.plan is not None:
+            return self.plan.sources
+        return () if self.action is None or self.action.source is None else (self.action.source,)

@@ -3,44 +3,73 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
-from alloc_jax.collect.recipes import Recipe
-from alloc_jax.collect.replies import Choice, Fault, Usage, read_reply, status_fault
+from alloc_jax.collect.replies import Choice, Fault, Most, Reply, Usage, read_reply, redact, status_fault
+from alloc_jax.serve.breaker import Breaker
+from alloc_jax.serve.fair import Fair
 
 _PAUSE = 0.05  # seconds before the first retry; doubles with each
 _LONGEST_PAUSE = 2.0
+_STALE_S = 1.0  # a connection that was idle and ends within this time, without a byte, had been closed before
+_ERROR_BYTES = 1 << 16  # of an error's text
 _COUNTS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
+_log = logging.getLogger("alloc_jax.serve")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample, and where it came from."""
+
+    source: str
+    choice: Choice
 
 
 @dataclass
 class Drawn:
-    """What came from upstream for one action."""
+    """What came from upstream for one request."""
 
-    choices: list[Choice] = field(default_factory=list)
-    usages: list[Usage] = field(default_factory=list)  # of each reply
+    retries: int = 0  # that are left, over all samples
+    samples: list[Sample] = field(default_factory=list)
+    usages: list[tuple[str, Usage]] = field(default_factory=list)  # source and usage of each reply
     faults: list[Fault] = field(default_factory=list)  # every one on the way, retried or not
     requests: int = 0  # that were made, without the retries
+    odd: int = 0  # replies whose usage cannot be
     uncounted: int = 0  # samples that may have been generated and charged, but were never received
 
-    @property
-    def usage(self) -> Usage:
-        """The sum over the replies; None where one of them does not say."""
+    def came(self, source: str) -> int:
+        """Samples of a source."""
+        return sum(sample.source == source for sample in self.samples)
+
+    def usage(self, source: str | None = None) -> Usage:
+        """The sum over a source's replies, or over all; None where one of them does not say."""
+        usages = [usage for name, usage in self.usages if source in (None, name)]
         sums = {}
         for name in _COUNTS:
-            counts = [getattr(usage, name) for usage in self.usages]
+            counts = [getattr(usage, name) for usage in usages]
             sums[name] = sum(counts) if counts and None not in counts else None
         return Usage(**sums)
 
     @property
     def known(self) -> tuple[float, float]:
         """Prompt and completion tokens as far as the upstream said them."""
-        return tuple(sum(getattr(u, name) or 0 for u in self.usages) for name in ("prompt_tokens", "completion_tokens"))
+        names = ("prompt_tokens", "completion_tokens")
+        return tuple(sum(getattr(usage, name) or 0 for _, usage in self.usages) for name in names)
+
+    def mark_odd(self, body: Mapping[str, Any]) -> None:
+        """Notes a reply whose usage cannot be."""
+        self.odd += 1
+        self.faults.append(Fault("a usage beyond what was asked for, charged at its worst case"))
+        _log.warning(
+            "model %r states a usage beyond what was asked for; it is charged at its worst case", body["model"]
+        )
 
 
 class Upstream:
@@ -52,111 +81,142 @@ class Upstream:
       attempts: at one request, the first included.
       timeout_s: of one attempt.
       concurrency: requests at a time, over everything the gateway does.
+      tenants: who share them.
+      max_reply: bytes of a response.
     """
 
     def __init__(
-        self, url: str, key: str | None = None, *, attempts: int = 3, timeout_s: float = 600.0, concurrency: int = 512
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        attempts: int = 3,
+        timeout_s: float = 600.0,
+        concurrency: int = 512,
+        tenants: Collection[str] = ("default",),
+        max_reply: int = 32 << 20,
     ):
-        self.url, self.attempts, self.timeout_s = url.rstrip("/"), attempts, timeout_s
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._slots = asyncio.Semaphore(concurrency)
+        self.url, self.attempts, self.timeout_s, self.max_reply = url.rstrip("/"), attempts, timeout_s, max_reply
+        self.slots = Fair(concurrency, tenants)
+        self.breaker = Breaker()
+        self.noticed: Callable[[str], None] = lambda status: None  # told the status of every fault, retried or not
+        self._key = key
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Upstream:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_mark_reused)
         self._session = aiohttp.ClientSession(
-            headers=self._headers,
+            # What is compressed cannot be bounded before it is read.
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
             timeout=aiohttp.ClientTimeout(total=self.timeout_s),
-            connector=aiohttp.TCPConnector(limit=0),  # the semaphore bounds
+            connector=aiohttp.TCPConnector(limit=0),  # the slots bound
+            auto_decompress=False,
+            trace_configs=[trace],
         )
         return self
 
     async def __aexit__(self, *exc) -> None:
         await self._session.close()
 
-    async def draw(
+    def retries(self, samples: int) -> int:
+        """How many requests a question of so many samples may make again: as if every second one took all its attempts."""
+        return (self.attempts - 1) * max(1, -(-samples // 2))
+
+    async def sample(
         self,
-        recipe: Recipe,
-        messages: Sequence[Mapping[str, Any]],
-        samples: int,
+        source: str,
+        body: Mapping[str, Any],
+        n: int,
         into: Drawn,
         *,
-        seed: Callable[[int], int],
-        extra: Mapping[str, Any] | None = None,
+        tenant: str = "default",
+        most: Most | None = None,
         allow: Callable[[int], bool] = lambda samples: True,
-    ) -> None:
-        """Draws samples at once, asking again for those that a server leaves out.
+    ) -> int:
+        """One request for n samples, made again where that helps.
 
         Args:
-          recipe: how to ask.
-          messages: the conversation.
-          samples: how many.
+          source: that the samples are of.
+          body: of the request.
+          n: choices that it asks for.
           into: what came, as it comes; nothing of it is lost where this is cancelled.
-          seed: of the j-th request; equal ones would give equal samples.
-          extra: further fields of the request.
+          tenant: whose slots it uses.
+          most: that it can use.
           allow: asked before samples are drawn again that may have been charged for; False gives them up.
-        """
-        left = samples
-        while left:
-            sizes = [min(recipe.n, left - at) for at in range(0, left, recipe.n)]
-            seeds = [seed(into.requests + j) for j in range(len(sizes))]
-            into.requests += len(sizes)
-            asked = [self._some(recipe, messages, *pair, into, extra, allow) for pair in zip(sizes, seeds, strict=True)]
-            left = sum(await asyncio.gather(*asked))
 
-    async def _some(self, recipe, messages, n: int, seed: int, into: Drawn, extra, allow) -> int:
-        """One request; how many of its samples may still be asked for: those that a short reply left out."""
-        body = recipe.body(messages, n, seed) | dict(extra or {})
+        Returns:
+          How many samples may still be asked for: those that a short reply left out.
+        """
         for attempt in range(self.attempts):
+            sent = False
             try:
-                reply = read_reply(await self.post(body), n)
+                async with self.breaker.passage(), self.slots.slot(tenant):
+                    sent = True
+                    reply = self.read(await self.post(body), n, most)
             except Fault as fault:
                 into.faults.append(fault)
                 into.uncounted += n * fault.billed
-                if fault.final or attempt + 1 == self.attempts or (fault.billed and not allow(n)):
-                    break
+                last = fault.final or not sent or attempt + 1 == self.attempts or into.retries <= 0
+                if last or (fault.billed and not allow(n)):
+                    return 0
+                into.retries -= 1
                 pause = _PAUSE * 2**attempt if fault.retry_after is None else fault.retry_after
                 await asyncio.sleep(min(pause, _LONGEST_PAUSE))
             except asyncio.CancelledError:
-                into.uncounted += n
+                into.uncounted += n * sent
                 raise
             else:
-                into.choices += reply.choices
-                into.usages.append(reply.usage)
+                if reply.odd:
+                    into.mark_odd(body)
+                into.samples += [Sample(source, choice) for choice in reply.choices]
+                into.usages.append((source, reply.usage))
                 return n - len(reply.choices)
         return 0
 
     async def post(self, body: Mapping[str, Any]) -> bytes:
-        """The body of a response whose status says 200.
+        """The body of a response whose status says 200; a slot is held.
 
         Raises:
           Fault: there is none.
         """
         async with self.opened(body) as response:
             try:
-                return await response.read()
+                return await self._bounded(response, self.max_reply)
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise _broken(error, begun=True) from None
+                raise self.broken(error, billed=True) from None
 
-    @asynccontextmanager
-    async def opened(self, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A response whose status says 200, with its body still to be read.
+    def read(self, raw: bytes, n: int, most: Most | None = None) -> Reply:
+        """`read_reply`, whose faults count as the server's.
 
         Raises:
           Fault: there is none.
         """
-        async with self._slots:
-            try:
-                response = await self._session.post(f"{self.url}/chat/completions", json=body)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                raise _broken(error) from None
-            async with response:
-                if response.status != 200:
-                    try:
-                        said = await response.text(errors="replace")
-                    except (aiohttp.ClientError, TimeoutError) as error:
-                        raise _broken(error, begun=True) from None
-                    raise status_fault(response.status, said, response.headers.get("Retry-After"))
-                yield response
+        try:
+            reply = read_reply(raw, n, most)
+        except Fault as fault:
+            raise self._count(fault) from None
+        self.breaker.good()
+        return reply
+
+    @asynccontextmanager
+    async def opened(self, body: Mapping[str, Any], timeout: aiohttp.ClientTimeout | None = None) -> AsyncIterator:
+        """A response whose status says 200, with its body still to be read; a slot is held.
+
+        Raises:
+          Fault: there is none.
+        """
+        response = await self._respond(body, timeout)
+        async with response:
+            if response.status != 200:
+                try:
+                    said = (await self._bounded(response, _ERROR_BYTES, cut=True)).decode(errors="replace")
+                except (aiohttp.ClientError, TimeoutError) as error:
+                    raise self.broken(error, billed=True) from None
+                raise self._count(_told(response, redact(said, self._key)))
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise self._count(Fault("a compressed answer, which nobody asked for", billed=True))
+            yield response
 
     async def models(self) -> list[dict[str, Any]]:
         """What the server lists at /models.
@@ -164,19 +224,84 @@ class Upstream:
         Raises:
           Fault: it does not answer.
         """
+        limit = aiohttp.ClientTimeout(total=5)
         try:
-            async with self._session.get(f"{self.url}/models", timeout=aiohttp.ClientTimeout(total=5)) as response:
+            async with self._session.get(f"{self.url}/models", timeout=limit, allow_redirects=False) as response:
                 if response.status != 200:
-                    raise status_fault(response.status, await response.text(errors="replace"))
-                listed = (await response.json(content_type=None)).get("data")
-        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
-            raise _broken(error) from None
-        return [model for model in listed or () if isinstance(model, dict) and isinstance(model.get("id"), str)]
+                    raise _told(response, "")
+                listed = await self._bounded(response, self.max_reply)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self.broken(error, count=False) from None
+        try:
+            found = json.loads(listed)["data"]
+        except (ValueError, RecursionError, LookupError, TypeError):
+            raise Fault("no list of models") from None
+        return [model for model in found if isinstance(model, dict) and isinstance(model.get("id"), str)]
+
+    # -----------------------------------------------------------------------------------------------------------
+
+    async def _respond(self, body: Mapping[str, Any], timeout: aiohttp.ClientTimeout | None) -> aiohttp.ClientResponse:
+        """A response, on a fresh connection where idle ones turn out to have been closed: what they were sent, nobody read."""
+        more = {} if timeout is None else {"timeout": timeout}
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, start = Connection(), loop.time()
+            try:
+                return await self._session.post(
+                    f"{self.url}/chat/completions",
+                    json=body,
+                    allow_redirects=False,
+                    trace_request_ctx=connection,
+                    **more,
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if connection.reused and loop.time() - start < _STALE_S:
+                    continue
+                raise self.broken(error, billed=not isinstance(error, aiohttp.ClientConnectorError)) from None
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise self.broken(error, billed=True) from None
+
+    async def _bounded(self, response: aiohttp.ClientResponse, most: int, cut: bool = False) -> bytes:
+        """A response's body, up to a limit; beyond it a fault, or what there is so far."""
+        parts, size = [], 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            parts.append(part)
+            if size > most:
+                response.close()
+                if not cut:
+                    raise self._count(Fault(f"an answer of more than {most} bytes", billed=True))
+                break
+        return b"".join(parts)
+
+    def broken(self, error: Exception, billed: bool = False, count: bool = True) -> Fault:
+        """The fault behind a connection that failed; what was sent may have been worked for."""
+        if isinstance(error, TimeoutError):
+            fault = Fault("time-out", billed=True)
+        else:  # no address, which is the operator's alone
+            what = "cannot connect" if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
+            fault = Fault(f"no connection: {what}", billed=billed)
+        return self._count(fault) if count else fault
+
+    def _count(self, fault: Fault) -> Fault:
+        self.noticed(str(fault.status or "none"))
+        self.breaker.bad(fault)
+        return fault
 
 
-def _broken(error: Exception, begun: bool = False) -> Fault:
-    """The fault behind a connection that failed; one that was there may have been worked for."""
-    if isinstance(error, TimeoutError):
-        return Fault("time-out", billed=True)
-    refused = isinstance(error, aiohttp.ClientConnectorError) and not begun
-    return Fault(f"no connection: {error or type(error).__name__}", billed=not refused)
+@dataclass
+class Connection:
+    """What is known of the connection that a request went over."""
+
+    reused: bool = False
+
+
+async def _mark_reused(session, context, params) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.reused = True
+
+
+def _told(response: aiohttp.ClientResponse, said: str) -> Fault:
+    """The fault behind a status that is not 200, with what a client may know of it: what is wrong with its own request."""
+    status, about_request = response.status, (400, 404, 409, 413, 422)
+    return status_fault(status, said if status in about_request else "", response.headers.get("Retry-After"))

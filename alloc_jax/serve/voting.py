@@ -1,4 +1,4 @@
-"""The ballot: from the texts of some samples to the one that is sent back.
+"""Voting: from the keys of some answers to the one that is sent back.
 
 Votes are counted as they are when a table is measured: on the answers' keys, without the samples that have none.
 """
@@ -6,13 +6,11 @@ Votes are counted as they are when a table is measured: on the answers' keys, wi
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alloc_jax.actions import Action
-from alloc_jax.logs.grade import METHODS, Grader
 
 
 @dataclass(frozen=True)
@@ -51,49 +49,19 @@ def count_votes(keys: Sequence[str | None], action: Action, seed: str) -> Verdic
     return Verdict(None if chosen is None else keys.index(chosen), most / len(keys), len(counts))
 
 
-class AnswerKeys:
-    """Reads answers: called with texts, it gives the keys that votes are counted on; None where a text has no answer.
+def decided(keys: Sequence[str | None], left: int, action: Action) -> bool:
+    """Whether samples that are still out cannot change who wins.
 
     Args:
-      method: one of `METHODS`; the grader that the policy's log was graded with.
-      pattern: a regular expression whose last match holds the answer, in its first group if it has one; a text that it
-        does not match has no answer. None: the whole text is read.
+      keys: of the samples that came.
+      left: samples that are still out.
+      action: whose aggregator decides.
 
-    Raises:
-      ImportError: "math" without math-verify.
-      ValueError: an unknown method, or no regular expression.
-
-    >>> AnswerKeys("number", r"#(\\d+)")(["8-2=6,6*4=24#24.", "8-2=6"])
-    ['24', None]
+    >>> decided(["4", "4", None], 1, Action("m", 4)), decided(["4", "4", "5"], 1, Action("m", 4))
+    (True, False)
     """
-
-    def __init__(self, method: str, pattern: str | None = None):
-        try:
-            self.pattern = None if pattern is None else re.compile(pattern, re.DOTALL)
-        except re.error as error:
-            raise ValueError(f"answer pattern {pattern!r}: {error}") from None
-        if method not in METHODS:
-            raise ValueError(f"unknown way to read answers {method!r}; known: {', '.join(METHODS)}")
-        self.read_one = METHODS[method]
-        self.grader = None if self.read_one else Grader(method)  # processes, which `close` ends
-        self.slow = self.grader is not None  # may take seconds, so not in an event loop
-
-    def __call__(self, texts: Sequence[str]) -> list[str | None]:
-        parts = [self._answer(text) for text in texts]
-        if self.grader is None:
-            return [None if part is None else self.read_one(part) for part in parts]
-        known = [part for part in parts if part is not None]
-        grades = iter(self.grader.grade(known, ["0"] * len(known)))  # the key depends on the response alone
-        return [None if part is None else next(grades).answer for part in parts]
-
-    def _answer(self, text: str) -> str | None:
-        """The part of a text that holds its answer."""
-        if self.pattern is None:
-            return text
-        found = list(self.pattern.finditer(text))
-        return found[-1][1 if self.pattern.groups else 0] if found else None
-
-    def close(self) -> None:
-        """Ends the processes, where there are any."""
-        if self.grader is not None:
-            self.grader.__exit__()
+    counts = Counter(key for key in keys if key is not None)
+    if action.aggregator == "unanimous":
+        return len(counts) > 1 or None in keys
+    top = [count for _, count in counts.most_common(2)]
+    return bool(top) and top[0] - (top[1] if len(top) > 1 else 0) > left

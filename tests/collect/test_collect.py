@@ -12,9 +12,17 @@ import numpy as np
 import pytest
 
 import alloc_jax as aj
-from alloc_jax.collect import CollectConfig, Question, collect, collector as collector_module, parse_recipes, suspicions
+from alloc_jax.collect import (
+    CollectConfig,
+    Question,
+    collect,
+    collector as collector_module,
+    parse_recipes,
+    read_questions,
+    suspicions,
+)
 from alloc_jax.collect.journal import Journal
-from alloc_jax.collect.replies import Fault
+from alloc_jax.collect.replies import Fault, status_fault
 from tests.fake_server import fake_server
 
 ROOT = Path(__file__).parents[2]
@@ -296,3 +304,73 @@ def test_the_key_comes_from_the_environment_and_is_not_in_the_journal(tmp_path, 
         run(fake, tmp_path / "j.jsonl", questions=QUESTIONS[:1], key_env="MY_KEY")
     assert fake.headers[0]["authorization"] == "Bearer sk-secret"
     assert "sk-secret" not in (tmp_path / "j.jsonl").read_text()
+
+
+def test_a_question_without_id_is_known_by_its_text_wherever_it_stands(tmp_path):
+    path, journal = tmp_path / "q.jsonl", tmp_path / "j.jsonl"
+    lines = [json.dumps({"question": question.text, "gold": question.gold}) for question in QUESTIONS[:3]]
+    with fake_server() as fake:
+        path.write_text("\n".join(lines))
+        run(fake, journal, read_questions(path))
+        path.write_text("\n".join([json.dumps({"question": "100 + 1", "gold": "101"}), *lines]))
+        run(fake, journal, read_questions(path))
+    asked = [body["messages"][-1]["content"] for body in fake.requests]
+    assert {text: asked.count(text) for text in asked} == dict.fromkeys(
+        [q.text for q in QUESTIONS[:3]] + ["100 + 1"], 4
+    )
+    path.write_text("\n".join([lines[0], lines[0]]))
+    with pytest.raises(ValueError, match="line 2: question: this text occurs twice"):
+        read_questions(path)
+
+
+def test_a_question_that_changed_is_named_and_nothing_is_asked(tmp_path):
+    path = tmp_path / "j.jsonl"
+    with fake_server() as fake:
+        run(fake, path, QUESTIONS[:3])
+        before = len(fake.requests)
+        with pytest.raises(ValueError, match="'q1' has another text: '9 \\+ 9'"):
+            run(fake, path, [QUESTIONS[0], Question("q1", "9 + 9", "18"), QUESTIONS[2]])
+        with pytest.raises(ValueError, match="'q2' has the gold '17', and had '16'"):
+            run(fake, path, [*QUESTIONS[:2], Question("q2", QUESTIONS[2].text, "17", "sums")])
+        assert len(fake.requests) == before
+        run(fake, path, QUESTIONS[:4])
+    assert sorted(keys(path)) == wanted(QUESTIONS[:4])
+
+
+def test_a_server_that_changes_its_model_is_noticed(tmp_path, caplog):
+    path = tmp_path / "j.jsonl"
+    with fake_server() as fake:
+        run(fake, path, QUESTIONS[:2])
+        assert not caplog.records
+        fake.extra = {"model": "another"}
+        run(fake, path, QUESTIONS[:4])
+    assert "named its model 'm', and now names it 'another'" in caplog.text and len(caplog.records) == 1
+    assert "the server answered as m, another" in suspicions(path, recipes())[0]
+
+
+def test_a_server_that_asks_to_wait_for_a_day_ends_the_run_and_says_so(tmp_path):
+    assert status_fault(429, "", "inf").retry_after is None and status_fault(429, "", "5").retry_after == 5.0
+    with fake_server(retry_after="86400", fault=lambda number, body: "429" if number > 4 else None) as fake:
+        start = time.monotonic()
+        account = run(fake, tmp_path / "j.jsonl", QUESTIONS[:4])
+        assert time.monotonic() - start < 10 and "asks to wait 86,400 s" in account.stopped
+    with fake_server() as fake:
+        assert run(fake, tmp_path / "j.jsonl", QUESTIONS[:4]).stopped is None
+    assert sorted(keys(tmp_path / "j.jsonl")) == wanted(QUESTIONS[:4])
+
+
+def test_a_usage_that_cannot_be_counts_as_the_most_that_was_asked_for(tmp_path, caplog):
+    with fake_server(usage=False, raw_usage='{"prompt_tokens": 9, "completion_tokens": 1e999}') as fake:
+        account = run(fake, tmp_path / "j.jsonl", QUESTIONS[:1])
+    assert account.tokens == 4 * (9 + 64) and "beyond what was asked for" in caplog.text
+
+
+def test_no_prompt_follows_a_redirect_and_no_key_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setitem(os.environ, "MY_KEY", "my-secret-key")
+    with fake_server() as elsewhere, fake_server(redirect=lambda: elsewhere.url) as fake:
+        with pytest.raises(Fault, match="HTTP 307"):
+            run(fake, tmp_path / "j.jsonl", key_env="MY_KEY")
+        assert not elsewhere.requests
+    with fake_server(fault=lambda number, body: "echo") as fake, pytest.raises(Fault) as refused:
+        run(fake, tmp_path / "k.jsonl", key_env="MY_KEY")
+    assert "my-secret-key" not in str(refused.value) and "[key]" in str(refused.value)

@@ -1,5 +1,6 @@
 """A small policy for the fake server's questions, and logs of them."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -97,5 +98,10 @@ class AgreementOfTwo:
         return make_pace(self.policy, budget, step)
 
     def plan(self, prediction, price, max_samples):
-        action = aj.vote("m", min(16, max_samples or 16))
-        return Plan(action=action, expected=3.0, enough=lambda keys: max(map(keys.count, keys)) >= 2)
+        most = min(16, max_samples or 16)
+
+        def following(seen):
+            votes = Counter(one.key for one in seen)
+            return None if len(seen) >= most or max(votes.values(), default=0) >= 2 else "m"
+
+        return Plan(action=aj.vote("m", most), expected=3.0, next=following, sources=("m",))

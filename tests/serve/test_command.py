@@ -69,7 +69,7 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
         gateway.send_signal(signal.SIGINT)
         out, log = gateway.communicate(timeout=20)
         assert fake.headers[0]["authorization"] == "Bearer sk-up"
-    assert first[0].startswith("default: 3 samples a question at a price of") and fake.url in first[1]
+    assert first[0].startswith("default: 3 samples per question at a price of") and fake.url in first[1]
     assert not any(line.endswith(("| jax", "| jaxlib", "| flax")) for line in log.splitlines())
     for secret in ("sk-up", "client-key"):
         assert secret not in "".join(first) + out + log
@@ -119,6 +119,28 @@ def test_tenants_come_from_a_file_and_their_keys_from_the_environment(folder, tm
     assert "unexpected keyword argument 'bugdet'" in told({"a": {"key_env": "KEY_A", "bugdet": 3}})
     assert "budget is a positive number or null, got -1" in told({"a": {"key_env": "KEY_A", "budget": -1}})
     assert "or in flags" in told({"a": {"key_env": "KEY_A", "budget": 1}}, options=["--budget=3"])
+
+
+def test_an_open_door_is_said_and_on_an_address_of_others_refused(folder, policy, tmp_path):
+    with fake_server() as fake:
+        usual = [f"--upstream={fake.url}", "--budget=3", "--resource=samples", "--ledger="]
+        environment = {"ALLOC_CLIENT_KEY": ""}
+        for host in ("0.0.0.0", "::", "example.org"):
+            assert "say --insecure" in failed(folder, *usual, f"--host={host}", environment=environment)
+        gateway = start(folder, *usual, f"--port={free_port()}", environment=environment)
+        assert "no keys: whoever reaches 127.0.0.1" in gateway.stdout.readline()
+        gateway.kill()
+        gateway.communicate()
+    assert "there is one in" in failed(folder.parent, *usual)
+    shapeless = replace(policy, weights={**policy.weights, "feature_mean": policy.weights["feature_mean"][:-1]})
+    shapeless.save(tmp_path / "shapeless")
+    assert "do not fit its features and actions" in failed(tmp_path / "shapeless", *usual)
+    assert "train the policy in one of them" in failed(_in_compute(policy, tmp_path), *usual, "--resource=compute")
+
+
+def _in_compute(policy, tmp_path):
+    replace(policy, resource="compute").save(tmp_path / "compute")
+    return tmp_path / "compute"
 
 
 def test_an_address_that_is_taken_ends_it(folder, tmp_path):

@@ -9,11 +9,12 @@ import pytest
 import alloc_jax as aj
 from alloc_jax.actions import Action
 from alloc_jax.collect import parse_recipes
+from alloc_jax.serve.answer_keys import AnswerKeys
 from alloc_jax.serve.core import Core, fingerprint
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
-from alloc_jax.serve.tickets import Refused, Tenant
-from alloc_jax.serve.voting import AnswerKeys, count_votes
+from alloc_jax.serve.tickets import Passed, Question, Refused, Seen, Tenant
+from alloc_jax.serve.voting import count_votes
 from tests.serve.made import RECIPES, AgreementOfTwo
 
 EASY, HARD = "1 + 2", "4321 + 1234"
@@ -23,6 +24,10 @@ PRICE = aj.TokenPrice(model="m", input=1.0, output=10.0, source="a page", date="
 def core(policy, ledger=None, recipes=RECIPES, tenants=None, **options):
     tenant = Tenant(**{"budget": 3.0, **options.pop("tenant", {})})
     return Core(policy, recipes, tenants or {"default": tenant}, ledger or Ledger(), **options)
+
+
+def admit(made, name, text, **asked):
+    return made.admit(Question(id=name, text=text, **asked))
 
 
 def settle(made, ticket, cost=None):
@@ -37,7 +42,7 @@ def test_without_pace_the_core_decides_as_the_allocator(policy):
         allocator, price=replace(allocator.price, low=made.price("default"), high=made.price("default"))
     )
     for j, text in enumerate([EASY, HARD, "12 + 45", "555 + 111"] * 5):
-        ticket = made.admit(str(j), text)
+        ticket = admit(made, str(j), text)
         assert ticket.decision == allocator.choose(text) and ticket.action.name == ticket.decision.action
         assert ticket.decision.predicted.keys() == set(policy.actions)
         assert settle(made, ticket) and not settle(made, ticket)
@@ -47,19 +52,19 @@ def test_spending_raises_the_price_and_saving_lowers_it(policy):
     made = core(policy)
     prices = [made.price("default")]
     for j in range(20):
-        settle(made, made.admit(f"h{j}", HARD), cost=8.0)
+        settle(made, admit(made, f"h{j}", HARD), cost=8.0)
         prices.append(made.price("default"))
     assert np.all(np.diff(prices) > 0)
     for j in range(20):
-        settle(made, made.admit(f"e{j}", EASY), cost=1.0)
+        settle(made, admit(made, f"e{j}", EASY), cost=1.0)
     assert made.price("default") < prices[-1]
     assert made.account("default").questions == 40 and made.account("default").spent == 20 * 8 + 20
 
 
 def test_without_a_budget_compute_is_free_and_nothing_is_paced(policy):
     made = core(policy, tenant={"budget": None})
-    ticket = made.admit("a", HARD)
-    assert ticket.decision.price == 0.0 and not ticket.paced and settle(made, ticket)
+    ticket = admit(made, "a", HARD)
+    assert ticket.decision.price == 0.0 and not ticket.budget and settle(made, ticket)
     assert made.account("default").questions == 0
 
 
@@ -67,7 +72,7 @@ def test_the_pace_survives_a_restart_but_not_another_budget_or_policy(policy, tm
     path = tmp_path / "ledger.sqlite"
     made = core(policy, Ledger(path))
     for j in range(30):
-        settle(made, made.admit(str(j), HARD), cost=8.0)
+        settle(made, admit(made, str(j), HARD), cost=8.0)
     price = made.price("default")
     made.ledger.close()
     again = core(policy, Ledger(path))
@@ -81,7 +86,10 @@ def test_the_pace_survives_a_restart_but_not_another_budget_or_policy(policy, tm
 
 def test_a_budget_of_the_requests_own_has_its_own_price_and_its_own_account_of_excess(policy):
     made = core(policy)
-    rich, poor = made.admit("a", HARD, budget=7.0), made.admit("b", HARD, budget=1.05)
+    with pytest.raises(Refused, match="may ask for at most 3, got 7"):
+        admit(made, "z", HARD, budget=7.0)
+    made = core(policy, tenant={"max_budget": 8.0})
+    rich, poor = admit(made, "a", HARD, budget=7.0), admit(made, "b", HARD, budget=1.05)
     assert rich.decision.price < poor.decision.price and rich.expected >= poor.expected
     before = made.price("default")
     made.settle(rich, 7.0, 0.0, 7, 0, 0)  # as much as it may: the tenant's price ends as if nothing had been
@@ -89,24 +97,27 @@ def test_a_budget_of_the_requests_own_has_its_own_price_and_its_own_account_of_e
     assert made.price("default") == pytest.approx(core(policy).price("default"))
     assert before != made.price("default")
     with pytest.raises(Refused, match=r"alloc\.budget"):
-        made.admit("c", HARD, budget=0.01)
+        admit(made, "c", HARD, budget=0.01)
 
 
 def test_max_samples_is_obeyed(policy):
     made = core(policy, tenant={"budget": None})
-    assert made.admit("a", HARD, max_samples=2).action.samples <= 2
-    assert made.admit("b", HARD).action.samples > 2
+    assert admit(made, "a", HARD, max_samples=2).action.samples <= 2
+    assert admit(made, "b", HARD).action.samples > 2
     with pytest.raises(Refused, match="max_samples is 0, and every action draws at least 1"):
-        made.admit("c", HARD, max_samples=0)
+        admit(made, "c", HARD, max_samples=0)
 
 
-def test_an_action_that_the_client_names_is_done_and_not_paced(policy):
+def test_an_action_that_the_client_names_is_done_and_held_against_the_budget(policy):
     made = core(policy)
-    ticket = made.admit("a", EASY, action="vote(m,8)")
-    assert ticket.action.samples == 8 and ticket.decision is None and not ticket.paced
+    price = made.price("default")
+    ticket = admit(made, "a", EASY, action="vote(m,8)")
+    assert ticket.action.samples == 8 and ticket.decision is None and ticket.budget == 3
+    settle(made, ticket)
+    assert made.price("default") > price and made.account("default").spent == 8
     with pytest.raises(Refused, match=r"unknown action 'vote\(m,3\)'; known: vote\(m,1\)") as refused:
-        made.admit("b", EASY, action="vote(m,3)")
-    assert refused.value.status == 404
+        admit(made, "b", EASY, action="vote(m,3)")
+    assert refused.value.reason == "unknown"
 
 
 @pytest.mark.parametrize("hard", [False, True])
@@ -116,25 +127,25 @@ def test_a_cap_falls_back_to_the_cheapest_action_and_then_refuses(policy, hard):
     taken = []
     with pytest.raises(Refused) as refused:
         for j in range(100):
-            taken.append(made.admit(str(j), HARD))
-    assert refused.value.status == 429 and refused.value.retry_after == 100.0
+            taken.append(admit(made, str(j), HARD))
+    assert refused.value.reason == "exhausted" and refused.value.retry_after == 100.0
     samples = [ticket.action.samples for ticket in taken]
     assert samples[0] > 1 and samples[-1] == 1 and sum(samples) == 20
     clock[0] += 100.0
-    assert made.admit("later", HARD).action.samples > 1
+    assert admit(made, "later", HARD).action.samples > 1
     refusing = core(policy, tenant={"budget": 7.9, "cap": 9.0, "hard": hard, "exhausted": "refuse"})
-    refusing.admit("a", HARD, action="vote(m,8)")
+    admit(refusing, "a", HARD, action="vote(m,8)")
     with pytest.raises(Refused):
-        refusing.admit("b", HARD, action="vote(m,2)")
+        admit(refusing, "b", HARD, action="vote(m,2)")
 
 
 def test_a_soft_cap_reserves_the_measured_quantile_and_a_hard_one_the_worst(token_policy):
-    soft = core(token_policy, tenant={"budget": 60.0, "cap": 1e6}).admit("a", HARD, action="vote(m,8)")
-    hard = core(token_policy, tenant={"budget": 60.0, "cap": 1e6, "hard": True}).admit("a", HARD, action="vote(m,8)")
+    soft = admit(core(token_policy, tenant={"budget": 60.0, "cap": 1e6}), "a", HARD, action="vote(m,8)")
+    hard = admit(core(token_policy, tenant={"budget": 60.0, "cap": 1e6, "hard": True}), "a", HARD, action="vote(m,8)")
     measured = np.quantile(token_policy.calibration_cost[:, 3], 0.9)
     assert soft.reserved == pytest.approx(measured) and hard.reserved >= 8 * (64 + len(HARD))
     limited = core(token_policy, tenant={"budget": 60.0, "cap": 1e6, "hard": True})
-    assert limited.admit("a", HARD, action="vote(m,8)", limit=10).reserved == hard.reserved - 8 * 54
+    assert admit(limited, "a", HARD, action="vote(m,8)", limit=10).reserved == hard.reserved - 8 * 54
 
 
 def test_threads_keep_one_account_and_one_price(policy):
@@ -144,10 +155,10 @@ def test_threads_keep_one_account_and_one_price(policy):
     def ask(worker):
         for j in range(40):
             try:
-                ticket = made.admit(f"{worker}-{j}", f"{worker} + {j * 97}")
+                ticket = admit(made, f"{worker}-{j}", f"{worker} + {j * 97}")
             except Refused:
                 continue
-            assert made.ledger.held("default", ticket.window) <= 500
+            assert made.reservations.held(ticket.tenant, ticket.window) <= 500
             admitted.append(ticket)
             settle(made, ticket)
 
@@ -159,15 +170,15 @@ def test_threads_keep_one_account_and_one_price(policy):
     spent = sum(ticket.action.samples for ticket in admitted)
     assert len(admitted) > 100 and made.account("default").spent == spent <= 500
     assert made.account("default").questions == len(admitted) and made.ledger.totals()["open"] == 0
-    assert made.account("default").dual == made.duals["default"]
+    assert made.account("default").dual == made.prices.duals["default"]
 
 
 def test_a_hard_cap_in_dollars_beside_a_budget_in_samples(policy):
     made = core(policy, tenant={"cap": 1.0, "hard": True}, cap=Meter("usd", prices={"m": PRICE}))
-    ticket = made.admit("a", EASY, action="vote(m,2)")
+    ticket = admit(made, "a", EASY, action="vote(m,2)")
     assert 2 * 64 * 10 / 1e6 < ticket.reserved < 0.002
     with pytest.raises(Refused, match="no price for model 'other'"):
-        made.admit_passed("b", "other", tenant="default", messages=[], limit=5, samples=1)
+        made.admit_passed(Passed(id="b", body={"model": "other", "messages": [], "max_tokens": 5}))
 
 
 @pytest.mark.parametrize(
@@ -233,15 +244,20 @@ def test_mathematics_votes_on_what_it_means():
     assert one == other == "1/2" and none is None
 
 
+def seen(*keys):
+    return [Seen("m", key) for key in keys]
+
+
 def test_a_stopping_rule_takes_the_policys_place(policy):
     rule = AgreementOfTwo(policy)
     made = core(policy, stopping=rule, tenant={"cap": 1000.0})
-    ticket = made.admit("a", HARD)
-    assert ticket.action.samples == 16 and ticket.enough(["1", "2", "1"]) and not ticket.enough(["1", None])
+    ticket = admit(made, "a", HARD)
+    assert ticket.action.samples == 16 and ticket.plan.next(seen("1", "2", "1")) is None
+    assert ticket.plan.next([]) == "m" == ticket.plan.next(seen("1", None))
     assert ticket.decision.action == "vote(m,16)" and ticket.decision.utility is None
     assert ticket.reserved == 16  # of an action that the policy does not know, by the sample
-    assert made.admit("b", HARD, action="vote(m,2)").enough is None
-    assert made.accounts["default"] != core(policy).accounts["default"]
+    assert admit(made, "b", HARD, action="vote(m,2)").plan is None
+    assert made.prices.accounts["default"] != core(policy).prices.accounts["default"]
     rule.sources = ("other",)
     with pytest.raises(ValueError, match="draw from 'other', which no action"):
         core(policy, stopping=rule)

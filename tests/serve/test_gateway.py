@@ -3,7 +3,6 @@
 import json
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 
 import openai
 import pytest
@@ -11,63 +10,19 @@ import pytest
 from alloc_jax.collect import parse_recipes
 from alloc_jax.serve import upstream as upstream_module
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.gateway import Gateway, GatewayConfig
+from alloc_jax.serve.gateway import Gateway
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import Tenant
 from alloc_jax.serve.upstream import Upstream
 from tests.fake_server import fake_server, served
 from tests.serve.made import RECIPES, AgreementOfTwo
-
-QUESTION = "123 + 456"
+from tests.serve.running import QUESTION, Running, running
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
     monkeypatch.setattr(upstream_module, "_PAUSE", 0.001)
-
-
-class Running:
-    def __init__(self, url, fake, gateway, key="none"):
-        self.url, self.fake, self.gateway, self.core = url, fake, gateway, gateway.core
-        self.client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
-
-    def ask(self, text=QUESTION, model="alloc/auto", headers=None, **fields):
-        """The parsed answer and the alloc headers."""
-        raw = self.client.chat.completions.with_raw_response.create(
-            model=model, messages=[{"role": "user", "content": text}], extra_headers=headers or {}, **fields
-        )
-        return raw.parse(), {k.removeprefix("x-alloc-"): v for k, v in raw.headers.items() if k.startswith("x-alloc-")}
-
-    def get(self, path, headers=None):
-        request = urllib.request.Request(self.url.removesuffix("/v1") + path, headers=headers or {})
-        with urllib.request.urlopen(request) as response:
-            return response.read().decode()
-
-    def post(self, raw, headers=None):
-        """Status and body of a request that no client would send."""
-        request = urllib.request.Request(self.url + "/chat/completions", data=raw, headers=headers or {})
-        try:
-            with urllib.request.urlopen(request) as response:
-                return response.status, json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.loads(error.read())
-
-
-@contextmanager
-def running(policy, fake_options=None, tenant=None, config=None, upstream=None, recipes=RECIPES, **options):
-    with fake_server(**(fake_options or {})) as fake:
-        tenants = {"default": Tenant(**{"budget": 3.0, **(tenant or {})})}
-        core = Core(policy, recipes, options.pop("tenants", None) or tenants, Ledger(), **options)
-        up = Upstream(fake.url, "sk-upstream", **{"timeout_s": 5.0, **(upstream or {})})
-        gateway = Gateway(core, up, GatewayConfig(**(config or {})))
-        with served(gateway.app()) as url:
-            made = Running(url, fake, gateway)
-            try:
-                yield made
-            finally:
-                made.client.close()
 
 
 def test_an_allocated_answer_is_the_vote_and_its_usage_the_sum(policy):
@@ -97,7 +52,7 @@ def test_the_policy_decides_and_says_why(policy):
 
 
 def test_the_request_field_limits_samples_and_sets_a_budget(policy):
-    with running(policy) as gateway:
+    with running(policy, tenant={"max_budget": 8.0}) as gateway:
         assert int(gateway.ask(extra_body={"alloc": {"max_samples": 1}})[1]["samples"]) == 1
         rich = gateway.ask(extra_body={"alloc": {"budget": 7.5}})[1]
         poor = gateway.ask(extra_body={"alloc": {"budget": 1.01}})[1]
@@ -169,8 +124,8 @@ def test_models_health_and_metrics(policy):
         gateway.ask()
         assert json.loads(gateway.get("/health")) == {"status": "ok", "upstream": "ok"}
         metrics = gateway.get("/metrics")
-        wanted = f'alloc_tokens_total{{kind="completion"}} {float(gateway.fake.delivered["completion_tokens"])}'
-        assert wanted in metrics and 'alloc_actions_total{action="vote(m,4)"}' in metrics
+        wanted = f'alloc_tokens_total{{kind="completion",tenant="default"}} {float(gateway.fake.delivered["completion_tokens"])}'
+        assert wanted in metrics and 'alloc_actions_total{action="vote(m,4)",tenant="default"}' in metrics
         assert 'kind="reasoning"' not in metrics  # this server does not count them, which is not 0
         assert 'alloc_budget{tenant="default"} 3.0' in metrics and "alloc_decision_seconds_count 2.0" in metrics
         assert f'alloc_price{{tenant="default"}} {gateway.core.price("default")}' in metrics
@@ -198,7 +153,7 @@ def test_samples_that_never_come_leave_a_vote_of_the_others(policy):
 @pytest.mark.parametrize(
     ("fault", "status", "said"),
     [
-        ("500", 502, "told to say 500"),
+        ("500", 502, "HTTP 500"),
         ("400", 400, "told to say 400"),
         ("401", 502, "401"),
         ("429", 503, "429"),
@@ -299,7 +254,7 @@ def test_a_stopping_rule_leaves_samples_undrawn(policy):
         assert headers["action"] == "vote(m,16)" and headers["samples"] == "2" and len(gateway.fake.requests) == 2
         assert said.choices[0].message.content.endswith("3") and headers["runner-up"] == "None"
         assert gateway.core.ledger.totals()["cost"] == 2 and gateway.core.account("default").spent == 2
-        assert "alloc_samples_saved_total 14.0" in gateway.get("/metrics")
+        assert 'alloc_samples_saved_total{tenant="default"} 14.0' in gateway.get("/metrics")
         assert gateway.ask("1 + 2", model="alloc/vote(m,8)")[1]["samples"] == "8"  # the client has decided
         assert gateway.ask(extra_body={"alloc": {"max_samples": 1}})[1]["samples"] == "1"
         before = gateway.core.price("default")

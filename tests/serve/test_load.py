@@ -85,7 +85,7 @@ def test_a_hard_cap_is_never_passed_however_many_ask_at_once(token_policy, monke
     def watched(call):
         def inner(*args, **kwargs):
             done = call(*args, **kwargs)
-            most.append(core.ledger.held("default", 0))
+            most.append(core.reservations.held(tenant, 0))
             return done
 
         return inner
@@ -93,11 +93,11 @@ def test_a_hard_cap_is_never_passed_however_many_ask_at_once(token_policy, monke
     core.ledger.reserve, core.ledger.extend = watched(reserve), watched(extend)
     with fake_server(fault=fault, delay_s=0.005) as fake, served(Gateway(core, Upstream(fake.url)).app()) as url:
         good, statuses = asyncio.run(ask_all(url, clients=60, each=8))
-        used = core.ledger.held("default", 0)
+        used = core.reservations.held(tenant, 0)
         asyncio.run(ask_all(url, clients=1, each=600))
     assert max(most) <= cap and statuses[429] > 0 and good
     spent = fake.delivered["prompt_tokens"] + fake.delivered["completion_tokens"]
-    held = core.ledger.held("default", 0)
+    held = core.reservations.held(tenant, 0)
     assert spent <= held <= cap and (faults or held == spent)
     # The worst case stands aside only while a request is open: one client after the other gets nearly all of the cap.
     assert used < held and held > cap - 500

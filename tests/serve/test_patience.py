@@ -9,12 +9,16 @@ from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.patience import Patience
 from alloc_jax.serve.replay import drifting, replay
-from alloc_jax.serve.tickets import Tenant
+from alloc_jax.serve.tickets import Seen, Tenant
 from alloc_jax.stopping.rules import DRAW, prior_features, vote_state
 from tests.serve.made import RECIPES, sums_log
 from tests.serve.test_command import failed
 
 KEYS = (["1"], ["1", "1"], ["1", "2"], ["1", None, "2", "2"], [None, None, None], ["1", "2", "3", "4", "5"])
+
+
+def seen(keys):
+    return [Seen("m", key) for key in keys]
 
 
 @pytest.fixture(scope="module", params=["alike", "by text"])
@@ -36,10 +40,10 @@ def test_at_the_price_of_a_rule_it_decides_as_the_rule(patience, policy):
         assert plan.action.samples == 8 and plan.expected == pytest.approx(frontier.spend[rule.more])
         for keys in KEYS:
             draw = rule.decide(vote_state(keys, context)) == DRAW
-            assert plan.enough(keys) != draw
+            assert (plan.next(seen(keys)) == "m") == draw
             decided.add(draw)
     assert decided == {True, False}
-    assert patience.plan(prediction, 0.0, 3).enough([None] * 3)
+    assert patience.plan(prediction, 0.0, 3).next(seen([None] * 3)) is None
 
 
 def test_the_budget_is_kept_when_difficulty_shifts(patience, policy):

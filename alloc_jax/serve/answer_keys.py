@@ -1,0 +1,136 @@
+"""Answer keys: what the text of a sample says, as the key that votes are counted on.
+
+What clients and servers write is read with a bound: the end of a text, a pattern whose time is linear in it, mathematics in
+processes with a time limit, and whatever may take long in threads beside the event loop, which no tenant can fill alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Collection, Sequence
+
+from alloc_jax.logs.grade import METHODS, Grader
+from alloc_jax.serve.fair import Pool
+
+_LONGEST = 1 << 16  # characters of a text that are read; an answer stands at the end
+_AT_ONCE = 2048  # characters that are read in the event loop
+_WORKERS = 4  # processes of a slow method
+_ONE_S, _ALL_S = 2.0, 5.0  # that a slow method may take for a text, and for all of a request's
+_log = logging.getLogger("alloc_jax.serve")
+
+
+class AnswerKeys:
+    """Reads answers: called with texts, it gives the keys that votes are counted on; None where a text has no answer.
+
+    A text that is a JSON object or list is its own key, in a canonical form: a number in it is not the answer.
+
+    Args:
+      method: one of `METHODS`; the grader that the policy's log was graded with.
+      pattern: a regular expression of RE2 whose last match holds the answer, in its first group if it has one; a text that
+        it does not match has no answer. None: the whole text is read.
+      tenants: who share the threads.
+
+    Raises:
+      ImportError: "math" without math-verify, a pattern without google-re2.
+      ValueError: an unknown method, or no regular expression of RE2.
+
+    >>> AnswerKeys("number", r"#(\\d+)")(["8-2=6,6*4=24#24.", "8-2=6"])
+    ['24', None]
+    >>> AnswerKeys("number")(['{"sure": 0.9, "answer": "yes"}'])
+    ['{"answer":"yes","sure":0.9}']
+    """
+
+    def __init__(self, method: str, pattern: str | None = None, tenants: Collection[str] = ("default",)):
+        self.pattern = None if pattern is None else _compiled(pattern)
+        if method not in METHODS:
+            raise ValueError(f"unknown way to read answers {method!r}; known: {', '.join(METHODS)}")
+        self.read_one = METHODS[method]
+        self.grader = None if self.read_one else Grader(method, _ONE_S, _WORKERS)  # processes, which `close` ends
+        self.pool = Pool(_WORKERS, tenants)
+
+    def __call__(self, texts: Sequence[str]) -> list[str | None]:
+        return [self.key(text) for text in texts]
+
+    async def read(self, texts: Sequence[str], tenant: str = "default") -> list[str | None]:
+        """The keys of texts, without holding up the event loop; None for what cannot be read in time."""
+        keys: list[str | None] = [None] * len(texts)
+        turns = asyncio.Semaphore(_WORKERS - 1)  # no request takes all of the threads
+
+        async def one(at: int) -> None:
+            async with turns:
+                keys[at] = await self.pool.run(tenant, self.key, texts[at])
+
+        slow = []
+        for at, text in enumerate(texts):
+            if self.grader is None and len(text) <= _AT_ONCE:
+                keys[at] = self.key(text)
+            else:
+                slow.append(at)
+        if slow:
+            try:
+                async with asyncio.timeout(_ALL_S):
+                    await asyncio.gather(*map(one, slow))
+            except TimeoutError:
+                _log.warning("answers of tenant %r could not be read within %g s", tenant, _ALL_S)
+        return keys
+
+    def key(self, text: str) -> str | None:
+        """The key of one text; None where it has no answer, or one that cannot be read."""
+        try:
+            part = self._answer(text[-_LONGEST:])
+            if part is None or (canonical := canonical_json(part)) is not None:
+                return None if part is None else canonical
+            if self.grader is None:
+                return self.read_one(part)
+            return self.grader.grade([part], ["0"])[0].answer  # the key depends on the response alone
+        except Exception:  # whatever a hostile text does to a reader, the sample is paid and the others count
+            _log.exception("an answer could not be read")
+            return None
+
+    def _answer(self, text: str) -> str | None:
+        """The part of a text that holds its answer."""
+        if self.pattern is None:
+            return text
+        last = None
+        for last in self.pattern.finditer(text.encode("utf-8", "replace").decode()):  # noqa: B007
+            pass
+        return None if last is None else last.group(1 if self.pattern.groups else 0)
+
+    def close(self) -> None:
+        """Ends the processes and threads."""
+        self.pool.close()
+        if self.grader is not None:
+            self.grader.__exit__()
+
+
+def canonical_json(text: str) -> str | None:
+    """A JSON object or list without what does not matter: order of the fields, white space; None for any other text."""
+    text = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```").strip()
+    if not text.startswith(("{", "[")):
+        return None
+    try:
+        return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _compiled(pattern: str):
+    """A pattern of RE2, whose time is linear in the text.
+
+    Raises:
+      ImportError: google-re2 is not installed; the message names the extra.
+      ValueError: it is none.
+    """
+    try:
+        import re2
+    except ImportError:
+        raise ImportError("an answer pattern needs google-re2: pip install 'alloc_jax[serve]'") from None
+    options = re2.Options()
+    options.dot_nl, options.log_errors = True, False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        said = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else error
+        raise ValueError(f"answer pattern {pattern!r} is none of RE2, which has no backreferences: {said}") from None

@@ -1,0 +1,145 @@
+"""Doors: every route knows who asks, bounds what it reads and how many it answers, and errs in the protocol's own form."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from alloc_jax.collect.replies import Fault
+from alloc_jax.serve.protocol import STATUS, error_body, fault_status, json_bytes
+from alloc_jax.serve.tickets import Refused
+
+_log = logging.getLogger("alloc_jax.serve")
+
+
+class Unknown(Exception):
+    """Somebody whose key nobody has."""
+
+
+def reply(body, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response of JSON."""
+    return Response(json_bytes(body), status, headers=dict(headers or {}), media_type="application/json")
+
+
+class Door:
+    """A route as an ASGI application, from its key to the last byte of its answer.
+
+    Args:
+      route: from a request, its tenant and what is to be closed after the last byte, to a response.
+      keys: tenants by key; none: everybody is `default`.
+      count: called with the status of every response.
+      whole_s: that a request may take, from its key to the last byte that its client reads.
+    """
+
+    def __init__(
+        self,
+        route: Callable[[Request, str, AsyncExitStack], Awaitable[Response]],
+        keys: Mapping[str, str] | None,
+        count: Callable[[int], None],
+        whole_s: float,
+    ):
+        self.route, self.keys, self.count, self.whole_s = route, keys, count, whole_s
+
+    async def __call__(self, scope, receive, send) -> None:
+        request = Request(scope, receive)
+        with suppress(TimeoutError):  # the client reads too slowly; its connection is closed
+            async with AsyncExitStack() as stack, asyncio.timeout(self.whole_s):
+                try:
+                    response = await self.route(request, tenant_of(request, self.keys), stack)
+                except Exception as error:
+                    response = failed(error)
+                self.count(response.status_code)
+                await response(scope, receive, send)
+
+
+def tenant_of(request: Request, keys: Mapping[str, str] | None) -> str:
+    """Who asks.
+
+    Raises:
+      Unknown: nobody that is known. Every key is compared, each in constant time.
+    """
+    if not keys:
+        return "default"
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    found = None
+    for key, tenant in keys.items():
+        if hmac.compare_digest(key.encode(), token.strip().encode()):
+            found = tenant
+    if found is None or scheme.lower() != "bearer":
+        raise Unknown
+    return found
+
+
+def failed(error: Exception) -> Response:
+    """What a client is told of an error."""
+    wait = None
+    if isinstance(error, Refused):
+        status, message, wait = STATUS[error.reason], str(error), error.retry_after
+    elif isinstance(error, Fault):
+        (status, wait), message = fault_status(error), f"the upstream gave no answer: {error}"
+    elif isinstance(error, Unknown):
+        status, message = 401, "no such key"
+    elif isinstance(error, ClientDisconnect):
+        status, message = 400, "the client left before its request was whole"
+    else:
+        _log.error("a request failed", exc_info=error)
+        status, message = 500, "the gateway failed; its log says how"
+    headers = {} if wait is None else {"Retry-After": str(max(round(min(wait, 1e9)), 1))}
+    return reply(error_body(status, message), status, headers)
+
+
+async def body_of(request: Request, most: int, within_s: float) -> bytes:
+    """A request's body, up to a size and within a time.
+
+    Raises:
+      Refused: it is larger, or takes longer.
+    """
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(within_s):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise Refused("large", f"a request has at most {most} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise Refused("late", f"the request's body did not come within {within_s:g} s") from None
+    return b"".join(parts)
+
+
+@asynccontextmanager
+async def listening(request: Request) -> AsyncIterator[None]:
+    """Ends what is done inside as soon as the client has left.
+
+    Raises:
+      ClientDisconnect: it has.
+    """
+    task, left = asyncio.current_task(), False
+
+    async def listen() -> None:
+        nonlocal left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        task.cancel()
+
+    listener = asyncio.create_task(listen())
+    try:
+        yield
+        if left:
+            await asyncio.sleep(0)  # where the cancellation comes in
+    except asyncio.CancelledError:
+        if left and not task.uncancel():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        if not left:
+            listener.cancel()
+            with suppress(asyncio.CancelledError):
+                await listener

@@ -1,0 +1,71 @@
+"""Prices: what a unit of cost is worth to each tenant now, by its budget and what it has spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from alloc_jax.serve.ledger import Account, Ledger
+from alloc_jax.serve.pacing import Pace
+from alloc_jax.serve.tickets import Refused, Tenant, Ticket
+
+_BUDGETS = 64  # of requests that bring their own; each is calibrated once
+
+
+class Prices:
+    """The pace of every tenant with a budget, and where it stands; its caller holds a lock.
+
+    Args:
+      make: the pace of a budget; ValueError where nothing can be had for it.
+      tenants: by name.
+      ledger: remembers where the paces stood.
+      mark: of the policy and its unit: with another one, every tenant begins anew.
+    """
+
+    def __init__(self, make: Callable[[float], Pace], tenants: Mapping[str, Tenant], ledger: Ledger, mark: str):
+        self.make, self.ledger = make, ledger
+        self.paces = {name: make(tenant.budget) for name, tenant in tenants.items() if tenant.budget is not None}
+        self.accounts = {name: f"{name}, {pace.budget:g} {mark}" for name, pace in self.paces.items()}
+        self.duals = {name: self._known(name) for name in self.paces}
+        self._of_budget: dict[float, Pace] = {}
+
+    def price(self, tenant: str, budget: float | None = None) -> float:
+        """A tenant's price, 0 without a budget; with a budget of the request's own, that budget's price, drifted as the tenant's.
+
+        Raises:
+          Refused: nothing can be had for the request's budget.
+        """
+        pace = self.paces.get(tenant)
+        if budget is None:
+            return 0.0 if pace is None else pace.price(self.duals[tenant])
+        if budget not in self._of_budget:
+            try:
+                own = self.make(budget)
+            except ValueError as error:
+                raise Refused("invalid", f"alloc.budget: {error}") from None
+            while len(self._of_budget) >= _BUDGETS:
+                self._of_budget.pop(next(iter(self._of_budget)))
+            self._of_budget[budget] = own
+        own = self._of_budget[budget]
+        return own.price(own.dual if pace is None else own.dual + self.duals[tenant] - pace.dual)
+
+    def moved(self, ticket: Ticket, excess: float) -> float | None:
+        """Where a tenant's pace stands after a question's cost was `excess` above its budget, or a correction of it; None without a pace."""
+        name = ticket.tenant.name
+        if name not in self.paces or ticket.budget is None:
+            return None
+        pace = self.paces[name]
+        return pace.moved(self.duals[name], excess * pace.budget / ticket.budget)
+
+    def move(self, tenant: str, dual: float | None) -> None:
+        """Puts a tenant's pace where `moved` said."""
+        if dual is not None:
+            self.duals[tenant] = dual
+
+    def account(self, tenant: str) -> Account:
+        """Where a tenant stands; empty where it has no budget."""
+        return self.ledger.account(self.accounts[tenant]) if tenant in self.accounts else Account()
+
+    def _known(self, name: str) -> float:
+        """Where the ledger left the pace, if it did; moved inside the guard rails, which may have changed since."""
+        known = self.account(name).dual
+        return self.paces[name].dual if known is None else self.paces[name].moved(known, 0.0)

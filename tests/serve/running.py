@@ -1,0 +1,101 @@
+"""A gateway that is up, between a client and a server that misbehaves."""
+
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import openai
+
+from alloc_jax.serve.connections import timed
+from alloc_jax.serve.core import Core
+from alloc_jax.serve.gateway import Gateway, GatewayConfig
+from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.tickets import Tenant
+from alloc_jax.serve.upstream import Upstream
+from tests.fake_server import fake_server, served
+from tests.serve.made import RECIPES
+
+QUESTION = "123 + 456"
+
+
+class Running:
+    def __init__(self, url, fake, gateway, key="none"):
+        self.url, self.fake, self.gateway, self.core = url, fake, gateway, gateway.core
+        self.client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
+
+    def ask(self, text=QUESTION, model="alloc/auto", headers=None, **fields):
+        """The parsed answer and the alloc headers."""
+        raw = self.client.chat.completions.with_raw_response.create(
+            model=model, messages=[{"role": "user", "content": text}], extra_headers=headers or {}, **fields
+        )
+        return raw.parse(), {k.removeprefix("x-alloc-"): v for k, v in raw.headers.items() if k.startswith("x-alloc-")}
+
+    def get(self, path, headers=None):
+        request = urllib.request.Request(self.url.removesuffix("/v1") + path, headers=headers or {})
+        with urllib.request.urlopen(request) as response:
+            return response.read().decode()
+
+    def settled(self, requests):
+        """Waits until so many requests are settled and none is open; the ledger's totals."""
+        for _ in range(500):
+            totals = self.core.ledger.totals()
+            if totals["requests"] >= requests and not totals["open"]:
+                break
+            time.sleep(0.01)
+        return totals
+
+    def connected(self):
+        """A socket to the gateway."""
+        host, port = self.url.split("/")[2].split(":")
+        return socket.create_connection((host, int(port)), timeout=10)
+
+    def sent(self, body, key=None):
+        """A socket over which a request was sent, whose answer nobody has read."""
+        raw = json.dumps(body).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(raw)}\r\n"
+        head += f"Authorization: Bearer {key}\r\n" if key else ""
+        connection = self.connected()
+        connection.sendall(head.encode() + b"\r\n" + raw)
+        return connection
+
+    def post(self, raw, headers=None):
+        """Status and body of a request that no client would send."""
+        request = urllib.request.Request(self.url + "/chat/completions", data=raw, headers=headers or {})
+        try:
+            with urllib.request.urlopen(request) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+
+@contextmanager
+def running(
+    policy,
+    fake_options=None,
+    tenant=None,
+    config=None,
+    upstream=None,
+    recipes=RECIPES,
+    ledger=None,
+    http=None,
+    url=None,
+    **options,
+):
+    """A gateway before a `Fake`, or before another server at a URL."""
+    with fake_server(**(fake_options or {})) as fake:
+        tenants = {"default": Tenant(**{"budget": 3.0, **(tenant or {})})}
+        core = Core(policy, recipes, options.pop("tenants", None) or tenants, ledger or Ledger(), **options)
+        up = Upstream(
+            url or fake.url, "sk-upstream", **{"timeout_s": 5.0, "tenants": (*core.tenants,), **(upstream or {})}
+        )
+        gateway = Gateway(core, up, GatewayConfig(**(config or {})))
+        with served(gateway.app(), http=timed(**{"header_s": 20.0, "write_s": 20.0, **(http or {})})) as address:
+            made = Running(address, fake, gateway)
+            try:
+                yield made
+            finally:
+                made.client.close()

@@ -1,0 +1,228 @@
+"""The siege: everything at once and for some minutes, over the loopback, bounded in count and time.
+
+The gateway runs as its user starts it, in a process of its own; so does the upstream, so that what is measured is the
+gateway and not the interpreter that the test shares with it.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+
+from alloc_jax.serve.ledger import Ledger
+from tests.fake_server import Fake
+
+ROOT = Path(__file__).parents[2]
+TENANTS = {"key-a": "attacker", "key-b": "neighbour"}
+SECONDS = 6.0  # of each attack
+pytestmark = pytest.mark.long
+
+
+def upstream_process(port, faults, delay_s):
+    """A `Fake` that tells at /v1/told what it has delivered."""
+    import uvicorn
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    rng = random.Random(0)
+    broken = ["429", "500", "html", "truncated", "empty", "drop"]
+    fake = Fake(delay_s=delay_s, fault=lambda number, body: rng.choice(broken) if rng.random() < faults else None)
+    app = fake.app()
+
+    async def told(request):
+        return JSONResponse({**fake.delivered, "faults": fake.faults.total()})
+
+    app.router.routes.append(Route("/v1/told", told))
+    uvicorn.run(app, port=port, log_level="critical")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def read(url, key=None):
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return response.read().decode()
+
+
+@contextmanager
+def besieged(policy, folder, *options, faults=0.0, delay_s=0.002, **tenant):
+    """A gateway and its upstream in processes of their own: the gateway's URL, the upstream's, and the ledger's path."""
+    policy.save(folder / "policy")
+    tenants = {name: {"key_env": key.upper().replace("-", "_"), "budget": 3, **tenant} for key, name in TENANTS.items()}
+    (folder / "tenants.json").write_text(json.dumps(tenants))
+    (folder / "sources.json").write_text(json.dumps({"m": {"model": "m", "max_tokens": 64}}))
+    up, port = free_port(), free_port()
+    spawn = multiprocessing.get_context("spawn")
+    server = spawn.Process(target=upstream_process, args=(up, faults, delay_s), daemon=True)
+    server.start()
+    command = [sys.executable, "-m", "alloc_jax.serve", f"--policy={folder / 'policy'}", f"--port={port}"]
+    command += [f"--upstream=http://127.0.0.1:{up}/v1", "--resource=samples", f"--ledger={folder / 'ledger.sqlite'}"]
+    command += [f"--tenants={folder / 'tenants.json'}", f"--sources={folder / 'sources.json'}", *options]
+    environment = {
+        **os.environ,
+        **{key.upper().replace("-", "_"): key for key in TENANTS},
+        "ALLOC_ADMIN_KEY": "key-admin",
+    }
+    gateway = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    url, behind = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{up}/v1"
+    try:
+        for _ in range(600):
+            try:
+                if json.loads(read(f"{url}/health"))["upstream"] == "ok":
+                    break
+            except OSError:
+                assert gateway.poll() is None
+            time.sleep(0.05)
+        yield url, behind, folder / "ledger.sqlite"
+    finally:
+        gateway.send_signal(signal.SIGINT)
+        gateway.wait(timeout=90)
+        server.terminate()
+        server.join()
+
+
+def asked(text, model="alloc/auto", **fields):
+    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+
+
+async def post(session, url, body, key):
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with session.post(f"{url}/v1/chat/completions", data=raw, headers=headers) as response:
+        return response.status, await response.read(), response.headers
+
+
+async def neighbour(session, url, end, found):
+    """One question after the other, at a human pace; what each took."""
+    rng = random.Random(7)
+    while time.monotonic() < end:
+        start = time.monotonic()
+        status, said, _ = await post(session, url, asked(f"{rng.randrange(99)} + {rng.randrange(99)}"), "key-b")
+        assert status == 200, said
+        found.append(time.monotonic() - start)
+        await asyncio.sleep(0.02)
+
+
+async def attacker(session, url, end, make, statuses, number):
+    """One hostile request after the other."""
+    rng = random.Random(number)
+    while time.monotonic() < end:
+        try:
+            status, said, _ = await asyncio.wait_for(post(session, url, make(rng), "key-a"), 5)
+            json.loads(said) if status != 200 else None  # every error is the protocol's
+            statuses[status] += 1
+        except (TimeoutError, aiohttp.ClientError) as error:
+            statuses[type(error).__name__] += 1
+
+
+async def fought(url, make, clients, seconds=SECONDS):
+    """The neighbour's times while clients attack."""
+    found, statuses, end = [], Counter(), time.monotonic() + seconds
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
+        attackers = [attacker(session, url, end, make, statuses, number) for number in range(clients)]
+        await asyncio.gather(neighbour(session, url, end, found), *attackers)
+    return np.array(found), statuses
+
+
+ATTACKS = {
+    "questions of a megabyte": lambda rng: asked(rng.choice(["a", "1+", "(", "ab cd "]) * 170_000),
+    "hostile answers": lambda rng: asked("9" * 400 + " + 1", "alloc/vote(m,8)"),
+    "bodies that are no JSON": lambda rng: b"[" * 900_000,
+    "numbers of thousands of digits": lambda rng: (
+        b'{"model": "alloc/auto", "messages": [{}], "seed": ' + b"9" * 5000 + b"}"
+    ),
+    "votes of eight": lambda rng: asked(f"{rng.randrange(9999)} + {rng.randrange(9999)}", "alloc/vote(m,8)"),
+    "budgets of their own": lambda rng: asked("1 + 2", alloc={"budget": 16}),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_neighbours_p99_stays_below_a_tenth_of_a_second(policy, tmp_path, name):
+    with besieged(policy, tmp_path) as (url, _, _):
+        found, statuses = asyncio.run(fought(url, ATTACKS[name], clients=3))
+        print(name, len(found), np.quantile(found, (0.5, 0.99)), dict(statuses))
+        assert len(found) > 30 and np.quantile(found, 0.99) < 0.1
+        assert set(statuses) <= {200, 400, 403, 413, 429, 503}
+
+
+def test_connections_that_send_or_read_nothing_harm_nobody(policy, tmp_path):
+    with besieged(policy, tmp_path, "--max_requests=16", "--body_s=2", "--header_s=2", "--write_s=2") as (url, _, _):
+        host, port = url.split("//")[1].split(":")
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key-a\r\nContent-Length: 99\r\n"
+        sockets = []
+        for j in range(120):
+            connection = socket.create_connection((host, int(port)))
+            connection.sendall((b"", head, head + b"\r\n{")[j % 3])
+            sockets.append(connection)
+        found, _ = asyncio.run(fought(url, lambda rng: asked("1 + 2"), clients=1, seconds=5))
+        assert np.quantile(found, 0.99) < 0.1
+        for connection in sockets:
+            connection.settimeout(5)
+            while connection.recv(4096):
+                pass
+            connection.close()
+
+
+@pytest.mark.parametrize("faults", [0.0, 0.1])
+def test_the_ledger_knows_what_the_upstream_did(token_policy, tmp_path, faults):
+    """Also where clients leave: the ledger is never below the upstream's count, and without faults as good as equal."""
+
+    async def clients(url):
+        statuses = Counter()
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
+
+            async def one(number):
+                rng = random.Random(number)
+                for _ in range(25):
+                    text = f"{rng.randrange(9999)} + {rng.randrange(9999)}"
+                    body = asked(text, rng.choice(["alloc/auto", "alloc/vote(m,4)", "through"]), max_tokens=64)
+                    body["stream"] = rng.random() < 0.3
+                    leaves = faults and rng.random() < 0.2
+                    try:
+                        call = post(session, url, body, "key-b")
+                        status, _, _ = await asyncio.wait_for(call, 0.004 if leaves else 60)
+                        statuses[status] += 1
+                    except TimeoutError:
+                        statuses["left"] += 1
+
+            await asyncio.gather(*(one(number) for number in range(40)))
+        return statuses
+
+    options = ("--resource=tokens", "--attempts=5")
+    with besieged(token_policy, tmp_path, *options, faults=faults, budget=75, cap=1e9, hard=True) as (
+        url,
+        behind,
+        path,
+    ):
+        statuses = asyncio.run(clients(url))
+        time.sleep(1.0)
+        told = json.loads(read(f"{behind}/told"))
+    ledger = Ledger(path)
+    totals, lost = ledger.totals(), ledger.lost
+    ledger.close()
+    print(dict(statuses), told, totals)
+    assert lost == totals["open"] == 0 and set(statuses) <= {200, "left"} | ({502, 503} if faults else set())
+    delivered = told["prompt_tokens"] + told["completion_tokens"]
+    assert totals["charged"] >= delivered
+    if not faults:
+        assert totals["charged"] <= 1.01 * delivered and statuses == {200: 1000}
