@@ -74,6 +74,15 @@ def test_help_of_a_command_ends_well_in_a_process_of_its_own():
     assert said.returncode == 0 and "--grader" in said.stdout and said.stderr == ""
 
 
+def test_serving_loads_no_jax():
+    code = (
+        "import atexit, sys\nfrom alloc_jax.cli import run\natexit.register(lambda: print({'jax'} & set(sys.modules)))\n"
+        "run('serve', ['--help'])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert said.returncode == 0 and said.stdout.endswith("set()\n"), said.stderr
+
+
 def test_a_log_is_named_without_a_flag(tmp_path):
     write_log(made_log(questions=20), tmp_path / "samples.jsonl")
     said = alloc("measure", str(tmp_path / "samples.jsonl"), "--actions=vote(small,1)", "--resource=samples")
