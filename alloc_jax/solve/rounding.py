@@ -22,7 +22,6 @@ from alloc_jax.solve.root_finding import (
     GOALS,
     PASSES,
     Bracket,
-    End,
     crossing,
     evaluate,
     exceeds,
@@ -108,12 +107,9 @@ def with_extremes(prepared: PreparedProblem, bracket: Bracket, above: jax.Array,
             plan = jnp.where(here, extreme, kept)[None]
             plans = jax.lax.dynamic_update_slice(bracket.plans, plan, (end.slot, jnp.int32(0), jnp.int32(0)))
             rows = row_totals(extreme, prepared.weight)
-            kept = End(
-                end.multiplier,
-                *(double_double.where(here, *x) for x in ((total, end.total), (rows, end.rows))),
-                end.slot,
-            )
-            bracket = bracket._replace(plans=plans, **{name: kept})
+            totals = {"total": (total, end.total), "rows": (rows, end.rows)}
+            totals = {part: double_double.where(here, *both) for part, both in totals.items()}
+            bracket = bracket._replace(plans=plans, **{name: end._replace(**totals)})
         return bracket, False
 
     # A loop of one turn at most: unlike a branch, it leaves the plans where they are.

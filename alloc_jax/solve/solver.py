@@ -109,11 +109,11 @@ def solve(
       A `Solution`. Budget below the cheapest plan: that plan, status INFEASIBLE. Budget above the dearest useful plan: that
       plan, multiplier 0.
 
-      Promised with one resource: `spend` is within the budget to 2^-42 of it. `dual_value` is not below the optimum, nor
-      `mixed_utility` more than 2e-7 away from it, by more than 1e-6 of the mean range of a question's utilities, in float32. What all
-      utilities of a question have in common takes no digits from plan and multiplier. This holds for costs that are
-      0 or from 1e-12 to 1e18, weights that are 0 or from 1e-9 to 1e9, and utilities up to 1e12 in size, all in one table;
-      what lies outside is refused.
+      Promised with one resource, in float32: the plan is within the budget to 2^-42 of it. `dual_value` is below the optimum, and
+      `mixed_utility` away from it, by at most 1e-6 of the mean range of a question's utilities and the rounding of the
+      result. What the utilities of a question have in common takes no digits from this. The range: costs 0 or 1e-12 to
+      1e18, weights 0 or 1e-9 to 1e9, utilities to 1e12 in size, all in one table. What lies outside is refused; inside
+      jit, it is INVALID.
 
       Differentiable, forward and reverse, under jit and vmap: `dual_value` and `mixed_utility` of a budget, with respect to
       utility, cost, weight and budget, by the envelope theorem (see `dual_value`). Of the rest, reverse mode raises, and

@@ -1,6 +1,7 @@
 """All budgets at once, the bound and its derivatives, an independent solver, and what the door says to bad input."""
 
 import itertools
+from functools import partial
 
 import highspy
 import jax
@@ -88,6 +89,33 @@ def test_a_grid_works_under_jit_and_vmap():
     mapped = jax.jit(jax.vmap(curve))(weights)
     for weight, row in zip(weights, mapped, strict=True):
         np.testing.assert_allclose(row, curve(weight), atol=1e-5)
+
+
+def test_a_grid_rises_where_nothing_or_little_is_useful():
+    rng = np.random.default_rng(20)
+    cost = np.float32(rng.random((200, 4)))
+    for utility in (np.zeros((200, 4)), -cost, np.where(rng.random((200, 1)) < 0.02, cost, 0.5)):
+        grid = frontier(AllocationProblem(np.float32(utility), cost), points=9)
+        assert (np.diff(grid.spend) >= 0).all() and (np.diff(grid.utility) >= 0).all()
+
+
+def test_the_cheapest_budget_fits_for_solve_and_for_both_frontiers():
+    """One tolerance: weights make totals that round."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        utility, cost = np.float32(rng.random((20, 3))), np.float32(rng.random((20, 3)))
+        weight = np.float32(rng.random(20) + 0.1)
+        budget = np.average(cost.min(axis=1).astype(np.float64), weights=weight.astype(np.float64))
+        problem = AllocationProblem(utility, cost, None, weight)
+        for at in (partial(solve, problem), frontier(problem).at, frontier(problem, points=5).at):
+            assert at(budget).status == Status.OPTIMAL
+            assert at(budget * (1 - 1e-9)).status == Status.INFEASIBLE
+
+
+def test_the_exact_frontier_needs_no_call_that_only_some_systems_have(monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    found = frontier(AllocationProblem(*tied(np.random.default_rng(21), 60)))
+    assert found.spend[0] == 1
 
 
 @FAMILIES

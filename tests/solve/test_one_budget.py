@@ -1,11 +1,14 @@
 """One budget, one resource: feasible, optimal, certified, on every kind of input."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alloc_jax.solve import prepare, reference, solve
+from alloc_jax.solve import double_double, frontier, prepare, reference, solve
+from alloc_jax.solve.root_finding import extreme_bracket, propose
 from alloc_jax.types import AllocationProblem, Status
 from tests.precision import double_precision
 from tests.solve.instances import cases, mean_of, problem_of, smooth, tied
@@ -205,3 +208,88 @@ def test_x64_agrees_with_float32():
         np.testing.assert_allclose(found.mixed_spend, 5.1, rtol=1e-14)
     single = solve(AllocationProblem(utility.astype(np.float32), cost.astype(np.float32)), 5.1)
     np.testing.assert_allclose(single.mixed_utility, found.mixed_utility, rtol=1e-6)
+
+
+def test_what_a_questions_utilities_have_in_common_changes_nothing():
+    rng = np.random.default_rng(10)
+    utility, cost = np.sort(rng.integers(0, 65, (400, 4)), axis=1) / np.float32(64), np.float32(rng.random((400, 4)))
+    common = 1000 * rng.integers(-1, 2, (400, 1)).astype(np.float32)
+    for budget in (0.1, 0.22, 0.3):
+        plain, shifted = (solve(AllocationProblem(np.float32(u), cost), budget) for u in (utility, utility + common))
+        assert plain.action.tolist() == shifted.action.tolist()
+        np.testing.assert_allclose(shifted.multiplier, plain.multiplier, rtol=1e-6)
+        np.testing.assert_allclose(shifted.gap, plain.gap, atol=1e-7)
+
+
+def test_costs_that_differ_in_their_last_digits_bound_the_optimum():
+    """Scores of utility - multiplier * cost would have no digits left at the steep multipliers."""
+    rng = np.random.default_rng(11)
+    utility, cost = np.float32(rng.random((50, 4))), np.float32(1000 + rng.integers(0, 9, (50, 4)) * 2.0**-13)
+    spend, _, _ = reference.frontier(utility, cost)
+    for budget in spend[0] + np.linspace(0.05, 0.95, 7) * (spend[-1] - spend[0]):
+        assert_certified(solve(AllocationProblem(utility, cost), budget), utility, cost, None, None, budget)
+
+
+def test_a_hair_below_the_dearest_useful_plan_little_is_lost():
+    utility, cost = smooth(np.random.default_rng(12), 2000)
+    cost[:, 1:] += np.float32(1e-4) * np.arange(1, 8, dtype=np.float32)
+    spend, _, _ = reference.frontier(utility, cost)
+    for budget in spend[-1] * (1 - np.float64([1e-9, 1e-7, 1e-5])):
+        found = solve(AllocationProblem(utility, cost), budget)
+        np.testing.assert_allclose(found.mixed_utility, reference.value(utility, cost, budget), atol=2e-7)
+        assert mean_of(cost, found.action) <= budget * (1 + 1e-12)
+
+
+def test_thirty_decades_of_cost_in_one_table():
+    rng = np.random.default_rng(13)
+    utility = np.sort(rng.random((300, 4)), axis=1).astype(np.float32)
+    cost = np.sort(10.0 ** rng.uniform(-11.9, 17.9, (300, 4)), axis=1).astype(np.float32)
+    spend, _, _ = reference.frontier(utility, cost)
+    for budget in np.geomspace(spend[0] * 1.01, spend[-1], 8):
+        assert_certified(solve(AllocationProblem(utility, cost), budget), utility, cost, None, None, budget)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("cost", 1e-13, r"cost is outside .*0 or 1e-12 to 1e\+18.* on question 3, action 1"),
+        ("cost", 1e19, r"cost is outside .* on question 3, action 1"),
+        ("utility", -1e13, r"utility is outside .*1e\+12 in size.* on question 3, action 1"),
+        ("weight", 1e10, r"weight of question 3 is 1e\+10.*0 or 1e-09 to 1e\+09"),
+    ],
+)
+def test_numbers_out_of_the_promised_range_are_refused(name, value, message):
+    utility, cost = smooth(np.random.default_rng(14), 50)
+    arrays = {"utility": utility, "cost": cost, "weight": np.ones(50, np.float32)}
+    arrays[name][(3, 1) if arrays[name].ndim == 2 else 3] = value
+    problem = AllocationProblem(arrays["utility"], arrays["cost"], None, arrays["weight"])
+    with pytest.raises(ValueError, match=message):
+        solve(problem, 3.0)
+    assert jax.jit(solve)(problem, 3.0).status == Status.INVALID
+
+
+def test_the_next_multiplier_lies_strictly_inside_the_bracket():
+    """An end evaluated again would be taken for an extreme, whose totals are those of another plan."""
+    prepared = prepare(AllocationProblem(*smooth(np.random.default_rng(15), 100)))
+    for share in (0.0, 2.0**-40, 1 - 2.0**-40, 1.0):
+        low, high = (double_double.DoubleDouble(x.hi[0], x.lo[0]) for x in (prepared.cheapest, prepared.dearest))
+        span = double_double.subtract(high, low)
+        target = double_double.add(low, double_double.DoubleDouble(span.hi * share, span.lo * share))
+        bracket = extreme_bracket(prepared)
+        for passes in range(4):
+            found = propose(bracket._replace(passes=jnp.int32(passes)), target, "spend", None, prepared.steepest)
+            assert 0 < found < prepared.steepest
+
+
+def test_one_resource_may_come_with_an_axis_of_its_own():
+    utility, cost = tied(np.random.default_rng(16), 60)
+    problem, plain = AllocationProblem(utility, cost[:, :, None]), solve(AllocationProblem(utility, cost), 2.5)
+    curves = [frontier(problem), frontier(problem, points=8)]
+    for given in ([2.5], np.float32([2.5]), 2.5):
+        solvers = (partial(solve, problem), partial(solve, prepare(problem)), *(curve.at for curve in curves))
+        for found in (solver(given) for solver in solvers):
+            for name in ("multiplier", "spend", "mixed_spend"):
+                assert getattr(found, name).shape == np.shape(given)
+            np.testing.assert_allclose(found.mixed_spend, np.broadcast_to(plain.mixed_spend, np.shape(given)))
+        assert solve(problem, given).action.tolist() == plain.action.tolist()
+    assert jax.jit(solve)(problem, jnp.float32([2.5])).spend.shape == (1,)

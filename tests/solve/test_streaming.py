@@ -235,7 +235,7 @@ def test_an_invalid_question_of_one_process_ends_all():
 def test_a_pass_narrows_the_bracket_at_least_sevenfold(low, width, share, bend):
     high = float(np.float32(low + width))
     more, less = End(low, 2.0, 1.0 + low + bend * (high - low)), End(high, 1.0, 1.0)
-    bracket = Bracket(more, less, high, 10, 3)
+    bracket = Bracket(more, less, high, 0.0, 10, 3)
     found = next_multipliers(bracket, 1 + share)
     assert ((found > low) & (found < high)).all() and (np.diff(found) > 0).all() and found.size <= 16
     edges = np.concatenate([[low], found, [high]])

@@ -2,7 +2,7 @@
 
 `search` evaluates one multiplier a pass, as the data lies in memory and a pass is a sum. Here a pass reads a file, and a
 block that has been read answers sixteen multipliers in about the time it took to read it. The ends, the interpolated root, the
-crossing of the dual's tangents and the loss at which to stop are those of `search`; its docstring derives them.
+crossing of the dual's tangents and the loss at which to stop are those of `root_finding.search`; its docstring derives them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Bracket(NamedTuple):
     more: End
     less: End
     steepest: float  # a multiplier at which every question takes its cheapest action
+    cheapest: float  # utility where every question takes its cheapest action, the best of several
     questions: int
     passes: int  # over the data so far
 
@@ -51,7 +52,7 @@ def first_multipliers(guess: float, steepest: float) -> np.ndarray:
 def next_multipliers(bracket: Bracket, target: float) -> np.ndarray:
     """f32[at most MULTIPLIERS] strictly inside the bracket: close to where the budget should be crossed, and spread over the rest."""
     low, high = bracket.more.multiplier, bracket.less.multiplier
-    root = high + target_share(bracket, target) * (low - high)
+    root = high + share_of(bracket, target)[0] * (low - high)
     beside = 8.0 ** -np.arange(1, 5)
     near = [root + (high - root) * beside, root + (low - root) * beside]
     parts = np.arange(1, MULTIPLIERS - 9) / (MULTIPLIERS - 9)
@@ -82,17 +83,19 @@ def crossing(bracket: Bracket) -> float:
     return (more.utility - less.utility) / extra if extra > 0 else less.multiplier
 
 
-def target_share(bracket: Bracket, target: float) -> float:
-    """Where the target lies between the ends: 0 at `less`, 1 at `more`."""
-    extra = bracket.more.spend - bracket.less.spend
-    return min(max((target - bracket.less.spend) / extra, 0.0), 1.0) if extra > 0 else 0.0
+def share_of(bracket: Bracket, target: float) -> tuple[float, float]:
+    """Where the target lies between the ends, as the parts of the way from `less` and from `more`, each with its own digits."""
+    less, more = bracket.less.spend, bracket.more.spend
+    extra = more - less if more > less else 1.0
+    return tuple(min(max(part / extra, 0.0), 1.0) for part in (target - less, more - target))
 
 
 def is_narrow(bracket: Bracket, target: float) -> bool:
     """Whether any plan between the ends loses less than a share of the utility that does not show."""
     more, less = bracket.more, bracket.less
-    middle, share = crossing(bracket), target_share(bracket, target)
+    middle, (share, rest) = crossing(bracket), share_of(bracket, target)
     width = less.multiplier - more.multiplier
-    apart = min(less.multiplier - middle, middle - more.multiplier, width * share, width * (1 - share))
+    apart = min(less.multiplier - middle, middle - more.multiplier, width * share, width * rest)
     loss = (more.spend - less.spend) * max(apart, 0.0)
-    return loss <= TOLERANCE * abs(less.utility) or not next_multipliers(bracket, target).size
+    gain = less.utility - bracket.cheapest + share * (more.utility - less.utility)
+    return loss <= TOLERANCE * gain or not next_multipliers(bracket, target).size

@@ -129,7 +129,7 @@ def _respond_jit(laid: AllocationProblem, multipliers: jax.Array, count: jax.Arr
 
         def one(m, state):
             hi, lo, plans = state
-            # A loop of one turn, for the reason that `search.evaluate` states.
+            # A loop of one turn, for the reason that `root_finding.evaluate` states.
             plan, _ = jax.lax.while_loop(
                 lambda state: ~state[1],
                 lambda _: (respond(laid.utility, laid.cost, multipliers[m]), jnp.bool_(True)),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from alloc_jax.solve import validation
+from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.solver import prepare, solve
 from alloc_jax.solve.streaming.bracketing import (
     PASSES,
@@ -106,7 +106,7 @@ def solve_stream(
     Args:
       blocks: problems of NumPy arrays, utility f32[n, K] and cost f32[n, K], of bounded n; read in order once a pass, and
         one of them once more at the end. With several processes, this one's part: the parts follow each other in the order of the ranks.
-      budget: allowed mean cost a question, over all processes.
+      budget: allowed mean cost a question, over all processes; a number, or an array of one.
       peers: the processes that solve together; None: this one alone.
       resume: what `save` was last given; the process of rank 0 decides for all.
       save: called after every pass in the process of rank 0.
@@ -126,6 +126,7 @@ def solve_stream(
     (2.5, 0.625, [[1, 1], [1, 0]])
     """
     validation.as_pair(budget, np.dtype(np.float32), "budget")
+    budget = float(np.reshape(budget, ()))
     if not len(blocks):
         raise ValueError("the table has no blocks")
     peers = peers or Alone()
@@ -145,11 +146,13 @@ def solve_stream(
             known |= {0.0: mine.extremes[:, 0], steepest: mine.extremes[:, 1]}
         before = bracket
         if before is None:
-            before = Bracket(End(0.0, *ends[0]), End(steepest, *ends[1]), steepest, questions, 0)
+            before = Bracket(End(0.0, *ends[0]), End(steepest, *ends[1]), steepest, float(ends[1, 1]), questions, 0)
         if before.questions != questions:
             raise ValueError(f"resumed a search over {before.questions} questions on a table of {questions}")
         evaluated = [End(float(m), *map(float, end)) for m, end in zip(multipliers, ends[2:], strict=False)]
-        known |= {end.multiplier: mine.responses[:, i] for i, end in enumerate(evaluated)}
+        # At the steepest multiplier the cheapest plan stands, and not a best response, which may be another of its equals.
+        inner = {end.multiplier: mine.responses[:, i] for i, end in enumerate(evaluated)}
+        known |= {at: totals for at, totals in inner.items() if 0 < at < before.steepest}
         after = narrowed(before, evaluated, _target(budget, questions))
         known = {end.multiplier: known[end.multiplier] for end in after[:2] if end.multiplier in known}
         if save is not None and peers.rank == 0:
@@ -182,8 +185,7 @@ def _sums(x: np.ndarray) -> np.ndarray:
 
 
 def _target(budget: float, questions: int) -> float:
-    # The slack of `fill.total_target`: a budget equal to what a plan spends must not fail by a rounding.
-    return float(budget) * questions * (1 + 2.0**-42)
+    return float(budget) * questions * (1 + double_double.slack(np.float32))
 
 
 def _guess(blocks: Sequence[AllocationProblem], budget: float, peers: Peers) -> tuple[float, float]:
@@ -214,11 +216,12 @@ def _raise_if_invalid(blocks: Sequence[AllocationProblem], mine: Totals, said: n
 
 
 def _same_everywhere(resume: Bracket | None, peers: Peers) -> Bracket | None:
-    numbers = np.full(9, np.nan) if resume is None else np.hstack(resume)
+    numbers = np.full(10, np.nan) if resume is None else np.hstack(resume)
     more, less, rest = np.split(peers.gather(numbers)[0], [3, 6])
     if np.isnan(rest[0]):
         return None
-    return Bracket(End(*map(float, more)), End(*map(float, less)), float(rest[0]), int(rest[1]), int(rest[2]))
+    steepest, cheapest, questions, passes = map(float, rest)
+    return Bracket(End(*map(float, more)), End(*map(float, less)), steepest, cheapest, int(questions), int(passes))
 
 
 def _find_cut(
@@ -271,7 +274,7 @@ def _fitting(steps: np.ndarray, room: float) -> int:
 def _certified(
     bracket: Bracket, cut: Cut, totals: np.ndarray, budget: float, status: Status, mesh: Mesh | None
 ) -> StreamSolution:
-    """What certifies a cut; see `fill.certified`."""
+    """What certifies a cut; see `rounding.certified`."""
     more, less, count = bracket.more, bracket.less, bracket.questions
     (spend, utility), extra = cut.total.tolist(), cut.extra.tolist()
     target = _target(budget, count)
