@@ -146,7 +146,8 @@ class _Stream:
         try:
             async with self.upstream.opened(body, timeout) as response:
                 self.upstream.breaker.good()
-                begun.done() or begun.set_result(None)
+                if not begun.done():
+                    begun.set_result(None)
                 try:
                     async for part in response.content.iter_any():
                         self._put(self._filtered(part))
