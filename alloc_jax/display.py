@@ -40,8 +40,8 @@ class Shown:
 class Tabular(Shown):
     """Something that is a table: `records` are its rows."""
 
-    def records(self) -> list[dict[str, Any]]:
-        """One plain dictionary per row, with Python's own numbers, and None where nothing is known."""
+    def records(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """One plain dictionary per row, or for the first `limit` rows, with Python's own numbers, and None where nothing is known."""
         raise NotImplementedError
 
     def to_pandas(self):
@@ -57,13 +57,11 @@ class Tabular(Shown):
         return pandas.DataFrame.from_records(self.records())
 
     def _repr_html_(self) -> str:
-        records = self.records()
+        records = self.records(ROWS)
         head = "".join(f"<th>{escape(name)}</th>" for name in (records[0] if records else ()))
-        rows = [
-            [brief(value) if isinstance(value, float) else str(value) for value in r.values()] for r in records[:ROWS]
-        ]
+        rows = [[brief(value) if isinstance(value, float) else str(value) for value in r.values()] for r in records]
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        more = f"<p>{len(records) - ROWS} more rows</p>" if len(records) > ROWS else ""
+        more = f"<p>the first {ROWS} rows</p>" if len(records) == ROWS else ""
         return f"{super()._repr_html_()}<table><tr>{head}</tr>{body}</table>{more}"
 
 

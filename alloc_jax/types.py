@@ -11,6 +11,7 @@ import operator
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import jax
@@ -292,7 +293,7 @@ class OutcomeTable(Tabular):
         }
         return {name: brief(value) for name, value in about.items()} | {"cost": names, "utility": span(self.utility)}
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, limit: int | None = None) -> list[dict[str, Any]]:
         """One row per question and action.
 
         The columns are id, group, action, utility, utility_se, cost, cost_se, successes and samples; with several
@@ -302,7 +303,7 @@ class OutcomeTable(Tabular):
         costs = [f"[{name}]" for name in self.resources] if several else [""]
         cost, cost_se = (a if several else a[:, :, None] for a in (self.cost, self.cost_se))
         rows = []
-        for i, k in np.ndindex(self.utility.shape):
+        for i, k in islice(np.ndindex(self.utility.shape), limit):
             numbers = {"utility": self.utility[i, k], "utility_se": self.utility_se[i, k]}
             for r, name in enumerate(costs):
                 numbers |= {f"cost{name}": cost[i, k, r], f"cost_se{name}": cost_se[i, k, r]}

@@ -57,6 +57,7 @@ def test_records_of_a_table_are_its_arrays(values):
     assert len(frame) == table.utility.size and list(frame["action"][:4]) == [a.name for a in table.actions]
     for name in ("utility", "utility_se", "cost", "cost_se", "successes", "samples"):
         assert np.array_equal(frame[name].to_numpy(), getattr(table, name).ravel())
+    assert table.records(3) == table.records()[:3] and len(table._repr_html_()) < 10_000
     assert {type(value) for value in table.records()[0].values()} <= {str, float, int}
 
 
@@ -75,6 +76,7 @@ def test_records_of_a_frontier_and_a_report_are_their_rows(values):
     assert np.array_equal(found.to_pandas()[["spend", "utility", "multiplier"]].to_numpy(), np.stack(
         [found.spend, found.utility, found.multiplier], axis=1))  # fmt: skip
     records = report.records()
+    assert report.records(2) == records[:2] and found.records(2) == found.records()[:2]
     assert [(r["rule"], r["budget"]) for r in records] == [(row.rule, row.budget) for row in report.rows]
     (mine,) = (r for r in records if r["rule"] == "value")
     row = report.row("value", 2.0)

@@ -56,10 +56,10 @@ class Report(Tabular):
         about = {"rules": rules, "budgets": self.budgets, "questions": self.questions, "unit": self.unit}
         return {name: brief(value) for name, value in about.items()}
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, limit: int | None = None) -> list[dict[str, Any]]:
         """One row per rule and budget; an interval is three columns, such as accuracy, accuracy_low and accuracy_high."""
         rows = []
-        for row in self.rows:
+        for row in self.rows[:limit]:
             record: dict[str, Any] = {"rule": row.rule, "budget": row.budget}
             for name in ("accuracy", "spend", "over_uniform", "over_uniform_at_budget", "closed", "saving"):
                 interval = getattr(row, name)

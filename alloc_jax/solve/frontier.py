@@ -65,9 +65,11 @@ class Frontier(Tabular):
     def parts(self) -> dict[str, str]:
         return {name: span(getattr(self, name)) for name in ("spend", "utility", "multiplier")}
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, limit: int | None = None) -> list[dict[str, Any]]:
         """One row per point: spend, utility, multiplier."""
-        columns = {name: np.asarray(getattr(self, name)).tolist() for name in ("spend", "utility", "multiplier")}
+        columns = {
+            name: np.asarray(getattr(self, name))[:limit].tolist() for name in ("spend", "utility", "multiplier")
+        }
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def value(self, budget) -> jax.Array:
