@@ -148,8 +148,9 @@ def test_flags_and_scripts_that_the_text_names_exist():
         for script in re.findall(r"`(?:python )?((?:experiments|benchmarks)/\w+\.py)", text):
             assert (ROOT / script).is_file(), f"{page.name}: {script}"
         for flag in re.findall(r"`[^`]*?--(\w+)", text):
-            known = re.search(rf'["\'\[ ]{flag}["\': ]', code)
-            assert known or flag == "strict", f"{page.name}: --{flag}"
+            names = {flag, flag.removeprefix("no")}  # --noprobe turns --probe off
+            known = any(re.search(rf'["\'\[ ]{name}["\': ]', code) for name in names)
+            assert known or flag in ("strict", "log_samples"), f"{page.name}: --{flag}"
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if blocks((FOLDER / n).read_text(), "python")])
