@@ -10,10 +10,11 @@
              it, and its prices, in one pass, bound every plan of the whole table. Where the bound has not closed,
              a second round starts from there.
     settle   The mixed questions take one of their actions; single moves buy back what is overspent and spend what is left.
-             Where they cannot, the next round's budgets are lowered by what rounding may cost.
+             Where they cannot, a tabu search looks for a plan that fits, and the next round's budgets are lowered by what
+             rounding may cost. Where neither finds one, the status is MIXED_ONLY and the action the plan that overspends least.
 
-The last three are `ending`. Spends and bounds are exact totals in two floats. A bound below the utility of the worst plan proves
-that no plan meets the budgets.
+The last three are `polish`. Spends and bounds are exact totals in two floats, and a bound is rounded up. INFEASIBLE is proven: the
+cheapest actions overspend a budget, or the bound is below the utility of the worst plan.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def solve_resources(prepared: PreparedResources, wanted: DoubleDouble) -> Soluti
       wanted: f32[R] allowed mean cost of each resource, as two floats.
 
     Returns:
-      A `Solution` with multiplier and spends f32[R], whose mixed plan mixes at most R questions.
+      A `Solution` with multiplier and spends f32[R], whose mixed plan mixes at most R questions. A resource in which the actions
+      of no question differ has multiplier 0. `gap` and `mixed_gap` are what subtracting gives, never clipped. Whatever the status,
+      no plan takes a forbidden action; where it is INVALID, nothing has a meaning.
     """
     data = Budgeted.of(prepared, wanted.hi)
     scale = scale_of(data)
