@@ -5,7 +5,7 @@ The value V of a problem moves as if its multiplier l and its mixed plan p stood
     dV = mean_i sum_a p[i, a] (dutility[i, a] - l dcost[i, a]) + l dbudget
 
 Plans and what an integral plan earns are constant between jumps: their derivative is 0 almost everywhere and means
-nothing. They move the multiplier in jumps, too. Reverse mode refuses to go through them; forward mode, which cannot
+nothing. The multiplier moves in jumps, too. Reverse mode refuses to go through them; forward mode, which cannot
 see what is used of a result, gives NaN.
 """
 
