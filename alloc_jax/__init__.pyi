@@ -9,10 +9,8 @@ from alloc_jax.actions import (
     vote as vote,
     weighted_vote as weighted_vote,
 )
-from alloc_jax.evaluate.evaluation import (
-    Report as Report,
-    evaluate as evaluate,
-)
+from alloc_jax.evaluate.evaluation import evaluate as evaluate
+from alloc_jax.evaluate.scoring import Report as Report
 from alloc_jax.learn.export import export_policy as export_policy
 from alloc_jax.learn.features import TextFeatures as TextFeatures
 from alloc_jax.learn.inputs import (

@@ -81,6 +81,8 @@ def test_records_of_a_frontier_and_a_report_are_their_rows(values):
     (mine,) = (r for r in records if r["rule"] == "value")
     row = report.row("value", 2.0)
     assert (mine["accuracy"], mine["accuracy_low"]) == (row.accuracy.value, row.accuracy.low)
+    regret = row.regret.regret
+    assert (mine["regret"], mine["regret_low"], mine["regret_high"]) == (regret.value, regret.low, regret.high)
     assert (mine["agreement"], mine["regret_bound"]) == (row.agreement.rate, row.regret.bound)
     assert next(r for r in records if r["rule"] == "uniform mix")["regret"] is None
 

@@ -61,12 +61,16 @@ class Report(Tabular):
         rows = []
         for row in self.rows[:limit]:
             record: dict[str, Any] = {"rule": row.rule, "budget": row.budget}
-            for name in ("accuracy", "spend", "over_uniform", "over_uniform_at_budget", "closed", "saving"):
-                interval = getattr(row, name)
+            names = ("accuracy", "spend", "over_uniform", "over_uniform_at_budget", "closed", "saving")
+            intervals = {name: getattr(row, name) for name in names}
+            for name in ("regret", "mispriced", "unspent"):
+                known = NOTHING if row.regret is None else getattr(row.regret, name)
+                intervals[name if name == "regret" else f"regret_{name}"] = known
+            for name, interval in intervals.items():
                 record |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
             record["agreement"] = row.agreement and row.agreement.rate
-            for name in ("regret", "mispriced", "unspent", "multiplier", "bound"):
-                record[name if name == "regret" else f"regret_{name}"] = row.regret and getattr(row.regret, name)
+            for name in ("multiplier", "bound"):
+                record[f"regret_{name}"] = row.regret and getattr(row.regret, name)
             rows.append({name: None if value != value else value for name, value in record.items()})
         return rows
 
