@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 
 from alloc_jax.files.text import top_fields
-from alloc_jax.logs import LogError, read_log, read_logs
+from alloc_jax.logs import LogError, read_logs
 from alloc_jax.logs.formats import FORMATS, find_reader
 from tests.logs import foreign_logs as logs
 from tests.logs.test_formats import fields, needs, read, written
+
+
+def read_log(path, format=None, **options):
+    """The log alone; what should be known of it is warned of elsewhere."""
+    return read_logs(path, format, **options).log
+
 
 CHAT = json.dumps([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "text of q0"}])
 
@@ -180,7 +186,7 @@ def test_a_git_lfs_pointer_is_named_as_such(tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_refusal_shows_what_a_record_should_look_like(name, tmp_path):
     path, options = written(name, tmp_path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.write_text('{"what": "is this"}\n{"what": 2}\n')
     with pytest.raises(LogError) as said:
         read_log(path, name, **options)
     assert f"a record of format {name} looks like this: {FORMATS[name].example}" in str(said.value)
