@@ -99,13 +99,18 @@ class Grader:
 
     def grade(self, responses: Sequence[str], golds: Sequence[Gold]) -> list[Grade]:
         """See the function `grade`; equal pairs are graded once."""
-        several = [_accepted(gold) for gold in golds]
-        texts = ["" if said is None else str(said) for said in responses]
-        single = [(said, gold) for said, them in zip(texts, several, strict=True) for gold in them]
-        distinct = list(dict.fromkeys(single))
+        pairs = list(zip(responses, golds, strict=True))
+        if {str} == set(map(type, responses)) | set(map(type, golds)):
+            known = self._graded(pairs)
+            return [known[pair] for pair in pairs]
+        asked = [("" if said is None else str(said), _accepted(gold)) for said, gold in pairs]
+        known = self._graded([(said, gold) for said, accepted in asked for gold in accepted])
+        return [_best([known[said, gold] for gold in accepted]) for said, accepted in asked]
+
+    def _graded(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Grade]:
+        distinct = list(dict.fromkeys(pairs))
         graded = self.pool.grade(distinct) if self.pool else [self._compare(*pair) for pair in distinct]
-        known = dict(zip(distinct, graded, strict=True))
-        return [_best([known[said, gold] for gold in them]) for said, them in zip(texts, several, strict=True)]
+        return dict(zip(distinct, graded, strict=True))
 
     def keys(self, responses: Sequence[str]) -> list[str | None]:
         """The keys of the answers that samples of ONE question give, to count votes on: what says the same shares one.
