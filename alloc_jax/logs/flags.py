@@ -14,7 +14,7 @@ from alloc_jax.logs.read import Reading, read_logs
 flags.disclaim_key_flags()  # the flags defined here are those of the script, whose --help lists them
 
 _FILES = ("gold", "requests", "tokenizer")
-_NAMES = ("format", "skip_bad", "source", *_FILES, "grader", "timeout_s", "threshold", "scorer")
+_NAMES = ("format", "skip_bad", "source", *_FILES, "grader", "timeout_s", "threshold", "scorer", "columns")
 
 
 def define_reading_flags() -> None:
@@ -37,7 +37,7 @@ def define_reading_flags() -> None:
 def reading_options() -> dict[str, Any]:
     """The flags' values, by the names that `read_logs` has for them."""
     options = {name: flags.FLAGS[name].value for name in _NAMES}
-    if named := flags.FLAGS["columns"].value:
+    if named := options["columns"]:
         pairs = [pair.partition("=") for pair in named]
         if not all(name and column for name, _, column in pairs):
             raise ValueError(

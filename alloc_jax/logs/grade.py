@@ -100,14 +100,17 @@ class Grader:
     def grade(self, responses: Sequence[str], golds: Sequence[Gold]) -> list[Grade]:
         """See the function `grade`; equal pairs are graded once."""
         pairs = list(zip(responses, golds, strict=True))
-        single = [(said, one) for said, gold in pairs for one in ((gold,) if isinstance(gold, str) else gold)]
-        distinct = list(dict.fromkeys(single))
+        if {str} == set(map(type, responses)) | set(map(type, golds)):
+            known = self._graded(pairs)
+            return [known[pair] for pair in pairs]
+        asked = [("" if said is None else str(said), _accepted(gold)) for said, gold in pairs]
+        known = self._graded([(said, gold) for said, accepted in asked for gold in accepted])
+        return [_best([known[said, gold] for gold in accepted]) for said, accepted in asked]
+
+    def _graded(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Grade]:
+        distinct = list(dict.fromkeys(pairs))
         graded = self.pool.grade(distinct) if self.pool else [self._compare(*pair) for pair in distinct]
-        known = dict(zip(distinct, graded, strict=True))
-        return [
-            known[said, gold] if isinstance(gold, str) else _best([known[said, one] for one in gold])
-            for said, gold in pairs
-        ]
+        return dict(zip(distinct, graded, strict=True))
 
     def keys(self, responses: Sequence[str]) -> list[str | None]:
         """The keys of the answers that samples of ONE question give, to count votes on: what says the same shares one.
@@ -143,6 +146,13 @@ class Grader:
         if wanted is None:
             return Grade(None, False, "gold")
         return Grade(answer, answer == wanted)
+
+
+def _accepted(gold: Gold | float | None) -> tuple[str, ...]:
+    """The answers that are each right; none where there is no reference answer."""
+    if gold is None or isinstance(gold, (list, tuple)):
+        return tuple(str(one) for one in gold or () if one is not None)
+    return (str(gold),)
 
 
 def _best(grades: Sequence[Grade]) -> Grade:

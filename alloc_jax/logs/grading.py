@@ -42,17 +42,18 @@ class Grading:
                     yield where, record
                     continue
                 given = list(islice(grades, len(responses)))
-                if any(g.failure == "gold" for g in given):
+                failures = [g.failure for g in given if g.failure]
+                if "gold" in failures:
                     told = f"question {record.get('id')!r}: gold: the grader {self.grader.method!r} reads no answer in"
                     bad(where, ValueError(f"{told} {str(record['gold'])[:60]!r}"))
                     continue
-                self.failures.update(g.failure for g in given if g.failure)
+                self.failures.update(failures)
                 samples = {name: values for name, values in record["samples"].items() if name != "response"}
                 samples |= {"answer": [g.answer for g in given], "correct": [g.correct for g in given]}
-                right, wrong = self.answers.setdefault(str(record.get("id")), (Counter(), Counter()))
-                for said in given:
-                    if said.answer is not None:
-                        (right if said.correct else wrong)[said.answer] += 1
+                if self.grader.pool:  # what the others call equal has one key
+                    right, wrong = self.answers.setdefault(str(record.get("id")), (Counter(), Counter()))
+                    right.update([said.answer for said in given if said.correct])
+                    wrong.update([said.answer for said in given if said.answer is not None and not said.correct])
                 yield where, {**record, "gold": shown(record["gold"]), "samples": samples}
 
     def united(self) -> dict[str, dict[str, str]]:

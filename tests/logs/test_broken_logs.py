@@ -38,10 +38,8 @@ def read_or_refuse(path, options, format=None):
     assert len(lenient.reasons) == min(lenient.skipped, 5)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-@settings(QUIET, max_examples=60)
-@given(data=st.data())
-def test_damaged_bytes_are_read_or_refused(name, tmp_path_factory, data):
+def damage(name, tmp_path_factory, data):
+    """One byte or a few of a good file are cut off, replaced or flipped."""
     folder = tmp_path_factory.mktemp("log")
     path, options = written(name, folder)
     content = path.read_bytes()
@@ -72,10 +70,8 @@ def places(value, prefix=()):
         yield from places(inner, (*prefix, key))
 
 
-@pytest.mark.parametrize("name", [*JSON, "inspect"])
-@settings(QUIET, max_examples=60)
-@given(data=st.data())
-def test_any_value_in_any_place_is_read_or_refused(name, tmp_path_factory, data):
+def misplace(name, tmp_path_factory, data):
+    """One value of a good file is taken away, or becomes any other."""
     folder = tmp_path_factory.mktemp("log")
     path, options = written(name, folder)
     if name == "inspect":
@@ -100,6 +96,34 @@ def test_any_value_in_any_place_is_read_or_refused(name, tmp_path_factory, data)
     else:
         path.write_text("\n".join(map(json.dumps, documents)))
     read_or_refuse(path, options, name)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(QUIET, max_examples=40)
+@given(data=st.data())
+def test_damaged_bytes_are_read_or_refused(name, tmp_path_factory, data):
+    damage(name, tmp_path_factory, data)
+
+
+@pytest.mark.parametrize("name", [*JSON, "inspect"])
+@settings(QUIET, max_examples=40)
+@given(data=st.data())
+def test_any_value_in_any_place_is_read_or_refused(name, tmp_path_factory, data):
+    misplace(name, tmp_path_factory, data)
+
+
+@pytest.mark.long
+@settings(QUIET, max_examples=4000)
+@given(name=st.sampled_from([*FORMATS]), data=st.data())
+def test_damage_of_many_kinds_is_read_or_refused(name, tmp_path_factory, data):
+    damage(name, tmp_path_factory, data)
+
+
+@pytest.mark.long
+@settings(QUIET, max_examples=4000)
+@given(name=st.sampled_from([*JSON, "inspect"]), data=st.data())
+def test_many_values_in_any_place_are_read_or_refused(name, tmp_path_factory, data):
+    misplace(name, tmp_path_factory, data)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -97,6 +97,13 @@ def test_several_accepted_answers_are_each_right():
     assert [got.correct for got in said] == [True, True, False]
 
 
+@pytest.mark.parametrize("method", ["number", "text", pytest.param("math", marks=math_verify)])
+def test_what_is_no_text_is_no_answer_and_no_exception(method):
+    said = grade([None, 4, "4", "4"], ["4", 4, None, ()], method)
+    assert [got[:2] for got in said[:2]] == [(None, False), ("4", True)]
+    assert [got.failure for got in said] == [None, None, "gold", "gold"]
+
+
 def long_table(folder, gold, responses):
     rows = [["q", "m", text, gold] for text in responses]
     logs.dump_csv(folder / "log.csv", ["question", "source", "response", "gold"], rows)
@@ -231,8 +238,14 @@ def test_no_process_is_left_behind():
 @math_verify
 def test_equal_pairs_are_graded_once(grader, monkeypatch):
     asked = []
-    monkeypatch.setattr(grader, "pool", type("Pool", (), {"grade": lambda self, pairs: asked.extend(pairs) or pairs})())
-    assert grader.grade(["1", "2", "1"], ["1", "1", "1"]) == [("1", "1"), ("2", "1"), ("1", "1")]
+    monkeypatch.setattr(
+        grader,
+        "pool",
+        type(
+            "Pool", (), {"grade": lambda self, pairs: asked.extend(pairs) or [Grade(said, False) for said, _ in pairs]}
+        )(),
+    )
+    assert grader.grade(["1", "2", "1"], ["1", "1", "1"]) == [Grade("1", False), Grade("2", False), Grade("1", False)]
     assert asked == [("1", "1"), ("2", "1")]
 
 

@@ -4,12 +4,13 @@ ALLOC_JAX_DATA names the folder; by default it is shared/data beside the project
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from alloc_jax.logs import LogError, read_log, read_logs, write_log
+from alloc_jax.logs import LogError, grade, read_log, read_logs, write_log
 from alloc_jax.measure import describe, format_description, load_table, measure, menu, save_table
 from alloc_jax.types import SAMPLE_FIELDS
 from tests.logs.test_read_log import assert_same_log
@@ -59,6 +60,29 @@ def test_every_sample_is_read_as_the_file_has_it(name):
             for i, m in np.argwhere(log.count > 0)[:: max(log.count.size // 500, 1)]:
                 said = [None if c < 0 else log.answers[i][c] for c in log.answer[i, m, : log.count[i, m]]]
                 assert said == [text or None for text in answer[i, m][drawn[i, m]].tolist()]
+
+
+@pytest.mark.parametrize(
+    "name, method, least",
+    [
+        ("zeroeval/gsm8k", "number", 0.999),
+        ("openai_gsm8k/gsm8k_verifier", "number", 0.999),
+        ("small_math/qwen_math_rm100", "math", 0.99),
+        ("small_math/math500_prm20", "math", 0.98),  # the log calls `East` wrong against \text{east}, and cuts answers
+        pytest.param("reasoning_gym/amc_aime_llama3b", "math", 0.99, marks=pytest.mark.long),
+    ],
+)
+def test_graders_agree_with_logged_verdicts(name, method, least):
+    if method == "math":
+        pytest.importorskip("math_verify", reason="math-verify is not installed")
+    with np.load(path_of(name)) as raw:
+        answer, gold, correct = raw["answer"], raw["gold"], raw["correct"]
+    drawn = np.argwhere((correct != 255) & (answer != ""))
+    cases = Counter((str(answer[i, m, s]), str(gold[i]), bool(correct[i, m, s])) for i, m, s in drawn)
+    said = grade([response for response, _, _ in cases], [gold for _, gold, _ in cases], method)
+    assert not any(got.failure for got in said)
+    same = sum(count for (case, count), got in zip(cases.items(), said, strict=True) if got.correct == case[2])
+    assert same / cases.total() >= least
 
 
 def test_a_negative_cost_in_a_public_log_is_found_by_row_and_skipped_alone():

@@ -2,15 +2,22 @@
 
 import json
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from alloc_jax.files.text import top_fields
-from alloc_jax.logs import LogError, read_log, read_logs
+from alloc_jax.logs import LogError, flags as reading, read_logs
 from alloc_jax.logs.formats import FORMATS, find_reader
 from tests.logs import foreign_logs as logs
 from tests.logs.test_formats import fields, needs, read, written
+
+
+def read_log(path, format=None, **options):
+    """The log alone; what should be known of it is warned of elsewhere."""
+    return read_logs(path, format, **options).log
+
 
 CHAT = json.dumps([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "text of q0"}])
 
@@ -180,7 +187,7 @@ def test_a_git_lfs_pointer_is_named_as_such(tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_refusal_shows_what_a_record_should_look_like(name, tmp_path):
     path, options = written(name, tmp_path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.write_text('{"what": "is this"}\n{"what": 2}\n')
     with pytest.raises(LogError) as said:
         read_log(path, name, **options)
     assert f"a record of format {name} looks like this: {FORMATS[name].example}" in str(said.value)
@@ -413,6 +420,17 @@ def test_named_columns_make_a_table_of_any_csv(tmp_path):
     logs.dump_csv(tmp_path / "log.csv", ["frage", "modell", "ok"], [["2 + 2?", "a", 1]])
     columns = {"question": "frage", "source": "modell", "correct": "ok"}
     assert read_log(tmp_path / "log.csv", columns=columns).correct.all()
+
+
+def test_the_flag_of_columns_names_them_too(monkeypatch):
+    values = dict.fromkeys(reading._NAMES)
+    monkeypatch.setattr(reading.flags, "FLAGS", {name: SimpleNamespace(value=value) for name, value in values.items()})
+    assert reading.reading_options()["columns"] is None
+    reading.flags.FLAGS["columns"].value = ["question=frage", "correct=ok"]
+    assert reading.reading_options()["columns"] == {"question": "frage", "correct": "ok"}
+    reading.flags.FLAGS["columns"].value = ["frage"]
+    with pytest.raises(ValueError, match="--columns is 'frage'; expected our name=the column's name"):
+        reading.reading_options()
 
 
 def test_responses_of_a_table_are_graded_and_repeats_are_samples(tmp_path):

@@ -30,7 +30,7 @@ def log_file(tmp_path_factory):
 
 def test_every_option_of_reading_is_a_flag_with_its_default(monkeypatch):
     defined = {}
-    for kind in ("enum", "string", "bool", "float"):
+    for kind in ("enum", "string", "bool", "float", "list"):
         monkeypatch.setattr(flags, f"DEFINE_{kind}", lambda name, default, *rest: defined.update({name: default}))
     reading.define_reading_flags()
     options = {p.name: p.default for p in inspect.signature(read_logs).parameters.values() if p.name != "path"}

@@ -51,6 +51,8 @@ class Monkeys(Reader):
             if self.options.grader:
                 samples = {"response": responses}
         gold = row.get("gt_answer")
+        if self.options.grader and isinstance(gold, list):
+            gold = accepted(gold, "gt_answer")
         yield {
             "id": row.get("orig_dset_idx", self.number),
             "question": field(row, "question", str),
