@@ -51,14 +51,15 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
 
     stack.callback(close)
     limits = [value for name in LIMITS if isinstance(value := passed.body.get(name), int) and value > 0]
-    most = bounds(passed.body, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
+    raw = json_bytes(passed.body)
+    most = bounds(passed.body, raw, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
     if passed.body.get("stream"):
         return await _Stream(gateway, ticket, drawn, most).response(stack)
     upstream, sent = gateway.upstream, False
     try:
         async with listening(request), upstream.breaker.passage(), upstream.slots.slot(ticket.tenant.name):
             sent = True
-            raw = await upstream.post(passed.body)
+            said = await upstream.post(raw)
     except Fault as fault:
         _failed(drawn, passed, fault)
         raise
@@ -66,15 +67,15 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
         drawn.uncounted += passed.samples * sent
         raise
     try:
-        reply = upstream.read(raw, passed.samples, most)
+        reply = upstream.read(said, passed.samples, most)
     except Fault as fault:
         _failed(drawn, passed, fault)
         raise
     if reply.odd:
-        drawn.mark_odd(passed.body)
+        drawn.mark_odd()
     drawn.samples += [Sample("", choice) for choice in reply.choices]
     drawn.usages.append(("", reply.usage))
-    return Response(raw, media_type="application/json")
+    return Response(said, media_type="application/json")
 
 
 class _Stream:
@@ -144,7 +145,7 @@ class _Stream:
         await slots.take(tenant)
         held = self.sent = True
         try:
-            async with self.upstream.opened(body, timeout) as response:
+            async with self.upstream.opened(json_bytes(body), timeout) as response:
                 self.upstream.breaker.good()
                 begun.done() or begun.set_result(None)
                 try:
@@ -206,7 +207,7 @@ class _Stream:
         if self.usage is not None:
             usage, odd = read_usage(self.usage, self.most, passed.samples)
             if odd:
-                drawn.mark_odd(passed.body)
+                drawn.mark_odd()
             drawn.samples += [Sample("", Choice(text="", finish_reason=None, completion_tokens=None))] * passed.samples
             drawn.usages.append(("", usage))
         elif self.fault is not None:
