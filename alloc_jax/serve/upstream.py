@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
@@ -245,7 +246,8 @@ class Upstream:
             try:
                 return await self._session.post(
                     f"{self.url}/chat/completions",
-                    json=body,
+                    data=body if len(body) < _PIECES else io.BytesIO(body),
+                    headers={"Content-Type": "application/json"},
                     allow_redirects=False,
                     trace_request_ctx=connection,
                     **more,
