@@ -54,7 +54,7 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
     raw = json_bytes(passed.body)
     most = bounds(passed.body, raw, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
     if passed.body.get("stream"):
-        return await _Stream(gateway, ticket, drawn, most).response(stack)
+        return await _Stream(gateway, ticket, drawn, most).response(request, stack)
     upstream, sent = gateway.upstream, False
     try:
         async with listening(request), upstream.breaker.passage(), upstream.slots.slot(ticket.tenant.name):
@@ -94,11 +94,12 @@ class _Stream:
         self.fault: Fault | None = None
         self.sent = self.ended = False
 
-    async def response(self, stack: AsyncExitStack) -> Response:
+    async def response(self, request: Request, stack: AsyncExitStack) -> Response:
         """The response, once the upstream has begun.
 
         Raises:
-          Fault: it does not.
+          ClientDisconnect: its client leaves before.
+          Fault: it does not begin.
         """
         begun = asyncio.get_running_loop().create_future()
         pump = asyncio.create_task(self._pump(begun))
@@ -110,7 +111,8 @@ class _Stream:
             self._count()
 
         stack.push_async_callback(end)
-        await begun
+        async with listening(request):
+            await begun
         return StreamingResponse(self._events(), media_type="text/event-stream")
 
     async def _pump(self, begun: asyncio.Future) -> None:
@@ -125,13 +127,14 @@ class _Stream:
                         raise
                     del body["stream_options"]  # a server that does not know the field
                     await self._read(body, begun)
-        except Fault as fault:
-            self.fault = fault
+        except Exception as error:
+            self.fault = error if isinstance(error, Fault) else Fault(type(error).__name__, billed=self.sent)
             if not begun.done():
-                begun.set_exception(fault)
+                begun.set_exception(error)
             else:
-                status, _ = fault_status(fault)
-                self._put(b"data: " + json_bytes(error_body(status, f"the upstream broke off: {fault}")) + b"\n\n")
+                status, _ = fault_status(self.fault)
+                said = error_body(status, f"the upstream broke off: {self.fault}")
+                self._put(b"data: " + json_bytes(said) + b"\n\n")
         finally:
             self.ended = True
             self.moved.set()
