@@ -142,8 +142,18 @@ def worst_prompt(body: Mapping[str, Any], image_tokens: int | None = None) -> in
     Raises:
       ValueError: a message holds what its bytes do not bound: an image without `image_tokens`, sound, a file.
     """
+    sent = {name: value for name, value in body.items() if name not in ("model", "seed", "n")}
+    size = len(json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return size + beside_bytes(body["messages"], image_tokens)
+
+
+def beside_bytes(messages: Sequence[Mapping[str, Any]], image_tokens: int | None = None) -> int:
+    """The most tokens of a prompt that are not its bytes: a template's own and images.
+
+    Raises: see `worst_prompt`.
+    """
     images = 0
-    for message in body["messages"]:
+    for message in messages:
         content = message.get("content")
         for part in content if isinstance(content, list) else ():
             kind = part.get("type") if isinstance(part, Mapping) else None
@@ -151,9 +161,7 @@ def worst_prompt(body: Mapping[str, Any], image_tokens: int | None = None) -> in
                 images += 1
             elif kind not in ("text", "refusal"):
                 raise ValueError(f"messages: nobody knows how many tokens a part of type {kind!r} is")
-    sent = {name: value for name, value in body.items() if name not in ("model", "seed", "n")}
-    size = len(json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    return size + _TEMPLATE_TOKENS + images * (image_tokens or 0)
+    return _TEMPLATE_TOKENS + images * (image_tokens or 0)
 
 
 def parse_recipes(described: Any) -> dict[str, Recipe]:

@@ -49,6 +49,7 @@ class AnswerKeys:
         self.read_one = METHODS[method]
         self.grader = None if self.read_one else Grader(method, _ONE_S, _WORKERS)  # processes, which `close` ends
         self.pool = Pool(_WORKERS, tenants)
+        self.seen: set[type] = set()  # errors that were logged
 
     def __call__(self, texts: Sequence[str]) -> list[str | None]:
         return [self.key(text) for text in texts]
@@ -85,8 +86,10 @@ class AnswerKeys:
             if self.grader is None:
                 return self.read_one(part)
             return self.grader.grade([part], ["0"])[0].answer  # the key depends on the response alone
-        except Exception:  # whatever a hostile text does to a reader, the sample is paid and the others count
-            _log.exception("an answer could not be read")
+        except Exception as error:  # whatever a hostile text does to a reader, the sample is paid and the others count
+            if type(error) not in self.seen:  # once is enough: clients choose how often
+                self.seen.add(type(error))
+                _log.warning("answers that cannot be read count as none: %s", type(error).__name__, exc_info=error)
             return None
 
     def _answer(self, text: str) -> str | None:

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alloc_jax.collect.recipes import request_seed, worst_prompt
+from alloc_jax.collect.recipes import beside_bytes, request_seed
 from alloc_jax.collect.replies import Fault, Most, Usage
 from alloc_jax.serve.answer_keys import AnswerKeys
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.meter import limit_of
+from alloc_jax.serve.protocol import json_bytes
 from alloc_jax.serve.tickets import Question, Seen, Ticket
 from alloc_jax.serve.upstream import Drawn, Upstream
 from alloc_jax.serve.voting import Verdict, count_votes, decided
@@ -95,7 +96,7 @@ class _Drawing:
         self.drawn = drawn
         drawn.retries = upstream.retries(ticket.action.samples)
         self.keys: list[str | None] = []  # of the samples that have been read
-        self.bodies: dict[tuple[str, int], tuple[dict[str, Any], Most]] = {}  # by source and number of samples
+        self.bodies: dict[tuple[str, int], tuple[bytes, Most]] = {}  # by source and number of samples
         self.fallback: str | None = None
         self.early: str | None = None
 
@@ -197,14 +198,15 @@ class _Drawing:
         seed = request_seed(0, question.id, source, self.drawn.requests)  # equal ones would give equal samples
         self.drawn.requests += 1
         if (source, samples) not in self.bodies:
-            body = recipe.body(recipe.wrap(question.conversation, question.text), samples, seed)
+            body = recipe.body(recipe.wrap(question.conversation, question.text), samples)
             body |= {**question.extra, **recipe.limited(question.limit)}
-            self.bodies[source, samples] = body, bounds(body, samples, limit_of(recipe, question.limit))
-        body, most = self.bodies[source, samples]
+            raw = json_bytes(body)
+            self.bodies[source, samples] = raw, bounds(body, raw, samples, limit_of(recipe, question.limit))
+        raw, most = self.bodies[source, samples]
         return asyncio.create_task(
             self.upstream.sample(
                 source,
-                {**body, "seed": seed},
+                b'%b, "seed": %d}' % (raw[:-1], seed),  # a long conversation is written once
                 samples,
                 self.drawn,
                 tenant=ticket.tenant.name,
@@ -229,10 +231,13 @@ class _Drawing:
         return [Seen(sample.source, key) for sample, key in zip(self.drawn.samples, keys, strict=False)]
 
 
-def bounds(body: Mapping[str, Any], samples: int, limit: int | None, image_tokens: int | None = None) -> Most:
+def bounds(
+    body: Mapping[str, Any], raw: bytes, samples: int, limit: int | None, image_tokens: int | None = None
+) -> Most:
     """The most that a request can use."""
     try:
-        prompt = samples * worst_prompt(body, image_tokens)  # some servers count it once, some for each choice
+        # Some servers count the prompt once, some for each choice.
+        prompt = samples * (len(raw) + beside_bytes(body["messages"], image_tokens))
     except ValueError:
         prompt = None
     return Most(prompt=prompt, completion=None if limit is None else samples * limit)

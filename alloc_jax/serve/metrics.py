@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from copy import copy
 
@@ -13,6 +14,7 @@ from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import Ticket
 from alloc_jax.serve.upstream import Drawn, Upstream
 
+_log = logging.getLogger("alloc_jax.serve")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _DECISION = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2)
 
@@ -22,6 +24,7 @@ class Metrics:
 
     def __init__(self, core: Core, upstream: Upstream):
         self.core = core
+        self.odd_said = False  # once is enough: the counter counts
         self.registry = CollectorRegistry()
 
         def counter(name: str, about: str, *labels: str) -> Counter:
@@ -69,6 +72,9 @@ class Metrics:
         tenant = ticket.tenant.name
         self.samples.labels(tenant).inc(len(drawn.samples))
         self.uncounted.labels(tenant).inc(drawn.uncounted)
+        if drawn.odd and not self.odd_said:
+            self.odd_said = True
+            _log.warning("the upstream states a usage beyond what was asked for; it is charged at its worst case")
         self.odd.inc(drawn.odd)
         self._count_tokens(tenant, drawn.usage())
 

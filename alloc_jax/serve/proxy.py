@@ -51,14 +51,15 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
 
     stack.callback(close)
     limits = [value for name in LIMITS if isinstance(value := passed.body.get(name), int) and value > 0]
-    most = bounds(passed.body, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
+    raw = json_bytes(passed.body)
+    most = bounds(passed.body, raw, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
     if passed.body.get("stream"):
-        return await _Stream(gateway, ticket, drawn, most).response(stack)
+        return await _Stream(gateway, ticket, drawn, most).response(request, stack)
     upstream, sent = gateway.upstream, False
     try:
         async with listening(request), upstream.breaker.passage(), upstream.slots.slot(ticket.tenant.name):
             sent = True
-            raw = await upstream.post(passed.body)
+            said = await upstream.post(raw)
     except Fault as fault:
         _failed(drawn, passed, fault)
         raise
@@ -66,15 +67,15 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
         drawn.uncounted += passed.samples * sent
         raise
     try:
-        reply = upstream.read(raw, passed.samples, most)
+        reply = upstream.read(said, passed.samples, most)
     except Fault as fault:
         _failed(drawn, passed, fault)
         raise
     if reply.odd:
-        drawn.mark_odd(passed.body)
+        drawn.mark_odd()
     drawn.samples += [Sample("", choice) for choice in reply.choices]
     drawn.usages.append(("", reply.usage))
-    return Response(raw, media_type="application/json")
+    return Response(said, media_type="application/json")
 
 
 class _Stream:
@@ -93,11 +94,12 @@ class _Stream:
         self.fault: Fault | None = None
         self.sent = self.ended = False
 
-    async def response(self, stack: AsyncExitStack) -> Response:
+    async def response(self, request: Request, stack: AsyncExitStack) -> Response:
         """The response, once the upstream has begun.
 
         Raises:
-          Fault: it does not.
+          ClientDisconnect: its client leaves before.
+          Fault: it does not begin.
         """
         begun = asyncio.get_running_loop().create_future()
         pump = asyncio.create_task(self._pump(begun))
@@ -109,7 +111,8 @@ class _Stream:
             self._count()
 
         stack.push_async_callback(end)
-        await begun
+        async with listening(request):
+            await begun
         return StreamingResponse(self._events(), media_type="text/event-stream")
 
     async def _pump(self, begun: asyncio.Future) -> None:
@@ -124,13 +127,14 @@ class _Stream:
                         raise
                     del body["stream_options"]  # a server that does not know the field
                     await self._read(body, begun)
-        except Fault as fault:
-            self.fault = fault
+        except Exception as error:
+            self.fault = error if isinstance(error, Fault) else Fault(type(error).__name__, billed=self.sent)
             if not begun.done():
-                begun.set_exception(fault)
+                begun.set_exception(error)
             else:
-                status, _ = fault_status(fault)
-                self._put(b"data: " + json_bytes(error_body(status, f"the upstream broke off: {fault}")) + b"\n\n")
+                status, _ = fault_status(self.fault)
+                said = error_body(status, f"the upstream broke off: {self.fault}")
+                self._put(b"data: " + json_bytes(said) + b"\n\n")
         finally:
             self.ended = True
             self.moved.set()
@@ -144,7 +148,7 @@ class _Stream:
         await slots.take(tenant)
         held = self.sent = True
         try:
-            async with self.upstream.opened(body, timeout) as response:
+            async with self.upstream.opened(json_bytes(body), timeout) as response:
                 self.upstream.breaker.good()
                 if not begun.done():
                     begun.set_result(None)
@@ -207,7 +211,7 @@ class _Stream:
         if self.usage is not None:
             usage, odd = read_usage(self.usage, self.most, passed.samples)
             if odd:
-                drawn.mark_odd(passed.body)
+                drawn.mark_odd()
             drawn.samples += [Sample("", Choice(text="", finish_reason=None, completion_tokens=None))] * passed.samples
             drawn.usages.append(("", usage))
         elif self.fault is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
-import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +19,9 @@ from alloc_jax.serve.fair import Fair
 _PAUSE = 0.05  # seconds before the first retry; doubles with each
 _LONGEST_PAUSE = 2.0
 _STALE_S = 1.0  # a connection that was idle and ends within this time, without a byte, had been closed before
+_PIECES = 1 << 18  # bytes from which a request is sent in pieces
 _ERROR_BYTES = 1 << 16  # of an error's text
 _COUNTS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
-_log = logging.getLogger("alloc_jax.serve")
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,10 @@ class Drawn:
         names = ("prompt_tokens", "completion_tokens")
         return tuple(sum(getattr(usage, name) or 0 for _, usage in self.usages) for name in names)
 
-    def mark_odd(self, body: Mapping[str, Any]) -> None:
+    def mark_odd(self) -> None:
         """Notes a reply whose usage cannot be."""
         self.odd += 1
         self.faults.append(Fault("a usage beyond what was asked for, charged at its worst case"))
-        _log.warning(
-            "model %r states a usage beyond what was asked for; it is charged at its worst case", body["model"]
-        )
 
 
 class Upstream:
@@ -126,7 +123,7 @@ class Upstream:
     async def sample(
         self,
         source: str,
-        body: Mapping[str, Any],
+        body: bytes,
         n: int,
         into: Drawn,
         *,
@@ -168,13 +165,13 @@ class Upstream:
                 raise
             else:
                 if reply.odd:
-                    into.mark_odd(body)
+                    into.mark_odd()
                 into.samples += [Sample(source, choice) for choice in reply.choices]
                 into.usages.append((source, reply.usage))
                 return n - len(reply.choices)
         return 0
 
-    async def post(self, body: Mapping[str, Any]) -> bytes:
+    async def post(self, body: bytes) -> bytes:
         """The body of a response whose status says 200; a slot is held.
 
         Raises:
@@ -200,7 +197,7 @@ class Upstream:
         return reply
 
     @asynccontextmanager
-    async def opened(self, body: Mapping[str, Any], timeout: aiohttp.ClientTimeout | None = None) -> AsyncIterator:
+    async def opened(self, body: bytes, timeout: aiohttp.ClientTimeout | None = None) -> AsyncIterator:
         """A response whose status says 200, with its body still to be read; a slot is held.
 
         Raises:
@@ -240,7 +237,7 @@ class Upstream:
 
     # -----------------------------------------------------------------------------------------------------------
 
-    async def _respond(self, body: Mapping[str, Any], timeout: aiohttp.ClientTimeout | None) -> aiohttp.ClientResponse:
+    async def _respond(self, body: bytes, timeout: aiohttp.ClientTimeout | None) -> aiohttp.ClientResponse:
         """A response, on a fresh connection where idle ones turn out to have been closed: what they were sent, nobody read."""
         more = {} if timeout is None else {"timeout": timeout}
         loop = asyncio.get_running_loop()
@@ -249,7 +246,8 @@ class Upstream:
             try:
                 return await self._session.post(
                     f"{self.url}/chat/completions",
-                    json=body,
+                    data=body if len(body) < _PIECES else io.BytesIO(body),
+                    headers={"Content-Type": "application/json"},
                     allow_redirects=False,
                     trace_request_ctx=connection,
                     **more,
