@@ -39,7 +39,7 @@ def reasoner(folder: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "alloc_jax.reasoner", f"--size={MODEL}", f"--port={port}"]
+    command = [sys.executable, "-m", "alloc_jax", "reasoner", f"--size={MODEL}", f"--port={port}"]
     with open(folder / "server.log", "w") as log:
         server = subprocess.Popen(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, cwd=ROOT, stdout=log, stderr=log)
     try:

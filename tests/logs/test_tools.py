@@ -122,8 +122,11 @@ def test_what_inspect_writes_is_read(form, server, tmp_path):
     reading = read_logs([found["sums"], found["differences"]])
     log = reading.log
     assert reading.notes == () and len(log) == len(SUMS) + 2 and log.count.tolist() == [[REPEATS]] * len(log)
-    assert log.ids[0] == "sums/0" and log.question[0] == "T4+5=" and log.group[-1] == "differences"
-    assert log.gold[: len(SUMS)] == tuple(SUMS.values())
+    asked = dict(
+        zip(log.ids, zip(log.question, log.gold, strict=True), strict=True)
+    )  # in the order in which they were done
+    assert [asked[f"sums/{i}"] for i in range(len(SUMS))] == [(f"T{q}=", a) for q, a in SUMS.items()]
+    assert asked["differences/0"][0] == "D4+5=" and log.group == ("sums",) * len(SUMS) + ("differences",) * 2
     samples = list(_samples(found["sums"], form))
     assert len(samples) == REPEATS * len(SUMS)
     for sample in samples:
