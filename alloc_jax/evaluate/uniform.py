@@ -8,6 +8,8 @@ from alloc_jax.evaluate.intervals import NOTHING, Bootstrap, Interval, Largest
 from alloc_jax.evaluate.outcomes import check_complete
 from alloc_jax.types import OutcomeTable
 
+SAME = 1e-6  # relative difference of mean costs, made of float32, below which they differ by rounding
+
 
 class UniformMix:
     """The upper concave hull of the fixed actions' mean utilities over their mean costs, in the sample and in every resample.
@@ -28,7 +30,10 @@ class UniformMix:
         if spend[0] < self._cost[0, 0] * (1 - 1e-9):
             return np.full((len(spend), 1), np.nan)
         rise, run = np.diff(self._utility), np.diff(self._cost)
-        on_line = self._utility[:, :-1] + rise / run * (spend[:, None] - self._cost[:, :-1])
+        slope = np.divide(
+            rise, run, out=np.zeros(run.shape), where=run > 0
+        )  # a resample of few questions may reverse costs
+        on_line = self._utility[:, :-1] + slope * (spend[:, None] - self._cost[:, :-1])
         return np.concatenate([on_line, self._utility[:, -1:]], axis=1)
 
     def utility(self, spend: np.ndarray) -> np.ndarray:
@@ -66,7 +71,7 @@ class UniformMix:
 
 
 def upper_hull(cost: np.ndarray, utility: np.ndarray) -> np.ndarray:
-    """Indices of the points on the upper concave hull, by rising cost, up to the highest utility.
+    """Indices of the points on the upper concave hull, by rising cost, up to the highest utility; of the same cost, the best.
 
     >>> upper_hull(np.array([1.0, 2.0, 4.0, 8.0]), np.array([0.4, 0.41, 0.5, 0.49]))
     array([0, 2])
@@ -75,6 +80,8 @@ def upper_hull(cost: np.ndarray, utility: np.ndarray) -> np.ndarray:
     for point in np.lexsort((-utility, cost)):
         if hull and utility[point] <= utility[hull[-1]]:
             continue
+        if hull and cost[point] <= cost[hull[-1]] * (1 + SAME):
+            hull.pop()
         while len(hull) >= 2 and _slope(cost, utility, hull[-2], point) >= _slope(cost, utility, hull[-2], hull[-1]):
             hull.pop()
         hull.append(int(point))

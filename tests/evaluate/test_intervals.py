@@ -1,5 +1,7 @@
 """Intervals of means, of the largest of several, and of a ratio; the oracle's price in every resample."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -131,3 +133,14 @@ def test_few_questions_whose_resamples_turn_the_hull_around_still_have_an_interv
     spend = np.full(201, 1.5)
     saved = mix.saving(mix.utility(spend) - 0.02, spend)
     assert saved.low <= saved.value < 0 and np.isfinite(ends(saved)).all()
+
+
+def test_actions_whose_costs_differ_by_rounding_are_one_place_on_the_hull():
+    log = made_log(questions=40, samples=8)
+    log = replace(log, completion_tokens=np.full_like(log.completion_tokens, 0.1))
+    score = measure(log, menu(log, votes=(1, 4)), "tokens")
+    score = replace(score, cost=score.cost * np.float32([1, 1, 1 + 1e-7, 1]))
+    mix = UniformMix(score, Bootstrap(40, 100, 0))
+    assert [score.actions[k].source for k in mix.actions] == ["large", "large"]
+    found = mix.excess(mix.utility(np.full(101, 0.25)), np.full(101, 0.25)).interval
+    assert np.isfinite(ends(found)).all()
