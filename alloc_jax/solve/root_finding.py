@@ -38,7 +38,7 @@ from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import PreparedProblem, in_rows
 from alloc_jax.solve.plans import extremes, respond, row_totals
 
-TOLERANCE = 1e-7  # loss at which a search stops, relative to the gain over the cheapest plan
+TOLERANCE = 5e-7  # loss at which a search stops, relative to the gain over the cheapest plan
 PASSES = 100  # never reached: a bracket of two adjacent floats ends the search before
 SAMPLE = 32  # one question in so many; a larger sample saves no pass, a smaller one costs a third or fourth
 SAMPLED_ROWS = 16  # tables of fewer rows are their own sample
