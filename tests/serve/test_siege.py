@@ -243,7 +243,8 @@ def test_the_ledger_knows_what_the_upstream_did(token_policy, tmp_path, faults):
         return statuses
 
     options = ("--resource=tokens", "--attempts=5")
-    with besieged(token_policy, tmp_path, *options, faults=faults, budget=75, cap=1e9, hard=True) as (
+    server = upstream_process, faults, 0.002
+    with besieged(token_policy, tmp_path, *options, server=server, budget=75, cap=1e9, hard=True) as (
         url,
         behind,
         path,
