@@ -82,13 +82,13 @@ class AnswerKeys:
     def key(self, text: str) -> str | None:
         """The key of one text; None where it has no answer, or one that cannot be read."""
         try:
-            part = self._answer(text[-_LONGEST:])
+            part = self._answer(text.rstrip()[-_LONGEST:])
             if part is None or (canonical := canonical_json(part)) is not None:
                 return None if part is None else canonical
             if len(part) > _READ:
                 if self.whole:  # what is that long is no answer
                     return None
-                part = part[-_READ:]
+                part = part.rstrip()[-_READ:]
             if self.grader is None:
                 return self.read_one(part)
             return self.grader.grade([part], ["0"])[0].answer  # the key depends on the response alone

@@ -335,7 +335,7 @@ def test_free_texts_get_one_sample_and_the_header_says_why(policy):
 def test_what_is_read_of_an_answer_is_bounded():
     keys = AnswerKeys("number")
     start = time.monotonic()
-    assert keys(["it is 4" + 60_000 * " ", 60_000 * " " + "it is 4", 60_000 * "1 "]) == [None, "4", "1"]
+    assert keys(["it is 4" + 60_000 * " ", 60_000 * " " + "it is 4", 60_000 * "1 "]) == ["4", "4", "1"]
     assert time.monotonic() - start < 2.0
     assert AnswerKeys("text")([5000 * "a", " Yes."]) == [None, "yes"]
 
