@@ -15,6 +15,7 @@ from alloc_jax.logs.grade import METHODS, Grader
 from alloc_jax.serve.fair import Pool
 
 _LONGEST = 1 << 16  # characters of a text that are read; an answer stands at the end
+_READ = 4096  # characters that a method reads, whose time may grow with their square
 _AT_ONCE = 2048  # characters that are read in the event loop
 _WORKERS = 4  # processes of a slow method
 _ONE_S, _ALL_S = 2.0, 5.0  # that a slow method may take for a text, and for all of a request's
@@ -47,6 +48,7 @@ class AnswerKeys:
         if method not in METHODS:
             raise ValueError(f"unknown way to read answers {method!r}; known: {', '.join(METHODS)}")
         self.read_one = METHODS[method]
+        self.whole = method == "text"
         self.grader = None if self.read_one else Grader(method, _ONE_S, _WORKERS)  # processes, which `close` ends
         self.pool = Pool(_WORKERS, tenants)
         self.seen: set[type] = set()  # errors that were logged
@@ -80,9 +82,13 @@ class AnswerKeys:
     def key(self, text: str) -> str | None:
         """The key of one text; None where it has no answer, or one that cannot be read."""
         try:
-            part = self._answer(text[-_LONGEST:])
+            part = self._answer(text.rstrip()[-_LONGEST:])
             if part is None or (canonical := canonical_json(part)) is not None:
                 return None if part is None else canonical
+            if len(part) > _READ:
+                if self.whole:  # what is that long is no answer
+                    return None
+                part = part.rstrip()[-_READ:]
             if self.grader is None:
                 return self.read_one(part)
             return self.grader.grade([part], ["0"])[0].answer  # the key depends on the response alone

@@ -3,12 +3,14 @@
 import json
 import random
 import sqlite3
+import time
 from dataclasses import replace
 
 import openai
 import pytest
 
 from alloc_jax.collect import parse_recipes
+from alloc_jax.serve.answer_keys import AnswerKeys
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
@@ -328,6 +330,14 @@ def test_free_texts_get_one_sample_and_the_header_says_why(policy):
     with running(rich(policy), tenant={"budget": 7.9}, config={"probe": False}) as gateway:
         gateway.fake.say = answers("The cat", "A cat sat")
         assert gateway.ask("Translate the poem")[1]["samples"] == "8"
+
+
+def test_what_is_read_of_an_answer_is_bounded():
+    keys = AnswerKeys("number")
+    start = time.monotonic()
+    assert keys(["it is 4" + 60_000 * " ", 60_000 * " " + "it is 4", 60_000 * "1 "]) == ["4", "4", "1"]
+    assert time.monotonic() - start < 2.0
+    assert AnswerKeys("text")([5000 * "a", " Yes."]) == [None, "yes"]
 
 
 def test_json_is_voted_on_as_a_whole_and_not_by_a_number_in_it(policy):
