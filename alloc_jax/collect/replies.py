@@ -136,8 +136,9 @@ def read_usage(usage: Any, most: Most | None = None, choices: int = 1) -> tuple[
     A count that is negative, not finite, or more than the request can have used is replaced by the most that it can;
     where nothing bounds that, it is unknown.
 
-    >>> read_usage({"prompt_tokens": 7, "completion_tokens": -5}, Most(completion=64.0))
-    (Usage(prompt_tokens=7, cached_tokens=None, completion_tokens=64.0, reasoning_tokens=None), True)
+    >>> usage, odd = read_usage({"prompt_tokens": 7, "completion_tokens": -5}, Most(completion=64.0))
+    >>> usage.prompt_tokens, usage.completion_tokens, odd
+    (7, 64.0, True)
     """
     usage, odd = usage if isinstance(usage, Mapping) else {}, False
 

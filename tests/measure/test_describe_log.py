@@ -37,6 +37,7 @@ def test_facts_that_the_log_cannot_give_are_none_and_print_as_dashes():
     assert source.missing == (
         "prompt_tokens",
         "cached_tokens",
+        "cache_write_tokens",
         "completion_tokens",
         "reasoning_tokens",
         "latency_s",
@@ -104,12 +105,12 @@ def test_many_sources_stand_one_under_another():
 
 def test_sources_that_lack_the_same_are_named_together():
     said = format_description(describe(make_log()))
-    assert "all sources: no or incomplete cached_tokens" in said
+    assert "all sources: no or incomplete cached_tokens, cache_write_tokens" in said
     usd = np.ones((6, 2, 4), np.float32)
     usd[0, 1, 0] = np.nan
     said = format_description(describe(make_log(usd=usd)))
-    assert "\nlarge: no or incomplete cached_tokens, reasoning_tokens, latency_s, usd, reward" in said
-    assert "\nsmall: no or incomplete cached_tokens, reasoning_tokens, latency_s, reward" in said
+    assert "\nlarge: no or incomplete cached_tokens, cache_write_tokens, reasoning_tokens, latency_s, usd, reward" in said
+    assert "\nsmall: no or incomplete cached_tokens, cache_write_tokens, reasoning_tokens, latency_s, reward" in said
 
 
 def _votes(source):
