@@ -38,6 +38,8 @@ _HELP = {
     "sources": "Sources that samples are drawn from; of several, the rule chooses one first. Default: the log's most accurate one.",
     "answer": "How a question is answered: vote, verified (an exact verifier) or best (the greatest reward).",
     "cap": "The most samples of a question.",
+    "limits": "The most samples of each source, in the order of the sources; default: as many as the log allows, up to 4.",
+    "beliefs": "Families of beliefs to choose from: independent, 4 classes, 8 classes, '12 classes by text'.",
     "wave": "Samples that are drawn at a time.",
     "rounds": "The most waves; 0: as many as the cap allows.",
     "contexts": "The most groups of questions that a text prior tells apart.",

@@ -29,6 +29,7 @@ def score_outcomes(
     *,
     replicates: int,
     seed: int,
+    oracle: str = ORACLE,
 ) -> Report:
     """Rows of rules at budgets.
 
@@ -38,6 +39,7 @@ def score_outcomes(
       budgets: those to report on.
       replicates: of the bootstrap over questions.
       seed: of the bootstrap.
+      oracle: what it is called; one that has seen the samples which score is called by another name.
     """
     bootstrap = Bootstrap(len(uniform), replicates, seed)
     mix = UniformMix(uniform, bootstrap)
@@ -48,7 +50,7 @@ def score_outcomes(
 
     rows = []
     for budget in map(float, budgets):
-        gap = means(found[ORACLE, budget])[2]
+        gap = means(found[oracle, budget])[2]
         for (rule, at), outcome in found.items():
             if at != budget:
                 continue
@@ -70,8 +72,8 @@ def score_outcomes(
         questions=len(uniform),
         resource=uniform.resources[0],
         unit=uniform.units[0],
-        policies=tuple(dict.fromkeys(rule for rule, _ in found if rule != ORACLE)),
-        oracle=ORACLE,
+        policies=tuple(dict.fromkeys(rule for rule, _ in found if rule != oracle)),
+        oracle=oracle,
     )
 
 

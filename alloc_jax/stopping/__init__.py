@@ -6,13 +6,18 @@ Rules as they are served (`rules.py`) are NumPy alone; solving loads JAX when it
 from importlib import import_module
 
 _LATER = {
+    "EscalationFrontier": "escalation",
+    "EscalationRule": "escalation",
     "Prior": "rules",
+    "Promise": "escalate",
     "State": "rules",
     "StoppingFrontier": "rules",
     "StoppingRule": "rules",
+    "load_escalation": "escalation",
     "load_stopping": "rules",
     "policy_prior": "rules",
     "prior_features": "rules",
+    "solve_escalation": "escalate",
     "solve_sequential": "sequential",
     "vote_state": "rules",
 }

@@ -1,0 +1,140 @@
+"""Beliefs about several sources: latent classes of questions, with the text as prior. NumPy alone; `latent` fits them.
+
+A question belongs to a hidden class z, which says how much easier or harder it is for each source than its text promises, and how its
+wrong answers spread. Given class and text its samples are independent, each of one of five kinds:
+
+    right        with chance sigmoid(slope[m] t[m] + effect[z, m]), t the log-odds that the text promises source m
+    trap         the question's most tempting wrong answer, the same for all sources
+    second trap  another one
+    stray        a wrong answer that nobody else gives
+    none         no answer
+
+The text tells classes apart, too: in class z the promised log-odds are spread around a centre of their own.
+
+The state of a question is a pattern: which samples are equal. Its chance is a sum over classes and over which of its blocks is the right
+answer, which a trap, and which a stray one; all of them products of kinds, so that one matrix product gives the chances of all patterns
+(`tables`), the posterior of each block and the chance of every next outcome. One class is the belief that sources err independently given the
+text; more classes let errors come together where the data show it.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from alloc_jax.stopping.patterns import Patterns
+
+RIGHT, TRAP, SECOND, STRAY, NONE = range(5)
+KINDS = 5
+REST = 5  # REST + mask: any kind but the named ones in the mask
+WIDTH = KINDS + 8
+FURTHEST = 6.0  # log-odds that a text may promise
+CELLS = 4_000_000  # numbers at a time
+
+
+def log_odds(accuracy: np.ndarray) -> np.ndarray:
+    """f32[...] the log-odds of accuracies, none beyond +-6.
+
+    >>> log_odds(np.array([0.5, 1.0])).tolist()
+    [0.0, 6.0]
+    """
+    low = 1 / (1 + np.exp(FURTHEST))
+    accuracy = np.clip(np.asarray(accuracy, float), low, 1 - low)
+    return np.log(accuracy / (1 - accuracy)).astype(np.float32)
+
+
+class Classes(NamedTuple):
+    """Z latent classes of questions over M sources."""
+
+    weight: np.ndarray  # f32[Z]
+    slope: np.ndarray  # f32[M] of the text's log-odds
+    effect: np.ndarray  # f32[Z, M] in log-odds
+    spread: np.ndarray  # f32[Z, M, 4] of the wrong samples: trap, second trap, stray, none; sums to 1
+    centre: np.ndarray  # f32[Z, M] of the log-odds that texts promise
+    width: np.ndarray  # f32[M] their deviation within a class; infinite where texts do not tell classes apart
+
+    def prior(self, promised: np.ndarray) -> np.ndarray:
+        """f32[G, Z] the classes of questions whose texts promise log-odds f[G, M]."""
+        apart = (promised[:, None, :] - self.centre) / self.width
+        score = np.log(self.weight) - 0.5 * (apart**2).sum(axis=2)
+        score = np.exp(score - score.max(axis=1, keepdims=True))
+        return score / score.sum(axis=1, keepdims=True)
+
+    def chances(self, promised: np.ndarray) -> np.ndarray:
+        """f32[G, Z, M, 5] of every kind, for questions whose texts promise log-odds f[G, M]."""
+        odds = promised[:, None, :] * self.slope + self.effect
+        right = 1 / (1 + np.exp(-odds))
+        wrong = (1 - right)[..., None] * self.spread
+        return np.concatenate([right[..., None], wrong], axis=-1)
+
+
+class Table(NamedTuple):
+    """What a belief says of the S states of G contexts."""
+
+    right: np.ndarray  # f32[G, S, B] the chance that each block is right
+    chance: np.ndarray  # f32[G, S, M, B + 2] of the outcomes of a draw
+    reach: np.ndarray  # f32[G, S] the chance of one way of drawing to look like this
+
+
+def tables(model: Classes, patterns: Patterns, promised: np.ndarray) -> Table:
+    """What the classes say of every state, for contexts whose texts promise log-odds f[G, M]."""
+    found = readings(patterns)
+    kinds = model.chances(promised)  # [G, Z, M, 5]
+    rest = [sum(kinds[..., k] for k in range(KINDS) if k >= STRAY or not mask >> k & 1) for mask in range(8)]
+    log = np.log(np.maximum(np.concatenate([kinds, np.stack(rest, axis=-1)], axis=-1), 1e-9))
+    log = log.reshape(*log.shape[:2], -1).astype(np.float32)
+    prior = model.prior(promised).astype(np.float32)
+    both = np.zeros((len(log), len(patterns) * (patterns.blocks + 1)), np.float32)
+    step = max(1, CELLS // (len(found.counts) * len(model.weight)))
+    for first in range(0, len(log), step):
+        part = slice(first, first + step)
+        joint = np.exp(log[part] @ found.counts.T)  # [g, Z, J]
+        total = (prior[part, None] @ joint)[:, 0]
+        both[part, found.cells] = np.add.reduceat(total, found.starts, axis=1)
+    both = both.reshape(len(log), len(patterns), patterns.blocks + 1)
+    reach = both.sum(axis=2)
+    right = both[..., : patterns.blocks] / np.maximum(reach, 1e-30)[..., None]
+    chance = np.where(patterns.next >= 0, reach[:, np.maximum(patterns.next, 0)], 0)
+    chance /= np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30)
+    return Table(right, chance, reach)
+
+
+class Readings(NamedTuple):
+    """All J ways to say which block of each state is right, which a trap and which stray."""
+
+    counts: np.ndarray  # f32[J, M * WIDTH] samples of each source and kind
+    starts: np.ndarray  # i64[C] the first reading of each (state, right block); readings of one stand side by side
+    cells: np.ndarray  # i64[C] state * (B + 1) + the right block, B where none is
+
+
+@lru_cache(maxsize=16)
+def readings(patterns: Patterns) -> Readings:
+    """The readings of all states."""
+    rows, cells = [], []
+    for s, (held, other) in enumerate(patterns.keys):
+        full = len(held) == patterns.blocks or patterns.verified
+        for kinds in _assignments(tuple(sum(block) == 1 for block in held), patterns.verified):
+            row = np.zeros((patterns.sources, WIDTH), np.float32)
+            for block, kind in zip(held, kinds, strict=True):
+                row[:, kind] += block
+            mask = 1 if patterns.verified else sum(1 << kind for kind in kinds if kind < STRAY)
+            row[:, REST + mask if full else NONE] += other
+            rows.append(row.reshape(-1))
+            cells.append(s * (patterns.blocks + 1) + (kinds.index(RIGHT) if RIGHT in kinds else patterns.blocks))
+    order = np.argsort(cells, kind="stable")
+    named, starts = np.unique(np.array(cells)[order], return_index=True)
+    return Readings(np.stack(rows)[order], starts, named)
+
+
+@cache
+def _assignments(alone: tuple[bool, ...], verified: bool) -> tuple[tuple[int, ...], ...]:
+    """The kinds that blocks may be of: each but stray at most once, and a stray one stands alone."""
+    if verified:
+        return ((RIGHT,) * len(alone),)
+    found: list[tuple[int, ...]] = [()]
+    for stray in alone:
+        kinds = (RIGHT, TRAP, SECOND, *((STRAY,) if stray else ()))
+        found = [(*before, kind) for before in found for kind in kinds if kind == STRAY or kind not in before]
+    return tuple(found)

@@ -1,0 +1,286 @@
+"""Escalation for a budget: a log in, rules out that draw the next sample from any source, at one price for all questions.
+
+The belief (`classes`) is fitted to the training questions, and which family of beliefs serves is chosen by what its rules earn on training questions that
+they had not seen. The same cross-fitted walks say what each price spends, so that the budget is kept on new questions; between two prices
+lies their mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from alloc_jax.measure.costs import unit_name
+from alloc_jax.price_book import PriceBook
+from alloc_jax.stopping.classes import Classes, log_odds, tables
+from alloc_jax.stopping.contexts import make_contexts
+from alloc_jax.stopping.escalation import PLANNED, EscalationFrontier
+from alloc_jax.stopping.latent import Kinds, fit_classes, read_kinds
+from alloc_jax.stopping.patterns import Patterns, all_moves, make_patterns
+from alloc_jax.stopping.rules import nearest
+from alloc_jax.stopping.superprocess import solve_patterns
+from alloc_jax.stopping.walking import Walked, walk
+from alloc_jax.stopping.walks import Walks, make_walks
+from alloc_jax.types import SampleLog
+
+PRICES = 48
+FOLDS = 5  # of the training questions, for the choice of a belief and of prices
+CELLS = 64  # of like questions, where patterns are too many to plan each question
+CHUNK = 256  # contexts that are solved at a time
+BELIEFS = {  # families: classes, and whether the text tells them apart
+    "independent": (1, False),
+    "4 classes": (4, False),
+    "8 classes": (8, False),
+    "12 classes by text": (12, True),
+}
+
+
+class Promise(NamedTuple):
+    """What the texts of N questions promise of M sources, by models that have not seen their outcomes."""
+
+    accuracy: np.ndarray  # f[N, M]
+    cost: np.ndarray | None = None  # f[N, M] of a sample; None: each source's mean
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a belief is fitted to and tried on."""
+
+    patterns: Patterns
+    walks: Walks
+    kinds: Kinds
+    promised: np.ndarray  # f32[N, M]
+    cost: np.ndarray  # f32[N, M]
+    prices: np.ndarray  # f64[P]
+    wave: int
+    rounds: int | None
+
+    @property
+    def moves(self):
+        return all_moves(self.patterns.sources, self.wave if self.rounds is not None else 1)
+
+
+def solve_escalation(
+    log: SampleLog,
+    sources: Sequence[str],
+    *,
+    answer: str = "vote",
+    resource: str = "samples",
+    limits: Sequence[int] | None = None,
+    cap: int | None = None,
+    wave: int = 1,
+    rounds: int | None = None,
+    blocks: int = 3,
+    promise: Promise | None = None,
+    beliefs: Sequence[str] = tuple(BELIEFS),
+    orders: int = 4,
+    seed: int = 0,
+    prices: PriceBook | None = None,
+) -> EscalationFrontier:
+    """The escalation rules of all budgets, fitted to a log.
+
+    Args:
+      log: training questions, each with samples of every source (`shared_questions` leaves others out).
+      sources: that may be asked, in any order: one, or several.
+      answer: "vote" (the answer of the greatest posterior) or "verified" (an exact verifier says which sample is right).
+      resource: what a sample is paid with, as in `measure`.
+      limits: the most samples of each source; default: as many as every question has, up to 4.
+      cap: the most samples of a question; default: 3, or with repeated samples 6.
+      wave: the most samples that are drawn at a time.
+      rounds: the most moves of a question, one after the other; default: as many as the cap needs. Fewer rounds, less waiting.
+      blocks: of equal answers that are told apart.
+      promise: what the questions' texts promise of the sources, such as a policy's predictions of questions it has not seen. None: all questions are
+        alike before the first sample.
+      beliefs: names of `BELIEFS` to choose from.
+      orders: of repeated samples that are walked through.
+      seed: of orders and folds.
+      prices: behind the resource `usd`.
+
+    Returns:
+      An `EscalationFrontier`: `.at(budget)` gives the rule, whose `decide(question)` serves.
+
+    Raises:
+      ValueError: an unknown option, sources without shared questions, samples, answers or costs; the message says which.
+    """
+    task = make_task(
+        log, sources, answer=answer, resource=resource, limits=limits, cap=cap, wave=wave, rounds=rounds, blocks=blocks,
+        promise=promise, orders=orders, seed=seed, prices=prices,
+    )  # fmt: skip
+    unknown = [name for name in beliefs if name not in BELIEFS]
+    if unknown or not beliefs:
+        raise ValueError(f"beliefs are some of {', '.join(map(repr, BELIEFS))}; got {tuple(beliefs)}")
+    tried = {name: _tried(task, *BELIEFS[name], seed) for name in beliefs}
+    best = max(tried, key=lambda name: _worth(tried, name))
+    spend, utility = tried[best]
+    keep = _rising(spend)
+    model = fit_classes(task.kinds, task.promised, *BELIEFS[best])
+    cell, cell_cost, cell_move = _cells(task, model, task.prices[keep])
+    return EscalationFrontier(
+        answer=answer,
+        sources=tuple(sources),
+        resource=resource,
+        unit=unit_name(log, resource, [log.source_index(name) for name in sources], prices),
+        limits=task.patterns.limits,
+        cap=task.patterns.cap,
+        blocks=task.patterns.blocks,
+        wave=wave,
+        rounds=task.rounds,
+        belief=best,
+        multiplier=task.prices[keep],
+        spend=spend[keep],
+        utility=utility[keep],
+        typical=log_odds(_mean_accuracy(task)),
+        cost=task.cost.mean(axis=0),
+        cell=cell,
+        cell_cost=cell_cost,
+        cell_move=cell_move,
+        **model._asdict(),
+    )
+
+
+def make_task(
+    log,
+    sources,
+    *,
+    answer,
+    resource,
+    limits=None,
+    cap=None,
+    wave=1,
+    rounds=None,
+    blocks=3,
+    promise=None,
+    orders=4,
+    seed=0,
+    prices=None,
+) -> Task:
+    """The questions of `solve_escalation`, checked."""
+    sources = tuple(sources)
+    if not sources or len(set(sources)) < len(sources):
+        raise ValueError(f"sources are one or more different names, got {sources}")
+    if answer not in ("vote", "verified"):
+        raise ValueError(f"answer is 'vote' or 'verified', got {answer!r}")
+    if wave < 1 or (rounds is not None and rounds < 1):
+        raise ValueError(f"a wave and the rounds are 1 or more, got {wave} and {rounds}")
+    columns = [log.source_index(name) for name in sources]
+    limits = tuple(np.minimum(log.count[:, columns].min(axis=0), 4)) if limits is None else limits
+    limits = tuple(max(int(limit), 1) for limit in limits)
+    cap = min(sum(limits), (3 if max(limits) == 1 else 6) if cap is None else cap)
+    rounds = -(-cap // wave) if rounds is None and wave > 1 else rounds
+    rounds = None if rounds is not None and rounds >= cap else rounds
+    walks = make_walks(
+        log, sources, limits, resource=resource, verified=answer == "verified", orders=orders, seed=seed, prices=prices
+    )
+    shape = (len(log), len(sources))
+    kinds = read_kinds(log, sources, answer == "verified")
+    mean = np.array([np.nanmean(walks.cost[:, :, m, : limits[m]]) for m in range(len(sources))])
+    accuracy = kinds.right.sum(axis=0) / (kinds.right + kinds.wrong).sum(axis=0)
+    promise = promise or Promise(np.broadcast_to(accuracy, shape))
+    cost = np.broadcast_to(mean, shape) if promise.cost is None else np.asarray(promise.cost)
+    for name, given in (("accuracy", np.asarray(promise.accuracy)), ("cost", cost)):
+        if given.shape != shape or not np.isfinite(given).all():
+            raise ValueError(f"the promised {name} is {shape[0]} x {shape[1]} finite numbers, got shape {given.shape}")
+    return Task(
+        make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost),
+        np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), PRICES), wave, rounds,
+    )  # fmt: skip
+
+
+def play(
+    patterns: Patterns,
+    model: Classes,
+    promised: np.ndarray,
+    cost: np.ndarray,
+    prices: np.ndarray,
+    moves,
+    rounds,
+    walks: Walks,
+) -> Walked:
+    """What the rules of P prices do with questions, each planned with what its own text promises."""
+    count = len(promised)
+    found = []
+    for first in range(0, count, CHUNK):
+        rows = np.arange(first, min(first + CHUNK, count))
+        padded = np.resize(rows, CHUNK)
+        table = tables(model, patterns, promised[padded])
+        plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost[padded], prices, moves, rounds)
+        answer = table.right.argmax(axis=-1).astype(np.int8)
+        found.append(walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows))))
+    return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
+
+
+def _play(task: Task, model: Classes, rows: np.ndarray) -> Walked:
+    if len(task.patterns) <= PLANNED:
+        return play(
+            task.patterns,
+            model,
+            task.promised[rows],
+            task.cost[rows],
+            task.prices,
+            task.moves,
+            task.rounds,
+            task.walks.select(rows),
+        )
+    cell, cost = _cell_centres(task)
+    table = tables(model, task.patterns, cell)
+    plan = solve_patterns(
+        task.patterns, table.right.max(axis=-1), table.chance, cost, task.prices, task.moves, task.rounds
+    )
+    answer = table.right.argmax(axis=-1).astype(np.int8)
+    return walk(
+        task.patterns, plan.move, task.moves, answer, task.walks.select(rows), nearest(task.promised[rows], cell)
+    )
+
+
+def _cell_centres(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    near = make_contexts(task.promised, len(task.promised), CELLS)
+    of = [near.of == g for g in range(len(near.center)) if (near.of == g).any()]
+    return np.stack([task.promised[mine].mean(axis=0) for mine in of]), np.stack(
+        [task.cost[mine].mean(axis=0) for mine in of]
+    )
+
+
+def _cells(task: Task, model: Classes, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells of like questions with their plans, where patterns are too many to plan each question on its own."""
+    if len(task.patterns) <= PLANNED:
+        nothing = np.zeros((0, task.patterns.sources), np.float32)
+        return nothing, nothing, np.zeros((len(prices), 1, 0, len(task.patterns)), np.int8)
+    cell, cost = _cell_centres(task)
+    table = tables(model, task.patterns, cell)
+    plan = solve_patterns(task.patterns, table.right.max(axis=-1), table.chance, cost, prices, task.moves, task.rounds)
+    return cell, cost, plan.move
+
+
+def _tried(task: Task, classes: int, gated: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean spend and utility f64[P] on training questions of rules whose belief has not seen them."""
+    count = len(task.promised)
+    fold = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
+    spend, utility = np.zeros((2, len(task.prices)))
+    for k in range(fold.max() + 1):
+        known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        model = fit_classes(Kinds(*(part[known] for part in task.kinds)), task.promised[known], classes, gated)
+        walked = _play(task, model, held)
+        spend += walked.cost.mean(axis=2).sum(axis=1) / count
+        utility += walked.utility.mean(axis=2, dtype=float).sum(axis=1) / count
+    return spend, utility
+
+
+def _worth(tried: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str) -> float:
+    """A belief's mean utility over the spends that all beliefs reach."""
+    low = max(spend.min() for spend, _ in tried.values())
+    high = min(spend.max() for spend, _ in tried.values())
+    spend, utility = tried[name]
+    keep = _rising(spend)
+    return float(np.interp(np.geomspace(low, max(high, low), 50), spend[keep], utility[keep]).mean())
+
+
+def _rising(spend: np.ndarray) -> np.ndarray:
+    """bool[P] without rules that spend no more than one of a higher price."""
+    return np.append(True, spend[1:] > np.maximum.accumulate(spend)[:-1] * (1 + 1e-9))
+
+
+def _mean_accuracy(task: Task) -> np.ndarray:
+    return task.kinds.right.sum(axis=0) / (task.kinds.right + task.kinds.wrong).sum(axis=0)

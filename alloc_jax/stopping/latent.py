@@ -1,0 +1,185 @@
+"""Latent classes fitted by EM: what training questions say of how sources err, and err together.
+
+Which wrong answers of a question are its traps is hidden, too, so the E-step sums over readings of every question as it does over classes. In the
+M-step slopes and effects take Newton steps, and the rest has a closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import permutations
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+
+from alloc_jax.stopping.classes import Classes
+from alloc_jax.types import SampleLog
+
+TEMPTING = 3  # wrong answers of a training question that may be its traps
+MOST = 16  # samples of a source that EM looks at
+ROUNDS = 60  # of EM
+SPREAD = 1.0  # deviation of the effects' prior, in log-odds
+NEAR = 10.0  # questions that all classes together count in where a class's texts lie
+FLAT = 0.01  # questions against effects that all classes have in common
+TRUST = 4.0  # of the text's log-odds as they are, in squared log-odds
+SHARED = 5.0  # samples that all classes together count in a class's spread of wrong answers
+
+
+class Kinds(NamedTuple):
+    """What training questions say, before it is known which wrong answers are their traps."""
+
+    right: np.ndarray  # f32[N, M] right samples
+    wrong: np.ndarray  # f32[N, M] the others
+    spread: np.ndarray  # f32[N, H, M, 4] of wrong samples by kind, under each of H readings
+    possible: np.ndarray  # bool[N, H]
+
+
+def read_kinds(log: SampleLog, sources: Sequence[str], verified: bool, most: int = MOST) -> Kinds:
+    """What the first samples of each source say."""
+    columns = [log.source_index(name) for name in sources]
+    sampled = log.sampled[:, columns, :most]
+    answer, right = log.answer[:, columns, :most], log.correct[:, columns, :most] & sampled
+    n, m, _ = answer.shape
+    code = np.where(sampled & ~right, answer, -2)
+    wrong, none = (sampled & ~right).sum(axis=2), (code == -1).sum(axis=2)
+    each = np.zeros((n, TEMPTING, m), int)  # of the most frequent wrong answers
+    for i in range(0 if verified else n):
+        codes, many = np.unique(code[i][code[i] >= 0], return_counts=True)
+        for b, c in enumerate(codes[np.argsort(-many, kind="stable")][:TEMPTING]):
+            each[i, b] = (code[i] == c).sum(axis=1)
+    times = each.sum(axis=2)  # [N, TEMPTING]
+    named = [
+        (),
+        *permutations(range(TEMPTING), 1),
+        *permutations(range(TEMPTING), 2),
+        *((None, b) for b in range(TEMPTING)),
+    ]
+    spread = np.zeros((n, len(named), m, 4), np.float32)
+    twice, exists = np.zeros((n, len(named)), int), np.ones((n, len(named)), bool)
+    for h, reading in enumerate(named):
+        for kind, b in enumerate(reading):
+            if b is not None:
+                spread[:, h, :, kind] = each[:, b]
+                exists[:, h] &= times[:, b] > 0
+        spread[:, h, :, 2] = wrong - none - spread[:, h, :, :2].sum(axis=2)
+        spread[:, h, :, 3] = none
+        left = [times[:, b] for b in range(TEMPTING) if b not in reading]
+        twice[:, h] = np.max(left, axis=0)
+    # A stray answer that comes twice contradicts a reading; where all are contradicted, those that are least.
+    twice = np.where(exists, np.maximum(twice, 1), twice.max() + 1)
+    possible = twice == twice.min(axis=1, keepdims=True)
+    return Kinds(right.sum(axis=2).astype(np.float32), wrong.astype(np.float32), spread, possible)
+
+
+def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, gated: bool = False) -> Classes:
+    """The classes of the greatest penalised likelihood that EM finds.
+
+    Args:
+      kinds: of the training questions.
+      promised: f[N, M] log-odds that their texts promise, by models that have not seen them.
+      classes: Z.
+      gated: whether the text tells classes apart, beside what it promises every source.
+    """
+    n = len(promised)
+    right, wrong, total = kinds.right, kinds.wrong, np.maximum(kinds.right + kinds.wrong, 1)
+    expected = 1 / (1 + np.exp(-promised))
+    surplus = ((right / total) - expected).mean(axis=1) + 1e-6 * expected.mean(axis=1)
+    if gated:
+        start = np.eye(classes)[_cells(promised, classes)]
+    else:
+        rank = np.argsort(np.argsort(surplus, kind="stable"), kind="stable")
+        start = np.eye(classes)[rank * classes // n]
+    spare = -n % 256  # few shapes, so that few fits compile
+
+    def padded(x: np.ndarray, value=0) -> np.ndarray:
+        return np.pad(x, ((0, spare), *((0, 0),) * (x.ndim - 1)), constant_values=value)
+
+    data = _Data(
+        *(padded(np.float32(x))[:, None] for x in (right, wrong)),
+        padded(kinds.spread),
+        padded(kinds.possible, True),
+        padded(np.ones(n, np.float32)),
+        padded(np.float32(promised))[:, None],
+    )
+    found = _fit(data, padded(np.float32(0.8 * start + 0.2 / classes)), gated)
+    return Classes(*(np.asarray(x) for x in found))
+
+
+def _cells(features: np.ndarray, most: int) -> np.ndarray:
+    """i64[N] a cell for every question, cut at medians of the feature that varies most in the largest cell."""
+    cells = [np.arange(len(features))]
+    while len(cells) < most:
+        cell = cells.pop(int(np.argmax([len(cell) for cell in cells])))
+        order = cell[np.argsort(features[cell, np.argmax(features[cell].std(axis=0))], kind="stable")]
+        cells += [order[: len(order) // 2], order[len(order) // 2 :]]
+    of = np.zeros(len(features), int)
+    for number, cell in enumerate(cells):
+        of[cell] = number
+    return of
+
+
+class _Data(NamedTuple):
+    right: jax.Array  # f32[N, 1, M]
+    wrong: jax.Array  # f32[N, 1, M]
+    spread: jax.Array  # f32[N, H, M, 4]
+    possible: jax.Array  # bool[N, H]
+    weight: jax.Array  # f32[N] 0 in the padding
+    promised: jax.Array  # f32[N, 1, M]
+
+
+@partial(jax.jit, static_argnames="gated")
+def _fit(data: _Data, start: jax.Array, gated: bool) -> Classes:
+    """EM from memberships f32[N, Z]: readings and classes are hidden."""
+    reading = data.possible / jnp.maximum(data.possible.sum(axis=1, keepdims=True), 1)
+    chance = (reading * data.weight[:, None])[:, :, None] * start[:, None, :]
+    classes, sources = start.shape[1], data.right.shape[2]
+    first = _maximise(data, chance, jnp.ones((1, sources)), jnp.zeros((classes, sources)), gated)
+
+    def improve(params: Classes, _):
+        return _maximise(data, _expect(data, params), params.slope[None], params.effect, gated), None
+
+    return jax.lax.scan(improve, first, None, length=ROUNDS)[0]
+
+
+def _expect(data: _Data, params: Classes) -> jax.Array:
+    """The chances f[N, H, Z] of readings and classes."""
+    apart = (data.promised - params.centre[None]) / params.width[None, None]
+    prior = jax.nn.log_softmax(jnp.log(params.weight)[None] - 0.5 * jnp.square(apart).sum(axis=2), axis=1)
+    odds = data.promised * params.slope[None, None] + params.effect[None]
+    each = data.right * jax.nn.log_sigmoid(odds) + data.wrong * jax.nn.log_sigmoid(-odds)
+    joint = jnp.einsum("nhmk,zmk->nhz", data.spread, jnp.log(params.spread)) + (prior + each.sum(axis=2))[:, None]
+    joint = jnp.where(data.possible[:, :, None], joint, -1e9)
+    return jnp.exp(joint - logsumexp(joint, axis=(1, 2), keepdims=True)) * data.weight[:, None, None]
+
+
+def _maximise(data: _Data, chance: jax.Array, slope: jax.Array, effect: jax.Array, gated: bool) -> Classes:
+    """The classes of the greatest penalised likelihood, given f[N, H, Z]; slope f[1, M] and effect f[Z, M] take a Newton step."""
+    mine = chance.sum(axis=1)[:, :, None]  # [N, Z, 1]
+    total, promised = data.right + data.wrong, data.promised
+
+    def residual(slope, effect):
+        p = jax.nn.sigmoid(promised * slope[None] + effect[None])
+        return mine * (data.right - total * p), mine * total * p * (1 - p)
+
+    left, bend = residual(slope, effect)
+    pull = (effect - effect.mean(axis=0, keepdims=True)) / SPREAD**2 + FLAT * effect
+    effect = effect + jnp.clip((left.sum(axis=0) - pull) / (bend.sum(axis=0) + 1 / SPREAD**2 + FLAT), -1, 1)
+    left, bend = residual(slope, effect)
+    left, bend = (left * promised).sum(axis=(0, 1)), (bend * promised**2).sum(axis=(0, 1))
+    slope = slope[0] + jnp.clip((left - TRUST * (slope[0] - 1)) / (bend + TRUST), -0.5, 0.5)
+    seen = jnp.einsum("nhz,nhmk->zmk", chance, data.spread)
+    pooled = seen.sum(axis=0, keepdims=True) + 0.5
+    seen = seen + SHARED * pooled / pooled.sum(axis=-1, keepdims=True)
+    members, questions = mine[:, :, 0].sum(axis=0), data.weight.sum()
+    middle = jnp.einsum("n,nm->m", data.weight, promised[:, 0]) / questions
+    centre = jnp.einsum("nz,nm->zm", mine[:, :, 0], promised[:, 0]) + NEAR * middle[None]
+    centre = centre / (members[:, None] + NEAR)
+    apart = (mine * jnp.square(promised - centre[None])).sum(axis=(0, 1)) / questions
+    # The sources' log-odds go together: as if independent, they would tell the classes apart too surely.
+    width = jnp.sqrt(jnp.maximum(apart, 0.05) * len(middle)) if gated else jnp.full(len(middle), jnp.inf)
+    share = (members + 1) / (members + 1).sum()
+    return Classes(share, slope, effect, seen / seen.sum(axis=-1, keepdims=True), centre, width)
