@@ -46,9 +46,7 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
         walked = walk(frontier.patterns, frontier.cell_move[two], frontier.moves, answer, walks, at)
     else:
         price = frontier.multiplier[two]
-        walked = play(
-            frontier.patterns, frontier.classes, promised, cost, price, frontier.moves, frontier.rounds, walks
-        )
+        walked = play(frontier.patterns, frontier.belief, promised, cost, price, frontier.moves, frontier.rounds, walks)
     share = (1 - rule.weight, rule.weight)
 
     def of(values: np.ndarray) -> np.ndarray:

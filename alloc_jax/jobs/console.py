@@ -39,7 +39,7 @@ _HELP = {
     "answer": "How a question is answered: vote, verified (an exact verifier) or best (the greatest reward).",
     "cap": "The most samples of a question.",
     "limits": "The most samples of each source, in the order of the sources; default: as many as the log allows, up to 4.",
-    "beliefs": "Families of beliefs to choose from: independent, 4 classes, 8 classes, '12 classes by text'.",
+    "beliefs": "Families of beliefs to choose from: independent, classes, classes by text, patterns, patterns by text.",
     "wave": "Samples that are drawn at a time.",
     "rounds": "The most waves; 0: as many as the cap allows.",
     "contexts": "The most groups of questions that a text prior tells apart.",

@@ -35,7 +35,7 @@ from alloc_jax.price_book import PriceBook
 from alloc_jax.report.escalation import write_report
 from alloc_jax.report.stopping import score_outcomes
 from alloc_jax.solve import solve
-from alloc_jax.stopping.classes import log_odds, tables
+from alloc_jax.stopping.classes import log_odds
 from alloc_jax.stopping.escalate import BELIEFS, Promise, solve_escalation
 from alloc_jax.stopping.escalation import PLANNED, EscalationFrontier
 from alloc_jax.stopping.walks import Walks, make_walks, shared_questions
@@ -277,7 +277,7 @@ def _on_fold(bench: Bench, part: Part, ways: list[Way]):
         for made in deploy(policy, score, bench.budgets, config.seed):
             yield (f"one-shot, {policy.kind}", made.budget), Outcome.of(made.plan, score), None
     frontier = bench.solve(log, promise)
-    logging.getLogger("alloc_jax").info("belief: %s", frontier.belief)
+    logging.getLogger("alloc_jax").info("belief: %s", frontier.family)
     kept = [budget for budget in bench.budgets if budget >= frontier.spend[0]]
     middle = kept[len(kept) // 2] if kept else None
     for budget in kept:
@@ -328,7 +328,7 @@ def _rivals(
             at = ((promised[:, None] - centre) ** 2).sum(axis=2).argmin(axis=1)
         else:
             centre, at = promised, np.arange(len(promised))
-        own.append((part, promised, paid, tables(frontier.classes, frontier.patterns, centre).right, at))
+        own.append((part, promised, paid, frontier.belief.table(frontier.patterns, centre).right, at))
     longest = [c for c in chains + same if len(c) <= frontier.cap]
     found["confidence cascade"] = tuple(
         cascades.confidence(part, longest, frontier.patterns, right, at) for part, _, _, right, at in own

@@ -56,7 +56,7 @@ def write_report(
     told = plots.plot_gains(report, folder / "escalate.png", [rule for rule in report.policies if rule == main])
     parts = [
         "# One price on the next sample of any source",
-        f"{about} Cost in {report.unit}. Belief: {frontier.belief}.",
+        f"{about} Cost in {report.unit}. Belief: {frontier.family}.",
         HOW_TO_READ,
         f"![{told}](escalate.png)",
         markdown_table(*ahead_table(report, main)),

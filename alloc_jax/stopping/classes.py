@@ -28,8 +28,9 @@ from alloc_jax.stopping.patterns import Patterns
 
 RIGHT, TRAP, SECOND, STRAY, NONE = range(5)
 KINDS = 5
-REST = 5  # REST + mask: any kind but the named ones in the mask
-WIDTH = KINDS + 8
+REST = 5  # REST + mask: an answer, but of no kind in the mask
+WRONG = KINDS + 8
+WIDTH = WRONG + 1
 FURTHEST = 6.0  # log-odds that a text may promise
 CELLS = 4_000_000  # numbers at a time
 
@@ -74,7 +75,7 @@ class Table(NamedTuple):
     """What a belief says of the S states of G contexts."""
 
     right: np.ndarray  # f32[G, S, B] the chance that each block is right
-    chance: np.ndarray  # f32[G, S, M, B + 2] of the outcomes of a draw
+    chance: np.ndarray  # f32[G, S, M, B + 3] of the outcomes of a draw
     reach: np.ndarray  # f32[G, S] the chance of one way of drawing to look like this
 
 
@@ -82,7 +83,8 @@ def tables(model: Classes, patterns: Patterns, promised: np.ndarray) -> Table:
     """What the classes say of every state, for contexts whose texts promise log-odds f[G, M]."""
     found = readings(patterns)
     kinds = model.chances(promised)  # [G, Z, M, 5]
-    rest = [sum(kinds[..., k] for k in range(KINDS) if k >= STRAY or not mask >> k & 1) for mask in range(8)]
+    rest = [sum(kinds[..., k] for k in range(NONE) if k == STRAY or not mask >> k & 1) for mask in range(8)]
+    rest.append(kinds[..., 1:].sum(axis=-1))
     log = np.log(np.maximum(np.concatenate([kinds, np.stack(rest, axis=-1)], axis=-1), 1e-9))
     log = log.reshape(*log.shape[:2], -1).astype(np.float32)
     prior = model.prior(promised).astype(np.float32)
@@ -113,14 +115,14 @@ class Readings(NamedTuple):
 def readings(patterns: Patterns) -> Readings:
     """The readings of all states."""
     rows, cells = [], []
-    for s, (held, other) in enumerate(patterns.keys):
-        full = len(held) == patterns.blocks or patterns.verified
+    for s, (held, none, others) in enumerate(patterns.keys):
         for kinds in _assignments(tuple(sum(block) == 1 for block in held), patterns.verified):
             row = np.zeros((patterns.sources, WIDTH), np.float32)
             for block, kind in zip(held, kinds, strict=True):
                 row[:, kind] += block
-            mask = 1 if patterns.verified else sum(1 << kind for kind in kinds if kind < STRAY)
-            row[:, REST + mask if full else NONE] += other
+            row[:, REST + sum(1 << kind for kind in kinds if kind < STRAY)] += others
+            # A verifier says no more of a wrong answer than that it is one.
+            row[:, WRONG if patterns.verified else NONE] += none
             rows.append(row.reshape(-1))
             cells.append(s * (patterns.blocks + 1) + (kinds.index(RIGHT) if RIGHT in kinds else patterns.blocks))
     order = np.argsort(cells, kind="stable")

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.price_book import PriceBook
-from alloc_jax.stopping.classes import Classes, log_odds, tables
+from alloc_jax.stopping.classes import log_odds
 from alloc_jax.stopping.contexts import make_contexts
+from alloc_jax.stopping.counted import Belief, count_patterns, uncounted
 from alloc_jax.stopping.escalation import PLANNED, EscalationFrontier
 from alloc_jax.stopping.latent import Kinds, fit_classes, read_kinds
 from alloc_jax.stopping.patterns import Patterns, all_moves, make_patterns
@@ -30,11 +32,23 @@ PRICES = 48
 FOLDS = 5  # of the training questions, for the choice of a belief and of prices
 CELLS = 64  # of like questions, where patterns are too many to plan each question
 CHUNK = 256  # contexts that are solved at a time
-BELIEFS = {  # families: classes, and whether the text tells them apart
-    "independent": (1, False),
-    "4 classes": (4, False),
-    "8 classes": (8, False),
-    "12 classes by text": (12, True),
+COUNTED = 20.0  # questions that count as if they had done as the classes expect
+
+
+class Family(NamedTuple):
+    """A way to believe."""
+
+    classes: int
+    gated: bool = False  # whether the text tells classes apart
+    counted: bool = False  # whether agreement patterns are counted against the classes
+
+
+BELIEFS = {
+    "independent": Family(1),
+    "classes": Family(4),
+    "classes by text": Family(12, gated=True),
+    "patterns": Family(4, counted=True),
+    "patterns by text": Family(12, gated=True, counted=True),
 }
 
 
@@ -57,6 +71,20 @@ class Task:
     prices: np.ndarray  # f64[P]
     wave: int
     rounds: int | None
+
+    def contexts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """f32[G, M] log-odds of contexts and i64[N] the contexts of questions: each its own, or where patterns are many, cells."""
+        if len(self.patterns) <= PLANNED:
+            return self.promised[rows], np.arange(len(rows))
+        cell, _ = self.cells
+        return cell, nearest(self.promised[rows], cell)
+
+    @cached_property
+    def cells(self) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds and costs f32[G, M] of cells of like questions."""
+        near = make_contexts(self.promised, len(self.promised), CELLS)
+        of = [near.of == g for g in range(len(near.center)) if (near.of == g).any()]
+        return tuple(np.stack([x[mine].mean(axis=0) for mine in of]) for x in (self.promised, self.cost))
 
     @property
     def moves(self):
@@ -112,12 +140,12 @@ def solve_escalation(
     unknown = [name for name in beliefs if name not in BELIEFS]
     if unknown or not beliefs:
         raise ValueError(f"beliefs are some of {', '.join(map(repr, BELIEFS))}; got {tuple(beliefs)}")
-    tried = {name: _tried(task, *BELIEFS[name], seed) for name in beliefs}
+    tried = {name: _tried(task, BELIEFS[name], seed) for name in beliefs}
     best = max(tried, key=lambda name: _worth(tried, name))
     spend, utility = tried[best]
     keep = _rising(spend)
-    model = fit_classes(task.kinds, task.promised, *BELIEFS[best])
-    cell, cell_cost, cell_move = _cells(task, model, task.prices[keep])
+    belief = fit_belief(task, BELIEFS[best], np.arange(len(log)))
+    cell, cell_cost, cell_move = _cells(task, belief, task.prices[keep])
     return EscalationFrontier(
         answer=answer,
         sources=tuple(sources),
@@ -128,7 +156,7 @@ def solve_escalation(
         blocks=task.patterns.blocks,
         wave=wave,
         rounds=task.rounds,
-        belief=best,
+        family=best,
         multiplier=task.prices[keep],
         spend=spend[keep],
         utility=utility[keep],
@@ -137,7 +165,8 @@ def solve_escalation(
         cell=cell,
         cell_cost=cell_cost,
         cell_move=cell_move,
-        **model._asdict(),
+        **belief.classes._asdict(),
+        **belief.counted._asdict(),
     )
 
 
@@ -189,9 +218,21 @@ def make_task(
     )  # fmt: skip
 
 
+def fit_belief(task: Task, family: Family, rows: np.ndarray) -> Belief:
+    """A belief fitted to some of the questions."""
+    kinds, promised = Kinds(*(part[rows] for part in task.kinds)), task.promised[rows]
+    classes = fit_classes(kinds, promised, family.classes, family.gated)
+    belief = Belief(classes, uncounted(task.patterns))
+    if not family.counted:
+        return belief
+    centre, context = task.contexts(rows)
+    table = belief.table(task.patterns, centre)
+    return Belief(classes, count_patterns(task.patterns, table, task.walks.select(rows), context, COUNTED))
+
+
 def play(
     patterns: Patterns,
-    model: Classes,
+    belief: Belief,
     promised: np.ndarray,
     cost: np.ndarray,
     prices: np.ndarray,
@@ -205,64 +246,43 @@ def play(
     for first in range(0, count, CHUNK):
         rows = np.arange(first, min(first + CHUNK, count))
         padded = np.resize(rows, CHUNK)
-        table = tables(model, patterns, promised[padded])
+        table = belief.table(patterns, promised[padded])
         plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost[padded], prices, moves, rounds)
         answer = table.right.argmax(axis=-1).astype(np.int8)
         found.append(walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows))))
     return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
 
 
-def _play(task: Task, model: Classes, rows: np.ndarray) -> Walked:
-    if len(task.patterns) <= PLANNED:
-        return play(
-            task.patterns,
-            model,
-            task.promised[rows],
-            task.cost[rows],
-            task.prices,
-            task.moves,
-            task.rounds,
-            task.walks.select(rows),
-        )
-    cell, cost = _cell_centres(task)
-    table = tables(model, task.patterns, cell)
-    plan = solve_patterns(
-        task.patterns, table.right.max(axis=-1), table.chance, cost, task.prices, task.moves, task.rounds
-    )
+def _play(task: Task, belief: Belief, rows: np.ndarray) -> Walked:
+    patterns, walks, moves = task.patterns, task.walks.select(rows), task.moves
+    if len(patterns) <= PLANNED:
+        return play(patterns, belief, task.promised[rows], task.cost[rows], task.prices, moves, task.rounds, walks)
+    cell, cost = task.cells
+    table = belief.table(patterns, cell)
+    plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost, task.prices, moves, task.rounds)
     answer = table.right.argmax(axis=-1).astype(np.int8)
-    return walk(
-        task.patterns, plan.move, task.moves, answer, task.walks.select(rows), nearest(task.promised[rows], cell)
-    )
+    return walk(patterns, plan.move, moves, answer, walks, nearest(task.promised[rows], cell))
 
 
-def _cell_centres(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    near = make_contexts(task.promised, len(task.promised), CELLS)
-    of = [near.of == g for g in range(len(near.center)) if (near.of == g).any()]
-    return np.stack([task.promised[mine].mean(axis=0) for mine in of]), np.stack(
-        [task.cost[mine].mean(axis=0) for mine in of]
-    )
-
-
-def _cells(task: Task, model: Classes, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cells(task: Task, belief: Belief, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells of like questions with their plans, where patterns are too many to plan each question on its own."""
     if len(task.patterns) <= PLANNED:
         nothing = np.zeros((0, task.patterns.sources), np.float32)
         return nothing, nothing, np.zeros((len(prices), 1, 0, len(task.patterns)), np.int8)
-    cell, cost = _cell_centres(task)
-    table = tables(model, task.patterns, cell)
+    cell, cost = task.cells
+    table = belief.table(task.patterns, cell)
     plan = solve_patterns(task.patterns, table.right.max(axis=-1), table.chance, cost, prices, task.moves, task.rounds)
     return cell, cost, plan.move
 
 
-def _tried(task: Task, classes: int, gated: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _tried(task: Task, family: Family, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean spend and utility f64[P] on training questions of rules whose belief has not seen them."""
     count = len(task.promised)
     fold = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
     spend, utility = np.zeros((2, len(task.prices)))
     for k in range(fold.max() + 1):
         known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        model = fit_classes(Kinds(*(part[known] for part in task.kinds)), task.promised[known], classes, gated)
-        walked = _play(task, model, held)
+        walked = _play(task, fit_belief(task, family, known), held)
         spend += walked.cost.mean(axis=2).sum(axis=1) / count
         utility += walked.utility.mean(axis=2, dtype=float).sum(axis=1) / count
     return spend, utility

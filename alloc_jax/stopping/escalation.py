@@ -23,7 +23,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from alloc_jax.stopping.classes import Classes, Table, log_odds, tables
+from alloc_jax.stopping.classes import Classes, Table, log_odds
+from alloc_jax.stopping.counted import Belief, Counted
 from alloc_jax.stopping.patterns import Patterns, all_moves, best_moves, make_patterns
 from alloc_jax.stopping.rules import adjacent, nearest
 
@@ -45,7 +46,7 @@ class EscalationFrontier:
     blocks: int  # of equal answers that are told apart
     wave: int  # the most samples at a time
     rounds: int | None  # the most moves of a question; None: any number
-    belief: str  # the name of the family that won on training questions
+    family: str  # of beliefs, that won on training questions
     multiplier: np.ndarray = field(repr=False)  # f64[L] falling
     spend: np.ndarray = field(repr=False)  # f64[L] rising
     utility: np.ndarray = field(repr=False)  # f64[L]
@@ -69,9 +70,9 @@ class EscalationFrontier:
         return make_patterns(self.limits, self.cap, self.blocks, self.answer == "verified")
 
     @cached_property
-    def classes(self) -> Classes:
-        """The belief."""
-        return Classes(*(getattr(self, name) for name in Classes._fields))
+    def belief(self) -> Belief:
+        """What states say."""
+        return Belief(*(kind(*(getattr(self, name) for name in kind._fields)) for kind in (Classes, Counted)))
 
     @property
     def moves(self) -> tuple[tuple[int, ...], ...]:
@@ -80,7 +81,7 @@ class EscalationFrontier:
 
     @cached_property
     def _cell_table(self) -> Table:
-        return tables(self.classes, self.patterns, self.cell)
+        return self.belief.table(self.patterns, self.cell)
 
     def value(self, budget):
         """The utility at these budgets on training questions; NaN below the cheapest rule."""
@@ -130,12 +131,8 @@ class Question:
         """
         found, state, held = self.patterns, self.state, self.answers
         for source, answer in zip(move, answers, strict=True):
-            if answer is None:
-                outcome = found.blocks + 1
-            elif answer in held:
-                outcome = held.index(answer)
-            else:
-                outcome = found.blocks if len(held) < found.blocks else found.blocks + 1
+            at = held.index(answer) if answer is not None and answer in held else None
+            outcome = found.outcome(len(held), at, answer is not None)
             to = int(found.next[state, source, outcome])
             if to < 0:
                 raise ValueError(
@@ -191,7 +188,7 @@ class EscalationRule:
             right, move = frontier._cell_table.right[g], frontier.cell_move[price, :, g]
         else:
             paid = frontier.cost if cost is None else self._checked(cost, "cost")
-            table = tables(frontier.classes, frontier.patterns, promised[None])
+            table = frontier.belief.table(frontier.patterns, promised[None])
             right = table.right[0]
             move, _ = best_moves(
                 right.max(axis=1), table.chance[0], paid, frontier.patterns.next, float(frontier.multiplier[price]),

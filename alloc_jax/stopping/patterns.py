@@ -1,9 +1,9 @@
 """Patterns: what answers from several sources look like, up to the names of the answers. NumPy alone.
 
 A state of a question is how often each source gave each answer: a few blocks of equal answers, each with a count for every source,
-and a count of what has no vote, such as an empty answer or one that no block keeps. The order in which
-samples came does not matter, and neither do the answers' names, so blocks are kept in one canonical order. What a source says next joins a
-block, opens one, or has no vote; `Patterns` numbers all states within limits and says where each outcome leads.
+a count of samples without an answer, and one of answers for which no block was left. The order in which samples came does not matter, and
+neither do the answers' names, so blocks are kept in one canonical order. What a source says next joins a block, opens one, is one too
+many, or no answer; `Patterns` numbers all states within limits and says where each outcome leads.
 
 With an exact verifier the only block is the right answer, and nothing follows it.
 """
@@ -24,23 +24,30 @@ LARGEST = 60_000  # states of a table
 class Patterns:
     """The S states of M sources, with B blocks at most, and the ways between them.
 
-    An outcome of a draw is the position of the block it joins, B where it opens one, B + 1 where it has no vote.
+    An outcome of a draw is the position of the block it joins, B where it opens one, B + 1 where it is another answer and no block is
+    left, B + 2 where it is none.
     """
 
     limits: tuple[int, ...]  # [M] the most samples of each source
     cap: int  # the most samples of all sources
     blocks: int  # B
     verified: bool  # whether a verifier tells the right answer
-    keys: tuple = field(repr=False)  # [S] (blocks, without a vote), both as counts for every source
+    keys: tuple = field(repr=False)  # [S] (blocks, none, rest), all as counts for every source
     drawn: np.ndarray = field(repr=False)  # i32[S, M] samples of each source
     kept: np.ndarray = field(repr=False)  # i32[S] blocks in use
-    next: np.ndarray = field(repr=False)  # i32[S, M, B + 2] the state after each outcome; -1 where it cannot be
+    next: np.ndarray = field(repr=False)  # i32[S, M, B + 3] the state after each outcome; -1 where it cannot be
     order: np.ndarray = field(
         repr=False
-    )  # i8[S, M, B + 2, B] which old block (B: the new one) stands at each position after it
+    )  # i8[S, M, B + 3, B] which old block (B: the new one) stands at each position after it
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def outcome(self, held: int, at: int | None, answered: bool) -> int:
+        """The outcome of a sample where so many blocks are in use: the position of the block it joins, or None."""
+        if not answered:
+            return self.blocks + 2
+        return (self.blocks + (held >= self.blocks)) if at is None else at
 
     @cached_property
     def bounds(self) -> tuple[int, ...]:
@@ -59,7 +66,7 @@ def make_patterns(limits: tuple[int, ...], cap: int, blocks: int = 3, verified: 
     Args:
       limits: samples of each source.
       cap: samples of all sources together.
-      blocks: of equal answers that are told apart; samples that agree with none of them then have no vote.
+      blocks: of equal answers that are told apart; answers that are none of them then only count as others.
       verified: whether a right answer is known as such, and ends the question.
 
     Raises:
@@ -73,20 +80,20 @@ def make_patterns(limits: tuple[int, ...], cap: int, blocks: int = 3, verified: 
             f"every source gives at least one sample, and a question gets one; got limits {limits}, cap {cap}"
         )
     sources, blocks = len(limits), 1 if verified else blocks
-    start = ((), (0,) * sources)
+    start = ((), (0,) * sources, (0,) * sources)
     number, keys = {start: 0}, [start]
     next_, order = [], []
     at = 0
     while at < len(keys):
-        held, other = keys[at]
-        drawn = np.sum([*held, other], axis=0)
+        held, none, rest = keys[at]
+        drawn = np.sum([*held, none, rest], axis=0)
         ends = (verified and held) or drawn.sum() >= cap
-        to = np.full((sources, blocks + 2), -1, np.int32)
-        perm = np.zeros((sources, blocks + 2, blocks), np.int8)
+        to = np.full((sources, blocks + 3), -1, np.int32)
+        perm = np.zeros((sources, blocks + 3, blocks), np.int8)
         for m in range(0 if not ends else sources, sources):
             if drawn[m] >= limits[m]:
                 continue
-            for outcome, key, stands in _outcomes(held, other, m, blocks, verified):
+            for outcome, key, stands in _outcomes(keys[at], m, blocks, verified):
                 if key not in number:
                     number[key] = len(keys)
                     keys.append(key)
@@ -99,30 +106,32 @@ def make_patterns(limits: tuple[int, ...], cap: int, blocks: int = 3, verified: 
             raise ValueError(
                 f"more than {LARGEST} states for {sources} sources with up to {limits} samples, {cap} in all: lower cap or limits"
             )
-    drawn = np.array([np.sum([*held, other], axis=0) for held, other in keys], np.int32)
-    kept = np.array([len(held) for held, _ in keys], np.int32)
+    drawn = np.array([np.sum([*held, none, rest], axis=0) for held, none, rest in keys], np.int32)
+    kept = np.array([len(held) for held, *_ in keys], np.int32)
     return Patterns(limits, cap, blocks, verified, tuple(keys), drawn, kept, np.stack(next_), np.stack(order))
 
 
-def _outcomes(held: tuple, other: tuple, m: int, blocks: int, verified: bool):
+def _outcomes(state: tuple, m: int, blocks: int, verified: bool):
     """(outcome, state, old positions of its blocks) of a sample of source m."""
-    one = tuple(int(j == m) for j in range(len(other)))
+    held, none, rest = state
+    stands = list(range(len(held)))
+    one = tuple(int(j == m) for j in range(len(none)))
 
     def more(counts: tuple) -> tuple:
         return tuple(a + b for a, b in zip(counts, one, strict=True))
 
+    def ordered(changed: list[tuple], old: list[int]) -> tuple:
+        ranked = sorted(range(len(changed)), key=lambda b: (-sum(changed[b]), tuple(-c for c in changed[b]), b))
+        return (tuple(changed[b] for b in ranked), none, rest), [old[b] for b in ranked]
+
     if not verified:
-        for b in range(len(held)):
-            yield b, *_canonical([*held[:b], more(held[b]), *held[b + 1 :]], list(range(len(held))), other)
+        for b in stands:
+            yield b, *ordered([*held[:b], more(held[b]), *held[b + 1 :]], stands)
     if len(held) < blocks:
-        yield blocks, *_canonical([*held, one], [*range(len(held)), blocks], other)
-    yield blocks + 1, (held, more(other)), list(range(len(held)))
-
-
-def _canonical(held: list[tuple], stands: list[int], other: tuple) -> tuple[tuple, list[int]]:
-    """The state with its blocks in order, greater ones first, and where they stood."""
-    ranked = sorted(range(len(held)), key=lambda b: (-sum(held[b]), tuple(-c for c in held[b]), b))
-    return (tuple(held[b] for b in ranked), other), [stands[b] for b in ranked]
+        yield blocks, *ordered([*held, one], [*stands, blocks])
+    elif not verified:
+        yield blocks + 1, (held, none, more(rest)), stands
+    yield blocks + 2, (held, more(none), rest), stands
 
 
 def all_moves(sources: int, wave: int) -> tuple[tuple[int, ...], ...]:
@@ -145,9 +154,9 @@ def best_moves(right, chance, cost, following, price, bounds, moves, rounds, xp=
 
     Args:
       right: f[..., S] the chance that a state's best answer is right.
-      chance: f[..., S, M, B + 2] of the outcomes of a draw.
+      chance: f[..., S, M, B + 3] of the outcomes of a draw.
       cost: f[..., M] of a sample of each source.
-      following: i32[S, M, B + 2] `Patterns.next`.
+      following: i32[S, M, B + 3] `Patterns.next`.
       price: the multiplier.
       bounds: `Patterns.bounds`.
       moves: from `all_moves`.
@@ -172,14 +181,13 @@ def best_moves(right, chance, cost, following, price, bounds, moves, rounds, xp=
         values, chosen, behind = [None] * len(layers), [None] * len(layers), {}
         for n in reversed(range(len(layers))):
             here = {rest: drawn(n, rest[0], behind[rest[1:]]) for rest in wanted if rest[1:] in behind}
-            stop = right[..., layers[n]]
-            nothing = xp.full_like(stop, lowest)
-            worth = [nothing if n == 0 else stop]
-            for move in moves[1:]:
-                paid = price * sum(cost[..., m] for m in move)
-                worth.append(here[move] - paid[..., None] if move in here else nothing)
-            stacked = xp.stack(worth)
-            chosen[n], values[n] = stacked.argmax(axis=0).astype(xp.int8), stacked.max(axis=0)
+            worth = {} if n == 0 else {0: right[..., layers[n]]}
+            for number, move in enumerate(moves):
+                if move in here:
+                    worth[number] = here[move] - (price * sum(cost[..., m] for m in move))[..., None]
+            stacked = xp.stack(list(worth.values()))
+            chosen[n] = xp.asarray(list(worth), xp.int8)[stacked.argmax(axis=0)]
+            values[n] = stacked.max(axis=0)
             behind = here | {(): values[n] if arrive is None else arrive[n]}
         return values, xp.concatenate(chosen, axis=-1)
 

@@ -64,16 +64,23 @@ class Walkers:
         self.good = np.zeros((size, blocks + 1), bool)
         self.cost = np.zeros(size)
 
-    def draw(self, some: np.ndarray, source: np.ndarray) -> np.ndarray:
-        """Draws a sample of source i[w] for each of some walkers i[w]; returns how long it took f64[w], 0 where nobody knows."""
+    def copy(self, some: np.ndarray) -> Walkers:
+        """Some of the walkers, to go on by themselves."""
+        other = Walkers(self.patterns, self.walks, self.question[some], self.order[some])
+        for name in ("state", "code", "good", "cost"):
+            setattr(other, name, getattr(self, name)[some])
+        return other
+
+    def draw(self, some: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Draws a sample of source i[w] for each of some walkers i[w]: how long it took f64[w], 0 where nobody knows, and the outcomes."""
         patterns, blocks = self.patterns, self.patterns.blocks
         state = self.state[some]
         pick = self.question[some], self.order[some], source, patterns.drawn[state, source]
         said = self.walks.answer[pick]
         self.cost[some] += self.walks.cost[pick]
         same = (self.code[some, :blocks] == said[:, None]) & (said >= 0)[:, None]
-        opens = (said >= 0) & (patterns.kept[state] < blocks)
-        outcome = np.where(same.any(axis=1), same.argmax(axis=1), np.where(opens, blocks, blocks + 1))
+        fresh = blocks + (patterns.kept[state] >= blocks)
+        outcome = np.where(same.any(axis=1), same.argmax(axis=1), np.where(said >= 0, fresh, blocks + 2))
         stands = patterns.order[state, source, outcome].astype(np.int64)
         to = patterns.next[state, source, outcome]
         self.code[some, blocks], self.good[some, blocks] = said, self.walks.right[pick]
@@ -81,7 +88,8 @@ class Walkers:
         self.code[some, :blocks] = np.where(here, np.take_along_axis(self.code[some], stands, 1), -2)
         self.good[some, :blocks] = here & np.take_along_axis(self.good[some], stands, 1)
         self.state[some] = to
-        return np.zeros(len(some)) if self.walks.seconds is None else self.walks.seconds[pick]
+        seconds = np.zeros(len(some)) if self.walks.seconds is None else self.walks.seconds[pick]
+        return seconds, outcome
 
 
 def _walk(patterns, move, moves, answer, walks, context, rows) -> Walked:
@@ -102,7 +110,7 @@ def _walk(patterns, move, moves, answer, walks, context, rows) -> Walked:
         waited = np.zeros(len(live))
         for source in drawn[chosen].T:
             some = source >= 0
-            waited[some] = np.maximum(waited[some], walkers.draw(live[some], source[some]))
+            waited[some] = np.maximum(waited[some], walkers.draw(live[some], source[some])[0])
         seconds[live] += waited
         rounds[live] += 1
     utility = walkers.good[np.arange(size), answer[where, walkers.state]].astype(np.float32)

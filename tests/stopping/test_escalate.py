@@ -53,7 +53,7 @@ def answers():
 
 @pytest.fixture(scope="module")
 def frontier(answers):
-    return solve_escalation(answers, SOURCES, resource="usd", beliefs=("independent", "4 classes"))
+    return solve_escalation(answers, SOURCES, resource="usd", beliefs=("independent", "classes"))
 
 
 def some_classes(seed=0, classes=2, sources=3) -> Classes:
@@ -82,7 +82,8 @@ def walked(patterns, answers, order):
     state, held = 0, []
     for m in order:
         code = answers[m]
-        outcome = held.index(code) if code in held else patterns.blocks + (code < 0 or len(held) == patterns.blocks)
+        at = held.index(code) if code in held else None
+        outcome = patterns.outcome(len(held), at, code >= 0)
         stands = patterns.order[state, m, outcome]
         state = patterns.next[state, m, outcome]
         known = [*held, *[None] * (patterns.blocks - len(held)), code]
@@ -98,7 +99,7 @@ def test_the_order_of_samples_does_not_matter():
 
 
 def test_outcomes_of_a_draw_sum_to_one_and_posteriors_at_most_to_one():
-    patterns = make_patterns((2, 1, 1), 4)
+    patterns = make_patterns((2, 1, 1), 4, blocks=2)
     table = tables(some_classes(), patterns, np.zeros((2, 3), np.float32))
     may = (patterns.next >= 0).any(axis=-1)
     np.testing.assert_allclose(table.chance.sum(axis=-1)[:, may], 1, rtol=1e-5)
@@ -106,8 +107,7 @@ def test_outcomes_of_a_draw_sum_to_one_and_posteriors_at_most_to_one():
     # What a way of drawing looks like is worth what its outcomes are together.
     after = np.where(patterns.next >= 0, table.reach[:, np.maximum(patterns.next, 0)], 0).sum(axis=-1)
     before = np.broadcast_to(table.reach[:, :, None], after.shape)
-    early = may & (patterns.kept < patterns.blocks)[:, None]
-    np.testing.assert_allclose(after[:, early], before[:, early], rtol=1e-4)
+    np.testing.assert_allclose(after[:, may], before[:, may], rtol=1e-4)
 
 
 def test_posteriors_are_those_of_the_model_that_drew_the_answers():
@@ -221,7 +221,7 @@ def test_serving_walks_the_paths_that_replay_does(answers, frontier):
 
 def test_a_strong_source_outvotes_two_weak_ones_that_agree():
     log = made_answers(3000, accuracy=(0.3, 0.3, 0.97), trap=0.9)
-    found = solve_escalation(log, SOURCES, resource="usd", beliefs=("4 classes",))
+    found = solve_escalation(log, SOURCES, resource="usd", beliefs=("classes",))
     question = found.at(found.spend[-1]).start()
     question = question.after((0,), ["7"]).after((1,), ["7"]).after((2,), ["8"])
     assert question.answer == "8" and question.posterior > 0.5
@@ -266,8 +266,8 @@ def test_text_that_tells_questions_apart_helps():
         return Promise(np.clip(np.array([0.6, 0.7, 0.9]) + np.where(hard, -0.35, 0.1), 0.02, 0.98))
 
     walks = make_walks(new, SOURCES, LIMITS, resource="usd")
-    told = solve_escalation(log, SOURCES, resource="usd", promise=promise(log), beliefs=("4 classes",)).at(4.0)
-    blind = solve_escalation(log, SOURCES, resource="usd", beliefs=("4 classes",)).at(4.0)
+    told = solve_escalation(log, SOURCES, resource="usd", promise=promise(log), beliefs=("classes",)).at(4.0)
+    blind = solve_escalation(log, SOURCES, resource="usd", beliefs=("classes",)).at(4.0)
     with_text = replay_escalation(told, walks, promise(new)).outcome
     without = replay_escalation(blind, walks).outcome
     assert with_text.utility.mean() > without.utility.mean() + 0.005
@@ -318,7 +318,7 @@ def test_bad_input_is_named(answers, change, options, message):
 
 def test_repeated_samples_share_plans_between_like_questions():
     log = made_log(160, 12)
-    found = solve_escalation(log, ("small", "large"), limits=(4, 4), cap=8, resource="tokens", beliefs=("4 classes",))
+    found = solve_escalation(log, ("small", "large"), limits=(4, 4), cap=8, resource="tokens", beliefs=("classes",))
     assert len(found.cell) and len(found.patterns) > 600
     walks = make_walks(log, ("small", "large"), (4, 4), resource="tokens", orders=4)
     budget = float(np.median(found.spend))
