@@ -23,7 +23,7 @@ from alloc_jax.stopping.escalation import PLANNED, EscalationFrontier
 from alloc_jax.stopping.latent import Kinds, fit_classes, read_kinds
 from alloc_jax.stopping.patterns import Patterns, all_moves, make_patterns
 from alloc_jax.stopping.rules import nearest
-from alloc_jax.stopping.superprocess import solve_patterns
+from alloc_jax.stopping.superprocess import Certificate, certify, solve_patterns
 from alloc_jax.stopping.walking import Walked, walk
 from alloc_jax.stopping.walks import Walks, make_walks
 from alloc_jax.types import SampleLog
@@ -146,6 +146,7 @@ def solve_escalation(
     keep = _rising(spend)
     belief = fit_belief(task, BELIEFS[best], np.arange(len(log)))
     cell, cell_cost, cell_move = _cells(task, belief, task.prices[keep])
+    found = _certificate(task, belief, task.prices[keep])
     return EscalationFrontier(
         answer=answer,
         sources=tuple(sources),
@@ -160,6 +161,9 @@ def solve_escalation(
         multiplier=task.prices[keep],
         spend=spend[keep],
         utility=utility[keep],
+        value=found.value,
+        bound=found.bound,
+        whittle=found.whittle,
         typical=log_odds(_mean_accuracy(task)),
         cost=task.cost.mean(axis=0),
         cell=cell,
@@ -273,6 +277,18 @@ def _cells(task: Task, belief: Belief, prices: np.ndarray) -> tuple[np.ndarray, 
     table = belief.table(task.patterns, cell)
     plan = solve_patterns(task.patterns, table.right.max(axis=-1), table.chance, cost, prices, task.moves, task.rounds)
     return cell, cost, plan.move
+
+
+def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
+    """Of questions drawn evenly from the training questions, or of the cells of all."""
+    if len(task.patterns) <= PLANNED:
+        rows = np.resize(np.arange(0, len(task.promised), max(len(task.promised) // CHUNK, 1)), CHUNK)
+        centre, cost = task.promised[rows], task.cost[rows]
+    else:
+        centre, cost = task.cells
+    table = belief.table(task.patterns, centre)
+    right = table.right.max(axis=-1)
+    return certify(task.patterns, right, table.chance, table.reach, cost, prices, task.moves, task.rounds)
 
 
 def _tried(task: Task, family: Family, seed: int) -> tuple[np.ndarray, np.ndarray]:

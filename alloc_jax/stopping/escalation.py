@@ -50,6 +50,9 @@ class EscalationFrontier:
     multiplier: np.ndarray = field(repr=False)  # f64[L] falling
     spend: np.ndarray = field(repr=False)  # f64[L] rising
     utility: np.ndarray = field(repr=False)  # f64[L]
+    value: np.ndarray = field(repr=False)  # f64[L] what the model expects of each rule: utility less priced cost
+    bound: np.ndarray = field(repr=False)  # f64[L] above it, had the cap not stopped any question
+    whittle: float  # share of states in which one move is the best at all prices, so that an index would do
     typical: np.ndarray = field(repr=False)  # f32[M] log-odds of a question of which no text is known
     cost: np.ndarray = field(repr=False)  # f32[M] of a sample
     weight: np.ndarray = field(repr=False)  # of the belief's classes, as in `Classes`
@@ -58,6 +61,8 @@ class EscalationFrontier:
     spread: np.ndarray = field(repr=False)
     centre: np.ndarray = field(repr=False)
     width: np.ndarray = field(repr=False)
+    scale: np.ndarray = field(repr=False)  # of what was counted against it, as in `Counted`
+    shift: np.ndarray = field(repr=False)
     cell: np.ndarray = field(
         repr=False
     )  # f32[G, M] log-odds of cells that share a plan; none where each question has its own
@@ -83,7 +88,7 @@ class EscalationFrontier:
     def _cell_table(self) -> Table:
         return self.belief.table(self.patterns, self.cell)
 
-    def value(self, budget):
+    def expected(self, budget):
         """The utility at these budgets on training questions; NaN below the cheapest rule."""
         budget = np.asarray(budget, float)
         return np.where(budget < self.spend[0], np.nan, np.interp(budget, self.spend, self.utility))

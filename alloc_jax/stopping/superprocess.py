@@ -66,6 +66,44 @@ def _solve(right, chance, cost, following, prices, bounds, moves, rounds):
     )
 
 
+class Certificate(NamedTuple):
+    """What the model says of the rules of P prices, in the mean over contexts."""
+
+    value: np.ndarray  # f64[P] utility less priced cost of the best rule within the limits
+    bound: np.ndarray  # f64[P] above that of any rule which may go on where the cap stops this one
+    whittle: float  # share of the states' weight, where a rule goes on, in which one move is the best at all prices
+
+
+def certify(
+    patterns: Patterns,
+    right: np.ndarray,
+    chance: np.ndarray,
+    reach: np.ndarray,
+    cost: np.ndarray,
+    prices: np.ndarray,
+    moves: tuple[tuple[int, ...], ...],
+    rounds: int | None = None,
+) -> Certificate:
+    """How good the rules are by the model's own lights: what the cap may cost, and whether an index would do.
+
+    A question at the cap could at best be right after one more sample of the cheapest source that has one: with that as the value of those
+    states, backward induction gives an upper bound.
+
+    Args:
+      patterns, right, chance, cost, prices, moves, rounds: as in `solve_patterns`.
+      reach: f[G, S] the weight of states.
+    """
+    plan = solve_patterns(patterns, right, chance, cost, prices, moves, rounds)
+    left = np.asarray(patterns.limits) - patterns.drawn
+    pruned = (patterns.drawn.sum(axis=1) == patterns.cap) & (left > 0).any(axis=1)
+    cheapest = np.where(left[None] > 0, cost[:, None, :], np.inf).min(axis=2)
+    bound = []
+    for price in prices:
+        hoped = np.where(pruned, np.maximum(right, 1 - price * np.minimum(cheapest, 1e30)), right).astype(np.float32)
+        bound.append(solve_patterns(patterns, hoped, chance, cost, np.array([price]), moves, rounds).value.mean())
+    return Certificate(plan.value.mean(axis=1, dtype=float), np.array(bound, float), whittle(plan.move[:, 0], reach))
+
+
 def whittle(move: np.ndarray, weight: np.ndarray) -> float:
     """How much of the states' weight keeps one best move at all prices at which it goes on.
 

@@ -14,7 +14,7 @@ from alloc_jax.stopping.escalate import Promise, solve_escalation
 from alloc_jax.stopping.escalation import FILE, load_escalation
 from alloc_jax.stopping.latent import fit_classes, read_kinds
 from alloc_jax.stopping.patterns import all_moves, best_moves, make_patterns
-from alloc_jax.stopping.superprocess import solve_patterns, whittle
+from alloc_jax.stopping.superprocess import certify, solve_patterns, whittle
 from alloc_jax.stopping.walks import make_walks
 from alloc_jax.types import SampleLog, Source
 from tests.conftest import made_log
@@ -195,6 +195,21 @@ def test_one_source_has_an_index():
     assert whittle(plan.move[:, 0], table.reach) == 1
     goes = plan.move[:, 0, 0] > 0
     assert (goes[1:] >= goes[:-1]).all()  # a lower price draws wherever a higher one does
+
+
+def test_the_bound_holds_for_rules_that_may_go_on():
+    cost, prices = np.float32([[1, 3, 10]]), np.array([0.002, 0.02, 0.1])
+    model, promised = some_classes(7), np.zeros((1, 3), np.float32)
+
+    def certified(cap):
+        patterns = make_patterns(LIMITS, cap)
+        table = tables(model, patterns, promised)
+        return certify(patterns, table.right.max(axis=-1), table.chance, table.reach, cost, prices, all_moves(3, 1))
+
+    short, whole = certified(2), certified(3)
+    assert (short.value <= whole.value + 1e-6).all() and (whole.value <= short.bound + 1e-6).all()
+    np.testing.assert_allclose(whole.bound, whole.value, atol=1e-6)
+    assert (short.bound > short.value + 1e-4).any() and 0 <= short.whittle <= 1
 
 
 def test_a_budget_is_spent_on_new_questions_and_beats_single_sources(answers, frontier):
