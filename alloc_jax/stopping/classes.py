@@ -103,6 +103,37 @@ def tables(model: Classes, patterns: Patterns, promised: np.ndarray) -> Table:
     return Table(right, chance, reach)
 
 
+class Counted(NamedTuple):
+    """Corrections of a table."""
+
+    scale: np.ndarray  # f32[S, M, B + 3] of the chances of outcomes
+    shift: np.ndarray  # f32[S, B] of the log-odds that a block is right
+
+    def corrected(self, table: Table) -> Table:
+        """The table with what was counted."""
+        chance = table.chance * self.scale
+        chance = chance / np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30)
+        odds = table.right * np.exp(self.shift)
+        return Table(odds / np.maximum(odds + 1 - table.right, 1e-30), chance, table.reach)
+
+
+class Belief(NamedTuple):
+    """Latent classes, and what was counted against them."""
+
+    classes: Classes
+    counted: Counted
+
+    def table(self, patterns: Patterns, promised: np.ndarray) -> Table:
+        """What it says of every state, for contexts whose texts promise log-odds f[G, M]."""
+        return self.counted.corrected(tables(self.classes, patterns, promised))
+
+
+def uncounted(patterns: Patterns) -> Counted:
+    """No correction."""
+    shape = patterns.next.shape
+    return Counted(np.ones(shape, np.float32), np.zeros((shape[0], patterns.blocks), np.float32))
+
+
 class Readings(NamedTuple):
     """All J ways to say which block of each state is right, which a trap and which stray."""
 

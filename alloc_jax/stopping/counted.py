@@ -8,47 +8,14 @@ pattern that was never seen keeps what the model says.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from alloc_jax.stopping.classes import Classes, Table, tables
+from alloc_jax.stopping.classes import Counted, Table
 from alloc_jax.stopping.patterns import Patterns
 from alloc_jax.stopping.walking import Walkers
 from alloc_jax.stopping.walks import Walks
 
 FURTHEST = 2.0  # log-odds that counts may shift
-
-
-class Counted(NamedTuple):
-    """Corrections of a table."""
-
-    scale: np.ndarray  # f32[S, M, B + 3] of the chances of outcomes
-    shift: np.ndarray  # f32[S, B] of the log-odds that a block is right
-
-    def corrected(self, table: Table) -> Table:
-        """The table with what was counted."""
-        chance = table.chance * self.scale
-        chance = chance / np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30)
-        odds = table.right * np.exp(self.shift)
-        return Table(odds / np.maximum(odds + 1 - table.right, 1e-30), chance, table.reach)
-
-
-class Belief(NamedTuple):
-    """Latent classes, and what was counted against them."""
-
-    classes: Classes
-    counted: Counted
-
-    def table(self, patterns: Patterns, promised: np.ndarray) -> Table:
-        """What it says of every state, for contexts whose texts promise log-odds f[G, M]."""
-        return self.counted.corrected(tables(self.classes, patterns, promised))
-
-
-def uncounted(patterns: Patterns) -> Counted:
-    """No correction."""
-    shape = patterns.next.shape
-    return Counted(np.ones(shape, np.float32), np.zeros((shape[0], patterns.blocks), np.float32))
 
 
 def count_patterns(patterns: Patterns, table: Table, walks: Walks, context: np.ndarray, strength: float) -> Counted:

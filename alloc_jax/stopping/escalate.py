@@ -1,13 +1,13 @@
 """Escalation for a budget: a log in, rules out that draw the next sample from any source, at one price for all questions.
 
-The belief (`classes`) is fitted to the training questions, and which family of beliefs serves is chosen by what its rules earn on training questions that
-they had not seen. The same cross-fitted walks say what each price spends, so that the budget is kept on new questions; between two prices
-lies their mix.
+The belief (`classes`) is fitted to the training questions, and which family of beliefs serves is chosen by what its rules earn on training
+questions that they had not seen. What each price spends is counted on the training questions' own samples; between two prices lies their mix,
+which spends a budget exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -16,9 +16,9 @@ import numpy as np
 
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.price_book import PriceBook
-from alloc_jax.stopping.classes import log_odds
+from alloc_jax.stopping.classes import Belief, log_odds, uncounted
 from alloc_jax.stopping.contexts import make_contexts
-from alloc_jax.stopping.counted import Belief, count_patterns, uncounted
+from alloc_jax.stopping.counted import count_patterns
 from alloc_jax.stopping.escalation import PLANNED, EscalationFrontier
 from alloc_jax.stopping.latent import Kinds, fit_classes, read_kinds
 from alloc_jax.stopping.patterns import Patterns, all_moves, make_patterns
@@ -29,6 +29,7 @@ from alloc_jax.stopping.walks import Walks, make_walks
 from alloc_jax.types import SampleLog
 
 PRICES = 48
+SPENDS = 40  # at which families are compared
 FOLDS = 5  # of the training questions, for the choice of a belief and of prices
 CELLS = 64  # of like questions, where patterns are too many to plan each question
 CHUNK = 256  # contexts that are solved at a time
@@ -140,11 +141,11 @@ def solve_escalation(
     unknown = [name for name in beliefs if name not in BELIEFS]
     if unknown or not beliefs:
         raise ValueError(f"beliefs are some of {', '.join(map(repr, BELIEFS))}; got {tuple(beliefs)}")
-    tried = {name: _tried(task, BELIEFS[name], seed) for name in beliefs}
-    best = max(tried, key=lambda name: _worth(tried, name))
-    spend, utility = tried[best]
-    keep = _rising(spend)
+    best = _best_family(task, beliefs, seed)
     belief = fit_belief(task, BELIEFS[best], np.arange(len(log)))
+    walked = _play(task, belief, np.arange(len(log)))
+    spend, utility = (x.mean(axis=(1, 2), dtype=float) for x in (walked.cost, walked.utility))
+    keep = _rising(spend)
     cell, cell_cost, cell_move = _cells(task, belief, task.prices[keep])
     found = _certificate(task, belief, task.prices[keep])
     return EscalationFrontier(
@@ -291,26 +292,26 @@ def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
     return certify(task.patterns, right, table.chance, table.reach, cost, prices, task.moves, task.rounds)
 
 
-def _tried(task: Task, family: Family, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean spend and utility f64[P] on training questions of rules whose belief has not seen them."""
+def _best_family(task: Task, names: Sequence[str], seed: int) -> str:
+    """The family whose rules earn most on training questions that their beliefs have not seen, over all spends that every family reaches."""
+    if len(names) == 1:
+        return names[0]
     count = len(task.promised)
     fold = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
-    spend, utility = np.zeros((2, len(task.prices)))
+    worth = dict.fromkeys(names, 0.0)
     for k in range(fold.max() + 1):
         known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        walked = _play(task, fit_belief(task, family, known), held)
-        spend += walked.cost.mean(axis=2).sum(axis=1) / count
-        utility += walked.utility.mean(axis=2, dtype=float).sum(axis=1) / count
-    return spend, utility
-
-
-def _worth(tried: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str) -> float:
-    """A belief's mean utility over the spends that all beliefs reach."""
-    low = max(spend.min() for spend, _ in tried.values())
-    high = min(spend.max() for spend, _ in tried.values())
-    spend, utility = tried[name]
-    keep = _rising(spend)
-    return float(np.interp(np.geomspace(low, max(high, low), 50), spend[keep], utility[keep]).mean())
+        found = {}
+        for name in names:
+            walked = _play(task, fit_belief(task, BELIEFS[name], known), held)
+            spend, utility = (x.mean(axis=(1, 2), dtype=float) for x in (walked.cost, walked.utility))
+            keep = _rising(spend)
+            found[name] = spend[keep], utility[keep]
+        low, high = max(spend[0] for spend, _ in found.values()), min(spend[-1] for spend, _ in found.values())
+        grid = np.geomspace(low, max(high, low), SPENDS)
+        for name, curve in found.items():
+            worth[name] += len(held) / count * float(np.interp(grid, *curve).mean())
+    return max(worth, key=worth.get)
 
 
 def _rising(spend: np.ndarray) -> np.ndarray:

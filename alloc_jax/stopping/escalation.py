@@ -23,8 +23,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from alloc_jax.stopping.classes import Classes, Table, log_odds
-from alloc_jax.stopping.counted import Belief, Counted
+from alloc_jax.stopping.classes import Belief, Classes, Counted, Table, log_odds
 from alloc_jax.stopping.patterns import Patterns, all_moves, best_moves, make_patterns
 from alloc_jax.stopping.rules import adjacent, nearest
 
@@ -35,7 +34,7 @@ PLANNED = 600  # states up to which every question is planned on its own; above,
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EscalationFrontier:
-    """The rules of all budgets, with what each spent and earned on training questions by beliefs that had not seen them."""
+    """The rules of all budgets, with what each spent and earned on the training questions."""
 
     answer: str  # vote or verified
     sources: tuple[str, ...]  # M of them
