@@ -23,7 +23,7 @@ SOURCES = ("cheap", "middle", "dear")
 LIMITS = (1, 1, 1)
 
 
-def made_answers(questions=400, seed=0, samples=1, accuracy=(0.6, 0.7, 0.9), trap=0.6) -> SampleLog:
+def made_answers(questions=400, seed=0, samples=1, accuracy=(0.6, 0.7, 0.9), trap=0.2) -> SampleLog:
     """Three sources whose difficulty is shared: hard questions have one tempting wrong answer."""
     rng = np.random.default_rng(seed)
     hard = rng.random(questions) < 0.4
@@ -126,7 +126,7 @@ def test_posteriors_are_those_of_the_model_that_drew_the_answers():
 
 
 def test_em_finds_the_classes_that_drew_the_answers():
-    log = made_answers(3000, samples=3)
+    log = made_answers(3000, samples=3, trap=0.7)
     kinds = read_kinds(log, SOURCES, verified=False)
     promised = np.broadcast_to(log_odds(log.correct.mean(axis=(0, 2))), (len(log), 3))
     one, two = (fit_classes(kinds, promised, z) for z in (1, 2))
@@ -216,7 +216,7 @@ def test_a_budget_is_spent_on_new_questions_and_beats_single_sources(answers, fr
     new = made_answers(4000, seed=9)
     walks = make_walks(new, SOURCES, LIMITS, resource="usd")
     right, cost = new.correct[:, :, 0].mean(axis=0), np.array([1, 3, 10])
-    for budget in (2.0, 4.0, 6.0):
+    for budget in (4.0, 6.0, 8.0):
         played = replay_escalation(frontier.at(budget), walks)
         assert played.outcome.cost.mean() == pytest.approx(budget, rel=0.1)
         assert played.outcome.utility.mean() > np.interp(played.outcome.cost.mean(), cost, right) + 0.02
