@@ -20,6 +20,14 @@ from alloc_jax.stopping.classes import Classes
 from alloc_jax.types import SampleLog
 
 TEMPTING = 3  # wrong answers of a training question that may be its traps
+NAMED = (  # which of them is the trap, and which the second, in every reading
+    (),
+    *permutations(range(TEMPTING), 1),
+    *permutations(range(TEMPTING), 2),
+    *((None, b) for b in range(TEMPTING)),
+)
+USUAL = tuple(reading in ((), (0,), (0, 1)) for reading in NAMED)  # more frequent, more tempting: where EM begins
+UNUSUAL = 0.1
 MOST = 16  # samples of a source that EM looks at
 ROUNDS = 60  # of EM
 SPREAD = 1.0  # deviation of the effects' prior, in log-odds
@@ -52,15 +60,9 @@ def read_kinds(log: SampleLog, sources: Sequence[str], verified: bool, most: int
         for b, c in enumerate(codes[np.argsort(-many, kind="stable")][:TEMPTING]):
             each[i, b] = (code[i] == c).sum(axis=1)
     times = each.sum(axis=2)  # [N, TEMPTING]
-    named = [
-        (),
-        *permutations(range(TEMPTING), 1),
-        *permutations(range(TEMPTING), 2),
-        *((None, b) for b in range(TEMPTING)),
-    ]
-    spread = np.zeros((n, len(named), m, 4), np.float32)
-    twice, exists = np.zeros((n, len(named)), int), np.ones((n, len(named)), bool)
-    for h, reading in enumerate(named):
+    spread = np.zeros((n, len(NAMED), m, 4), np.float32)
+    twice, exists = np.zeros((n, len(NAMED)), int), np.ones((n, len(NAMED)), bool)
+    for h, reading in enumerate(NAMED):
         for kind, b in enumerate(reading):
             if b is not None:
                 spread[:, h, :, kind] = each[:, b]
@@ -134,7 +136,10 @@ class _Data(NamedTuple):
 @partial(jax.jit, static_argnames="gated")
 def _fit(data: _Data, start: jax.Array, gated: bool) -> Classes:
     """EM from memberships f32[N, Z]: readings and classes are hidden."""
-    reading = data.possible / jnp.maximum(data.possible.sum(axis=1, keepdims=True), 1)
+    usual = (
+        jnp.where(jnp.asarray(USUAL), 1.0, UNUSUAL)[None] * data.possible
+    )  # or EM could not tell a trap from the second
+    reading = usual / usual.sum(axis=1, keepdims=True)
     chance = (reading * data.weight[:, None])[:, :, None] * start[:, None, :]
     classes, sources = start.shape[1], data.right.shape[2]
     first = _maximise(data, chance, jnp.ones((1, sources)), jnp.zeros((classes, sources)), gated)
