@@ -3,13 +3,14 @@
 A question belongs to a hidden class z, which says how much easier or harder it is for each source than its text promises, and how its
 wrong answers spread. Given class and text its samples are independent, each of one of five kinds:
 
-    right        with chance sigmoid(slope[m] t[m] + effect[z, m]), t the log-odds that the text promises source m
+    right        with chance sigmoid(t[m] + effect[z, m] + shift[m]), t the calibrated log-odds that the text promises source m
     trap         the question's most tempting wrong answer, the same for all sources
     second trap  another one
     stray        a wrong answer that nobody else gives
     none         no answer
 
-The text tells classes apart, too: in class z the promised log-odds are spread around a centre of their own.
+The shift makes the mean over classes what the text promises: classes say what comes together, and leave alone how much there is of it. The text
+may tell classes apart, too: in class z the log-odds are spread around a centre of their own.
 
 The state of a question is a pattern: which samples are equal. Its chance is a sum over classes and over which of its blocks is the right
 answer, which a trap, and which a stray one; all of them products of kinds, so that one matrix product gives the chances of all patterns
@@ -32,6 +33,7 @@ REST = 5  # REST + mask: an answer, but of no kind in the mask
 WRONG = KINDS + 8
 WIDTH = WRONG + 1
 FURTHEST = 6.0  # log-odds that a text may promise
+NEWTON = 4  # steps
 CELLS = 4_000_000  # numbers at a time
 
 
@@ -50,25 +52,48 @@ class Classes(NamedTuple):
     """Z latent classes of questions over M sources."""
 
     weight: np.ndarray  # f32[Z]
-    slope: np.ndarray  # f32[M] of the text's log-odds
+    slope: np.ndarray  # f32[M] and
+    level: np.ndarray  # f32[M] make calibrated log-odds of those that texts promise
     effect: np.ndarray  # f32[Z, M] in log-odds
     spread: np.ndarray  # f32[Z, M, 4] of the wrong samples: trap, second trap, stray, none; sums to 1
-    centre: np.ndarray  # f32[Z, M] of the log-odds that texts promise
+    centre: np.ndarray  # f32[Z, M] of the calibrated log-odds
     width: np.ndarray  # f32[M] their deviation within a class; infinite where texts do not tell classes apart
+
+    def calibrated(self, promised: np.ndarray) -> np.ndarray:
+        """f32[G, 1, M] log-odds of being right, of those that texts promise f[G, M]."""
+        return (promised * self.slope + self.level)[:, None]
 
     def prior(self, promised: np.ndarray) -> np.ndarray:
         """f32[G, Z] the classes of questions whose texts promise log-odds f[G, M]."""
-        apart = (promised[:, None, :] - self.centre) / self.width
+        apart = (self.calibrated(promised) - self.centre) / self.width
         score = np.log(self.weight) - 0.5 * (apart**2).sum(axis=2)
         score = np.exp(score - score.max(axis=1, keepdims=True))
         return score / score.sum(axis=1, keepdims=True)
 
     def chances(self, promised: np.ndarray) -> np.ndarray:
         """f32[G, Z, M, 5] of every kind, for questions whose texts promise log-odds f[G, M]."""
-        odds = promised[:, None, :] * self.slope + self.effect
-        right = 1 / (1 + np.exp(-odds))
+        prior = self.prior(promised)[:, :, None]
+        right = 1 / (1 + np.exp(-balanced(self.calibrated(promised), self.effect[None], prior)))
         wrong = (1 - right)[..., None] * self.spread
         return np.concatenate([right[..., None], wrong], axis=-1)
+
+
+def balanced(odds, effect, prior, xp=np):
+    """Log-odds f[G, Z, M] of classes, shifted so that their mean chance is what the text promises: classes say what comes together, and
+    leave alone how much there is of it.
+
+    Args:
+      odds: f[G, 1, M] calibrated log-odds.
+      effect: f[1, Z, M] of the classes.
+      prior: f[G, Z, 1] of the classes.
+      xp: NumPy, or JAX's.
+    """
+    wanted, shift = 1 / (1 + xp.exp(-odds)), xp.zeros_like(odds)
+    for _ in range(NEWTON):
+        p = 1 / (1 + xp.exp(-(odds + effect + shift)))
+        bend = (prior * p * (1 - p)).sum(axis=1, keepdims=True)
+        shift = shift - xp.clip(((prior * p).sum(axis=1, keepdims=True) - wanted) / xp.maximum(bend, 1e-4), -1, 1)
+    return odds + effect + shift
 
 
 class Table(NamedTuple):

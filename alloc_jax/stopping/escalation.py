@@ -56,6 +56,7 @@ class EscalationFrontier:
     cost: np.ndarray = field(repr=False)  # f32[M] of a sample
     weight: np.ndarray = field(repr=False)  # of the belief's classes, as in `Classes`
     slope: np.ndarray = field(repr=False)
+    level: np.ndarray = field(repr=False)
     effect: np.ndarray = field(repr=False)
     spread: np.ndarray = field(repr=False)
     centre: np.ndarray = field(repr=False)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from alloc_jax.stopping.classes import Classes
+from alloc_jax.stopping.classes import Classes, balanced
 from alloc_jax.types import SampleLog
 
 TEMPTING = 3  # wrong answers of a training question that may be its traps
@@ -30,9 +30,9 @@ USUAL = tuple(reading in ((), (0,), (0, 1)) for reading in NAMED)  # more freque
 UNUSUAL = 0.1
 MOST = 16  # samples of a source that EM looks at
 ROUNDS = 60  # of EM
+STEPS = 12  # of Newton's method
 SPREAD = 1.0  # deviation of the effects' prior, in log-odds
 NEAR = 10.0  # questions that all classes together count in where a class's texts lie
-FLAT = 0.01  # questions against effects that all classes have in common
 TRUST = 4.0  # of the text's log-odds as they are, in squared log-odds
 SHARED = 5.0  # samples that all classes together count in a class's spread of wrong answers
 
@@ -87,11 +87,12 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, gated: bool = 
       gated: whether the text tells classes apart, beside what it promises every source.
     """
     n = len(promised)
-    right, wrong, total = kinds.right, kinds.wrong, np.maximum(kinds.right + kinds.wrong, 1)
-    expected = 1 / (1 + np.exp(-promised))
-    surplus = ((right / total) - expected).mean(axis=1) + 1e-6 * expected.mean(axis=1)
+    slope, level = _calibrate(kinds, promised)
+    odds = np.float32(promised * slope + level)
+    right, wrong = kinds.right, kinds.wrong
+    surplus = (right / np.maximum(right + wrong, 1) - 1 / (1 + np.exp(-odds))).mean(axis=1)
     if gated:
-        start = np.eye(classes)[_cells(promised, classes)]
+        start = np.eye(classes)[_cells(odds, classes)]
     else:
         rank = np.argsort(np.argsort(surplus, kind="stable"), kind="stable")
         start = np.eye(classes)[rank * classes // n]
@@ -105,10 +106,26 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, gated: bool = 
         padded(kinds.spread),
         padded(kinds.possible, True),
         padded(np.ones(n, np.float32)),
-        padded(np.float32(promised))[:, None],
+        padded(odds)[:, None],
     )
     found = _fit(data, padded(np.float32(0.8 * start + 0.2 / classes)), gated)
-    return Classes(*(np.asarray(x) for x in found))
+    weight, *rest = (np.asarray(x) for x in found)
+    return Classes(weight, slope, level, *rest)
+
+
+def _calibrate(kinds: Kinds, promised: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and level f32[M] of a logistic regression of being right on the log-odds that texts promise; as they are where questions are few."""
+    total = kinds.right + kinds.wrong
+    slope, level = np.ones(promised.shape[1]), np.zeros(promised.shape[1])
+    for _ in range(STEPS):
+        p = 1 / (1 + np.exp(-(promised * slope + level)))
+        left, bend = kinds.right - total * p, total * p * (1 - p)
+        gradient = [(left * promised).sum(axis=0) - TRUST * (slope - 1), left.sum(axis=0) - TRUST * level]
+        a, b, c = (bend * promised**2).sum(axis=0) + TRUST, (bend * promised).sum(axis=0), bend.sum(axis=0) + TRUST
+        away = np.maximum(a * c - b * b, 1e-9)
+        slope = slope + np.clip((c * gradient[0] - b * gradient[1]) / away, -0.5, 0.5)
+        level = level + np.clip((a * gradient[1] - b * gradient[0]) / away, -0.5, 0.5)
+    return slope.astype(np.float32), level.astype(np.float32)
 
 
 def _cells(features: np.ndarray, most: int) -> np.ndarray:
@@ -130,11 +147,30 @@ class _Data(NamedTuple):
     spread: jax.Array  # f32[N, H, M, 4]
     possible: jax.Array  # bool[N, H]
     weight: jax.Array  # f32[N] 0 in the padding
-    promised: jax.Array  # f32[N, 1, M]
+    odds: jax.Array  # f32[N, 1, M] calibrated
+
+
+class _Found(NamedTuple):
+    """What EM finds, as in `Classes`."""
+
+    weight: jax.Array
+    effect: jax.Array
+    spread: jax.Array
+    centre: jax.Array
+    width: jax.Array
+
+    def prior(self, odds: jax.Array) -> jax.Array:
+        """The log chance f[N, Z] of the classes, by the texts."""
+        apart = (odds - self.centre[None]) / self.width[None, None]
+        return jax.nn.log_softmax(jnp.log(self.weight)[None] - 0.5 * jnp.square(apart).sum(axis=2), axis=1)
+
+    def odds(self, odds: jax.Array) -> jax.Array:
+        """f[N, Z, M] of being right."""
+        return balanced(odds, self.effect[None], jnp.exp(self.prior(odds))[:, :, None], jnp)
 
 
 @partial(jax.jit, static_argnames="gated")
-def _fit(data: _Data, start: jax.Array, gated: bool) -> Classes:
+def _fit(data: _Data, start: jax.Array, gated: bool) -> _Found:
     """EM from memberships f32[N, Z]: readings and classes are hidden."""
     usual = (
         jnp.where(jnp.asarray(USUAL), 1.0, UNUSUAL)[None] * data.possible
@@ -142,49 +178,43 @@ def _fit(data: _Data, start: jax.Array, gated: bool) -> Classes:
     reading = usual / usual.sum(axis=1, keepdims=True)
     chance = (reading * data.weight[:, None])[:, :, None] * start[:, None, :]
     classes, sources = start.shape[1], data.right.shape[2]
-    first = _maximise(data, chance, jnp.ones((1, sources)), jnp.zeros((classes, sources)), gated)
+    flat = jnp.zeros((classes, sources))
+    even = _Found(
+        jnp.ones(classes) / classes, flat, jnp.ones((classes, sources, 4)) / 4, flat, jnp.full(sources, jnp.inf)
+    )
 
-    def improve(params: Classes, _):
-        return _maximise(data, _expect(data, params), params.slope[None], params.effect, gated), None
+    def improve(found: _Found, _):
+        return _maximise(data, _expect(data, found), found, gated), None
 
-    return jax.lax.scan(improve, first, None, length=ROUNDS)[0]
+    return jax.lax.scan(improve, _maximise(data, chance, even, gated), None, length=ROUNDS)[0]
 
 
-def _expect(data: _Data, params: Classes) -> jax.Array:
+def _expect(data: _Data, found: _Found) -> jax.Array:
     """The chances f[N, H, Z] of readings and classes."""
-    apart = (data.promised - params.centre[None]) / params.width[None, None]
-    prior = jax.nn.log_softmax(jnp.log(params.weight)[None] - 0.5 * jnp.square(apart).sum(axis=2), axis=1)
-    odds = data.promised * params.slope[None, None] + params.effect[None]
+    odds = found.odds(data.odds)
     each = data.right * jax.nn.log_sigmoid(odds) + data.wrong * jax.nn.log_sigmoid(-odds)
-    joint = jnp.einsum("nhmk,zmk->nhz", data.spread, jnp.log(params.spread)) + (prior + each.sum(axis=2))[:, None]
+    joint = jnp.einsum("nhmk,zmk->nhz", data.spread, jnp.log(found.spread))
+    joint = joint + (found.prior(data.odds) + each.sum(axis=2))[:, None]
     joint = jnp.where(data.possible[:, :, None], joint, -1e9)
     return jnp.exp(joint - logsumexp(joint, axis=(1, 2), keepdims=True)) * data.weight[:, None, None]
 
 
-def _maximise(data: _Data, chance: jax.Array, slope: jax.Array, effect: jax.Array, gated: bool) -> Classes:
-    """The classes of the greatest penalised likelihood, given f[N, H, Z]; slope f[1, M] and effect f[Z, M] take a Newton step."""
+def _maximise(data: _Data, chance: jax.Array, found: _Found, gated: bool) -> _Found:
+    """The classes of the greatest penalised likelihood, given f[N, H, Z]; effects take a Newton step."""
     mine = chance.sum(axis=1)[:, :, None]  # [N, Z, 1]
-    total, promised = data.right + data.wrong, data.promised
-
-    def residual(slope, effect):
-        p = jax.nn.sigmoid(promised * slope[None] + effect[None])
-        return mine * (data.right - total * p), mine * total * p * (1 - p)
-
-    left, bend = residual(slope, effect)
-    pull = (effect - effect.mean(axis=0, keepdims=True)) / SPREAD**2 + FLAT * effect
-    effect = effect + jnp.clip((left.sum(axis=0) - pull) / (bend.sum(axis=0) + 1 / SPREAD**2 + FLAT), -1, 1)
-    left, bend = residual(slope, effect)
-    left, bend = (left * promised).sum(axis=(0, 1)), (bend * promised**2).sum(axis=(0, 1))
-    slope = slope[0] + jnp.clip((left - TRUST * (slope[0] - 1)) / (bend + TRUST), -0.5, 0.5)
+    total, p, effect = data.right + data.wrong, jax.nn.sigmoid(found.odds(data.odds)), found.effect
+    left = (mine * (data.right - total * p)).sum(axis=0) - effect / SPREAD**2
+    bend = (mine * total * p * (1 - p)).sum(axis=0) + 1 / SPREAD**2
+    effect = effect + jnp.clip(left / bend, -1, 1)
     seen = jnp.einsum("nhz,nhmk->zmk", chance, data.spread)
     pooled = seen.sum(axis=0, keepdims=True) + 0.5
     seen = seen + SHARED * pooled / pooled.sum(axis=-1, keepdims=True)
     members, questions = mine[:, :, 0].sum(axis=0), data.weight.sum()
-    middle = jnp.einsum("n,nm->m", data.weight, promised[:, 0]) / questions
-    centre = jnp.einsum("nz,nm->zm", mine[:, :, 0], promised[:, 0]) + NEAR * middle[None]
+    middle = jnp.einsum("n,nm->m", data.weight, data.odds[:, 0]) / questions
+    centre = jnp.einsum("nz,nm->zm", mine[:, :, 0], data.odds[:, 0]) + NEAR * middle[None]
     centre = centre / (members[:, None] + NEAR)
-    apart = (mine * jnp.square(promised - centre[None])).sum(axis=(0, 1)) / questions
+    apart = (mine * jnp.square(data.odds - centre[None])).sum(axis=(0, 1)) / questions
     # The sources' log-odds go together: as if independent, they would tell the classes apart too surely.
     width = jnp.sqrt(jnp.maximum(apart, 0.05) * len(middle)) if gated else jnp.full(len(middle), jnp.inf)
     share = (members + 1) / (members + 1).sum()
-    return Classes(share, slope, effect, seen / seen.sum(axis=-1, keepdims=True), centre, width)
+    return _Found(share, effect, seen / seen.sum(axis=-1, keepdims=True), centre, width)

@@ -61,6 +61,7 @@ def some_classes(seed=0, classes=2, sources=3) -> Classes:
     return Classes(
         rng.dirichlet(np.ones(classes)).astype(np.float32),
         np.ones(sources, np.float32),
+        np.zeros(sources, np.float32),
         rng.normal(size=(classes, sources)).astype(np.float32),
         rng.dirichlet(np.ones(4), (classes, sources)).astype(np.float32),
         np.zeros((classes, sources), np.float32),
