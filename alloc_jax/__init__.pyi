@@ -63,6 +63,15 @@ from alloc_jax.solve.solver import (
     solve as solve,
 )
 from alloc_jax.solve.streaming.stream import solve_stream as solve_stream
+from alloc_jax.stopping.escalate import (
+    Promise as Promise,
+    solve_escalation as solve_escalation,
+)
+from alloc_jax.stopping.escalation import (
+    EscalationFrontier as EscalationFrontier,
+    EscalationRule as EscalationRule,
+    load_escalation as load_escalation,
+)
 from alloc_jax.stopping.rules import (
     Prior as Prior,
     State as State,

@@ -30,6 +30,7 @@ def score_outcomes(
     *,
     replicates: int,
     seed: int,
+    oracle: str = ORACLE,
 ) -> Report:
     """Rows of rules at budgets, beside the one-shot oracle and the uniform mix.
 
@@ -40,15 +41,16 @@ def score_outcomes(
       budgets: those to report on.
       replicates: of the bootstrap over questions.
       seed: of the bootstrap.
+      oracle: what it is called; one that has seen the samples which score is called by another name.
     """
     scorer, budgets = Scorer(fixed, replicates, seed), tuple(map(float, budgets))
     oracles = map(Means, *resolved(*tables, budgets, scorer.bootstrap))
     rows = []
-    for budget, oracle in zip(budgets, oracles, strict=True):
+    for budget, best in zip(budgets, oracles, strict=True):
         at_budget = {rule: scorer.means(outcome) for (rule, at), outcome in found.items() if at == budget}
-        rows += [scorer.row(rule, budget, means, oracle) for rule, means in (at_budget | {ORACLE: oracle}).items()]
+        rows += [scorer.row(rule, budget, means, best) for rule, means in (at_budget | {oracle: best}).items()]
         rows.append(scorer.uniform_row(budget))
-    return scorer.report(rows, [rule for rule, _ in found], ORACLE)
+    return scorer.report(rows, [rule for rule, _ in found], oracle)
 
 
 def rules_table(report: Report) -> tuple[list[str], list[list[str]]]:

@@ -1,3 +1,12 @@
+from alloc_jax.stopping.escalate import (
+    Promise as Promise,
+    solve_escalation as solve_escalation,
+)
+from alloc_jax.stopping.escalation import (
+    EscalationFrontier as EscalationFrontier,
+    EscalationRule as EscalationRule,
+    load_escalation as load_escalation,
+)
 from alloc_jax.stopping.rules import (
     Prior as Prior,
     State as State,

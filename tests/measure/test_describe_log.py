@@ -109,7 +109,9 @@ def test_sources_that_lack_the_same_are_named_together():
     usd = np.ones((6, 2, 4), np.float32)
     usd[0, 1, 0] = np.nan
     said = format_description(describe(make_log(usd=usd)))
-    assert "\nlarge: no or incomplete cached_tokens, cache_write_tokens, reasoning_tokens, latency_s, usd, reward" in said
+    assert (
+        "\nlarge: no or incomplete cached_tokens, cache_write_tokens, reasoning_tokens, latency_s, usd, reward" in said
+    )
     assert "\nsmall: no or incomplete cached_tokens, cache_write_tokens, reasoning_tokens, latency_s, reward" in said
 
 

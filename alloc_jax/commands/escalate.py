@@ -1,0 +1,34 @@
+"""One price on the next sample of any source, against cascades, routers and fixed rules, at equal spend.
+
+    alloc escalate --workdir=runs/escalate --log=builtin --resource=compute --budgets=0.5,1,2
+    alloc escalate --workdir=runs/mine --log=samples.jsonl --resource=usd
+    alloc escalate --workdir=runs/two --log=samples.jsonl --sources=small,large --limits=4,2 --cap=6 --rounds=2 --wave=4
+
+The workdir then holds report.md (how far escalation is ahead of every other rule, what it saves, ten questions with their path),
+escalate.png, paths.png, metrics.jsonl, and policy/ with the rules to serve.
+"""
+
+from absl import flags
+
+from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
+from alloc_jax.jobs.escalate import PRICED, EscalateConfig, compare_escalation
+from alloc_jax.report.stopping import ahead_table, rules_table
+from alloc_jax.report.text import markdown_table
+
+_DEFAULT = EscalateConfig()
+_NAMES = tuple(vars(_DEFAULT))
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+    define_config_flags(_DEFAULT, *_NAMES)
+
+
+def main(argv):
+    show_progress()
+    config = EscalateConfig(**read_flags(_DEFAULT, *_NAMES))
+    report = compare_escalation(config, FLAGS.workdir, FLAGS.overwrite)
+    print(markdown_table(*rules_table(report)))
+    print(f"\n{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
+    print(markdown_table(*ahead_table(report, PRICED)))
+    print(f"\nreport: {FLAGS.workdir}/report.md")

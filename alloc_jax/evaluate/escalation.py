@@ -1,0 +1,108 @@
+"""Escalation rules on held-out questions: what they earn, spend and wait, and the paths that questions take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alloc_jax.evaluate.outcomes import Outcome
+from alloc_jax.learn.policy import lottery
+from alloc_jax.stopping.classes import log_odds
+from alloc_jax.stopping.escalate import Promise, play
+from alloc_jax.stopping.escalation import EscalationRule
+from alloc_jax.stopping.rules import nearest
+from alloc_jax.stopping.walking import walk
+from alloc_jax.stopping.walks import Walks
+from alloc_jax.types import SampleLog
+
+
+@dataclass(frozen=True, eq=False)
+class Played:
+    """What a rule did with N questions."""
+
+    outcome: Outcome
+    seconds: np.ndarray | None  # f64[N] one round after the other; None where the log has no latencies
+
+
+def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | None = None) -> Played:
+    """A rule on walks of held-out questions, its two multipliers mixed question by question.
+
+    Args:
+      rule: fitted to other questions.
+      walks: with the rule's sources and limits.
+      promise: what the questions' texts promise; None: what a question of which no text is known does.
+    """
+    frontier = rule.frontier
+    shape = (len(walks), len(frontier.sources))
+    promised = np.broadcast_to(frontier.typical, shape) if promise is None else log_odds(promise.accuracy)
+    cost = frontier.cost if promise is None or promise.cost is None else promise.cost
+    cost = np.broadcast_to(np.asarray(cost, np.float32), shape)
+    two = [rule.less, rule.more]
+    if len(frontier.cell):
+        answer = frontier._cell_table.right.argmax(axis=-1).astype(np.int8)
+        at = nearest(promised, frontier.cell)
+        walked = walk(frontier.patterns, frontier.cell_move[two], frontier.moves, answer, walks, at)
+    else:
+        price = frontier.multiplier[two]
+        walked = play(frontier.patterns, frontier.belief, promised, cost, price, frontier.moves, frontier.rounds, walks)
+    share = (1 - rule.weight, rule.weight)
+
+    def of(values: np.ndarray) -> np.ndarray:
+        return np.tensordot(share, values.mean(axis=2, dtype=float), axes=1)
+
+    seconds = None if walked.seconds is None else of(walked.seconds)
+    return Played(Outcome(of(walked.utility), of(walked.cost)), seconds)
+
+
+@dataclass(frozen=True)
+class Path:
+    """How one question went, as it would have been served."""
+
+    row: int  # of the log
+    sources: tuple[int, ...]  # asked, in order
+    answers: tuple[str | None, ...]  # what they said
+    answer: str | None
+    posterior: float
+    right: bool
+
+
+def served_paths(
+    rule: EscalationRule, log: SampleLog, walks: Walks, promise: Promise | None = None, seed: int = 0
+) -> list[Path]:
+    """The paths of questions in their first order of samples, through the rule as it is served."""
+    found = []
+    tickets = lottery(walks.ids, seed)
+    verified = rule.frontier.answer == "verified"
+    for i in range(len(walks)):
+        given = () if promise is None else (promise.accuracy[i], None if promise.cost is None else promise.cost[i])
+        question = rule.start(*given, ticket=tickets[i])
+        taken = np.zeros(len(rule.frontier.sources), int)
+        said, good = [], {}
+        while move := rule.decide(question):
+            codes = []
+            for m in move:
+                code, right = (x[i, 0, m, taken[m]] for x in (walks.answer, walks.right))
+                taken[m] += 1
+                codes.append(None if code < 0 else int(code))
+                good.setdefault(codes[-1], bool(right))
+            said += codes
+            question = question.after(move, codes)
+
+        def name(code, i=i):
+            if code is None:
+                return "wrong" if verified else None
+            return "right" if verified else log.answers[i][code]
+
+        right = question.answer is not None and good[question.answer]
+        found.append(Path(i, question.path, tuple(map(name, said)), name(question.answer), question.posterior, right))
+    return found
+
+
+def calibration(paths: Sequence[Path], bins: int = 8) -> list[tuple[int, float, float]]:
+    """Questions, mean posterior and share right, in bins of equally many questions by the posterior of the answer."""
+    posterior = np.array([path.posterior for path in paths])
+    right = np.array([path.right for path in paths])
+    parts = np.array_split(np.argsort(posterior, kind="stable"), min(bins, len(paths)))
+    return [(len(part), float(posterior[part].mean()), float(right[part].mean())) for part in parts]

@@ -1,0 +1,373 @@
+"""The comparison of escalation: one price on the next sample of any source beside cascades, routers and fixed rules.
+
+Cross-fitted: every question is answered for by rules, thresholds and prices that come from other questions. All rules are scored on
+the same questions, samples, orders and resamples, so that differences are paired.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from alloc_jax.actions import passes, single, vote
+from alloc_jax.evaluate import cascades
+from alloc_jax.evaluate.cascades import Sweep
+from alloc_jax.evaluate.contenders import parse_policy
+from alloc_jax.evaluate.crossfit import Part, question_folds
+from alloc_jax.evaluate.escalation import Path as Way, replay_escalation, served_paths
+from alloc_jax.evaluate.evaluation import deploy
+from alloc_jax.evaluate.ladder import default_ladder
+from alloc_jax.evaluate.outcomes import Outcome
+from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
+from alloc_jax.jobs.console import option
+from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.learn.policy import Policy
+from alloc_jax.learn.training import train
+from alloc_jax.logs import read_log
+from alloc_jax.measure import measure
+from alloc_jax.measure.costs import sample_costs
+from alloc_jax.price_book import PriceBook
+from alloc_jax.report.escalation import write_report
+from alloc_jax.report.stopping import score_outcomes
+from alloc_jax.stopping.classes import log_odds
+from alloc_jax.stopping.escalate import BELIEFS, Promise, solve_escalation
+from alloc_jax.stopping.escalation import PLANNED, EscalationFrontier
+from alloc_jax.stopping.walks import Walks, make_walks, shared_questions
+from alloc_jax.types import OutcomeTable, SampleLog
+
+PRICED, BLIND = "escalate", "escalate, no text"
+SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the dearest source's mean cost: budgets where none are given
+FIXED = (1, 2, 3, 4, 6, 8, 12, 16)  # votes of one source
+
+
+@dataclass(frozen=True, kw_only=True)
+class EscalateConfig:
+    """What is compared, on which log."""
+
+    log: str = "builtin"
+    sources: tuple[str, ...] = option(
+        (), "Sources that samples are drawn from; default: those on or near the cost-accuracy hull."
+    )
+    answer: str = option("vote", "How a question is answered: vote, or verified (an exact verifier).")
+    resource: str = "usd"
+    prices: str = ""
+    budgets: tuple[float, ...] = ()  # empty: SHARES of the dearest source's cost
+    limits: tuple[str, ...] = option(
+        (), "The most samples of each source, in the order of the sources; default: as many as the log allows, up to 4."
+    )
+    cap: int = option(0, "The most samples of a question; 0: 3, or 6 where sources repeat.")
+    wave: int = option(1, "Samples that are drawn at a time.")
+    rounds: int = option(0, "The most waves; 0: as many as the cap allows.")
+    orders: int = option(4, "Orders of every question's samples that are walked through.")
+    beliefs: tuple[str, ...] = option(tuple(BELIEFS), "Families of beliefs to choose from.")
+    policies: tuple[str, ...] = ("value",)  # the one-shot policy, whose predictions are the prior, too; empty: no text
+    folds: int = 5
+    by_group: bool = False
+    questions: int = 0  # drawn at random; 0: all
+    replicates: int = 2000
+    skip_bad: bool = option(
+        False, "Leave bad records and questions without samples out, rather than stop at the first."
+    )
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.answer not in ("vote", "verified"):
+            raise ValueError(f"answer is vote or verified, got {self.answer!r}")
+        if len(self.policies) > 1:
+            raise ValueError(f"one policy is the prior of the rule, got {self.policies}")
+        for text in self.policies:
+            if parse_policy(text, (1.0,)).kind == "imitation":
+                raise ValueError("an imitation policy predicts no utilities: use a value policy")
+        for name in ("wave", "orders"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
+        if any(not limit.isdigit() or limit == "0" for limit in self.limits):
+            raise ValueError(f"limits are whole numbers of samples from 1 on, got {self.limits}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the rules are compared on."""
+
+    config: EscalateConfig
+    log: SampleLog
+    sources: tuple[str, ...]
+    limits: tuple[int, ...]
+    walks: Walks  # of the samples that score
+    choose: OutcomeTable  # what the oracle sees
+    score: OutcomeTable  # of the samples that score; the same where samples cannot be halved
+    budgets: tuple[float, ...]
+    prices: PriceBook | None
+
+    @property
+    def cap(self) -> int:
+        return min(self.config.cap or (3 if max(self.limits) == 1 else 6), sum(self.limits))
+
+    @property
+    def oracle(self) -> str:
+        return HINDSIGHT if self.choose is self.score else ORACLE
+
+    def make_walks(self, log: SampleLog) -> Walks:
+        config = self.config
+        options = {"resource": config.resource, "verified": config.answer == "verified", "prices": self.prices}
+        return make_walks(log, self.sources, self.limits, orders=config.orders, seed=config.seed + 1, **options)
+
+    def solve(self, log: SampleLog, promise: Promise | None) -> EscalationFrontier:
+        config = self.config
+        return solve_escalation(
+            log, self.sources, answer=config.answer, resource=config.resource, limits=self.limits, cap=self.cap,
+            wave=config.wave, rounds=config.rounds or None, promise=promise, beliefs=config.beliefs, orders=config.orders,
+            seed=config.seed, prices=self.prices,
+        )  # fmt: skip
+
+    def table(self, log: SampleLog) -> OutcomeTable:
+        return measure(log, self.score.actions, self.config.resource, prices=self.prices)
+
+    def policy(self, log: SampleLog) -> Policy | None:
+        if not self.config.policies:
+            return None
+        config = replace(parse_policy(self.config.policies[0], self.budgets), seed=self.config.seed)
+        return train(self.table(log), config)
+
+    def promise(self, prediction) -> Promise:
+        """What a policy's prediction says of one sample of every source."""
+        names = [action.name for action in self.score.actions]
+        first = [names.index(_fixed(self.config.answer, source, 1).name) for source in self.sources]
+        return Promise(np.clip(prediction.score[:, first], 0, 1), np.maximum(prediction.cost[:, first], 0))
+
+
+def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:
+    """Compares escalation with its rivals on a log, and writes report.md, pictures, metrics.jsonl and the rules of all questions.
+
+    The rules are saved as policy/escalation.npz beside the policy that is their prior, both fitted to all questions.
+
+    Raises:
+      ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
+    """
+    with new_workdir(workdir, asdict(config), overwrite) as folder:
+        bench = make_bench(config)
+        found, waits, ways = cross_fit(bench)
+        report = score_outcomes(
+            found,
+            (bench.choose, bench.score),
+            bench.score,
+            bench.budgets,
+            replicates=config.replicates,
+            seed=config.seed,
+            oracle=bench.oracle,
+        )
+        policy = bench.policy(bench.log)
+        promise = None if policy is None else bench.promise(policy.calibration[0].whole)
+        frontier = bench.solve(bench.log, promise)
+        if policy is not None:
+            policy.save(folder / "policy")
+        frontier.save(folder / "policy")
+        write_report(folder, report, PRICED, _waited(waits), ways, bench.log, frontier, _about(bench))
+    return report
+
+
+def make_bench(config: EscalateConfig) -> Bench:
+    """The log, its sources and budgets, checked."""
+    log = read_log(config.log, **({"skip_bad": True} if config.skip_bad else {}))
+    prices = PriceBook.load(config.prices) if config.prices else None
+    sources = config.sources or _ladder(log, config.resource, prices)
+    columns = [log.source_index(name) for name in sources]
+    log = shared_questions(log, sources)
+    if config.questions and config.questions < len(log):
+        rows = np.random.default_rng(config.seed).permutation(len(log))[: config.questions]
+        log = log.select(np.sort(rows))
+    fewest = log.count[:, columns].min(axis=0)
+    halved = bool((log.count[:, columns] >= 4).all())
+    held, choose = log, log
+    if halved:
+        sampled = replace(log, sources=tuple(log.sources[m] for m in columns), **_columns(log, columns))
+        choose, held = sampled.split_samples(jax.random.key(config.seed))
+        fewest = fewest // 2
+    limits = tuple(map(int, config.limits)) or tuple(int(min(few, 4)) for few in fewest)
+    if len(limits) != len(sources):
+        raise ValueError(f"limits are one number for each of {len(sources)} sources, got {limits}")
+    votes = {name: max(limit, 1) for name, limit in zip(sources, limits, strict=True)}
+    actions = [
+        _fixed(config.answer, name, k)
+        for name, most in votes.items()
+        for k in FIXED
+        if k <= (int(fewest.min()) if halved else most) and not (k == 2 and config.answer == "vote")
+    ]
+    tables_ = [
+        measure(part, actions, config.resource, prices=prices) for part in ((choose, held) if halved else (held,))
+    ]
+    one = [i for i, action in enumerate(actions) if action.samples == 1]
+    dearest = float(tables_[-1].cost[:, one].mean(axis=0).max())
+    budgets = config.budgets or tuple(float(f"{share * dearest:.4g}") for share in SHARES)
+    bench = Bench(config, log, tuple(sources), limits, None, tables_[0], tables_[-1], budgets, prices)
+    return replace(bench, walks=bench.make_walks(held))
+
+
+def _columns(log: SampleLog, columns: Sequence[int]) -> dict:
+    names = (
+        "count",
+        "answer",
+        "correct",
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+        "reasoning_tokens",
+        "latency_s",
+        "usd",
+        "reward",
+    )
+    return {name: None if (x := getattr(log, name)) is None else x[:, columns] for name in names}
+
+
+def _fixed(answer: str, source: str, k: int):
+    if answer == "verified":
+        return passes(source, k)
+    return single(source) if k == 1 else vote(source, k)
+
+
+def _ladder(log: SampleLog, resource: str, prices: PriceBook | None) -> tuple[str, ...]:
+    """The default sources: on or near the hull of those that answer every question and can be priced."""
+    names, accuracy, cost = [], [], []
+    for m, source in enumerate(log.sources):
+        try:
+            paid = sample_costs(log, resource, m, prices)[log.sampled[:, m]]
+        except (KeyError, TypeError):  # no price, or no such field
+            continue
+        if (log.count[:, m] > 0).mean() > 0.9 and np.isfinite(paid).all() and len(paid):
+            names.append(source.name)
+            accuracy.append(log.correct[:, m].sum() / log.count[:, m].sum())
+            cost.append(paid.mean())
+    if not names:
+        raise ValueError(f"no source of the log has samples of nearly all questions and a cost in {resource!r}")
+    chosen = tuple(names[m] for m in default_ladder(accuracy, cost))
+    logging.getLogger("alloc_jax").info("sources: %s", ", ".join(chosen))
+    return chosen
+
+
+def cross_fit(bench: Bench):
+    """What every rule does with every question at each budget it can keep in every fold; how long the rule waits; the paths at a middle budget."""
+    count, config = len(bench.log), bench.config
+    found: dict[tuple[str, float], np.ndarray] = {}
+    waits: dict[float, np.ndarray] = {}
+    ways: list[Way] = []
+    parts = question_folds(bench.score, config.folds, (config.seed,), config.by_group)
+    for part in parts:
+        for (rule, budget), outcome, seconds in _on_fold(bench, part, ways):
+            into = found.setdefault((rule, budget), np.full((2, count), np.nan))
+            into[:, part.held] = outcome.utility, outcome.cost
+            if seconds is not None and rule == PRICED:
+                waits.setdefault(budget, np.full(count, np.nan))[part.held] = seconds
+        logging.getLogger("alloc_jax").info("fold %d of %d done", part.number + 1, len(parts))
+    whole = {key: Outcome(*both) for key, both in found.items() if not np.isnan(both).any()}
+    return whole, waits, ways
+
+
+def _on_fold(bench: Bench, part: Part, ways: list[Way]):
+    """((rule, budget), outcome, seconds) of all rules on the questions of a fold."""
+    config = bench.config
+    log, score, walks = bench.log.select(part.train), bench.score.select(part.held), bench.walks.select(part.held)
+    policy = bench.policy(log)
+    promise = held = None
+    if policy is not None:
+        promise = bench.promise(policy.calibration[0].whole)
+        held = bench.promise(policy.predict(score.question))
+        for made in deploy(policy, score, bench.budgets, config.seed):
+            yield (f"one-shot, {policy.kind}", made.budget), Outcome.of(made.plan, score), None
+    frontier = bench.solve(log, promise)
+    logging.getLogger("alloc_jax").info("belief: %s", frontier.family)
+    kept = [budget for budget in bench.budgets if budget >= frontier.spend[0]]
+    middle = kept[len(kept) // 2] if kept else None
+    for budget in kept:
+        played = replay_escalation(frontier.at(budget), walks, held)
+        yield (PRICED, budget), played.outcome, played.seconds
+        if budget == middle:
+            some = bench.log.select(part.held)
+            mine = served_paths(frontier.at(budget), some, walks, held, config.seed)
+            ways.extend(replace(way, row=int(part.held[way.row])) for way in mine)
+    if promise is not None:
+        blind = bench.solve(log, None)
+        for budget in (b for b in bench.budgets if b >= blind.spend[0]):
+            played = replay_escalation(blind.at(budget), walks)
+            yield (BLIND, budget), played.outcome, played.seconds
+    for name, (known, on_held) in _rivals(bench, frontier, log, promise, walks, held).items():
+        for budget in bench.budgets:
+            outcome = on_held.at(budget, known, mix=name != "best single source")
+            if outcome is not None:
+                yield (name, budget), outcome, None
+
+
+def _rivals(
+    bench: Bench, frontier: EscalationFrontier, log, promise, walks: Walks, held
+) -> dict[str, tuple[Sweep, Sweep]]:
+    """The cascades on training and on held-out questions."""
+    known = bench.make_walks(log)
+    limits, cost = bench.limits, frontier.cost
+    chains = [ladder for ladder in cascades.ladders(cost, most=min(cascades.LONGEST, max(bench.cap, 2)))]
+    same = [(m,) * limit for m, limit in enumerate(limits) if limit > 1]
+    sweeps = {
+        "best single source": cascades.singles,
+        "uniform mix, learned": cascades.singles,
+    }
+    sweeps = {name: partial(make, limits=limits) for name, make in sweeps.items()}
+    if bench.config.answer == "vote":
+        sweeps["agreement cascade"] = partial(cascades.agreement, chains=chains + same)
+        sweeps["consistency cascade"] = partial(cascades.consistency, limits=limits, cost=cost)
+        sweeps["Adaptive-Consistency"] = partial(cascades.adaptive_consistency, chains=chains + same)
+        sweeps["ESC"] = partial(cascades.esc, chains=chains + same)
+    found = {name: (make(known), make(walks)) for name, make in sweeps.items()}
+    own = []
+    for part, given in ((known, promise), (walks, held)):
+        shape = (len(part), len(bench.sources))
+        promised = np.broadcast_to(frontier.typical, shape) if given is None else log_odds(given.accuracy)
+        paid = np.broadcast_to(cost, shape) if given is None or given.cost is None else given.cost
+        if len(frontier.patterns) > PLANNED:
+            centre = frontier.cell
+            at = ((promised[:, None] - centre) ** 2).sum(axis=2).argmin(axis=1)
+        else:
+            centre, at = promised, np.arange(len(promised))
+        own.append((part, promised, paid, frontier.belief.table(frontier.patterns, centre).right, at))
+    longest = [c for c in chains + same if len(c) <= frontier.cap]
+    found["confidence cascade"] = tuple(
+        cascades.confidence(part, longest, frontier.patterns, right, at) for part, _, _, right, at in own
+    )
+    prices = frontier.multiplier[:: max(len(frontier.multiplier) // 16, 1)]
+    if max(bench.limits) == 1:
+        found["cascade routing"] = tuple(
+            cascades.cascade_routing(
+                part, frontier.patterns, right, 1 / (1 + np.exp(-promised)), _strays(own[0]), paid, prices
+            )
+            for part, promised, paid, right, _ in own
+        )
+    return found
+
+
+def _strays(known) -> np.ndarray:
+    """f[M] how far the posterior of a source's answer strays from what its text promised, on training questions."""
+    walks, promised, *_ = known
+    accuracy = 1 / (1 + np.exp(-promised))
+    return np.abs(walks.right[:, 0, :, 0] - accuracy).mean(axis=0) / 2
+
+
+def _waited(waits: dict[float, np.ndarray]) -> dict[float, tuple[float, float]]:
+    """Mean and 95th percentile of the seconds a question takes, by budget."""
+    return {
+        budget: (float(np.mean(s)), float(np.percentile(s, 95))) for budget, s in waits.items() if np.isfinite(s).all()
+    }
+
+
+def _about(bench: Bench) -> str:
+    config = bench.config
+    orders = "" if max(bench.limits) == 1 else f", up to {', '.join(map(str, bench.limits))} samples"
+    text = f"the text prior is a {config.policies[0]} policy" if config.policies else "no text is read"
+    kept = "questions of a group stay together" if config.by_group else "by question"
+    name = config.log if config.log == "builtin" else Path(config.log).stem
+    return (
+        f"{len(bench.log)} questions of {name}; sources {', '.join(bench.sources)}{orders}; at most {bench.cap} samples a question; answered by"
+        f" {config.answer}; {config.folds} folds ({kept}); {text}; seed {config.seed}."
+    )

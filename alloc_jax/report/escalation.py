@@ -1,0 +1,182 @@
+"""The report on escalation: tables with paired intervals, the frontier, a picture of the paths, and questions with their path."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path as File
+
+import numpy as np
+
+from alloc_jax.evaluate.escalation import Path, calibration
+from alloc_jax.evaluate.intervals import Interval
+from alloc_jax.evaluate.scoring import Report
+from alloc_jax.report import plots
+from alloc_jax.report.canvas import COLOURS, GREY, pyplot, save
+from alloc_jax.report.records import write_metrics
+from alloc_jax.report.stopping import ahead_table, rules_table
+from alloc_jax.report.text import markdown_table, percent
+from alloc_jax.stopping.escalation import EscalationFrontier
+from alloc_jax.types import SampleLog
+
+SHOWN = 10  # questions with their paths
+HOW_TO_READ = (
+    "*Over uniform* is the accuracy above the fair uniform mix (the upper hull of every fixed action, on the very questions that score it) at the rule's"
+    " own spend. Every question is answered for by rules, thresholds and prices that come from other questions. Brackets are paired"
+    " 95 % bootstrap intervals over questions. The oracle chooses one fixed action for every question: in *hindsight* it has seen the very"
+    " samples that score, which nobody can."
+)
+
+
+def write_report(
+    folder: File,
+    report: Report,
+    main: str,
+    waits: Mapping[float, tuple[float, float]],
+    ways: Sequence[Path],
+    log: SampleLog,
+    frontier: EscalationFrontier,
+    about: str,
+) -> None:
+    """Writes report.md, escalate.png, paths.png and metrics.jsonl.
+
+    Args:
+      folder: to write into.
+      report: of all rules.
+      main: the rule that is compared with the others.
+      waits: mean and 95th percentile of seconds, by budget; empty where the log has none.
+      ways: the paths of all questions at a middle budget.
+      log: whose questions they are.
+      frontier: the rules that were saved.
+      about: what was compared.
+    """
+    write_metrics(folder / "metrics.jsonl", {"": report})
+    told = plots.plot_gains(report, folder / "escalate.png", [rule for rule in report.policies if rule == main])
+    parts = [
+        "# One price on the next sample of any source",
+        f"{about} Cost in {report.unit}. Belief: {frontier.family}.",
+        HOW_TO_READ,
+        f"![{told}](escalate.png)",
+        markdown_table(*ahead_table(report, main)),
+        markdown_table(*rules_table(report)),
+        "## What it saves",
+        markdown_table(*savings_table({row.budget: row.saving for row in report.rows if row.rule == main}, waits)),
+    ]
+    if ways:
+        drawn = plot_paths(ways, frontier.sources, folder / "paths.png")
+        parts += [
+            "## Where questions go",
+            f"![{drawn}](paths.png)",
+            "## Is the posterior honest?",
+            "The posterior of the answer that was given, against how often it was right, in bins of equally many questions.",
+            markdown_table(*calibration_table(ways)),
+            "## Ten questions",
+            markdown_table(*paths_table(ways, log, frontier.sources)),
+        ]
+    (folder / "report.md").write_text("\n\n".join(parts) + "\n")
+
+
+def savings_table(
+    savings: Mapping[float, Interval], waits: Mapping[float, tuple[float, float]]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what the rule saves at equal accuracy, and how long a question takes."""
+    header = ["budget", "less spend than the uniform mix of equal accuracy (%)"]
+    if waits:
+        header += ["mean seconds", "95 % take at most"]
+
+    def cells(budget: float, saved: Interval) -> list[str]:
+        row = [f"{budget:.4g}", percent(saved, ".0f") if np.isfinite(saved.value) else "no mix is as accurate"]
+        if waits:
+            row += [f"{x:.2f}" for x in waits[budget]] if budget in waits else ["", ""]
+        return row
+
+    return header, [cells(*item) for item in savings.items()]
+
+
+def calibration_table(ways: Sequence[Path]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the answers' posteriors against how often they were right."""
+    rows = [[f"{n}", f"{100 * p:.1f}", f"{100 * right:.1f}"] for n, p, right in calibration(ways)]
+    return ["questions", "posterior (%)", "right (%)"], rows
+
+
+def paths_table(ways: Sequence[Path], log: SampleLog, sources: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a few questions, of paths as different as there are."""
+    kinds = Counter(way.sources for way in ways)
+    seen: Counter = Counter()
+    ranked = []
+    for way in ways:  # the first of each common path, then the second, ..
+        ranked.append((seen[way.sources], -kinds[way.sources], len(ranked)))
+        seen[way.sources] += 1
+    rows = []
+    for *_, at in sorted(ranked)[:SHOWN]:
+        way = ways[at]
+        steps = [f"{sources[m]}: {_short(said, 20)}" for m, said in zip(way.sources, way.answers, strict=True)]
+        verdict = "right" if way.right else "wrong"
+        rows.append(
+            [
+                _short(log.question[way.row], 60),
+                "; ".join(steps),
+                _short(way.answer, 20),
+                f"{100 * way.posterior:.0f}",
+                verdict,
+            ]
+        )
+    return ["question", "asked", "answer", "posterior (%)", ""], rows
+
+
+def _short(text: str | None, most: int) -> str:
+    text = "no answer" if text is None else " ".join(text.split()).replace("|", "\\|")
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def plot_paths(ways: Sequence[Path], sources: Sequence[str], path: File) -> str:
+    """How many questions stop after which source, and where the others go next; returns the picture's text."""
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
+    depth = max(len(way.sources) for way in ways)
+    total, gap = len(ways), 0.02 * len(ways)
+    tops: dict[tuple[int, int], float] = {}
+    for step in range(depth):
+        level = 0.0
+        for m in range(len(sources)):
+            here = [way for way in ways if len(way.sources) > step and way.sources[step] == m]
+            if not here:
+                continue
+            stops = sum(len(way.sources) == step + 1 for way in here)
+            tops[step, m] = level
+            axes.bar(step, len(here), 0.16, bottom=level, color=COLOURS[m % len(COLOURS)])
+            axes.bar(step + 0.1, stops, 0.04, bottom=level, color=GREY)
+            if len(here) > 0.03 * total:
+                note = f"{sources[m]}\n{len(here)} asked, {stops} stop"
+                axes.annotate(note, (step - 0.1, level + len(here) / 2), fontsize=7, va="center", ha="right")
+            level += len(here) + gap
+    for step in range(depth - 1):
+        leaves = {
+            m: top + sum(len(w.sources) == step + 1 and w.sources[step] == m for w in ways)
+            for (s, m), top in tops.items()
+            if s == step
+        }
+        enters = {m: top for (s, m), top in tops.items() if s == step + 1}
+        flows = Counter((w.sources[step], w.sources[step + 1]) for w in ways if len(w.sources) > step + 1)
+        for (a, b), count in sorted(flows.items()):
+            low, to = leaves[a], enters[b]
+            leaves[a], enters[b] = low + count, to + count
+            t = np.linspace(0, 1, 30)
+            bend = 3 * t**2 - 2 * t**3
+            x = step + 0.12 + t * 0.8
+            axes.fill_between(
+                x,
+                low + (to - low) * bend,
+                low + count + (to - low) * bend,
+                color=COLOURS[b % len(COLOURS)],
+                alpha=0.3,
+                linewidth=0,
+            )
+    axes.set(xticks=range(depth), xlim=(-0.75, depth - 0.6), yticks=[])
+    axes.set_xticklabels([f"sample {step + 1}" for step in range(depth)])
+    axes.spines["left"].set_visible(False)
+    axes.set_title(f"Where {total:,} questions go; grey: answered there", loc="left")
+    save(figure, path)
+    common = Counter(way.sources for way in ways).most_common(6)
+    told = "; ".join(f"{100 * n / total:.0f} % ask {', '.join(sources[m] for m in way)}" for way, n in common)
+    return f"Flow of {total} questions from source to source: {told}"

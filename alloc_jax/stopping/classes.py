@@ -1,0 +1,198 @@
+"""Beliefs about several sources: latent classes of questions, with the text as prior. NumPy alone; `latent` fits them.
+
+A question belongs to a hidden class z, which says how much easier or harder it is for each source than its text promises, and how its
+wrong answers spread. Given class and text its samples are independent, each of one of five kinds:
+
+    right        with chance sigmoid(t[m] + effect[z, m] + shift[m]), t the calibrated log-odds that the text promises source m
+    trap         the question's most tempting wrong answer, the same for all sources
+    second trap  another one
+    stray        a wrong answer that nobody else gives
+    none         no answer
+
+The shift makes the mean over classes what the text promises: classes say what comes together, and leave alone how much there is of it. The text
+may tell classes apart, too: in class z the log-odds are spread around a centre of their own.
+
+The state of a question is a pattern: which samples are equal. Its chance is a sum over classes and over which of its blocks is the right
+answer, which a trap, and which a stray one; all of them products of kinds, so that one matrix product gives the chances of all patterns
+(`tables`), the posterior of each block and the chance of every next outcome. One class is the belief that sources err independently given the
+text; more classes let errors come together where the data show it.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from alloc_jax.stopping.patterns import Patterns
+
+RIGHT, TRAP, SECOND, STRAY, NONE = range(5)
+KINDS = 5
+REST = 5  # REST + mask: an answer, but of no kind in the mask
+WRONG = KINDS + 8
+WIDTH = WRONG + 1
+FURTHEST = 6.0  # log-odds that a text may promise
+NEWTON = 4  # steps
+CELLS = 4_000_000  # numbers at a time
+
+
+def log_odds(accuracy: np.ndarray) -> np.ndarray:
+    """f32[...] the log-odds of accuracies, none beyond +-6.
+
+    >>> log_odds(np.array([0.5, 1.0])).tolist()
+    [0.0, 6.0]
+    """
+    low = 1 / (1 + np.exp(FURTHEST))
+    accuracy = np.clip(np.asarray(accuracy, float), low, 1 - low)
+    return np.log(accuracy / (1 - accuracy)).astype(np.float32)
+
+
+class Classes(NamedTuple):
+    """Z latent classes of questions over M sources."""
+
+    weight: np.ndarray  # f32[Z]
+    slope: np.ndarray  # f32[M] and
+    level: np.ndarray  # f32[M] make calibrated log-odds of those that texts promise
+    effect: np.ndarray  # f32[Z, M] in log-odds
+    spread: np.ndarray  # f32[Z, M, 4] of the wrong samples: trap, second trap, stray, none; sums to 1
+    centre: np.ndarray  # f32[Z, M] of the calibrated log-odds
+    width: np.ndarray  # f32[M] their deviation within a class; infinite where texts do not tell classes apart
+
+    def calibrated(self, promised: np.ndarray) -> np.ndarray:
+        """f32[G, 1, M] log-odds of being right, of those that texts promise f[G, M]."""
+        return (promised * self.slope + self.level)[:, None]
+
+    def prior(self, promised: np.ndarray) -> np.ndarray:
+        """f32[G, Z] the classes of questions whose texts promise log-odds f[G, M]."""
+        apart = (self.calibrated(promised) - self.centre) / self.width
+        score = np.log(self.weight) - 0.5 * (apart**2).sum(axis=2)
+        score = np.exp(score - score.max(axis=1, keepdims=True))
+        return score / score.sum(axis=1, keepdims=True)
+
+    def chances(self, promised: np.ndarray) -> np.ndarray:
+        """f32[G, Z, M, 5] of every kind, for questions whose texts promise log-odds f[G, M]."""
+        prior = self.prior(promised)[:, :, None]
+        right = 1 / (1 + np.exp(-balanced(self.calibrated(promised), self.effect[None], prior)))
+        wrong = (1 - right)[..., None] * self.spread
+        return np.concatenate([right[..., None], wrong], axis=-1)
+
+
+def balanced(odds, effect, prior, xp=np):
+    """Log-odds f[G, Z, M] of classes, shifted so that their mean chance is what the text promises: classes say what comes together, and
+    leave alone how much there is of it.
+
+    Args:
+      odds: f[G, 1, M] calibrated log-odds.
+      effect: f[1, Z, M] of the classes.
+      prior: f[G, Z, 1] of the classes.
+      xp: NumPy, or JAX's.
+    """
+    wanted, shift = 1 / (1 + xp.exp(-odds)), xp.zeros_like(odds)
+    for _ in range(NEWTON):
+        p = 1 / (1 + xp.exp(-(odds + effect + shift)))
+        bend = (prior * p * (1 - p)).sum(axis=1, keepdims=True)
+        shift = shift - xp.clip(((prior * p).sum(axis=1, keepdims=True) - wanted) / xp.maximum(bend, 1e-4), -1, 1)
+    return odds + effect + shift
+
+
+class Table(NamedTuple):
+    """What a belief says of the S states of G contexts."""
+
+    right: np.ndarray  # f32[G, S, B] the chance that each block is right
+    chance: np.ndarray  # f32[G, S, M, B + 3] of the outcomes of a draw
+    reach: np.ndarray  # f32[G, S] the chance of one way of drawing to look like this
+
+
+def tables(model: Classes, patterns: Patterns, promised: np.ndarray) -> Table:
+    """What the classes say of every state, for contexts whose texts promise log-odds f[G, M]."""
+    found = readings(patterns)
+    kinds = model.chances(promised)  # [G, Z, M, 5]
+    rest = [sum(kinds[..., k] for k in range(NONE) if k == STRAY or not mask >> k & 1) for mask in range(8)]
+    rest.append(kinds[..., 1:].sum(axis=-1))
+    log = np.log(np.maximum(np.concatenate([kinds, np.stack(rest, axis=-1)], axis=-1), 1e-9))
+    log = log.reshape(*log.shape[:2], -1).astype(np.float32)
+    prior = model.prior(promised).astype(np.float32)
+    both = np.zeros((len(log), len(patterns) * (patterns.blocks + 1)), np.float32)
+    step = max(1, CELLS // (len(found.counts) * len(model.weight)))
+    for first in range(0, len(log), step):
+        part = slice(first, first + step)
+        joint = np.exp(log[part] @ found.counts.T)  # [g, Z, J]
+        total = (prior[part, None] @ joint)[:, 0]
+        both[part, found.cells] = np.add.reduceat(total, found.starts, axis=1)
+    both = both.reshape(len(log), len(patterns), patterns.blocks + 1)
+    reach = both.sum(axis=2)
+    right = both[..., : patterns.blocks] / np.maximum(reach, 1e-30)[..., None]
+    chance = np.where(patterns.next >= 0, reach[:, np.maximum(patterns.next, 0)], 0)
+    chance /= np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30)
+    return Table(right, chance, reach)
+
+
+class Counted(NamedTuple):
+    """Corrections of a table."""
+
+    scale: np.ndarray  # f32[S, M, B + 3] of the chances of outcomes
+    shift: np.ndarray  # f32[S, B] of the log-odds that a block is right
+
+    def corrected(self, table: Table) -> Table:
+        """The table with what was counted."""
+        chance = table.chance * self.scale
+        chance = chance / np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30)
+        odds = table.right * np.exp(self.shift)
+        return Table(odds / np.maximum(odds + 1 - table.right, 1e-30), chance, table.reach)
+
+
+class Belief(NamedTuple):
+    """Latent classes, and what was counted against them."""
+
+    classes: Classes
+    counted: Counted
+
+    def table(self, patterns: Patterns, promised: np.ndarray) -> Table:
+        """What it says of every state, for contexts whose texts promise log-odds f[G, M]."""
+        return self.counted.corrected(tables(self.classes, patterns, promised))
+
+
+def uncounted(patterns: Patterns) -> Counted:
+    """No correction."""
+    shape = patterns.next.shape
+    return Counted(np.ones(shape, np.float32), np.zeros((shape[0], patterns.blocks), np.float32))
+
+
+class Readings(NamedTuple):
+    """All J ways to say which block of each state is right, which a trap and which stray."""
+
+    counts: np.ndarray  # f32[J, M * WIDTH] samples of each source and kind
+    starts: np.ndarray  # i64[C] the first reading of each (state, right block); readings of one stand side by side
+    cells: np.ndarray  # i64[C] state * (B + 1) + the right block, B where none is
+
+
+@lru_cache(maxsize=16)
+def readings(patterns: Patterns) -> Readings:
+    """The readings of all states."""
+    rows, cells = [], []
+    for s, (held, none, others) in enumerate(patterns.keys):
+        for kinds in _assignments(tuple(sum(block) == 1 for block in held), patterns.verified):
+            row = np.zeros((patterns.sources, WIDTH), np.float32)
+            for block, kind in zip(held, kinds, strict=True):
+                row[:, kind] += block
+            row[:, REST + sum(1 << kind for kind in kinds if kind < STRAY)] += others
+            # A verifier says no more of a wrong answer than that it is one.
+            row[:, WRONG if patterns.verified else NONE] += none
+            rows.append(row.reshape(-1))
+            cells.append(s * (patterns.blocks + 1) + (kinds.index(RIGHT) if RIGHT in kinds else patterns.blocks))
+    order = np.argsort(cells, kind="stable")
+    named, starts = np.unique(np.array(cells)[order], return_index=True)
+    return Readings(np.stack(rows)[order], starts, named)
+
+
+@cache
+def _assignments(alone: tuple[bool, ...], verified: bool) -> tuple[tuple[int, ...], ...]:
+    """The kinds that blocks may be of: each but stray at most once, and a stray one stands alone."""
+    if verified:
+        return ((RIGHT,) * len(alone),)
+    found: list[tuple[int, ...]] = [()]
+    for stray in alone:
+        kinds = (RIGHT, TRAP, SECOND, *((STRAY,) if stray else ()))
+        found = [(*before, kind) for before in found for kind in kinds if kind == STRAY or kind not in before]
+    return tuple(found)

@@ -1,0 +1,323 @@
+"""Escalation for a budget: a log in, rules out that draw the next sample from any source, at one price for all questions.
+
+The belief (`classes`) is fitted to the training questions, and which family of beliefs serves is chosen by what its rules earn on training
+questions that they had not seen. What each price spends is counted on the training questions' own samples; between two prices lies their mix,
+which spends a budget exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from alloc_jax.measure.costs import unit_name
+from alloc_jax.price_book import PriceBook
+from alloc_jax.stopping.classes import Belief, log_odds, uncounted
+from alloc_jax.stopping.contexts import make_contexts
+from alloc_jax.stopping.counted import count_patterns
+from alloc_jax.stopping.escalation import PLANNED, EscalationFrontier
+from alloc_jax.stopping.latent import Kinds, fit_classes, read_kinds
+from alloc_jax.stopping.patterns import Patterns, all_moves, make_patterns
+from alloc_jax.stopping.rules import nearest
+from alloc_jax.stopping.superprocess import Certificate, certify, solve_patterns
+from alloc_jax.stopping.walking import Walked, walk
+from alloc_jax.stopping.walks import Walks, make_walks
+from alloc_jax.types import SampleLog
+
+PRICES = 48
+SPENDS = 40  # at which families are compared
+FOLDS = 5  # of the training questions, for the choice of a belief and of prices
+CELLS = 64  # of like questions, where patterns are too many to plan each question
+CHUNK = 256  # contexts that are solved at a time
+COUNTED = 20.0  # questions that count as if they had done as the classes expect
+
+
+class Family(NamedTuple):
+    """A way to believe."""
+
+    classes: int
+    gated: bool = False  # whether the text tells classes apart
+    counted: bool = False  # whether agreement patterns are counted against the classes
+
+
+BELIEFS = {
+    "independent": Family(1),
+    "classes": Family(4),
+    "classes by text": Family(12, gated=True),
+    "patterns": Family(4, counted=True),
+    "patterns by text": Family(12, gated=True, counted=True),
+}
+
+
+class Promise(NamedTuple):
+    """What the texts of N questions promise of M sources, by models that have not seen their outcomes."""
+
+    accuracy: np.ndarray  # f[N, M]
+    cost: np.ndarray | None = None  # f[N, M] of a sample; None: each source's mean
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a belief is fitted to and tried on."""
+
+    patterns: Patterns
+    walks: Walks
+    kinds: Kinds
+    promised: np.ndarray  # f32[N, M]
+    cost: np.ndarray  # f32[N, M]
+    prices: np.ndarray  # f64[P]
+    wave: int
+    rounds: int | None
+
+    def contexts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """f32[G, M] log-odds of contexts and i64[N] the contexts of questions: each its own, or where patterns are many, cells."""
+        if len(self.patterns) <= PLANNED:
+            return self.promised[rows], np.arange(len(rows))
+        cell, _ = self.cells
+        return cell, nearest(self.promised[rows], cell)
+
+    @cached_property
+    def cells(self) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds and costs f32[G, M] of cells of like questions."""
+        near = make_contexts(self.promised, len(self.promised), CELLS)
+        of = [near.of == g for g in range(len(near.center)) if (near.of == g).any()]
+        return tuple(np.stack([x[mine].mean(axis=0) for mine in of]) for x in (self.promised, self.cost))
+
+    @property
+    def moves(self):
+        return all_moves(self.patterns.sources, self.wave if self.rounds is not None else 1)
+
+
+def solve_escalation(
+    log: SampleLog,
+    sources: Sequence[str],
+    *,
+    answer: str = "vote",
+    resource: str = "samples",
+    limits: Sequence[int] | None = None,
+    cap: int | None = None,
+    wave: int = 1,
+    rounds: int | None = None,
+    blocks: int = 3,
+    promise: Promise | None = None,
+    beliefs: Sequence[str] = tuple(BELIEFS),
+    orders: int = 4,
+    seed: int = 0,
+    prices: PriceBook | None = None,
+) -> EscalationFrontier:
+    """The escalation rules of all budgets, fitted to a log.
+
+    Args:
+      log: training questions, each with samples of every source (`shared_questions` leaves others out).
+      sources: that may be asked, in any order: one, or several.
+      answer: "vote" (the answer of the greatest posterior) or "verified" (an exact verifier says which sample is right).
+      resource: what a sample is paid with, as in `measure`.
+      limits: the most samples of each source; default: as many as every question has, up to 4.
+      cap: the most samples of a question; default: 3, or with repeated samples 6.
+      wave: the most samples that are drawn at a time.
+      rounds: the most moves of a question, one after the other; default: as many as the cap needs. Fewer rounds, less waiting.
+      blocks: of equal answers that are told apart.
+      promise: what the questions' texts promise of the sources, such as a policy's predictions of questions it has not seen. None: all questions are
+        alike before the first sample.
+      beliefs: names of `BELIEFS` to choose from.
+      orders: of repeated samples that are walked through.
+      seed: of orders and folds.
+      prices: behind the resource `usd`.
+
+    Returns:
+      An `EscalationFrontier`: `.at(budget)` gives the rule, whose `decide(question)` serves.
+
+    Raises:
+      ValueError: an unknown option, sources without shared questions, samples, answers or costs; the message says which.
+    """
+    task = make_task(
+        log, sources, answer=answer, resource=resource, limits=limits, cap=cap, wave=wave, rounds=rounds, blocks=blocks,
+        promise=promise, orders=orders, seed=seed, prices=prices,
+    )  # fmt: skip
+    unknown = [name for name in beliefs if name not in BELIEFS]
+    if unknown or not beliefs:
+        raise ValueError(f"beliefs are some of {', '.join(map(repr, BELIEFS))}; got {tuple(beliefs)}")
+    best = _best_family(task, beliefs, seed)
+    belief = fit_belief(task, BELIEFS[best], np.arange(len(log)))
+    walked = _play(task, belief, np.arange(len(log)))
+    spend, utility = (x.mean(axis=(1, 2), dtype=float) for x in (walked.cost, walked.utility))
+    keep = _rising(spend)
+    cell, cell_cost, cell_move = _cells(task, belief, task.prices[keep])
+    found = _certificate(task, belief, task.prices[keep])
+    return EscalationFrontier(
+        answer=answer,
+        sources=tuple(sources),
+        resource=resource,
+        unit=unit_name(log, resource, [log.source_index(name) for name in sources], prices),
+        limits=task.patterns.limits,
+        cap=task.patterns.cap,
+        blocks=task.patterns.blocks,
+        wave=wave,
+        rounds=task.rounds,
+        family=best,
+        multiplier=task.prices[keep],
+        spend=spend[keep],
+        utility=utility[keep],
+        value=found.value,
+        bound=found.bound,
+        whittle=found.whittle,
+        typical=log_odds(_mean_accuracy(task)),
+        cost=task.cost.mean(axis=0),
+        cell=cell,
+        cell_cost=cell_cost,
+        cell_move=cell_move,
+        **belief.classes._asdict(),
+        **belief.counted._asdict(),
+    )
+
+
+def make_task(
+    log,
+    sources,
+    *,
+    answer,
+    resource,
+    limits=None,
+    cap=None,
+    wave=1,
+    rounds=None,
+    blocks=3,
+    promise=None,
+    orders=4,
+    seed=0,
+    prices=None,
+) -> Task:
+    """The questions of `solve_escalation`, checked."""
+    sources = tuple(sources)
+    if not sources or len(set(sources)) < len(sources):
+        raise ValueError(f"sources are one or more different names, got {sources}")
+    if answer not in ("vote", "verified"):
+        raise ValueError(f"answer is 'vote' or 'verified', got {answer!r}")
+    if wave < 1 or (rounds is not None and rounds < 1):
+        raise ValueError(f"a wave and the rounds are 1 or more, got {wave} and {rounds}")
+    columns = [log.source_index(name) for name in sources]
+    limits = tuple(np.minimum(log.count[:, columns].min(axis=0), 4)) if limits is None else limits
+    limits = tuple(max(int(limit), 1) for limit in limits)
+    cap = min(sum(limits), (3 if max(limits) == 1 else 6) if cap is None else cap)
+    rounds = -(-cap // wave) if rounds is None and wave > 1 else rounds
+    rounds = None if rounds is not None and rounds >= cap else rounds
+    walks = make_walks(
+        log, sources, limits, resource=resource, verified=answer == "verified", orders=orders, seed=seed, prices=prices
+    )
+    shape = (len(log), len(sources))
+    kinds = read_kinds(log, sources, answer == "verified")
+    mean = np.array([np.nanmean(walks.cost[:, :, m, : limits[m]]) for m in range(len(sources))])
+    accuracy = kinds.right.sum(axis=0) / (kinds.right + kinds.wrong).sum(axis=0)
+    promise = promise or Promise(np.broadcast_to(accuracy, shape))
+    cost = np.broadcast_to(mean, shape) if promise.cost is None else np.asarray(promise.cost)
+    for name, given in (("accuracy", np.asarray(promise.accuracy)), ("cost", cost)):
+        if given.shape != shape or not np.isfinite(given).all():
+            raise ValueError(f"the promised {name} is {shape[0]} x {shape[1]} finite numbers, got shape {given.shape}")
+    return Task(
+        make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost),
+        np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), PRICES), wave, rounds,
+    )  # fmt: skip
+
+
+def fit_belief(task: Task, family: Family, rows: np.ndarray) -> Belief:
+    """A belief fitted to some of the questions."""
+    kinds, promised = Kinds(*(part[rows] for part in task.kinds)), task.promised[rows]
+    classes = fit_classes(kinds, promised, family.classes, family.gated)
+    belief = Belief(classes, uncounted(task.patterns))
+    if not family.counted:
+        return belief
+    centre, context = task.contexts(rows)
+    table = belief.table(task.patterns, centre)
+    return Belief(classes, count_patterns(task.patterns, table, task.walks.select(rows), context, COUNTED))
+
+
+def play(
+    patterns: Patterns,
+    belief: Belief,
+    promised: np.ndarray,
+    cost: np.ndarray,
+    prices: np.ndarray,
+    moves,
+    rounds,
+    walks: Walks,
+) -> Walked:
+    """What the rules of P prices do with questions, each planned with what its own text promises."""
+    count = len(promised)
+    found = []
+    for first in range(0, count, CHUNK):
+        rows = np.arange(first, min(first + CHUNK, count))
+        padded = np.resize(rows, CHUNK)
+        table = belief.table(patterns, promised[padded])
+        plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost[padded], prices, moves, rounds)
+        answer = table.right.argmax(axis=-1).astype(np.int8)
+        found.append(walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows))))
+    return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
+
+
+def _play(task: Task, belief: Belief, rows: np.ndarray) -> Walked:
+    patterns, walks, moves = task.patterns, task.walks.select(rows), task.moves
+    if len(patterns) <= PLANNED:
+        return play(patterns, belief, task.promised[rows], task.cost[rows], task.prices, moves, task.rounds, walks)
+    cell, cost = task.cells
+    table = belief.table(patterns, cell)
+    plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost, task.prices, moves, task.rounds)
+    answer = table.right.argmax(axis=-1).astype(np.int8)
+    return walk(patterns, plan.move, moves, answer, walks, nearest(task.promised[rows], cell))
+
+
+def _cells(task: Task, belief: Belief, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells of like questions with their plans, where patterns are too many to plan each question on its own."""
+    if len(task.patterns) <= PLANNED:
+        nothing = np.zeros((0, task.patterns.sources), np.float32)
+        return nothing, nothing, np.zeros((len(prices), 1, 0, len(task.patterns)), np.int8)
+    cell, cost = task.cells
+    table = belief.table(task.patterns, cell)
+    plan = solve_patterns(task.patterns, table.right.max(axis=-1), table.chance, cost, prices, task.moves, task.rounds)
+    return cell, cost, plan.move
+
+
+def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
+    """Of questions drawn evenly from the training questions, or of the cells of all."""
+    if len(task.patterns) <= PLANNED:
+        rows = np.resize(np.arange(0, len(task.promised), max(len(task.promised) // CHUNK, 1)), CHUNK)
+        centre, cost = task.promised[rows], task.cost[rows]
+    else:
+        centre, cost = task.cells
+    table = belief.table(task.patterns, centre)
+    right = table.right.max(axis=-1)
+    return certify(task.patterns, right, table.chance, table.reach, cost, prices, task.moves, task.rounds)
+
+
+def _best_family(task: Task, names: Sequence[str], seed: int) -> str:
+    """The family whose rules earn most on training questions that their beliefs have not seen, over all spends that every family reaches."""
+    if len(names) == 1:
+        return names[0]
+    count = len(task.promised)
+    fold = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
+    worth = dict.fromkeys(names, 0.0)
+    for k in range(fold.max() + 1):
+        known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        found = {}
+        for name in names:
+            walked = _play(task, fit_belief(task, BELIEFS[name], known), held)
+            spend, utility = (x.mean(axis=(1, 2), dtype=float) for x in (walked.cost, walked.utility))
+            keep = _rising(spend)
+            found[name] = spend[keep], utility[keep]
+        low, high = max(spend[0] for spend, _ in found.values()), min(spend[-1] for spend, _ in found.values())
+        grid = np.geomspace(low, max(high, low), SPENDS)
+        for name, curve in found.items():
+            worth[name] += len(held) / count * float(np.interp(grid, *curve).mean())
+    return max(worth, key=worth.get)
+
+
+def _rising(spend: np.ndarray) -> np.ndarray:
+    """bool[P] without rules that spend no more than one of a higher price."""
+    return np.append(True, spend[1:] > np.maximum.accumulate(spend)[:-1] * (1 + 1e-9))
+
+
+def _mean_accuracy(task: Task) -> np.ndarray:
+    return task.kinds.right.sum(axis=0) / (task.kinds.right + task.kinds.wrong).sum(axis=0)

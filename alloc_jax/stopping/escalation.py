@@ -1,0 +1,237 @@
+"""Escalation rules as they are served: after each answer stop, or draw the next sample from any source. NumPy alone.
+
+A rule is a multiplier on cost. A question is planned once, when its text is known: what its belief says of all states, and backward
+induction over them at the rule's two multipliers. After that every decision is a look-up, and so is the answer: the block of equal answers with the
+greatest posterior, which need not be the one with the most votes.
+
+    rule = frontier.at(budget)
+    question = rule.start(accuracy, cost, ticket)     # what the text promises of every source
+    while move := rule.decide(question):              # positions of sources; empty: stop
+        question = question.after(move, [draw(source) for source in move])
+    question.answer, question.posterior
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from alloc_jax.stopping.classes import Belief, Classes, Counted, Table, log_odds
+from alloc_jax.stopping.patterns import Patterns, all_moves, best_moves, make_patterns
+from alloc_jax.stopping.rules import adjacent, nearest
+
+FILE = "escalation.npz"
+SCHEMA_VERSION = 1
+PLANNED = 600  # states up to which every question is planned on its own; above, cells of like questions share a plan
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EscalationFrontier:
+    """The rules of all budgets, with what each spent and earned on the training questions."""
+
+    answer: str  # vote or verified
+    sources: tuple[str, ...]  # M of them
+    resource: str
+    unit: str
+    limits: tuple[int, ...]  # the most samples of each source
+    cap: int  # and of all
+    blocks: int  # of equal answers that are told apart
+    wave: int  # the most samples at a time
+    rounds: int | None  # the most moves of a question; None: any number
+    family: str  # of beliefs, that won on training questions
+    multiplier: np.ndarray = field(repr=False)  # f64[L] falling
+    spend: np.ndarray = field(repr=False)  # f64[L] rising
+    utility: np.ndarray = field(repr=False)  # f64[L]
+    value: np.ndarray = field(repr=False)  # f64[L] what the model expects of each rule: utility less priced cost
+    bound: np.ndarray = field(repr=False)  # f64[L] above it, had the cap not stopped any question
+    whittle: float  # share of states in which one move is the best at all prices, so that an index would do
+    typical: np.ndarray = field(repr=False)  # f32[M] log-odds of a question of which no text is known
+    cost: np.ndarray = field(repr=False)  # f32[M] of a sample
+    weight: np.ndarray = field(repr=False)  # of the belief's classes, as in `Classes`
+    slope: np.ndarray = field(repr=False)
+    level: np.ndarray = field(repr=False)
+    effect: np.ndarray = field(repr=False)
+    spread: np.ndarray = field(repr=False)
+    centre: np.ndarray = field(repr=False)
+    width: np.ndarray = field(repr=False)
+    scale: np.ndarray = field(repr=False)  # of what was counted against it, as in `Counted`
+    shift: np.ndarray = field(repr=False)
+    cell: np.ndarray = field(
+        repr=False
+    )  # f32[G, M] log-odds of cells that share a plan; none where each question has its own
+    cell_cost: np.ndarray = field(repr=False)  # f32[G, M]
+    cell_move: np.ndarray = field(repr=False)  # i8[L, R, G, S]
+
+    @cached_property
+    def patterns(self) -> Patterns:
+        """The states."""
+        return make_patterns(self.limits, self.cap, self.blocks, self.answer == "verified")
+
+    @cached_property
+    def belief(self) -> Belief:
+        """What states say."""
+        return Belief(*(kind(*(getattr(self, name) for name in kind._fields)) for kind in (Classes, Counted)))
+
+    @property
+    def moves(self) -> tuple[tuple[int, ...], ...]:
+        """What a rule may do: stop, or draw from these sources."""
+        return all_moves(len(self.sources), self.wave if self.rounds is not None else 1)
+
+    @cached_property
+    def _cell_table(self) -> Table:
+        return self.belief.table(self.patterns, self.cell)
+
+    def expected(self, budget):
+        """The utility at these budgets on training questions; NaN below the cheapest rule."""
+        budget = np.asarray(budget, float)
+        return np.where(budget < self.spend[0], np.nan, np.interp(budget, self.spend, self.utility))
+
+    def at(self, budget: float) -> EscalationRule:
+        """The mix of two adjacent rules that spends a budget, or the dearest rule where that spends less.
+
+        Raises:
+          ValueError: the budget is below what the cheapest rule spends.
+        """
+        return EscalationRule(self, float(budget), *adjacent(self.spend, budget))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes escalation.npz into a folder, that of the policy whose predictions are the prior; whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        every = {f.name: getattr(self, f.name) for f in fields(self)}
+        arrays = {name: value for name, value in every.items() if isinstance(value, np.ndarray)}
+        text = {name: value for name, value in every.items() if name not in arrays}
+        scratch = folder / f".{FILE}"
+        with scratch.open("wb") as file:
+            np.savez_compressed(file, about=json.dumps({"schema_version": SCHEMA_VERSION, **text}), **arrays)
+        os.replace(scratch, folder / FILE)
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One question under way: its state, the answers seen, and its plan. Immutable: `after` gives the next one."""
+
+    patterns: Patterns = field(repr=False)
+    move: np.ndarray = field(repr=False)  # i8[R, S]
+    best: np.ndarray = field(repr=False)  # i8[S] the block that answers
+    right: np.ndarray = field(repr=False)  # f32[S] its posterior
+    state: int = 0
+    answers: tuple[Hashable, ...] = ()  # of the blocks
+    path: tuple[int, ...] = ()  # positions of the sources asked, in order
+    rounds: int = 0
+
+    def after(self, move: Sequence[int], answers: Sequence[Hashable | None]) -> Question:
+        """After a move: the samples of these sources, in this order. None has no vote; of verified questions, it is every
+        answer that was not right.
+
+        Raises:
+          ValueError: a source has given all it may, or there are not as many answers as sources.
+        """
+        found, state, held = self.patterns, self.state, self.answers
+        for source, answer in zip(move, answers, strict=True):
+            at = held.index(answer) if answer is not None and answer in held else None
+            outcome = found.outcome(len(held), at, answer is not None)
+            to = int(found.next[state, source, outcome])
+            if to < 0:
+                raise ValueError(
+                    f"no sample of source {source} may follow {self.path}: it gives {found.limits[source]}, all together {found.cap}"
+                )
+            known = (*held, *[None] * (found.blocks - len(held)), answer)
+            stands = found.order[state, source, outcome][: found.kept[to]]
+            state, held = to, tuple(known[b] for b in stands.tolist())
+        return replace(self, state=state, answers=held, path=(*self.path, *move), rounds=self.rounds + 1)
+
+    @property
+    def answer(self) -> Hashable | None:
+        """The answer with the greatest posterior; None where no sample gave one."""
+        return self.answers[self.best[self.state]] if self.answers else None
+
+    @property
+    def posterior(self) -> float:
+        """The chance that it is right."""
+        return float(self.right[self.state]) if self.answers else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class EscalationRule:
+    """Two adjacent rules and how many questions follow which: a budget is met exactly."""
+
+    frontier: EscalationFrontier = field(repr=False)
+    budget: float
+    less: int  # position of the rule that spends less
+    more: int
+    weight: float  # share of the questions that follow the one that spends more
+
+    @property
+    def multiplier(self) -> float:
+        """The price of a unit of the resource: that of the rule that spends more."""
+        return float(self.frontier.multiplier[self.more])
+
+    def start(self, accuracy=None, cost=None, ticket: float = 0.0) -> Question:
+        """A question before its first sample, planned.
+
+        Args:
+          accuracy: f[M] in [0, 1] that its text promises of every source; None: that of the training questions.
+          cost: f[M] of a sample of every source; None: the mean.
+          ticket: in [0, 1), the same for all samples of a question: which of the two rules it follows.
+
+        Raises:
+          ValueError: not M numbers, or not finite.
+        """
+        frontier = self.frontier
+        promised = frontier.typical if accuracy is None else log_odds(self._checked(accuracy, "accuracy"))
+        price = self.more if ticket < self.weight else self.less
+        if len(frontier.cell):
+            g = int(nearest(promised[None], frontier.cell)[0])
+            right, move = frontier._cell_table.right[g], frontier.cell_move[price, :, g]
+        else:
+            paid = frontier.cost if cost is None else self._checked(cost, "cost")
+            table = frontier.belief.table(frontier.patterns, promised[None])
+            right = table.right[0]
+            move, _ = best_moves(
+                right.max(axis=1), table.chance[0], paid, frontier.patterns.next, float(frontier.multiplier[price]),
+                frontier.patterns.bounds, frontier.moves, frontier.rounds,
+            )  # fmt: skip
+        return Question(frontier.patterns, move, right.argmax(axis=1), right.max(axis=1))
+
+    def decide(self, question: Question) -> tuple[int, ...]:
+        """Positions of the sources to draw the next samples from, all at once; empty: stop and answer."""
+        rounds = len(question.move)
+        if rounds > 1 and question.rounds >= rounds:
+            return ()
+        return self.frontier.moves[question.move[min(question.rounds, rounds - 1), question.state]]
+
+    def _checked(self, values, name: str) -> np.ndarray:
+        values, count = np.asarray(values, np.float32), len(self.frontier.sources)
+        if values.shape != (count,) or not np.isfinite(values).all():
+            raise ValueError(f"{name} is {count} finite numbers, one for each of {self.frontier.sources}; got {values}")
+        return values
+
+
+def load_escalation(folder: str | Path) -> EscalationFrontier:
+    """The rules in a folder that `EscalationFrontier.save` wrote.
+
+    Raises:
+      ValueError: there are none, they are damaged, or of another schema version.
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise ValueError(f"no escalation rules in {folder}: {FILE} is missing")
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        about = json.loads(str(arrays.pop("about")))
+        version = about.pop("schema_version")
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema version {version}, this release reads {SCHEMA_VERSION}")
+    about |= {name: tuple(about[name]) for name in ("sources", "limits")}
+    return EscalationFrontier(**about, **arrays)

@@ -1,0 +1,118 @@
+"""Backward induction over patterns: at a price of a unit of cost, where to stop and whom to ask next.
+
+`patterns.best_moves` is one pass for one price; here contexts are an axis of its arrays, and prices are mapped over.
+
+A question with one source is a stopping problem, whose states have an index. With several it is a superprocess: an index exists where the best move of
+each state is the same at all prices below the one at which it stops (Whittle 1980). `whittle` says how far that holds; the tables
+that are served keep a move for every price, and do not need it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alloc_jax.stopping.patterns import Patterns, best_moves
+
+
+class Plan(NamedTuple):
+    """The best rules of P prices in G contexts."""
+
+    move: np.ndarray  # i8[P, R, G, S] positions in `moves`; 0 stops
+    value: np.ndarray  # f32[P, G] of a question before its first sample: expected utility less priced cost
+
+
+def solve_patterns(
+    patterns: Patterns,
+    right: np.ndarray,
+    chance: np.ndarray,
+    cost: np.ndarray,
+    prices: np.ndarray,
+    moves: tuple[tuple[int, ...], ...],
+    rounds: int | None = None,
+) -> Plan:
+    """The best rules of all prices; every question gets a first sample.
+
+    Args:
+      patterns: the S states.
+      right: f[G, S] the chance that a state's best answer is right.
+      chance: f[G, S, M, B + 3] of the outcomes of a draw.
+      cost: f[G, M] of a sample of each source.
+      prices: f[P] multipliers.
+      moves: what a rule may do, from `all_moves`; 0 stops.
+      rounds: the most moves of a question, one after the other; None: any number, and then drawing several at once only tells less.
+    """
+    move, value = _solve(
+        jnp.asarray(right),
+        jnp.asarray(chance),
+        jnp.asarray(cost, jnp.float32),
+        jnp.asarray(patterns.next),
+        jnp.asarray(prices, jnp.float32),
+        patterns.bounds,
+        moves,
+        rounds,
+    )
+    return Plan(np.asarray(move), np.asarray(value))
+
+
+@partial(jax.jit, static_argnames=("bounds", "moves", "rounds"))
+def _solve(right, chance, cost, following, prices, bounds, moves, rounds):
+    return jax.lax.map(
+        lambda price: best_moves(right, chance, cost, following, price, bounds, moves, rounds, xp=jnp), prices
+    )
+
+
+class Certificate(NamedTuple):
+    """What the model says of the rules of P prices, in the mean over contexts."""
+
+    value: np.ndarray  # f64[P] utility less priced cost of the best rule within the limits
+    bound: np.ndarray  # f64[P] above that of any rule which may go on where the cap stops this one
+    whittle: float  # share of the states' weight, where a rule goes on, in which one move is the best at all prices
+
+
+def certify(
+    patterns: Patterns,
+    right: np.ndarray,
+    chance: np.ndarray,
+    reach: np.ndarray,
+    cost: np.ndarray,
+    prices: np.ndarray,
+    moves: tuple[tuple[int, ...], ...],
+    rounds: int | None = None,
+) -> Certificate:
+    """How good the rules are by the model's own lights: what the cap may cost, and whether an index would do.
+
+    A question at the cap could at best be right after one more sample of the cheapest source that has one: with that as the value of those
+    states, backward induction gives an upper bound.
+
+    Args:
+      patterns, right, chance, cost, prices, moves, rounds: as in `solve_patterns`.
+      reach: f[G, S] the weight of states.
+    """
+    plan = solve_patterns(patterns, right, chance, cost, prices, moves, rounds)
+    left = np.asarray(patterns.limits) - patterns.drawn
+    pruned = (patterns.drawn.sum(axis=1) == patterns.cap) & (left > 0).any(axis=1)
+    cheapest = np.where(left[None] > 0, cost[:, None, :], np.inf).min(axis=2)
+    bound = []
+    for price in prices:
+        hoped = np.where(pruned, np.maximum(right, 1 - price * np.minimum(cheapest, 1e30)), right).astype(np.float32)
+        bound.append(solve_patterns(patterns, hoped, chance, cost, np.array([price]), moves, rounds).value.mean())
+    return Certificate(plan.value.mean(axis=1, dtype=float), np.array(bound, float), whittle(plan.move[:, 0], reach))
+
+
+def whittle(move: np.ndarray, weight: np.ndarray) -> float:
+    """How much of the states' weight keeps one best move at all prices at which it goes on.
+
+    Args:
+      move: i8[P, G, S] the best moves; 0 stops.
+      weight: f[G, S] of the states.
+    """
+    most = np.where(move > 0, move, -1).max(axis=0)
+    least = np.where(move > 0, move, 127).min(axis=0)
+    goes = most > 0
+    total = (weight * goes).sum()
+    return float((weight * (goes & (most == least))).sum() / total) if total > 0 else 1.0

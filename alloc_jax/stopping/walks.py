@@ -1,0 +1,117 @@
+"""Walks: each question's own samples of several sources, in orders in which a rule might have drawn them.
+
+Sources are asked in any order, so that one sample of each suffices; of a source with more samples, the order is drawn at random. All of a
+sample is kept together: its answer, whether it was right, what it cost and how long it took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from alloc_jax.actions import single
+from alloc_jax.measure.costs import priced, sample_costs
+from alloc_jax.price_book import PriceBook
+from alloc_jax.types import SampleLog
+
+
+@dataclass(frozen=True, eq=False)
+class Walks:
+    """N questions in O orders: the K first samples of M sources."""
+
+    ids: tuple[str, ...]  # [N]
+    answer: np.ndarray  # i32[N, O, M, K] codes of answers, the same over sources; -1 without a vote
+    right: np.ndarray  # bool[N, O, M, K]
+    cost: np.ndarray  # f64[N, O, M, K]
+    seconds: np.ndarray | None  # f64[N, O, M, K]; None where the log has none
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: np.ndarray) -> Walks:
+        """The walks of the questions at these positions."""
+        seconds = None if self.seconds is None else self.seconds[rows]
+        text = tuple(self.ids[i] for i in rows)
+        return replace(
+            self, ids=text, answer=self.answer[rows], right=self.right[rows], cost=self.cost[rows], seconds=seconds
+        )
+
+
+def make_walks(
+    log: SampleLog,
+    sources: Sequence[str],
+    limits: Sequence[int],
+    *,
+    resource: str,
+    verified: bool = False,
+    orders: int = 1,
+    seed: int = 0,
+    prices: PriceBook | None = None,
+) -> Walks:
+    """The walks of a log's questions.
+
+    Args:
+      log: the samples.
+      sources: M of its sources.
+      limits: samples of each that a rule may draw.
+      resource: what a sample is paid with, as in `measure`.
+      verified: whether a right sample is known as such; answers then do not matter.
+      orders: O of each source's samples; where every source gives one, one order is all there is.
+      seed: of the orders.
+      prices: behind the resource `usd`.
+
+    Raises:
+      ValueError: sources share no question, a question lacks samples, answers or costs; the message names question and source.
+    """
+    columns = [log.source_index(name) for name in sources]
+    short = log.count[:, columns] < np.asarray(limits)
+    if (log.count[:, columns] == 0).any(axis=1).all():
+        raise ValueError(f"the sources {', '.join(map(repr, sources))} share no question: no answers can be compared")
+    if short.any():
+        i, j = np.argwhere(short)[0]
+        raise ValueError(
+            f"question {log.ids[i]!r} has {log.count[i, columns[j]]} samples of source {sources[j]!r}, a rule may draw {limits[j]}"
+            f" ({short.any(axis=1).sum()} of {len(log)} questions lack samples); `shared_questions` leaves such questions out"
+        )
+    priced(log, [single(name) for name in sources], resource, prices=prices)
+    if not verified:
+        for name, m in zip(sources, columns, strict=True):
+            if not (log.answer[:, m] >= 0).any():
+                raise ValueError(
+                    f"source {name!r} has no answers, such as {log.ids[0]!r} shows: votes need them; a log of bits alone is answered by "
+                    "a verifier (answer='verified')"
+                )
+    most = max(limits)
+    orders = 1 if most == 1 and (log.count[:, columns] == 1).all() else orders
+    rng = np.random.default_rng(seed)
+    shape = (len(log), orders, len(columns), most)
+    answer, right = np.full(shape, -1, np.int32), np.zeros(shape, bool)
+    cost, seconds = np.full(shape, np.nan), np.full(shape, np.nan)
+    for j, m in enumerate(columns):
+        slots = log.correct.shape[2]
+        chance = np.where(log.sampled[:, None, m], rng.random((len(log), orders, slots)), 2.0)
+        take = np.argsort(chance, axis=2)[:, :, : limits[j]]
+        rows = np.arange(len(log))[:, None, None]
+        answer[:, :, j, : limits[j]] = log.answer[rows, m, take]
+        right[:, :, j, : limits[j]] = log.correct[rows, m, take]
+        cost[:, :, j, : limits[j]] = sample_costs(log, resource, m, prices)[rows, take]
+        if log.latency_s is not None:
+            seconds[:, :, j, : limits[j]] = log.latency_s[rows, m, take]
+    if verified:
+        answer = np.where(right, 0, -1).astype(np.int32)
+    return Walks(log.ids, answer, right, cost, None if log.latency_s is None else seconds)
+
+
+def shared_questions(log: SampleLog, sources: Sequence[str], limits: Sequence[int] | None = None) -> SampleLog:
+    """The questions on which every one of some sources has samples, as many as the limits where they are given.
+
+    Raises:
+      ValueError: there are none.
+    """
+    columns = [log.source_index(name) for name in sources]
+    whole = (log.count[:, columns] >= (1 if limits is None else np.asarray(limits))).all(axis=1)
+    if not whole.any():
+        raise ValueError(f"the sources {', '.join(map(repr, sources))} share no question: no answers can be compared")
+    return log if whole.all() else log.select(whole)

@@ -1,0 +1,88 @@
+"""The comparison of escalation as its user runs it."""
+
+import json
+
+import pytest
+
+from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, UNIFORM
+from alloc_jax.jobs.escalate import BLIND, PRICED, EscalateConfig, compare_escalation
+from alloc_jax.learn.policy import load_policy
+from alloc_jax.logs import write_log
+from alloc_jax.stopping.escalation import load_escalation
+from tests.conftest import made_log
+from tests.stopping.test_escalate import SOURCES, made_answers
+
+OPTIONS = {"folds": 2, "policies": ("value(epochs=5)",), "replicates": 50, "beliefs": ("classes",)}
+
+
+@pytest.fixture(scope="module")
+def single_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("log") / "answers.jsonl"
+    write_log(made_answers(300), path)
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    config = EscalateConfig(log=str(path), sources=SOURCES, budgets=(3.0, 6.0), **OPTIONS)
+    return compare_escalation(config, folder), folder
+
+
+def test_a_run_leaves_everything_it_promised(single_run):
+    report, folder = single_run
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"report.md", "escalate.png", "paths.png", "metrics.jsonl", "policy", "config.json", "stamp.json"}
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    rules = {row.rule for row in report.rows}
+    cascades = {
+        "agreement cascade",
+        "confidence cascade",
+        "consistency cascade",
+        "Adaptive-Consistency",
+        "ESC",
+        "cascade routing",
+    }
+    assert {PRICED, BLIND, HINDSIGHT, UNIFORM, "one-shot, value", "best single source", *cascades} <= rules
+    text = (folder / "report.md").read_text()
+    assert "Where questions go" in text and "posterior" in text and "mean seconds" in text
+
+
+def test_the_rule_spends_its_budget_on_held_out_questions_and_saves(single_run):
+    report, _ = single_run
+    for budget in (3.0, 6.0):
+        row = report.row(PRICED, budget)
+        assert row.spend.value == pytest.approx(budget, rel=0.08)
+        assert row.over_uniform.value > 0
+
+
+def test_the_saved_rules_serve_beside_their_policy(single_run):
+    _, folder = single_run
+    policy, frontier = load_policy(folder / "policy"), load_escalation(folder / "policy")
+    assert policy.actions == tuple(f"single({name})" for name in frontier.sources)
+    promised = policy.predict(["a plain question 7"])
+    rule = frontier.at(3.0)
+    question = rule.start(promised.score[0].clip(0, 1), promised.cost[0])
+    assert rule.decide(question)
+
+
+def test_repeated_samples_meet_an_oracle_of_disjoint_samples(tmp_path):
+    path = tmp_path / "log.jsonl"
+    write_log(made_log(120, 8), path)
+    config = EscalateConfig(
+        log=str(path), resource="compute", budgets=(1.0,), limits=("2", "3"), cap=4, rounds=2, wave=3, **OPTIONS
+    )
+    report = compare_escalation(config, tmp_path / "run")
+    assert report.row(PRICED, 1.0).spend.value == pytest.approx(1.0, rel=0.1)
+    assert report.oracle == ORACLE and load_escalation(tmp_path / "run" / "policy").rounds == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"answer": "best"}, "vote or verified"),
+        ({"policies": ("imitation",)}, "predicts no utilities"),
+        ({"policies": ("value", "decision")}, "one policy"),
+        ({"limits": ("0",)}, "whole numbers"),
+        ({"wave": 0}, "wave is 1 or more"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        EscalateConfig(**options)

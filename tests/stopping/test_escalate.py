@@ -1,0 +1,354 @@
+"""Escalation: patterns, beliefs, backward induction, and the rules that are served."""
+
+import subprocess
+import sys
+import time
+from itertools import product
+
+import numpy as np
+import pytest
+
+from alloc_jax.evaluate.escalation import replay_escalation, served_paths
+from alloc_jax.stopping.classes import Classes, log_odds, tables
+from alloc_jax.stopping.escalate import Promise, solve_escalation
+from alloc_jax.stopping.escalation import FILE, load_escalation
+from alloc_jax.stopping.latent import fit_classes, read_kinds
+from alloc_jax.stopping.patterns import all_moves, best_moves, make_patterns
+from alloc_jax.stopping.superprocess import certify, solve_patterns, whittle
+from alloc_jax.stopping.walks import make_walks
+from alloc_jax.types import SampleLog, Source
+from tests.conftest import made_log
+
+SOURCES = ("cheap", "middle", "dear")
+LIMITS = (1, 1, 1)
+
+
+def made_answers(questions=400, seed=0, samples=1, accuracy=(0.6, 0.7, 0.9), trap=0.2) -> SampleLog:
+    """Three sources whose difficulty is shared: hard questions have one tempting wrong answer."""
+    rng = np.random.default_rng(seed)
+    hard = rng.random(questions) < 0.4
+    shape = (questions, 3, samples)
+    chance = np.clip(np.array(accuracy) + np.where(hard, -0.35, 0.1)[:, None], 0.02, 0.98)
+    correct = rng.random(shape) < chance[:, :, None]
+    wrong = np.where(rng.random(shape) < trap, 1, rng.integers(2, 20, shape))
+    return SampleLog(
+        ids=tuple(f"q{i}" for i in range(questions)),
+        question=tuple(f"a {'hard' if h else 'plain'} question {i}" for i, h in enumerate(hard)),
+        gold=("0",) * questions,
+        group=(None,) * questions,
+        sources=tuple(Source(name) for name in SOURCES),
+        answers=(tuple(map(str, range(20))),) * questions,
+        count=np.full((questions, 3), samples, np.int32),
+        answer=np.where(correct, 0, wrong).astype(np.int32),
+        correct=correct,
+        usd=np.broadcast_to(np.float32([1, 3, 10])[:, None], shape).copy(),
+        latency_s=np.broadcast_to(np.float32([1, 2, 5])[:, None], shape).copy(),
+    )
+
+
+@pytest.fixture(scope="module")
+def answers():
+    return made_answers()
+
+
+@pytest.fixture(scope="module")
+def frontier(answers):
+    return solve_escalation(answers, SOURCES, resource="usd", beliefs=("independent", "classes"))
+
+
+def some_classes(seed=0, classes=2, sources=3) -> Classes:
+    rng = np.random.default_rng(seed)
+    return Classes(
+        rng.dirichlet(np.ones(classes)).astype(np.float32),
+        np.ones(sources, np.float32),
+        np.zeros(sources, np.float32),
+        rng.normal(size=(classes, sources)).astype(np.float32),
+        rng.dirichlet(np.ones(4), (classes, sources)).astype(np.float32),
+        np.zeros((classes, sources), np.float32),
+        np.full(sources, np.inf, np.float32),
+    )
+
+
+def drawn(model: Classes, promised: np.ndarray, many: int, seed=1) -> np.ndarray:
+    """i64[many, M] answers: 0 right, 1 and 2 traps, from 10 on stray, -1 none."""
+    rng = np.random.default_rng(seed)
+    z = rng.choice(len(model.weight), many, p=model.weight / model.weight.sum())
+    kinds = model.chances(promised[None])[0][z].cumsum(axis=-1)
+    kind = (rng.random((*kinds.shape[:2], 1)) > kinds).sum(axis=-1).clip(0, 4)
+    return np.where(kind == 3, 10 + np.arange(kind.size).reshape(kind.shape), np.where(kind == 4, -1, kind))
+
+
+def walked(patterns, answers, order):
+    """(state, answers behind the blocks) after samples of one question."""
+    state, held = 0, []
+    for m in order:
+        code = answers[m]
+        at = held.index(code) if code in held else None
+        outcome = patterns.outcome(len(held), at, code >= 0)
+        stands = patterns.order[state, m, outcome]
+        state = patterns.next[state, m, outcome]
+        known = [*held, *[None] * (patterns.blocks - len(held)), code]
+        held = [known[b] for b in stands[: patterns.kept[state]]]
+    return state, held
+
+
+def test_the_order_of_samples_does_not_matter():
+    patterns = make_patterns(LIMITS, 3)
+    for answers in product((-1, 0, 1, 2), repeat=3):
+        ends = {walked(patterns, answers, order)[0] for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0))}
+        assert len(ends) == 1, answers
+
+
+def test_outcomes_of_a_draw_sum_to_one_and_posteriors_at_most_to_one():
+    patterns = make_patterns((2, 1, 1), 4, blocks=2)
+    table = tables(some_classes(), patterns, np.zeros((2, 3), np.float32))
+    may = (patterns.next >= 0).any(axis=-1)
+    np.testing.assert_allclose(table.chance.sum(axis=-1)[:, may], 1, rtol=1e-5)
+    assert (table.right.sum(axis=-1) < 1 + 1e-5).all()
+    # What a way of drawing looks like is worth what its outcomes are together.
+    after = np.where(patterns.next >= 0, table.reach[:, np.maximum(patterns.next, 0)], 0).sum(axis=-1)
+    before = np.broadcast_to(table.reach[:, :, None], after.shape)
+    np.testing.assert_allclose(after[:, may], before[:, may], rtol=1e-4)
+
+
+def test_posteriors_are_those_of_the_model_that_drew_the_answers():
+    model, patterns, promised = some_classes(3), make_patterns(LIMITS, 3), np.float32([0.2, 0.5, 1.0])
+    table = tables(model, patterns, promised[None])
+    seen, right = np.zeros(len(patterns)), np.zeros(len(patterns))
+    for row in drawn(model, promised, 40_000):
+        state, held = walked(patterns, row.tolist(), (0, 1, 2))
+        best = table.right[0, state].argmax()
+        seen[state] += 1
+        right[state] += best < len(held) and held[best] == 0
+    often = seen > 400
+    assert often.sum() > 4
+    error = 4 * np.sqrt(0.25 / seen[often])
+    assert (np.abs(right[often] / seen[often] - table.right[0, often].max(axis=-1)) < error).all()
+
+
+def test_em_finds_the_classes_that_drew_the_answers():
+    log = made_answers(3000, samples=3, trap=0.7)
+    kinds = read_kinds(log, SOURCES, verified=False)
+    promised = np.broadcast_to(log_odds(log.correct.mean(axis=(0, 2))), (len(log), 3))
+    one, two = (fit_classes(kinds, promised, z) for z in (1, 2))
+    chance = two.chances(promised[:1])[0, :, :, 0]
+    easy, hard = chance[chance[:, 0].argsort()[::-1]]
+    np.testing.assert_allclose(hard, [0.25, 0.35, 0.55], atol=0.06)
+    np.testing.assert_allclose(easy, [0.7, 0.8, 0.98], atol=0.06)
+    assert np.abs(one.chances(promised[:1])[0, 0, :, 0] - log.correct.mean(axis=(0, 2))).max() < 0.02
+    assert (two.spread[..., 0] > 0.4).all()  # the trap
+
+
+def brute_force(patterns, right, chance, cost, price, state=0, rounds=None):
+    """The value of a state by trying everything."""
+    stop = right[state] if state else -np.inf
+    if rounds == 0:
+        return stop
+    best = stop
+    for m in range(patterns.sources):
+        to = patterns.next[state, m]
+        if (to >= 0).any():
+            left = None if rounds is None else rounds - 1
+            after = sum(
+                p * brute_force(patterns, right, chance, cost, price, s, left)
+                for p, s in zip(chance[state, m], to, strict=True)
+                if s >= 0
+            )
+            best = max(best, after - price * cost[m])
+    return best
+
+
+@pytest.mark.parametrize("rounds", [None, 2])
+def test_backward_induction_is_the_best_of_all_rules(rounds):
+    patterns, cost = make_patterns(LIMITS, 3), np.float32([1, 3, 10])
+    table = tables(some_classes(5), patterns, np.zeros((1, 3), np.float32))
+    right = table.right.max(axis=-1)
+    for price in (0.001, 0.01, 0.05, 0.3):
+        move, value = best_moves(
+            right[0], table.chance[0], cost, patterns.next, price, patterns.bounds, all_moves(3, 1), rounds
+        )
+        assert value == pytest.approx(
+            brute_force(patterns, right[0], table.chance[0], cost, price, rounds=rounds), abs=1e-5
+        )
+        plan = solve_patterns(patterns, right, table.chance, cost[None], np.array([price]), all_moves(3, 1), rounds)
+        np.testing.assert_array_equal(plan.move[0, :, 0], move)
+        assert float(plan.value[0, 0]) == pytest.approx(float(value), abs=1e-5)
+
+
+def test_waves_are_worth_no_more_than_single_draws_and_more_than_fewer_rounds():
+    patterns, cost = make_patterns(LIMITS, 3), np.float32([[1, 3, 10]])
+    table = tables(some_classes(6), patterns, np.zeros((1, 3), np.float32))
+    given = (patterns, table.right.max(axis=-1), table.chance, cost, np.array([0.002]))
+    free = solve_patterns(*given, all_moves(3, 1)).value[0, 0]
+    once, twice = (solve_patterns(*given, all_moves(3, 3), rounds).value[0, 0] for rounds in (1, 2))
+    alone = solve_patterns(*given, all_moves(3, 1), 1).value[0, 0]
+    assert alone <= once <= twice + 1e-6 and twice <= free + 1e-6
+    assert once < free
+
+
+def test_one_source_has_an_index():
+    """With one source the only way on is to draw again: the same move at all prices."""
+    patterns = make_patterns((5,), 5)
+    table = tables(some_classes(2, sources=1), patterns, np.zeros((1, 1), np.float32))
+    plan = solve_patterns(
+        patterns, table.right.max(axis=-1), table.chance, np.ones((1, 1)), np.geomspace(1, 1e-4, 16), all_moves(1, 1)
+    )
+    assert whittle(plan.move[:, 0], table.reach) == 1
+    goes = plan.move[:, 0, 0] > 0
+    assert (goes[1:] >= goes[:-1]).all()  # a lower price draws wherever a higher one does
+
+
+def test_the_bound_holds_for_rules_that_may_go_on():
+    cost, prices = np.float32([[1, 3, 10]]), np.array([0.002, 0.02, 0.1])
+    model, promised = some_classes(7), np.zeros((1, 3), np.float32)
+
+    def certified(cap):
+        patterns = make_patterns(LIMITS, cap)
+        table = tables(model, patterns, promised)
+        return certify(patterns, table.right.max(axis=-1), table.chance, table.reach, cost, prices, all_moves(3, 1))
+
+    short, whole = certified(2), certified(3)
+    assert (short.value <= whole.value + 1e-6).all() and (whole.value <= short.bound + 1e-6).all()
+    np.testing.assert_allclose(whole.bound, whole.value, atol=1e-6)
+    assert (short.bound > short.value + 1e-4).any() and 0 <= short.whittle <= 1
+
+
+def test_a_budget_is_spent_on_new_questions_and_beats_single_sources(answers, frontier):
+    new = made_answers(4000, seed=9)
+    walks = make_walks(new, SOURCES, LIMITS, resource="usd")
+    right, cost = new.correct[:, :, 0].mean(axis=0), np.array([1, 3, 10])
+    for budget in (4.0, 6.0, 8.0):
+        played = replay_escalation(frontier.at(budget), walks)
+        assert played.outcome.cost.mean() == pytest.approx(budget, rel=0.1)
+        assert played.outcome.utility.mean() > np.interp(played.outcome.cost.mean(), cost, right) + 0.02
+        assert played.seconds.mean() > 0
+
+
+def test_serving_walks_the_paths_that_replay_does(answers, frontier):
+    walks = make_walks(answers, SOURCES, LIMITS, resource="usd")
+    rule = frontier.at(float(frontier.spend[len(frontier.spend) // 2]))
+    paths = served_paths(rule, answers, walks)
+    played = replay_escalation(rule, walks)
+    cost = np.array([np.float32([1, 3, 10])[list(path.sources)].sum() for path in paths])
+    assert rule.weight in (0, 1) or rule.less != rule.more
+    np.testing.assert_allclose(cost.mean(), played.outcome.cost.mean(), rtol=0.03)
+    np.testing.assert_allclose(np.mean([p.right for p in paths]), played.outcome.utility.mean(), atol=0.02)
+
+
+def test_a_strong_source_outvotes_two_weak_ones_that_agree():
+    log = made_answers(3000, accuracy=(0.3, 0.3, 0.97), trap=0.9)
+    found = solve_escalation(log, SOURCES, resource="usd", beliefs=("classes",))
+    question = found.at(found.spend[-1]).start()
+    question = question.after((0,), ["7"]).after((1,), ["7"]).after((2,), ["8"])
+    assert question.answer == "8" and question.posterior > 0.5
+
+
+def test_rules_are_saved_and_decide_without_jax(frontier, tmp_path):
+    frontier.save(tmp_path)
+    code = (
+        "import sys; from alloc_jax.stopping.escalation import load_escalation\n"
+        f"rule = load_escalation({str(tmp_path)!r}).at(4.0)\n"
+        "question = rule.start([0.6, 0.7, 0.9])\n"
+        "while move := rule.decide(question): question = question.after(move, ['12'] * len(move))\n"
+        "assert question.answer == '12'\n"
+        "print('jax' in sys.modules, question.path)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rule = frontier.at(4.0)
+    question = rule.start([0.6, 0.7, 0.9])
+    while move := rule.decide(question):
+        question = question.after(move, ["12"] * len(move))
+    assert done.stdout.split(maxsplit=1) == ["False", f"{question.path}\n"]
+    (tmp_path / FILE).write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="damaged"):
+        load_escalation(tmp_path)
+    with pytest.raises(ValueError, match="missing"):
+        load_escalation(tmp_path / "none")
+
+
+def test_a_decision_takes_microseconds(frontier):
+    question, rule = frontier.at(4.0).start(), frontier.at(4.0)
+    begin = time.perf_counter()
+    for _ in range(1000):
+        rule.decide(question)
+    assert (time.perf_counter() - begin) / 1000 < 100e-6
+
+
+def test_text_that_tells_questions_apart_helps():
+    log, new = made_answers(1500, seed=1), made_answers(1500, seed=2)
+
+    def promise(of):
+        hard = np.array(["hard" in text for text in of.question])[:, None]
+        return Promise(np.clip(np.array([0.6, 0.7, 0.9]) + np.where(hard, -0.35, 0.1), 0.02, 0.98))
+
+    walks = make_walks(new, SOURCES, LIMITS, resource="usd")
+    told = solve_escalation(log, SOURCES, resource="usd", promise=promise(log), beliefs=("classes",)).at(4.0)
+    blind = solve_escalation(log, SOURCES, resource="usd", beliefs=("classes",)).at(4.0)
+    with_text = replay_escalation(told, walks, promise(new)).outcome
+    without = replay_escalation(blind, walks).outcome
+    assert with_text.utility.mean() > without.utility.mean() + 0.005
+    assert with_text.cost.mean() == pytest.approx(without.cost.mean(), rel=0.08)
+
+
+def test_a_verifier_ends_a_question_at_its_first_right_sample(log):
+    found = solve_escalation(log, ("small", "large"), answer="verified", limits=(3, 3), cap=5, resource="samples")
+    rule = found.at(2.0)
+    question = rule.start()
+    question = question.after(rule.decide(question), [None])
+    question = question.after(rule.decide(question), ["right"])
+    assert rule.decide(question) == () and question.posterior == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({}, {"sources": ()}, "one or more different names"),
+        ({}, {"sources": ("cheap", "none")}, "unknown source 'none'"),
+        ({}, {"answer": "best"}, "'vote' or 'verified'"),
+        ({}, {"beliefs": ("tea leaves",)}, "beliefs are some of"),
+        ({}, {"limits": (1, 2, 1)}, "question 'q0' has 1 samples of source 'middle'"),
+        ({}, {"rounds": 0}, "1 or more"),
+        ({}, {"promise": Promise(np.zeros((3, 3)))}, "promised accuracy is 400 x 3"),
+        ({"answer": "mute"}, {}, "source 'middle' has no answers"),
+        ({"count": "apart"}, {}, "share no question"),
+        ({"usd": "hole"}, {}, "question 'q5' has a sample of 'middle'"),
+    ],
+)
+def test_bad_input_is_named(answers, change, options, message):
+    from dataclasses import replace
+
+    made = {}
+    if "answer" in change:
+        made["answer"] = answers.answer.copy()
+        made["answer"][:, 1] = -1
+    if "count" in change:
+        made["count"] = answers.count.copy()
+        made["count"][::2, 0], made["count"][1::2, 1] = 0, 0
+    if "usd" in change:
+        made["usd"] = answers.usd.copy()
+        made["usd"][5, 1] = np.nan
+    options = {"sources": SOURCES, "resource": "usd"} | options
+    with pytest.raises(ValueError, match=message):
+        solve_escalation(replace(answers, **made), options.pop("sources"), **options)
+
+
+def test_repeated_samples_share_plans_between_like_questions():
+    log = made_log(160, 12)
+    found = solve_escalation(log, ("small", "large"), limits=(4, 4), cap=8, resource="tokens", beliefs=("classes",))
+    assert len(found.cell) and len(found.patterns) > 600
+    walks = make_walks(log, ("small", "large"), (4, 4), resource="tokens", orders=4)
+    budget = float(np.median(found.spend))
+    assert replay_escalation(found.at(budget), walks).outcome.cost.mean() == pytest.approx(budget, rel=0.1)
+    with pytest.raises(ValueError, match="below"):
+        found.at(0.1)
+
+
+def test_few_programs_compile(answers):
+    """Folds of other sizes reuse what was compiled."""
+    solve_escalation(answers, SOURCES, resource="usd", beliefs=("independent",))
+    from alloc_jax.stopping import latent, superprocess
+
+    before = latent._fit._cache_size(), superprocess._solve._cache_size()
+    solve_escalation(made_answers(390), SOURCES, resource="usd", beliefs=("independent",))
+    after = latent._fit._cache_size(), superprocess._solve._cache_size()
+    assert after[1] == before[1] and after[0] <= before[0] + 1
