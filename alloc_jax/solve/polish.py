@@ -90,10 +90,15 @@ def finished(
     close = 1e-7 if scale.dtype == jnp.float32 else 1e-11
 
     def closed(state: Rounds, part: float = close):
-        """Whether mixed plan and bound meet to this part of them; one far above the bound would contradict it."""
+        """Whether mixed plan and bound meet to this part of them.
+
+        Below the bound that is a part of both its terms. A mixed plan above it contradicts it: there, only the utility's own
+        rounding counts, not what a rounded probability overspends at a steep price.
+        """
         gap = double_double.subtract(state.best.value, utility_of(state.mixed.plan.total)).hi
-        size = jnp.abs(state.best.value.hi) + (state.best.multiplier / data.unit * target.hi).sum()
-        return state.mixed.plan.fits & (jnp.abs(gap) <= part * size + state.best.margin)
+        utility, paid = jnp.abs(state.best.value.hi), (state.best.multiplier / data.unit * target.hi).sum()
+        meets = (gap <= part * (utility + paid) + state.best.margin) & (gap >= -part * utility - state.best.margin)
+        return state.mixed.plan.fits & meets
 
     def impossible(state: Rounds):
         """Whether it is proven that no plan fits, mixed or not: one budget is too small, or the bound is below the worst plan."""

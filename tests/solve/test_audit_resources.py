@@ -84,7 +84,7 @@ def instance(number, family, shape):
         ][kind]
     )
     up = kind in (1, 5) and rng.random() < 0.8  # what the plan spends, rounded so that it fits
-    return utility, cost, valid, weight, np.nextafter(budget, np.float32(np.inf)) if up else budget
+    return utility, cost, valid, weight, np.where(up & (budget > 0), np.nextafter(budget, np.float32(np.inf)), budget)
 
 
 def linear_programme(utility, cost, valid, weight, budget, *, stretch=False):
