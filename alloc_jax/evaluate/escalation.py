@@ -37,16 +37,24 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
     frontier = rule.frontier
     shape = (len(walks), len(frontier.sources))
     promised = np.broadcast_to(frontier.typical, shape) if promise is None else log_odds(promise.accuracy)
+    read = promise is not None and promise.features is not None
+    features = (
+        np.asarray(promise.features, np.float32)
+        if read
+        else np.broadcast_to(frontier.features, (len(walks), len(frontier.features)))
+    )
     cost = frontier.cost if promise is None or promise.cost is None else promise.cost
     cost = np.broadcast_to(np.asarray(cost, np.float32), shape)
     two = [rule.less, rule.more]
     if len(frontier.cell):
-        answer = frontier._cell_table.right.argmax(axis=-1).astype(np.int8)
+        answer = frontier.cell_table.right.argmax(axis=-1).astype(np.int8)
         at = nearest(promised, frontier.cell)
         walked = walk(frontier.patterns, frontier.cell_move[two], frontier.moves, answer, walks, at)
     else:
         price = frontier.multiplier[two]
-        walked = play(frontier.patterns, frontier.belief, promised, cost, price, frontier.moves, frontier.rounds, walks)
+        walked = play(
+            frontier.patterns, frontier.belief, promised, features, cost, price, frontier.moves, frontier.rounds, walks
+        )
     share = (1 - rule.weight, rule.weight)
 
     def of(values: np.ndarray) -> np.ndarray:
@@ -76,7 +84,7 @@ def served_paths(
     tickets = lottery(walks.ids, seed)
     verified = rule.frontier.answer == "verified"
     for i in range(len(walks)):
-        given = () if promise is None else (promise.accuracy[i], None if promise.cost is None else promise.cost[i])
+        given = () if promise is None else [None if part is None else part[i] for part in promise]
         question = rule.start(*given, ticket=tickets[i])
         taken = np.zeros(len(rule.frontier.sources), int)
         said, good = [], {}

@@ -37,7 +37,8 @@ from alloc_jax.report.escalation import write_report
 from alloc_jax.report.stopping import score_outcomes
 from alloc_jax.stopping.classes import log_odds
 from alloc_jax.stopping.escalate import BELIEFS, Promise, solve_escalation
-from alloc_jax.stopping.escalation import PLANNED, EscalationFrontier
+from alloc_jax.stopping.escalation import EscalationFrontier
+from alloc_jax.stopping.rules import nearest
 from alloc_jax.stopping.walks import Walks, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 
@@ -135,11 +136,12 @@ class Bench:
         config = replace(parse_policy(self.config.policies[0], self.budgets), seed=self.config.seed)
         return train(self.table(log), config)
 
-    def promise(self, prediction) -> Promise:
-        """What a policy's prediction says of one sample of every source."""
+    def promise(self, policy: Policy, prediction, questions: Sequence[str]) -> Promise:
+        """What a policy's prediction says of one sample of every source, and the features that it read."""
         names = [action.name for action in self.score.actions]
         first = [names.index(_fixed(self.config.answer, source, 1).name) for source in self.sources]
-        return Promise(np.clip(prediction.score[:, first], 0, 1), np.maximum(prediction.cost[:, first], 0))
+        features = policy.featurizer.encode(questions)
+        return Promise(np.clip(prediction.score[:, first], 0, 1), np.maximum(prediction.cost[:, first], 0), features)
 
 
 def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:
@@ -163,7 +165,7 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
             oracle=bench.oracle,
         )
         policy = bench.policy(bench.log)
-        promise = None if policy is None else bench.promise(policy.calibration[0].whole)
+        promise = None if policy is None else bench.promise(policy, policy.calibration[0].whole, bench.log.question)
         frontier = bench.solve(bench.log, promise)
         if policy is not None:
             policy.save(folder / "policy")
@@ -275,8 +277,8 @@ def _on_fold(bench: Bench, part: Part, ways: list[Way]):
     policy = bench.policy(log)
     promise = held = None
     if policy is not None:
-        promise = bench.promise(policy.calibration[0].whole)
-        held = bench.promise(policy.predict(score.question))
+        promise = bench.promise(policy, policy.calibration[0].whole, log.question)
+        held = bench.promise(policy, policy.predict(score.question), score.question)
         for made in deploy(policy, score, bench.budgets, config.seed):
             yield (f"one-shot, {policy.kind}", made.budget), Outcome.of(made.plan, score), None
     frontier = bench.solve(log, promise)
@@ -326,12 +328,12 @@ def _rivals(
         shape = (len(part), len(bench.sources))
         promised = np.broadcast_to(frontier.typical, shape) if given is None else log_odds(given.accuracy)
         paid = np.broadcast_to(cost, shape) if given is None or given.cost is None else given.cost
-        if len(frontier.patterns) > PLANNED:
-            centre = frontier.cell
-            at = ((promised[:, None] - centre) ** 2).sum(axis=2).argmin(axis=1)
+        if len(frontier.cell):
+            table, at = frontier.cell_table, nearest(promised, frontier.cell)
         else:
-            centre, at = promised, np.arange(len(promised))
-        own.append((part, promised, paid, frontier.belief.table(frontier.patterns, centre).right, at))
+            features = None if given is None else given.features
+            table, at = frontier.belief.table(frontier.patterns, promised, features), np.arange(len(promised))
+        own.append((part, promised, paid, table.right, at))
     longest = [c for c in chains + same if len(c) <= frontier.cap]
     found["confidence cascade"] = tuple(
         cascades.confidence(part, longest, frontier.patterns, right, at) for part, _, _, right, at in own

@@ -9,8 +9,8 @@ wrong answers spread. Given class and text its samples are independent, each of 
     stray        a wrong answer that nobody else gives
     none         no answer
 
-The shift makes the mean over classes what the text promises: classes say what comes together, and leave alone how much there is of it. The text
-may tell classes apart, too: in class z the log-odds are spread around a centre of their own.
+The shift makes the mean over classes what the text promises: classes say what comes together, and leave alone how much there is of it. Features of
+the text may tell classes apart, too.
 
 The state of a question is a pattern: which samples are equal. Its chance is a sum over classes and over which of its blocks is the right
 answer, which a trap, and which a stray one; all of them products of kinds, so that one matrix product gives the chances of all patterns
@@ -34,6 +34,7 @@ WRONG = KINDS + 8
 WIDTH = WRONG + 1
 FURTHEST = 6.0  # log-odds that a text may promise
 NEWTON = 4  # steps
+LEAST = 0.1  # of an even share: what a text may at least leave to every class
 CELLS = 4_000_000  # numbers at a time
 
 
@@ -56,26 +57,30 @@ class Classes(NamedTuple):
     level: np.ndarray  # f32[M] make calibrated log-odds of those that texts promise
     effect: np.ndarray  # f32[Z, M] in log-odds
     spread: np.ndarray  # f32[Z, M, 4] of the wrong samples: trap, second trap, stray, none; sums to 1
-    centre: np.ndarray  # f32[Z, M] of the calibrated log-odds
-    width: np.ndarray  # f32[M] their deviation within a class; infinite where texts do not tell classes apart
+    gate: (
+        np.ndarray
+    )  # f32[D + 1, Z] from features of the text to the classes, the last row constant; zero rows where no text is read
 
     def calibrated(self, promised: np.ndarray) -> np.ndarray:
         """f32[G, 1, M] log-odds of being right, of those that texts promise f[G, M]."""
         return (promised * self.slope + self.level)[:, None]
 
-    def prior(self, promised: np.ndarray) -> np.ndarray:
-        """f32[G, Z] the classes of questions whose texts promise log-odds f[G, M]."""
-        apart = (self.calibrated(promised) - self.centre) / self.width
-        score = np.log(self.weight) - 0.5 * (apart**2).sum(axis=2)
-        score = np.exp(score - score.max(axis=1, keepdims=True))
-        return score / score.sum(axis=1, keepdims=True)
+    def prior(self, features: np.ndarray) -> np.ndarray:
+        """f32[G, Z] the classes of questions with features f[G, D] of their texts."""
+        return shares(features @ self.gate[:-1] + self.gate[-1])
 
-    def chances(self, promised: np.ndarray) -> np.ndarray:
-        """f32[G, Z, M, 5] of every kind, for questions whose texts promise log-odds f[G, M]."""
-        prior = self.prior(promised)[:, :, None]
+    def chances(self, promised: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        """f32[G, Z, M, 5] of every kind, for questions whose texts promise log-odds f[G, M] and classes f[G, Z]."""
+        prior = prior[:, :, None]
         right = 1 / (1 + np.exp(-balanced(self.calibrated(promised), self.effect[None], prior)))
         wrong = (1 - right)[..., None] * self.spread
         return np.concatenate([right[..., None], wrong], axis=-1)
+
+
+def shares(score, xp=np):
+    """Chances f[G, Z] of linear predictions of memberships: none below a small one, and summing to 1."""
+    score = xp.maximum(score, LEAST / score.shape[1])
+    return score / score.sum(axis=1, keepdims=True)
 
 
 def balanced(odds, effect, prior, xp=np):
@@ -104,15 +109,17 @@ class Table(NamedTuple):
     reach: np.ndarray  # f32[G, S] the chance of one way of drawing to look like this
 
 
-def tables(model: Classes, patterns: Patterns, promised: np.ndarray) -> Table:
-    """What the classes say of every state, for contexts whose texts promise log-odds f[G, M]."""
+def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: np.ndarray | None = None) -> Table:
+    """What the classes say of every state, for contexts whose texts promise log-odds f[G, M] and have features f[G, D]."""
     found = readings(patterns)
-    kinds = model.chances(promised)  # [G, Z, M, 5]
+    if features is None or len(model.gate) == 1:  # the belief reads no text
+        features = np.zeros((len(promised), len(model.gate) - 1), np.float32)
+    prior = model.prior(features).astype(np.float32)
+    kinds = model.chances(promised, prior)  # [G, Z, M, 5]
     rest = [sum(kinds[..., k] for k in range(NONE) if k == STRAY or not mask >> k & 1) for mask in range(8)]
     rest.append(kinds[..., 1:].sum(axis=-1))
     log = np.log(np.maximum(np.concatenate([kinds, np.stack(rest, axis=-1)], axis=-1), 1e-9))
     log = log.reshape(*log.shape[:2], -1).astype(np.float32)
-    prior = model.prior(promised).astype(np.float32)
     both = np.zeros((len(log), len(patterns) * (patterns.blocks + 1)), np.float32)
     step = max(1, CELLS // (len(found.counts) * len(model.weight)))
     for first in range(0, len(log), step):
@@ -148,9 +155,9 @@ class Belief(NamedTuple):
     classes: Classes
     counted: Counted
 
-    def table(self, patterns: Patterns, promised: np.ndarray) -> Table:
-        """What it says of every state, for contexts whose texts promise log-odds f[G, M]."""
-        return self.counted.corrected(tables(self.classes, patterns, promised))
+    def table(self, patterns: Patterns, promised: np.ndarray, features: np.ndarray | None = None) -> Table:
+        """What it says of every state, for contexts whose texts promise log-odds f[G, M] and have features f[G, D]."""
+        return self.counted.corrected(tables(self.classes, patterns, promised, features))
 
 
 def uncounted(patterns: Patterns) -> Counted:

@@ -58,6 +58,7 @@ class Promise(NamedTuple):
 
     accuracy: np.ndarray  # f[N, M]
     cost: np.ndarray | None = None  # f[N, M] of a sample; None: each source's mean
+    features: np.ndarray | None = None  # f[N, D] of the texts themselves, which may tell classes of questions apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,23 +70,24 @@ class Task:
     kinds: Kinds
     promised: np.ndarray  # f32[N, M]
     cost: np.ndarray  # f32[N, M]
+    features: np.ndarray  # f32[N, D]; D = 0 where no text is read
     prices: np.ndarray  # f64[P]
     wave: int
     rounds: int | None
 
-    def contexts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """f32[G, M] log-odds of contexts and i64[N] the contexts of questions: each its own, or where patterns are many, cells."""
+    def contexts(self, rows: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        """Log-odds and features of contexts, and i64[N] the contexts of questions: each its own, or where patterns are many, cells."""
         if len(self.patterns) <= PLANNED:
-            return self.promised[rows], np.arange(len(rows))
-        cell, _ = self.cells
-        return cell, nearest(self.promised[rows], cell)
+            return (self.promised[rows], self.features[rows]), np.arange(len(rows))
+        cell, _, features = self.cells
+        return (cell, features), nearest(self.promised[rows], cell)
 
     @cached_property
-    def cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """Log-odds and costs f32[G, M] of cells of like questions."""
+    def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Log-odds and costs f32[G, M], and features f32[G, D], of cells of like questions."""
         near = make_contexts(self.promised, len(self.promised), CELLS)
         of = [near.of == g for g in range(len(near.center)) if (near.of == g).any()]
-        return tuple(np.stack([x[mine].mean(axis=0) for mine in of]) for x in (self.promised, self.cost))
+        return tuple(np.stack([x[mine].mean(axis=0) for mine in of]) for x in (self.promised, self.cost, self.features))
 
     @property
     def moves(self):
@@ -146,7 +148,6 @@ def solve_escalation(
     walked = _play(task, belief, np.arange(len(log)))
     spend, utility = (x.mean(axis=(1, 2), dtype=float) for x in (walked.cost, walked.utility))
     keep = _rising(spend)
-    cell, cell_cost, cell_move = _cells(task, belief, task.prices[keep])
     found = _certificate(task, belief, task.prices[keep])
     return EscalationFrontier(
         answer=answer,
@@ -167,9 +168,8 @@ def solve_escalation(
         whittle=found.whittle,
         typical=log_odds(_mean_accuracy(task)),
         cost=task.cost.mean(axis=0),
-        cell=cell,
-        cell_cost=cell_cost,
-        cell_move=cell_move,
+        features=task.features.mean(axis=0),
+        **_cells(task, belief, task.prices[keep]),
         **belief.classes._asdict(),
         **belief.counted._asdict(),
     )
@@ -217,8 +217,12 @@ def make_task(
     for name, given in (("accuracy", np.asarray(promise.accuracy)), ("cost", cost)):
         if given.shape != shape or not np.isfinite(given).all():
             raise ValueError(f"the promised {name} is {shape[0]} x {shape[1]} finite numbers, got shape {given.shape}")
+    features = np.zeros((len(log), 0)) if promise.features is None else np.asarray(promise.features)
+    if len(features) != len(log) or not np.isfinite(features).all():
+        raise ValueError(f"the features of texts are {len(log)} rows of finite numbers, got shape {features.shape}")
+    features = np.float32(features)
     return Task(
-        make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost),
+        make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost), features,
         np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), PRICES), wave, rounds,
     )  # fmt: skip
 
@@ -226,12 +230,13 @@ def make_task(
 def fit_belief(task: Task, family: Family, rows: np.ndarray) -> Belief:
     """A belief fitted to some of the questions."""
     kinds, promised = Kinds(*(part[rows] for part in task.kinds)), task.promised[rows]
-    classes = fit_classes(kinds, promised, family.classes, family.gated)
+    features = task.features[rows]
+    classes = fit_classes(kinds, promised, family.classes, features if family.gated and features.shape[1] else None)
     belief = Belief(classes, uncounted(task.patterns))
     if not family.counted:
         return belief
-    centre, context = task.contexts(rows)
-    table = belief.table(task.patterns, centre)
+    given, context = task.contexts(rows)
+    table = belief.table(task.patterns, *given)
     return Belief(classes, count_patterns(task.patterns, table, task.walks.select(rows), context, COUNTED))
 
 
@@ -239,6 +244,7 @@ def play(
     patterns: Patterns,
     belief: Belief,
     promised: np.ndarray,
+    features: np.ndarray,
     cost: np.ndarray,
     prices: np.ndarray,
     moves,
@@ -251,7 +257,7 @@ def play(
     for first in range(0, count, CHUNK):
         rows = np.arange(first, min(first + CHUNK, count))
         padded = np.resize(rows, CHUNK)
-        table = belief.table(patterns, promised[padded])
+        table = belief.table(patterns, promised[padded], features[padded])
         plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost[padded], prices, moves, rounds)
         answer = table.right.argmax(axis=-1).astype(np.int8)
         found.append(walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows))))
@@ -261,33 +267,36 @@ def play(
 def _play(task: Task, belief: Belief, rows: np.ndarray) -> Walked:
     patterns, walks, moves = task.patterns, task.walks.select(rows), task.moves
     if len(patterns) <= PLANNED:
-        return play(patterns, belief, task.promised[rows], task.cost[rows], task.prices, moves, task.rounds, walks)
-    cell, cost = task.cells
-    table = belief.table(patterns, cell)
+        given = task.promised[rows], task.features[rows], task.cost[rows]
+        return play(patterns, belief, *given, task.prices, moves, task.rounds, walks)
+    cell, cost, features = task.cells
+    table = belief.table(patterns, cell, features)
     plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost, task.prices, moves, task.rounds)
     answer = table.right.argmax(axis=-1).astype(np.int8)
     return walk(patterns, plan.move, moves, answer, walks, nearest(task.promised[rows], cell))
 
 
-def _cells(task: Task, belief: Belief, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cells(task: Task, belief: Belief, prices: np.ndarray) -> dict[str, np.ndarray]:
     """Cells of like questions with their plans, where patterns are too many to plan each question on its own."""
     if len(task.patterns) <= PLANNED:
-        nothing = np.zeros((0, task.patterns.sources), np.float32)
-        return nothing, nothing, np.zeros((len(prices), 1, 0, len(task.patterns)), np.int8)
-    cell, cost = task.cells
-    table = belief.table(task.patterns, cell)
-    plan = solve_patterns(task.patterns, table.right.max(axis=-1), table.chance, cost, prices, task.moves, task.rounds)
-    return cell, cost, plan.move
+        cell = cost = np.zeros((0, task.patterns.sources), np.float32)
+        features, move = np.zeros((0, task.features.shape[1]), np.float32), np.zeros((len(prices), 1, 0, 0), np.int8)
+    else:
+        cell, cost, features = task.cells
+        table = belief.table(task.patterns, cell, features)
+        right = table.right.max(axis=-1)
+        move = solve_patterns(task.patterns, right, table.chance, cost, prices, task.moves, task.rounds).move
+    return {"cell": cell, "cell_cost": cost, "cell_features": features, "cell_move": move}
 
 
 def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
     """Of questions drawn evenly from the training questions, or of the cells of all."""
     if len(task.patterns) <= PLANNED:
         rows = np.resize(np.arange(0, len(task.promised), max(len(task.promised) // CHUNK, 1)), CHUNK)
-        centre, cost = task.promised[rows], task.cost[rows]
+        centre, cost, features = task.promised[rows], task.cost[rows], task.features[rows]
     else:
-        centre, cost = task.cells
-    table = belief.table(task.patterns, centre)
+        centre, cost, features = task.cells
+    table = belief.table(task.patterns, centre, features)
     right = table.right.max(axis=-1)
     return certify(task.patterns, right, table.chance, table.reach, cost, prices, task.moves, task.rounds)
 

@@ -53,20 +53,21 @@ class EscalationFrontier:
     bound: np.ndarray = field(repr=False)  # f64[L] above it, had the cap not stopped any question
     whittle: float  # share of states in which one move is the best at all prices, so that an index would do
     typical: np.ndarray = field(repr=False)  # f32[M] log-odds of a question of which no text is known
+    features: np.ndarray = field(repr=False)  # f32[D] of the mean text
     cost: np.ndarray = field(repr=False)  # f32[M] of a sample
     weight: np.ndarray = field(repr=False)  # of the belief's classes, as in `Classes`
     slope: np.ndarray = field(repr=False)
     level: np.ndarray = field(repr=False)
     effect: np.ndarray = field(repr=False)
     spread: np.ndarray = field(repr=False)
-    centre: np.ndarray = field(repr=False)
-    width: np.ndarray = field(repr=False)
+    gate: np.ndarray = field(repr=False)
     scale: np.ndarray = field(repr=False)  # of what was counted against it, as in `Counted`
     shift: np.ndarray = field(repr=False)
     cell: np.ndarray = field(
         repr=False
     )  # f32[G, M] log-odds of cells that share a plan; none where each question has its own
     cell_cost: np.ndarray = field(repr=False)  # f32[G, M]
+    cell_features: np.ndarray = field(repr=False)  # f32[G, D]
     cell_move: np.ndarray = field(repr=False)  # i8[L, R, G, S]
 
     @cached_property
@@ -85,8 +86,9 @@ class EscalationFrontier:
         return all_moves(len(self.sources), self.wave if self.rounds is not None else 1)
 
     @cached_property
-    def _cell_table(self) -> Table:
-        return self.belief.table(self.patterns, self.cell)
+    def cell_table(self) -> Table:
+        """What the belief says of the cells."""
+        return self.belief.table(self.patterns, self.cell, self.cell_features)
 
     def expected(self, budget):
         """The utility at these budgets on training questions; NaN below the cheapest rule."""
@@ -174,12 +176,13 @@ class EscalationRule:
         """The price of a unit of the resource: that of the rule that spends more."""
         return float(self.frontier.multiplier[self.more])
 
-    def start(self, accuracy=None, cost=None, ticket: float = 0.0) -> Question:
+    def start(self, accuracy=None, cost=None, features=None, ticket: float = 0.0) -> Question:
         """A question before its first sample, planned.
 
         Args:
           accuracy: f[M] in [0, 1] that its text promises of every source; None: that of the training questions.
           cost: f[M] of a sample of every source; None: the mean.
+          features: f[D] of its text, for a belief that was fitted with features; None: an average text.
           ticket: in [0, 1), the same for all samples of a question: which of the two rules it follows.
 
         Raises:
@@ -190,10 +193,10 @@ class EscalationRule:
         price = self.more if ticket < self.weight else self.less
         if len(frontier.cell):
             g = int(nearest(promised[None], frontier.cell)[0])
-            right, move = frontier._cell_table.right[g], frontier.cell_move[price, :, g]
+            right, move = frontier.cell_table.right[g], frontier.cell_move[price, :, g]
         else:
             paid = frontier.cost if cost is None else self._checked(cost, "cost")
-            table = frontier.belief.table(frontier.patterns, promised[None])
+            table = frontier.belief.table(frontier.patterns, promised[None], self._read(features)[None])
             right = table.right[0]
             move, _ = best_moves(
                 right.max(axis=1), table.chance[0], paid, frontier.patterns.next, float(frontier.multiplier[price]),
@@ -207,6 +210,17 @@ class EscalationRule:
         if rounds > 1 and question.rounds >= rounds:
             return ()
         return self.frontier.moves[question.move[min(question.rounds, rounds - 1), question.state]]
+
+    def _read(self, features) -> np.ndarray:
+        width = len(self.frontier.gate) - 1
+        if features is None or not width:
+            return self.frontier.features
+        features = np.asarray(features, np.float32)
+        if features.shape != (width,) or not np.isfinite(features).all():
+            raise ValueError(
+                f"features are {width} finite numbers, as the belief was fitted with; got shape {features.shape}"
+            )
+        return features
 
     def _checked(self, values, name: str) -> np.ndarray:
         values, count = np.asarray(values, np.float32), len(self.frontier.sources)

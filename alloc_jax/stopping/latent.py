@@ -7,7 +7,6 @@ M-step slopes and effects take Newton steps, and the rest has a closed form.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import permutations
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from alloc_jax.stopping.classes import Classes, balanced
+from alloc_jax.stopping.classes import Classes, balanced, shares
 from alloc_jax.types import SampleLog
 
 TEMPTING = 3  # wrong answers of a training question that may be its traps
@@ -29,10 +28,11 @@ NAMED = (  # which of them is the trap, and which the second, in every reading
 USUAL = tuple(reading in ((), (0,), (0, 1)) for reading in NAMED)  # more frequent, more tempting: where EM begins
 UNUSUAL = 0.1
 MOST = 16  # samples of a source that EM looks at
-ROUNDS = 60  # of EM
+ROUNDS = 40  # of EM
 STEPS = 12  # of Newton's method
 SPREAD = 1.0  # deviation of the effects' prior, in log-odds
-NEAR = 10.0  # questions that all classes together count in where a class's texts lie
+PENALTIES = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0)  # of the ridge regression
+TOGETHER = 6.0  # log-odds that agreement on wrong answers counts where classes begin
 TRUST = 4.0  # of the text's log-odds as they are, in squared log-odds
 SHARED = 5.0  # samples that all classes together count in a class's spread of wrong answers
 
@@ -77,25 +77,64 @@ def read_kinds(log: SampleLog, sources: Sequence[str], verified: bool, most: int
     return Kinds(right.sum(axis=2).astype(np.float32), wrong.astype(np.float32), spread, possible)
 
 
-def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, gated: bool = False) -> Classes:
+class Text(NamedTuple):
+    """A ridge regression on features of the text, ready for any targets: predictions of questions that were left out are linear, too."""
+
+    basis: np.ndarray  # f32[N, R] orthonormal columns
+    kept: np.ndarray  # f32[R] of each column's coefficient
+    leverage: np.ndarray  # f32[N]
+    back: np.ndarray  # f32[D, R] from coefficients to weights of the features as they are
+    mean: np.ndarray  # f32[D]
+
+
+def read_text(features: np.ndarray, targets: np.ndarray) -> Text:
+    """The regression with the penalty that predicts standardised targets f[N, T] of questions left out best."""
+    features = np.asarray(features, float)
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale < 1e-6, np.inf, scale)
+    x = (features - mean) / scale
+    square, vectors = np.linalg.eigh(x.T @ x)
+    use = square > 1e-6 * square[-1]
+    square, vectors = square[use], vectors[:, use]
+    basis = x @ vectors / np.sqrt(square)
+    away = (targets - targets.mean(axis=0)) / np.maximum(targets.std(axis=0), 1e-6)
+    inside, best = basis.T @ away, None
+    for penalty in PENALTIES:
+        kept = square / (square + penalty)
+        leverage = (basis**2) @ kept + 1 / len(x)
+        error = float((((away - basis @ (kept[:, None] * inside)) / (1 - leverage)[:, None]) ** 2).mean())
+        if best is None or error < best[0]:
+            best = error, kept, leverage, penalty
+    _, kept, leverage, penalty = best
+    back = (vectors / scale[:, None]) * (np.sqrt(square) / (square + penalty))
+    return Text(*(np.float32(x) for x in (basis, kept, leverage, back, mean)))
+
+
+def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.ndarray | None = None) -> Classes:
     """The classes of the greatest penalised likelihood that EM finds.
 
     Args:
       kinds: of the training questions.
       promised: f[N, M] log-odds that their texts promise, by models that have not seen them.
       classes: Z.
-      gated: whether the text tells classes apart, beside what it promises every source.
+      features: f[N, D] of the texts, which then tell classes apart: a question's prior is what a ridge regression of the other questions'
+        memberships predicts. None: all questions have the same prior.
     """
     n = len(promised)
     slope, level = _calibrate(kinds, promised)
     odds = np.float32(promised * slope + level)
     right, wrong = kinds.right, kinds.wrong
-    surplus = (right / np.maximum(right + wrong, 1) - 1 / (1 + np.exp(-odds))).mean(axis=1)
-    if gated:
-        start = np.eye(classes)[_cells(odds, classes)]
-    else:
+    rate = right / np.maximum(right + wrong, 1)
+    if features is None:
+        surplus = (rate - 1 / (1 + np.exp(-odds))).mean(axis=1)
         rank = np.argsort(np.argsort(surplus, kind="stable"), kind="stable")
         start = np.eye(classes)[rank * classes // n]
+        text = Text(np.zeros((n, 1)), np.zeros(1), np.full(n, 1 / n), np.zeros((0, 1)), np.zeros(0))
+    else:
+        together = kinds.spread[:, 1 : 1 + TEMPTING, :, 0].sum(axis=2).max(axis=1) / np.maximum(wrong.sum(axis=1), 1)
+        text = read_text(features, np.concatenate([rate, together[:, None]], axis=1))
+        seen = _left_out(text, together[:, None], np)
+        start = np.eye(classes)[_cells(np.concatenate([odds, TOGETHER * seen], axis=1), classes)]
     spare = -n % 256  # few shapes, so that few fits compile
 
     def padded(x: np.ndarray, value=0) -> np.ndarray:
@@ -108,9 +147,22 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, gated: bool = 
         padded(np.ones(n, np.float32)),
         padded(odds)[:, None],
     )
-    found = _fit(data, padded(np.float32(0.8 * start + 0.2 / classes)), gated)
-    weight, *rest = (np.asarray(x) for x in found)
-    return Classes(weight, slope, level, *rest)
+    padded_text = text._replace(basis=padded(np.float32(text.basis)), leverage=padded(np.float32(text.leverage)))
+    found, mine = _fit(data, Text(*map(np.float32, padded_text)), padded(np.float32(0.8 * start + 0.2 / classes)))
+    mine = np.asarray(mine, float)[:n]
+    mean = mine.mean(axis=0)
+    weights = text.back @ (text.kept[:, None] * (text.basis.T @ (mine - mean)))
+    gate = np.float32(np.concatenate([weights, (mean - text.mean @ weights)[None]]))
+    return Classes(mean.astype(np.float32), slope, level, np.asarray(found.effect), np.asarray(found.spread), gate)
+
+
+def _left_out(text: Text, targets, xp=jnp, weight=None):
+    """f[N, T] what the regression predicts of each question from the others; weight f[N, 1] is 0 in the padding."""
+    weight = xp.ones_like(targets[:, :1]) if weight is None else weight
+    away = (targets - (weight * targets).sum(axis=0, keepdims=True) / weight.sum()) * weight
+    inside = xp.einsum("nr,nt->rt", text.basis, away)
+    fitted = xp.einsum("nr,rt->nt", text.basis, text.kept[:, None] * inside)
+    return targets - (away - fitted) / (1 - text.leverage)[:, None]
 
 
 def _calibrate(kinds: Kinds, promised: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -151,27 +203,20 @@ class _Data(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What EM finds, as in `Classes`."""
+    """What EM finds, as in `Classes`; the prior is that of the training questions."""
 
-    weight: jax.Array
+    prior: jax.Array  # f32[N, Z]
     effect: jax.Array
     spread: jax.Array
-    centre: jax.Array
-    width: jax.Array
-
-    def prior(self, odds: jax.Array) -> jax.Array:
-        """The log chance f[N, Z] of the classes, by the texts."""
-        apart = (odds - self.centre[None]) / self.width[None, None]
-        return jax.nn.log_softmax(jnp.log(self.weight)[None] - 0.5 * jnp.square(apart).sum(axis=2), axis=1)
 
     def odds(self, odds: jax.Array) -> jax.Array:
         """f[N, Z, M] of being right."""
-        return balanced(odds, self.effect[None], jnp.exp(self.prior(odds))[:, :, None], jnp)
+        return balanced(odds, self.effect[None], self.prior[:, :, None], jnp)
 
 
-@partial(jax.jit, static_argnames="gated")
-def _fit(data: _Data, start: jax.Array, gated: bool) -> _Found:
-    """EM from memberships f32[N, Z]: readings and classes are hidden."""
+@jax.jit
+def _fit(data: _Data, text: Text, start: jax.Array) -> tuple[_Found, jax.Array]:
+    """EM from memberships f32[N, Z]: readings and classes are hidden. Also the memberships it ends with."""
     usual = (
         jnp.where(jnp.asarray(USUAL), 1.0, UNUSUAL)[None] * data.possible
     )  # or EM could not tell a trap from the second
@@ -179,14 +224,13 @@ def _fit(data: _Data, start: jax.Array, gated: bool) -> _Found:
     chance = (reading * data.weight[:, None])[:, :, None] * start[:, None, :]
     classes, sources = start.shape[1], data.right.shape[2]
     flat = jnp.zeros((classes, sources))
-    even = _Found(
-        jnp.ones(classes) / classes, flat, jnp.ones((classes, sources, 4)) / 4, flat, jnp.full(sources, jnp.inf)
-    )
+    even = _Found(jnp.ones_like(start) / classes, flat, jnp.ones((classes, sources, 4)) / 4)
 
     def improve(found: _Found, _):
-        return _maximise(data, _expect(data, found), found, gated), None
+        return _maximise(data, text, _expect(data, found), found), None
 
-    return jax.lax.scan(improve, _maximise(data, chance, even, gated), None, length=ROUNDS)[0]
+    found = jax.lax.scan(improve, _maximise(data, text, chance, even), None, length=ROUNDS)[0]
+    return found, _expect(data, found).sum(axis=1)
 
 
 def _expect(data: _Data, found: _Found) -> jax.Array:
@@ -194,27 +238,20 @@ def _expect(data: _Data, found: _Found) -> jax.Array:
     odds = found.odds(data.odds)
     each = data.right * jax.nn.log_sigmoid(odds) + data.wrong * jax.nn.log_sigmoid(-odds)
     joint = jnp.einsum("nhmk,zmk->nhz", data.spread, jnp.log(found.spread))
-    joint = joint + (found.prior(data.odds) + each.sum(axis=2))[:, None]
+    joint = joint + (jnp.log(found.prior) + each.sum(axis=2))[:, None]
     joint = jnp.where(data.possible[:, :, None], joint, -1e9)
     return jnp.exp(joint - logsumexp(joint, axis=(1, 2), keepdims=True)) * data.weight[:, None, None]
 
 
-def _maximise(data: _Data, chance: jax.Array, found: _Found, gated: bool) -> _Found:
+def _maximise(data: _Data, text: Text, chance: jax.Array, found: _Found) -> _Found:
     """The classes of the greatest penalised likelihood, given f[N, H, Z]; effects take a Newton step."""
-    mine = chance.sum(axis=1)[:, :, None]  # [N, Z, 1]
+    mine = chance.sum(axis=1)  # [N, Z]
     total, p, effect = data.right + data.wrong, jax.nn.sigmoid(found.odds(data.odds)), found.effect
-    left = (mine * (data.right - total * p)).sum(axis=0) - effect / SPREAD**2
-    bend = (mine * total * p * (1 - p)).sum(axis=0) + 1 / SPREAD**2
+    left = (mine[:, :, None] * (data.right - total * p)).sum(axis=0) - effect / SPREAD**2
+    bend = (mine[:, :, None] * total * p * (1 - p)).sum(axis=0) + 1 / SPREAD**2
     effect = effect + jnp.clip(left / bend, -1, 1)
     seen = jnp.einsum("nhz,nhmk->zmk", chance, data.spread)
     pooled = seen.sum(axis=0, keepdims=True) + 0.5
     seen = seen + SHARED * pooled / pooled.sum(axis=-1, keepdims=True)
-    members, questions = mine[:, :, 0].sum(axis=0), data.weight.sum()
-    middle = jnp.einsum("n,nm->m", data.weight, data.odds[:, 0]) / questions
-    centre = jnp.einsum("nz,nm->zm", mine[:, :, 0], data.odds[:, 0]) + NEAR * middle[None]
-    centre = centre / (members[:, None] + NEAR)
-    apart = (mine * jnp.square(data.odds - centre[None])).sum(axis=(0, 1)) / questions
-    # The sources' log-odds go together: as if independent, they would tell the classes apart too surely.
-    width = jnp.sqrt(jnp.maximum(apart, 0.05) * len(middle)) if gated else jnp.full(len(middle), jnp.inf)
-    share = (members + 1) / (members + 1).sum()
-    return _Found(share, effect, seen / seen.sum(axis=-1, keepdims=True), centre, width)
+    prior = shares(_left_out(text, mine, jnp, data.weight[:, None]), jnp)
+    return _Found(prior, effect, seen / seen.sum(axis=-1, keepdims=True))
