@@ -22,7 +22,7 @@ from alloc_jax.evaluate.outcomes import Outcome, as_plan, check_complete, mixed_
 from alloc_jax.evaluate.regret import agreement, decompose_regret
 from alloc_jax.evaluate.resolved import resolved
 from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, Means, Report, Row, Scorer
-from alloc_jax.learn.policy import lottery
+from alloc_jax.learn.policy import Prediction, lottery
 from alloc_jax.solve import solve
 from alloc_jax.types import OutcomeTable
 
@@ -36,6 +36,7 @@ class Deployed:
     plan: np.ndarray  # f64[N, K] the chance of each action; the mean over repetitions where there were several
     multiplier: float | None  # the price it deployed, in utility per unit of cost; None if its scores are no utilities
     told: bool = False  # whether it knows the oracle's own samples, so that agreeing with it means nothing
+    prediction: Prediction | None = None  # what it predicted of the questions; None where plans were averaged
 
 
 def evaluate(
@@ -66,9 +67,6 @@ def evaluate(
       ValueError: the tables differ in questions or actions, a question lacks an action, a policy has other actions, names
         repeat, a budget is below the cheapest plan.
     """
-    names = [policy.name for policy in policies]
-    if len(set(names)) < len(names):
-        raise ValueError(f"policies need different names, got {names}")
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is 'error' or 'drop', got {missing!r}")
     dropped = 0
@@ -111,7 +109,7 @@ def deploy(policy, table: OutcomeTable, budgets: Sequence[float], seed: int) -> 
             action, multiplier = np.full(len(table), cheapest), None
         else:
             action, multiplier = price.choose(prediction, chances), price.mean if policy.predicts_utility else None
-        rows.append(Deployed(policy.name, budget, as_plan(action, len(actions)), multiplier))
+        rows.append(Deployed(policy.name, budget, as_plan(action, len(actions)), multiplier, prediction=prediction))
     return rows
 
 
@@ -133,8 +131,14 @@ def score_plans(
       budgets: as in `evaluate`.
       replicates: of the bootstrap over questions.
       seed: of the bootstrap.
+
+    Raises:
+      ValueError: the tables or the budgets (see `evaluate`), or two policies have one name.
     """
     check_tables(choose, score, budgets)
+    made_by = [(made.rule, made.budget) for made in deployed]
+    if len(set(made_by)) < len(made_by):
+        raise ValueError(f"policies need different names, got {[rule for rule, at in made_by if at == made_by[0][1]]}")
     budgets, halved = tuple(map(float, budgets)), choose is not score
     oracle_name, actions = ORACLE if halved else HINDSIGHT, len(score.actions)
     scorer = Scorer(score, replicates, seed)

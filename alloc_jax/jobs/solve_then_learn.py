@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from alloc_jax.actions import Action, parse_actions
 from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
 from alloc_jax.evaluate.cases import default_actions, measure_halves
 from alloc_jax.evaluate.contenders import GENERATOR, KNN
-from alloc_jax.evaluate.evaluation import check_budgets, evaluate
+from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score_plans
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.console import option
 from alloc_jax.jobs.workdir import new_workdir
@@ -36,6 +37,8 @@ from alloc_jax.report.records import write_metrics
 from alloc_jax.report.text import to_markdown
 from alloc_jax.solve import frontier
 from alloc_jax.types import OutcomeTable, SampleLog
+
+CURVE_REPLICATES = 300  # of the bootstrap: bands of a picture need fewer than intervals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +96,23 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
         policies = train_policies(tables.train, config)
         clock.log("learn", ", ".join(config.policies))
         rules = _rules(log, tables.train, policies, config)
-        report = evaluate(rules, tables.choose, tables.score, config.budgets, seed=config.seed)
+        grid = _budget_grid(tables.score, config.budgets)
+        budgets = sorted({*config.budgets, *grid})
+        deployed = [made for rule in rules for made in deploy(rule, tables.score, budgets, config.seed)]
+        halves = tables.choose, tables.score
+        report = score_plans(deployed, *halves, config.budgets, seed=config.seed)
         report = replace(report, dropped=known.dropped)
-        clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets")
-        _write(folder, config, report, policies, rules, tables)
+        curve = score_plans(deployed, *halves, grid, replicates=CURVE_REPLICATES, seed=config.seed)
+        clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets, and at {len(grid)} for a curve")
+        for policy in policies:
+            policy.save(folder / "policy" / policy.name)
+        told = {made.rule: made.prediction for made in deployed}
+        predicted = {rule.name: told[rule.name] for rule in rules if rule.predicts_utility}
+        trained = {name: predicted[name] for name in config.policies if name in predicted}
+        _write_predictions(folder / "predictions.jsonl", report, trained, tables.score)
+        shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
+        pictures = draw_all(folder, report, curve, config.policies, shown, *halves)
+        _write_records(folder, report, "Who gets the compute", pictures)
         clock.log("write", "report and pictures")
     return report
 
@@ -114,11 +130,12 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
         known = _Log.read(config)
         key, options = jax.random.key(config.seed), {"prices": known.prices, "shrink": config.shrink or None}
         choose, score = measure_halves(known.log, known.actions, config.resource, key, **options)
-        report = replace(evaluate([], choose, score, config.budgets, seed=config.seed), dropped=known.dropped)
+        report = replace(score_plans([], choose, score, config.budgets, seed=config.seed), dropped=known.dropped)
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
         np.savetxt(folder / "frontier.csv", points, delimiter=",", header="spend,utility,multiplier", comments="")
-        curve = _curve([], choose, score, config)
+        grid = _budget_grid(score, config.budgets)
+        curve = score_plans([], choose, score, grid, replicates=CURVE_REPLICATES, seed=config.seed)
         pictures = [draw_frontier(folder, curve), draw_price(folder, exact, config.budgets, report.unit)]
         _write_records(folder, report, "What knowing the questions buys", pictures)
     return report
@@ -218,36 +235,14 @@ def _rules(log: SampleLog, table: OutcomeTable, policies: list[Policy], config: 
     return [*policies, NearestNeighbours(KNN, table), prompt_length(table), *told]
 
 
-def _write(
-    folder: Path, config: JobConfig, report: Report, policies: list[Policy], rules: list, tables: Tables
-) -> None:
-    for policy in policies:
-        policy.save(folder / "policy" / policy.name)
-    predicted = _predict(rules, tables.score)
-    _write_predictions(folder / "predictions.jsonl", report, policies, predicted, tables.score)
-    curve = _curve(rules, tables.choose, tables.score, config)
-    shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
-    pictures = draw_all(folder, report, curve, config.policies, shown, tables.choose, tables.score)
-    _write_records(folder, report, "Who gets the compute", pictures)
-
-
-def _predict(rules: list, table: OutcomeTable) -> dict[str, Prediction]:
-    """What the rules that predict utilities think of the questions of a table."""
-    found = [rule for rule in rules if rule.predicts_utility]
-    return {rule.name: rule.predict_features(rule.featurizer.encode(table.question)) for rule in found}
-
-
 def _write_records(folder: Path, report: Report, title: str, pictures: list[Picture]) -> None:
     write_metrics(folder / "metrics.jsonl", {"": report})
     (folder / "report.md").write_text(to_markdown(report, title, pictures))
     (folder / "report.html").write_text(to_html(report, title, pictures))
 
 
-def _write_predictions(
-    path: Path, report: Report, policies: list[Policy], found: dict[str, Prediction], table: OutcomeTable
-) -> None:
-    """One line a held-out question: what the policies that predict utilities predict, and what every policy does at each budget."""
-    predicted = {policy.name: found[policy.name] for policy in policies if policy.name in found}
+def _write_predictions(path: Path, report: Report, predicted: dict[str, Prediction], table: OutcomeTable) -> None:
+    """One line per held-out question: utilities and costs that policies predict, and what every policy does at each budget."""
     with path.open("w") as lines:
         for i, name in enumerate(table.ids):
             record = {"id": name, "question": table.question[i], "predicted": {}, "chosen": {}}
@@ -260,14 +255,10 @@ def _write_predictions(
             print(json.dumps(record), file=lines)
 
 
-def _curve(rules: list, choose: OutcomeTable, score: OutcomeTable, config: JobConfig) -> Report:
-    return evaluate(rules, choose, score, _budget_grid(score, config), replicates=300, seed=config.seed)
-
-
-def _budget_grid(table: OutcomeTable, config: JobConfig) -> np.ndarray:
+def _budget_grid(table: OutcomeTable, budgets: Sequence[float]) -> list[float]:
     """Twelve budgets for a curve, from just above the cheapest plan to just above the largest budget asked for."""
     cheapest = np.where(table.valid, table.cost, np.inf).min(axis=1).mean()
-    return np.geomspace(max(1.05 * cheapest, 0.5 * min(config.budgets)), 1.1 * max(config.budgets), 12)
+    return np.geomspace(max(1.05 * cheapest, 0.5 * min(budgets)), 1.1 * max(budgets), 12).tolist()
 
 
 class _Clock:
