@@ -8,22 +8,21 @@ Writes frontier.csv (every breakpoint: spend, utility, multiplier), frontier.png
 
 from absl import flags
 
-from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
-from alloc_jax.jobs.solve_then_learn import JobConfig, solve_only
+from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
+from alloc_jax.jobs.solve_then_learn import FrontierConfig, solve_only
 from alloc_jax.report.text import main_table, markdown_table
 
-_DEFAULT = JobConfig(policies=())
-_NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "seed")
+_DEFAULT = FrontierConfig()
 FLAGS = flags.FLAGS
 
 
 def define_flags():
-    define_config_flags(_DEFAULT, *_NAMES)
+    define_config_flags(_DEFAULT)
 
 
 def main(argv):
     show_progress()
-    config = JobConfig(policies=(), **read_flags(_DEFAULT, *_NAMES))
+    config = read_config(_DEFAULT)
     report = solve_only(config, FLAGS.workdir, FLAGS.overwrite)
     print(f"{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
     print(markdown_table(*main_table(report)))

@@ -10,7 +10,7 @@ every other, and all rules), sequential.png, metrics.jsonl, and policy/ with the
 
 from absl import flags
 
-from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
+from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.sequential import FIRST, TEXT, SequentialConfig, compare_sequential
 from alloc_jax.report.stopping import ahead_table, rules_table
 from alloc_jax.report.text import markdown_table
@@ -21,12 +21,12 @@ FLAGS = flags.FLAGS
 
 
 def define_flags():
-    define_config_flags(_DEFAULT, *_NAMES)
+    define_config_flags(_DEFAULT)
 
 
 def main(argv):
     show_progress()
-    config = SequentialConfig(**read_flags(_DEFAULT, *_NAMES))
+    config = read_config(_DEFAULT)
     report = compare_sequential(config, FLAGS.workdir, FLAGS.overwrite)
     print(markdown_table(*rules_table(report)))
     print(f"\n{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ from alloc_jax.evaluate.outcomes import Outcome, as_plan
 from alloc_jax.evaluate.trees import boosted_classes
 from alloc_jax.evaluate.uniform import UniformMix
 from alloc_jax.jobs.compare import CompareConfig, compare
-from alloc_jax.jobs.console import option
+from alloc_jax.jobs.config import Budgets, Folds, Log, Policies, Questions, Seed, Seeds, TrainShare
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.logs import read_log
@@ -58,16 +59,16 @@ PUBLISHED_SPEND = {2.0: 1.87}
 class PaperConfig:
     """The protocol; its defaults are the paper's."""
 
-    log: str = "builtin"
-    source: str = option("", "The source whose votes are the actions; default: the log's most accurate one.")
-    questions: int = 200
-    samples: int = option(48, "Samples of each question that are used.")
-    budgets: tuple[float, ...] = (1.5, 2.0, 3.0)
-    train_share: float = 0.8
-    seeds: int = 3
-    policies: tuple[str, ...] = POLICIES
-    folds: int = 5
-    seed: int = 0
+    log: Log = "builtin"
+    source: Annotated[str, "The source whose votes are the actions; default: the log's most accurate one."] = ""
+    questions: Questions = 200
+    samples: Annotated[int, "Samples of each question that are used."] = 48
+    budgets: Budgets = (1.5, 2.0, 3.0)
+    train_share: TrainShare = 0.8
+    seeds: Seeds = 3
+    policies: Policies = POLICIES
+    folds: Folds = 5
+    seed: Seed = 0
 
     def __post_init__(self):
         if self.samples < 2 * max(RUNGS):

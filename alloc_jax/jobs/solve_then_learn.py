@@ -12,63 +12,66 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
 
-from alloc_jax.actions import Action, parse_actions
 from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
-from alloc_jax.evaluate.cases import default_actions, measure_halves
 from alloc_jax.evaluate.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score_plans
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.jobs.console import option
+from alloc_jax.jobs.config import Budgets, ByGroup, Log, LogConfig, Policies, Resource, TrainShare
+from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
-from alloc_jax.logs import read_log
-from alloc_jax.measure import measure, priced
-from alloc_jax.price_book import PriceBook
-from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.html import to_html
 from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_price
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.text import to_markdown
 from alloc_jax.solve import frontier
-from alloc_jax.types import OutcomeTable, SampleLog
+from alloc_jax.types import OutcomeTable
 
 CURVE_REPLICATES = 300  # of the bootstrap: bands of a picture need fewer than intervals
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobConfig:
-    """What the main job does."""
+class FrontierConfig(LogConfig):
+    """What is solved."""
 
-    log: str = "builtin"
-    actions: str = ""
-    resource: str = "compute"
-    prices: str = ""
-    shrink: str = option(
-        "", "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are."
-    )
-    missing: str = "error"
+    log: Log = "builtin"
+    resource: Resource = "compute"
     # Beside the kinks of the built-in log's uniform mix, at 0.37, 1, 4 and 8: one sample of think, or 4 and 8 of the larger one.
-    budgets: tuple[float, ...] = (0.5, 1.5, 3.0, 6.0)
-    policies: tuple[str, ...] = ("value", "imitation")
-    train_share: float = 0.6
-    by_group: bool = False
-    seed: int = 0
+    budgets: Budgets = (0.5, 1.5, 3.0, 6.0)
+    shrink: Annotated[
+        str, "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are."
+    ] = ""
 
     def __post_init__(self):
-        for kind in self.policies:
-            if kind not in KINDS:
-                raise ValueError(f"unknown policy {kind!r}: {' or '.join(KINDS)}")
-        if not 0 < self.train_share < 1:
-            raise ValueError(f"train_share is between 0 and 1, got {self.train_share}")
         positive = all(np.isfinite(budget) and budget > 0 for budget in self.budgets)
         if not self.budgets or not positive or len(set(self.budgets)) < len(self.budgets):
             raise ValueError(f"budgets are different positive numbers, got {self.budgets}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig(FrontierConfig):
+    """What is solved, learned and scored."""
+
+    policies: Policies = ("value", "imitation")
+    train_share: TrainShare = 0.6
+    by_group: ByGroup = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        for kind in self.policies:
+            if kind not in KINDS:
+                raise ValueError(f"unknown policy {kind!r}: {' or '.join(KINDS)}")
+        if len(set(self.policies)) < len(self.policies):
+            raise ValueError(f"policies need different names, got {self.policies}")
+        if not 0 < self.train_share < 1:
+            raise ValueError(f"train_share is between 0 and 1, got {self.train_share}")
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,14 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         clock = _Clock()
-        known = _Log.read(config)
-        log = known.log
-        clock.log("read", f"{len(log)} questions, {len(log.sources)} sources, {int(log.count.sum())} samples")
-        tables = _split_and_measure(known, config)
+        known = _read(config)
+        sampled = f"{len(known.log)} questions, {len(known.log.sources)} sources, {int(known.log.count.sum())} samples"
+        clock.log("read", sampled)
+        tables = _split_and_measure(known, config, config.seed)
         clock.log("measure", f"{len(tables.train)} questions to learn from, {len(tables.score)} held out")
-        policies = train_policies(tables.train, config)
-        clock.log("learn", ", ".join(config.policies))
-        rules = _rules(log, tables.train, policies, config)
+        policies = train_policies(tables.train, config.policies, config.budgets, config.seed)
+        rules = [*policies, *_rivals(known, tables.train, config.seed)]
+        clock.log("learn", ", ".join(rule.name for rule in rules))
         grid = _budget_grid(tables.score, config.budgets)
         budgets = sorted({*config.budgets, *grid})
         deployed = [made for rule in rules for made in deploy(rule, tables.score, budgets, config.seed)]
@@ -117,19 +120,18 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
     return report
 
 
-def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) -> Report:
+def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = False) -> Report:
     """Solves a log at every budget and writes frontier.csv, frontier.png, price.png and report.md into a folder.
 
     Everything is chosen on one half of every question's samples and scored on the other; frontier.csv holds the exact
-    frontier of the half that is chosen on. The config's policies and train_share play no part.
+    frontier of the half that is chosen on.
 
     Raises:
       ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        known = _Log.read(config)
-        key, options = jax.random.key(config.seed), {"prices": known.prices, "shrink": config.shrink or None}
-        choose, score = measure_halves(known.log, known.actions, config.resource, key, **options)
+        known = _read(config)
+        choose, score = known.measure_halves(known.log, jax.random.key(config.seed), config.shrink or None)
         report = replace(score_plans([], choose, score, config.budgets, seed=config.seed), dropped=known.dropped)
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
@@ -143,12 +145,12 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
 
 def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison over many splits of the questions: seeds config.seed, config.seed + 1, ..."""
-    known = _Log.read(config)
+    known = _read(config)
     found: dict[tuple[str, float], list] = {}
     for seed in range(config.seed, config.seed + splits):
-        once = replace(config, seed=seed)
-        tables = _split_and_measure(known, once)
-        rules = _rules(known.log, tables.train, train_policies(tables.train, once), once)
+        tables = _split_and_measure(known, config, seed)
+        policies = train_policies(tables.train, config.policies, config.budgets, seed)
+        rules = [*policies, *_rivals(known, tables.train, seed)]
         for row in evaluate(rules, tables.choose, tables.score, config.budgets, replicates=500, seed=seed).rows:
             found.setdefault((row.rule, row.budget), []).append(row)
         logging.getLogger("alloc_jax").info("split %d of %d", seed - config.seed + 1, splits)
@@ -171,68 +173,33 @@ def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]
     return header, rows
 
 
-def _split_and_measure(known: _Log, config: JobConfig) -> Tables:
-    """Splits the questions, and the held-out questions' samples, by the config's seed, and measures the parts."""
-    question_key, sample_key = jax.random.split(jax.random.key(config.seed))
-    shares = (config.train_share, 1 - config.train_share)
+def _read(config: FrontierConfig) -> PricedLog:
+    """The log of a configuration, of the questions that were sampled from every source."""
+    return PricedLog.read(config.log, config).where_sampled(config.missing)
+
+
+def _split_and_measure(known: PricedLog, config: JobConfig, seed: int) -> Tables:
+    """Splits the questions, and the held-out questions' samples, by a seed, and measures the parts."""
+    question_key, sample_key = jax.random.split(jax.random.key(seed))
+    shares, shrink = (config.train_share, 1 - config.train_share), config.shrink or None
     learn, held_out = known.log.split_questions(shares, question_key, by_group=config.by_group)
-    options = {"prices": known.prices, "shrink": config.shrink or None}
-    table = measure(learn, known.actions, config.resource, **options)
-    tables = Tables(table, *measure_halves(held_out, known.actions, config.resource, sample_key, **options))
+    tables = Tables(known.measure(learn, shrink), *known.measure_halves(held_out, sample_key, shrink))
     check_budgets(vars(tables), config.budgets)  # here, not after the training
     return tables
 
 
-@dataclass(frozen=True)
-class _Log:
-    """What a config's log holds that can be measured."""
-
-    log: SampleLog  # of the questions that lack nothing
-    prices: PriceBook | None
-    actions: tuple[Action, ...]
-    dropped: int  # questions that lack something
-
-    @classmethod
-    def read(cls, config: JobConfig) -> _Log:
-        log, prices = read_log(config.log), PriceBook.load(config.prices) if config.prices else None
-        if config.actions:
-            actions = parse_actions(config.actions)
-        else:
-            actions = default_actions(log, config.resource, prices, config.missing)
-        kept, lacking = priced(log, actions, config.resource, prices=prices, missing=config.missing)
-        sources = [action.source for action in actions if action.source is not None]
-        sampled = kept.count[:, [kept.source_index(source) for source in sources]] > 0
-        whole = sampled.all(axis=1)
-        if not whole.all():
-            i = int(np.argmin(whole))
-            what = f"{(~whole).sum()} of {len(log)} questions have no samples of some source, the first of them"
-            what = f"{what} {kept.ids[i]!r} none of {sources[int(np.argmin(sampled[i]))]!r}"
-            if config.missing != "drop" or not whole.any():
-                raise ValueError(f"{what}: missing=drop leaves them out, or take other actions")
-            logging.getLogger("alloc_jax").warning("%s: they are left out", what)
-        if lacking:
-            logging.getLogger("alloc_jax").warning(
-                "%d of %d questions lack a price, token count or latency and are left out, the first of them %r",
-                len(lacking), len(log), lacking[0],
-            )  # fmt: skip
-        return cls(kept.select(whole), prices, tuple(actions), len(log) - int(whole.sum()))
+def train_policies(table: OutcomeTable, kinds: Sequence[str], budgets: Sequence[float], seed: int) -> list[Policy]:
+    """A policy of each kind, trained on a table."""
+    return [train(table, PolicyConfig(kind=kind, budgets=tuple(budgets), seed=seed)) for kind in kinds]
 
 
-def train_policies(table: OutcomeTable, config: JobConfig) -> list[Policy]:
-    """The policies of a config, trained on a table."""
-    return [train(table, PolicyConfig(kind=kind, budgets=config.budgets, seed=config.seed)) for kind in config.policies]
-
-
-def train_told(log: SampleLog, table: OutcomeTable, config: JobConfig) -> Policy:
-    """A value policy that is told what the built-in questions were generated from instead of their text."""
-    known = KnownFeatures("generator", log.question, builtin_difficulty())
-    return replace(train(table, PolicyConfig(seed=config.seed), known), name=GENERATOR)
-
-
-def _rules(log: SampleLog, table: OutcomeTable, policies: list[Policy], config: JobConfig) -> list:
-    """The policies and the baselines that are compared with them."""
-    told = [train_told(log, table, config)] if config.log == "builtin" else []
-    return [*policies, NearestNeighbours(KNN, table), prompt_length(table), *told]
+def _rivals(known: PricedLog, table: OutcomeTable, seed: int) -> list:
+    """The baselines that policies are compared with, trained on a table of some of the log's questions."""
+    told = []
+    if known.generator is not None:  # a value policy of what the questions were generated from, instead of their text
+        features = KnownFeatures("generator", known.log.question, known.generator)
+        told = [replace(train(table, PolicyConfig(seed=seed), features), name=GENERATOR)]
+    return [NearestNeighbours(KNN, table), prompt_length(table), *told]
 
 
 def _write_records(folder: Path, report: Report, title: str, pictures: list[Picture]) -> None:

@@ -130,11 +130,6 @@ def test_variants_of_an_ablation_differ(name):
     assert len({variant.name for variant in variants}) == len(variants) > 2
 
 
-def test_what_the_config_says_of_logs_reaches_them():
-    said = {"resource": "usd", "prices": "book.json", "missing": "drop", "questions": 7, "seed": 3, "budgets": (1.0,)}
-    assert {name: getattr(CompareConfig(**said).log, name) for name in said} == said
-
-
 def test_options_of_a_policy_are_taken_over():
     config = parse_policy("imitation(epochs=3, hidden=(8, 8))", (2.0,))
     assert (config.kind, config.epochs, config.hidden, config.budgets) == ("imitation", 3, (8, 8), (2.0,))
