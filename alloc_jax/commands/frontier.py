@@ -10,7 +10,8 @@ from absl import flags
 
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.solve_then_learn import FrontierConfig, solve_only
-from alloc_jax.report.text import main_table, markdown_table
+from alloc_jax.report.answer import answer, answer_table, best_policy
+from alloc_jax.report.text import plain_table
 
 _DEFAULT = FrontierConfig()
 FLAGS = flags.FLAGS
@@ -24,6 +25,6 @@ def main(argv):
     show_progress()
     config = read_config(_DEFAULT)
     report = solve_only(config, FLAGS.workdir, FLAGS.overwrite)
-    print(f"{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
-    print(markdown_table(*main_table(report)))
-    print(f"\nreport: {FLAGS.workdir}/report.html")
+    best = best_policy(report)
+    print(f"{answer(report, best)}\n\n{plain_table(*answer_table(report, best))}")
+    print(f"{report.questions} questions, seed {config.seed}; report: {FLAGS.workdir}/report.html")

@@ -13,7 +13,8 @@ from absl import flags
 
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.solve_then_learn import JobConfig, solve_then_learn
-from alloc_jax.report.text import main_table, markdown_table
+from alloc_jax.report.answer import answer, answer_table, best_policy
+from alloc_jax.report.text import plain_table
 
 _DEFAULT = JobConfig()
 FLAGS = flags.FLAGS
@@ -27,6 +28,6 @@ def main(argv):
     show_progress()
     config = read_config(_DEFAULT)
     report = solve_then_learn(config, FLAGS.workdir, FLAGS.overwrite)
-    print(f"{report.questions} held-out questions; cost in {report.unit}; seed {config.seed}\n")
-    print(markdown_table(*main_table(report)))
-    print(f"\nreport: {FLAGS.workdir}/report.html")
+    best = best_policy(report, config.candidates)
+    print(f"{answer(report, best)}\n\n{plain_table(*answer_table(report, best))}")
+    print(f"{report.questions} held-out questions, seed {config.seed}; report: {FLAGS.workdir}/report.html")

@@ -29,8 +29,8 @@ from alloc_jax.learn.training import KINDS, PolicyConfig, train
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.html import to_html
 from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_price
+from alloc_jax.report.markdown import to_markdown
 from alloc_jax.report.records import write_metrics
-from alloc_jax.report.text import to_markdown
 from alloc_jax.solve import frontier
 from alloc_jax.types import OutcomeTable
 
@@ -73,6 +73,11 @@ class JobConfig(FrontierConfig):
         if not 0 < self.train_share < 1:
             raise ValueError(f"train_share is between 0 and 1, got {self.train_share}")
 
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The policies of which the best one is the report's answer."""
+        return self.policies or (KNN,)
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -92,10 +97,11 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         clock = _Clock()
         known = _read(config)
-        sampled = f"{len(known.log)} questions, {len(known.log.sources)} sources, {int(known.log.count.sum())} samples"
-        clock.log("read", sampled)
         tables = _split_and_measure(known, config, config.seed)
-        clock.log("measure", f"{len(tables.train)} questions to learn from, {len(tables.score)} held out")
+        samples, split = int(known.log.count.sum()), f"{len(tables.train)} to learn from, {len(tables.score)} held out"
+        clock.log(
+            "measure", f"{len(known.log)} questions, {split}; {samples} samples of {len(known.log.sources)} sources"
+        )
         policies = train_policies(tables.train, config.policies, config.budgets, config.seed)
         rules = [*policies, *_rivals(known, tables.train, config.seed)]
         clock.log("learn", ", ".join(rule.name for rule in rules))
@@ -115,7 +121,7 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
         _write_predictions(folder / "predictions.jsonl", report, trained, tables.score)
         shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
         pictures = draw_all(folder, report, curve, config.policies, shown, *halves)
-        _write_records(folder, report, "Who gets the compute", pictures)
+        _write_records(folder, report, "Who gets the compute", pictures, config.candidates)
         clock.log("write", "report and pictures")
     return report
 
@@ -202,10 +208,12 @@ def _rivals(known: PricedLog, table: OutcomeTable, seed: int) -> list:
     return [NearestNeighbours(KNN, table), prompt_length(table), *told]
 
 
-def _write_records(folder: Path, report: Report, title: str, pictures: list[Picture]) -> None:
+def _write_records(
+    folder: Path, report: Report, title: str, pictures: list[Picture], policies: Sequence[str] = ()
+) -> None:
     write_metrics(folder / "metrics.jsonl", {"": report})
-    (folder / "report.md").write_text(to_markdown(report, title, pictures))
-    (folder / "report.html").write_text(to_html(report, title, pictures))
+    (folder / "report.md").write_text(to_markdown(report, title, pictures, policies))
+    (folder / "report.html").write_text(to_html(report, title, pictures, policies))
 
 
 def _write_predictions(path: Path, report: Report, predicted: dict[str, Prediction], table: OutcomeTable) -> None:

@@ -1,4 +1,4 @@
-"""A report as text: the tables that go to the terminal and into report.md."""
+"""A report's tables as text, and how to read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.regret import Agreement
 from alloc_jax.evaluate.scoring import UNIFORM, Report, Row
-from alloc_jax.report.canvas import Picture
 
 HOW_TO_READ = (
     "Each row spends the budget its own way on the same held-out questions. *Accuracy* is the expected share of right"
@@ -45,6 +44,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for the terminal: columns to the right, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = ("  ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True)) for cells in (header, *rows))
+    return "\n".join(lines)
 
 
 def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -87,29 +93,6 @@ def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def to_markdown(report: Report, title: str, pictures: Sequence[Picture] = ()) -> str:
-    """The whole report as Markdown.
-
-    Args:
-      report: what `evaluate` found.
-      title: of the page.
-      pictures: files beside it.
-    """
-    parts = [
-        f"# {title}",
-        about(report),
-        HOW_TO_READ,
-        markdown_table(*main_table(report)),
-        *(f"![{picture.alt}]({picture.path.name})\n\n*{picture.caption}.*" for picture in pictures),
-        "## Every action on every question",
-        markdown_table(*fixed_table(report)),
-    ]
-    if report.policies:
-        parts += ["## Regret and what it is made of (points of accuracy)", HOW_TO_READ_REGRET]
-        parts.append(markdown_table(*regret_table(report)))
-    return "\n\n".join(parts) + "\n"
-
-
 def about(report: Report) -> str:
     """What the numbers are of."""
     dropped = f"; {report.dropped} questions that lack an action or a price left out" if report.dropped else ""
@@ -134,13 +117,13 @@ def _agreement(agreement: Agreement) -> str:
     return f"{agreement.rate:.2f} / {agreement.majority:.2f}{known}"
 
 
-def whole_percent(value: float) -> str:
+def whole_percent(value: float, digits: int = 0) -> str:
     """A share without its interval, in hundredths.
 
     >>> whole_percent(0.257), whole_percent(float("nan"))
     ('26 %', 'n/a')
     """
-    return "n/a" if math.isnan(value) else f"{100 * value:.0f} %"
+    return "n/a" if math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def percent(interval: Interval, spec: str = ".1f") -> str:

@@ -16,6 +16,7 @@ from alloc_jax.jobs.solve_then_learn import FrontierConfig, JobConfig, solve_onl
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn import load_policy
 from alloc_jax.logs import write_log
+from alloc_jax.report.answer import best_policy
 from tests.browser import browser, look
 from tests.conftest import made_log
 
@@ -82,7 +83,7 @@ def test_the_page_reads_well_on_a_phone_and_aloud_and_asks_the_network_for_nothi
                 assert found["texts"] > 100 and found["faint"] == []
                 assert len(found["images"]) == 5 and all(len(alt) > 80 and drawn for alt, drawn in found["images"])
                 assert found["headings"] == [1, 2, 2, 2, 2]
-                assert found["tables"] == 3 and found["headless"] == 0
+                assert found["tables"] == 4 and found["headless"] == 0
                 assert all(index == 0 and name for index, name in found["scrolling"])
                 assert width > 360 or len(found["scrolling"]) >= 7  # pictures and wide tables, each in its own box
 
@@ -102,6 +103,15 @@ def test_a_page_that_reads_badly_is_found_out(tmp_path):
     assert [text for text, _ in found["faint"]] == ["b"] and found["faint"][0][1] == pytest.approx(2.85, abs=0.01)
     assert found["images"] == [["", 0]]
     assert found["headings"] == [1, 3] and found["headless"] == 3
+
+
+def test_a_report_begins_with_its_answer(run):
+    report, folder = run
+    page, web = ((folder / name).read_text() for name in ("report.md", "report.html"))
+    best = best_policy(report, ("value", "imitation"))
+    assert f"# Who gets the compute\n\n**At a budget of 1.5 samples per question the {best} policy is right on " in page
+    assert page.index("saving") < page.index("![") < page.index("## Every rule at every budget")
+    assert web.index("At a budget of 1.5") < web.index("saving") < web.index("<img") < web.index("Every rule")
 
 
 def test_a_run_is_not_replaced_unasked(run, log_file):
@@ -267,6 +277,8 @@ def test_the_frontier_script_prints_its_table(log_file, tmp_path):
     said = script("frontier.py", *flags)
     assert said.returncode == 0, said.stderr
     assert "oracle (disjoint samples)" in said.stdout
+    assert said.stdout.startswith("At a budget of 20 ") and said.stdout.endswith("/run/report.html\n")
+    assert len(said.stdout.splitlines()) <= 8
     header, *points = (tmp_path / "run" / "frontier.csv").read_text().splitlines()
     assert header == "spend,utility,multiplier"
     spends = [float(line.split(",")[0]) for line in points]
