@@ -8,11 +8,14 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, RidgeRegression, prompt_length
+from alloc_jax.evaluate.baselines import NearestNeighbours, RidgeRegression, prompt_length
 from alloc_jax.evaluate.cases import Case
 from alloc_jax.evaluate.crossfit import Contender
 from alloc_jax.evaluate.trees import boosted_classes, boosted_gains
+from alloc_jax.learn.calibration import Prediction, Price
 from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.inputs import Given
+from alloc_jax.learn.protocols import Featurizer, PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
 from alloc_jax.types import OutcomeTable
 
@@ -39,7 +42,7 @@ BLOCKS = {
 SIZES = (0.125, 0.25, 0.5, 1.0)  # of the training questions
 
 
-def policy(text: str, budgets: Sequence[float], featurizer: TextFeatures | None = None) -> Contender:
+def policy(text: str, budgets: Sequence[float], featurizer: Featurizer | None = None) -> Contender:
     """The contender that a text describes: a kind of policy, with options of `PolicyConfig` where they differ.
 
     Raises:
@@ -50,7 +53,7 @@ def policy(text: str, budgets: Sequence[float], featurizer: TextFeatures | None 
     """
     config = parse_policy(text, budgets)
 
-    def fit(table: OutcomeTable, seed: int):
+    def fit(table: OutcomeTable, seed: int) -> PolicyLike:
         return train(table, replace(config, seed=seed), featurizer)
 
     return Contender(text, fit)
@@ -74,7 +77,7 @@ def parse_policy(text: str, budgets: Sequence[float]) -> PolicyConfig:
     return PolicyConfig(kind=kind, budgets=tuple(budgets), **given)
 
 
-def baseline(name: str, budgets: Sequence[float], featurizer: TextFeatures | None = None) -> Contender:
+def baseline(name: str, budgets: Sequence[float], featurizer: Featurizer | None = None) -> Contender:
     """A rule to beat, by name."""
     featurizer = featurizer or TextFeatures()
     fits = {
@@ -98,12 +101,13 @@ def told_more(case: Case) -> list[Contender]:
     """
     made = []
     if case.generator is not None:
-        variables = KnownFeatures("generator", case.learn.question, case.generator)
+        variables = Given.of("generator", case.learn.question, case.generator)
         made.append(Contender(GENERATOR, lambda table, seed: train(table, PolicyConfig(seed=seed), variables)))
     if case.halved:
         rates = case.choose.successes / np.maximum(case.choose.samples, 1)
-        known = np.concatenate([case.choose.utility, rates, case.choose.cost], axis=1)
-        outcomes = KnownFeatures("outcomes", case.choose.question, known)
+        known = np.concatenate([case.choose.utility, rates, case.choose.cost], axis=1, dtype=np.float32)
+        columns, rows = tuple(map(str, range(known.shape[1]))), dict(zip(case.choose.question, known, strict=True))
+        outcomes = Given("outcomes", columns, rows)  # not `Given.of`: the outcomes of a text that occurs twice differ
         rule = Contender(
             OUTCOMES, lambda table, seed: RidgeRegression(OUTCOMES, table, outcomes), case.score, told=True
         )
@@ -116,7 +120,7 @@ class PerBudget:
     """One policy for each budget behind one face."""
 
     name: str
-    policies: tuple  # one for each of
+    policies: tuple[PolicyLike, ...]  # one for each budget
     budgets: tuple[float, ...]
 
     @property
@@ -128,16 +132,16 @@ class PerBudget:
         return self.policies[0].actions
 
     @property
-    def featurizer(self):
+    def featurizer(self) -> Featurizer:
         return self.policies[0].featurizer
 
     def head(self, budget: float) -> int:
         return int(np.argmin(np.abs(np.array(self.budgets) - budget)))
 
-    def predict_features(self, features: np.ndarray, budget: float):
+    def predict_features(self, features: np.ndarray, budget: float) -> Prediction:
         return self.policies[self.head(budget)].predict_features(features, budget)
 
-    def price(self, budget: float):
+    def price(self, budget: float) -> Price:
         return self.policies[self.head(budget)].price(budget)
 
 
@@ -180,7 +184,7 @@ def _blocks() -> list[tuple[str, TextFeatures]]:
 
 
 def _on_fewer(contender: Contender, share: float) -> Contender:
-    def fit(table: OutcomeTable, seed: int):
+    def fit(table: OutcomeTable, seed: int) -> PolicyLike:
         count = round(share * len(table))
         rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:count])
         return contender.fit(table.select(rows), seed)

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from alloc_jax.evaluate.cases import Case
 from alloc_jax.evaluate.evaluation import Deployed, check_budgets, deploy
+from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.types import OutcomeTable, inseparable
 
 
@@ -24,7 +24,7 @@ class Contender:
     """A rule that learns: what it is called, and how it is made from training questions."""
 
     name: str
-    fit: Callable[[OutcomeTable, int], Any]  # (training questions, seed) -> what `evaluate` takes as a policy
+    fit: Callable[[OutcomeTable, int], PolicyLike]  # (training questions, seed) -> policy
     table: OutcomeTable | None = None  # what it learns from; None: the case's own
     told: bool = False  # whether it knows the very samples that the oracle chooses on
 

@@ -23,6 +23,7 @@ from alloc_jax.evaluate.regret import agreement, decompose_regret
 from alloc_jax.evaluate.resolved import resolved
 from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, Means, Report, Row, Scorer
 from alloc_jax.learn.policy import Prediction, lottery
+from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.solve import solve
 from alloc_jax.types import OutcomeTable
 
@@ -40,7 +41,7 @@ class Deployed:
 
 
 def evaluate(
-    policies: Sequence,
+    policies: Sequence[PolicyLike],
     choose: OutcomeTable,
     score: OutcomeTable,
     budgets: Sequence[float],
@@ -52,8 +53,7 @@ def evaluate(
     """Scores policies and baselines on held-out questions.
 
     Args:
-      policies: things with `name`, `actions`, `featurizer`, `predicts_utility`, `head(budget)`,
-        `predict_features(features, budget)` and `price(budget)`, such as a `Policy` or a `NearestNeighbours`.
+      policies: a `Policy`, a `NearestNeighbours`, or anything that is like a policy (`PolicyLike`).
       choose: the table the oracle chooses on.
       score: the table everything is scored on: the same questions and actions, from other samples. The same object as
         `choose` where samples cannot be split; the oracle is then labelled as hindsight.
@@ -81,7 +81,7 @@ def evaluate(
     return replace(report, dropped=dropped)
 
 
-def deploy(policy, table: OutcomeTable, budgets: Sequence[float], seed: int) -> list[Deployed]:
+def deploy(policy: PolicyLike, table: OutcomeTable, budgets: Sequence[float], seed: int) -> list[Deployed]:
     """What a policy does with the questions of a table at each budget.
 
     Where no price makes it spend as little as a budget, it does the action it takes for the cheapest, and a warning says so.

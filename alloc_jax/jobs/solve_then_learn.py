@@ -17,14 +17,16 @@ from typing import Annotated
 import jax
 import numpy as np
 
-from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
+from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
 from alloc_jax.evaluate.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score_plans
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.config import Budgets, ByGroup, Log, LogConfig, Policies, Resource, TrainShare
 from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.learn.inputs import Given
 from alloc_jax.learn.policy import Policy, Prediction
+from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.html import to_html
@@ -103,7 +105,7 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
             "measure", f"{len(known.log)} questions, {split}; {samples} samples of {len(known.log.sources)} sources"
         )
         policies = train_policies(tables.train, config.policies, config.budgets, config.seed)
-        rules = [*policies, *_rivals(known, tables.train, config.seed)]
+        rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, config.seed)]
         clock.log("learn", ", ".join(rule.name for rule in rules))
         grid = _budget_grid(tables.score, config.budgets)
         budgets = sorted({*config.budgets, *grid})
@@ -156,7 +158,7 @@ def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]
     for seed in range(config.seed, config.seed + splits):
         tables = _split_and_measure(known, config, seed)
         policies = train_policies(tables.train, config.policies, config.budgets, seed)
-        rules = [*policies, *_rivals(known, tables.train, seed)]
+        rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, seed)]
         for row in evaluate(rules, tables.choose, tables.score, config.budgets, replicates=500, seed=seed).rows:
             found.setdefault((row.rule, row.budget), []).append(row)
         logging.getLogger("alloc_jax").info("split %d of %d", seed - config.seed + 1, splits)
@@ -199,11 +201,11 @@ def train_policies(table: OutcomeTable, kinds: Sequence[str], budgets: Sequence[
     return [train(table, PolicyConfig(kind=kind, budgets=tuple(budgets), seed=seed)) for kind in kinds]
 
 
-def _rivals(known: PricedLog, table: OutcomeTable, seed: int) -> list:
+def _rivals(known: PricedLog, table: OutcomeTable, seed: int) -> list[PolicyLike]:
     """The baselines that policies are compared with, trained on a table of some of the log's questions."""
     told = []
     if known.generator is not None:  # a value policy of what the questions were generated from, instead of their text
-        features = KnownFeatures("generator", known.log.question, known.generator)
+        features = Given.of("generator", known.log.question, known.generator)
         told = [replace(train(table, PolicyConfig(seed=seed), features), name=GENERATOR)]
     return [NearestNeighbours(KNN, table), prompt_length(table), *told]
 
