@@ -147,7 +147,7 @@ def random_mix(cost: np.ndarray, budget: float) -> np.ndarray:
 
     Args:
       cost: f64[..., K] mean costs of the actions, of one set of questions or of several.
-      budget: mean cost a question; where it is below the cheapest action, that one is all there is.
+      budget: mean cost per question; where it is below the cheapest action, that one is all there is.
 
     >>> random_mix(np.array([1.0, 4.0]), 2.0).round(3)
     array([0.667, 0.333])

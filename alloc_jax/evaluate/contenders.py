@@ -1,4 +1,4 @@
-"""Who is compared: every kind of policy, the rules to beat, the rules that are told more, and the variants of an ablation."""
+"""Contenders of a comparison: every kind of policy, baselines, baselines with oracle features, and variants of an ablation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from alloc_jax.types import OutcomeTable
 
 KNN, LENGTH, CLASSES, GAINS = "kNN", "prompt length", "trees (classes)", "trees (gains)"
 BASELINES = (KNN, LENGTH, CLASSES, GAINS)
-GENERATOR, OUTCOMES = "told the generator's variables", "told the outcomes"
-TOLD = (GENERATOR, OUTCOMES)
+GENERATOR, OUTCOMES = "oracle features (generator)", "oracle features (outcomes)"
+ORACLE_FEATURES = (GENERATOR, OUTCOMES)
 SOFT, REGRET = "imitation(labels='soft')", "imitation(labels='regret')"
 POLICIES = ("value", "value(stacked=False)", "decision", "imitation", SOFT, REGRET)
 OPTIONS = {  # ablations whose variants differ in options of the training
@@ -91,13 +91,13 @@ def baseline(name: str, budgets: Sequence[float], featurizer: Featurizer | None 
     return Contender(name, fits[name])
 
 
-def told_more(case: Case) -> list[Contender]:
-    """Rules that are told what nobody knows of a new question: where the gap to the oracle comes from.
+def with_oracle_features(case: Case) -> list[Contender]:
+    """Baselines with oracle features, which nobody has for a new question: they show where the gap to the oracle comes from.
 
-    A value policy is told the variables a question was generated from, and not its text: no ceiling, since the text holds
-    more than they. A linear rule is told the outcomes of every action on the question itself, as far as half of its samples
-    tell them, and has learned from other questions what such knowledge says of the other half: the oracle that chooses on
-    one half takes it at face value, this one shrinks it, and is the ceiling of what could be known.
+    The features of a value policy are the variables a question was generated from, and not its text: no ceiling, since the
+    text holds more than they. Those of a linear rule are the measured outcomes of every action on the question itself, on
+    half of its samples; it has learned from other questions what they say of the other half. The oracle that chooses on one
+    half takes it at face value; this one shrinks it, and is the ceiling of what could be known.
     """
     made = []
     if case.generator is not None:
@@ -109,7 +109,7 @@ def told_more(case: Case) -> list[Contender]:
         columns, rows = tuple(map(str, range(known.shape[1]))), dict(zip(case.choose.question, known, strict=True))
         outcomes = Given("outcomes", columns, rows)  # not `Given.of`: the outcomes of a text that occurs twice differ
         rule = Contender(
-            OUTCOMES, lambda table, seed: RidgeRegression(OUTCOMES, table, outcomes), case.score, told=True
+            OUTCOMES, lambda table, seed: RidgeRegression(OUTCOMES, table, outcomes), case.score, sees_labels=True
         )
         made.append(rule)
     return made
@@ -167,7 +167,7 @@ def ablation(name: str, kind: str, budgets: Sequence[float]) -> list[Contender]:
         return [_on_fewer(rival, share) for rival in rivals for share in SIZES]
     if name == "heads":
         together = replace(policy("imitation", budgets), name="imitation, budgets together")
-        return [policy("value", budgets), together, _a_policy_a_budget(tuple(budgets))]
+        return [policy("value", budgets), together, _one_policy_per_budget(tuple(budgets))]
     if name in OPTIONS:
         return [policy(text, budgets) for text in OPTIONS[name]]
     raise ValueError(f"unknown ablation {name!r}: {' or '.join(ABLATIONS)}")
@@ -192,8 +192,8 @@ def _on_fewer(contender: Contender, share: float) -> Contender:
     return Contender(f"{contender.name}, {share:.1%} of the questions", fit)
 
 
-def _a_policy_a_budget(budgets: tuple[float, ...]) -> Contender:
-    name = "imitation, a policy a budget"
+def _one_policy_per_budget(budgets: tuple[float, ...]) -> Contender:
+    name = "imitation, one policy per budget"
 
     def fit(table: OutcomeTable, seed: int) -> PerBudget:
         configs = [PolicyConfig(kind="imitation", budgets=(budget,), seed=seed) for budget in budgets]

@@ -26,7 +26,7 @@ class Contender:
     name: str
     fit: Callable[[OutcomeTable, int], PolicyLike]  # (training questions, seed) -> policy
     table: OutcomeTable | None = None  # what it learns from; None: the case's own
-    told: bool = False  # whether it knows the very samples that the oracle chooses on
+    sees_labels: bool = False  # whether its features are the very samples that the oracle chooses on
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +66,12 @@ def cross_fit(
     parts: Sequence[Part],
     workers: int = 1,
 ) -> list[Deployed]:
-    """What contenders do with every question of a case at each budget, averaged over the repetitions.
+    """Deploys contenders on every question of a case at each budget, and averages over the repetitions.
 
     Args:
       contenders: with different names.
       case: the questions and what is known of them.
-      budgets: mean cost a question.
+      budgets: mean cost per question.
       parts: from `question_folds`.
       workers: threads; each takes one part at a time.
 
@@ -108,5 +108,5 @@ def cross_fit(
                 plan[part.held] += found[c][b].plan / repetitions
                 prices.append(found[c][b].multiplier)
             price = None if None in prices else float(np.mean(prices))
-            deployed.append(Deployed(contender.name, budget, plan, price, contender.told))
+            deployed.append(Deployed(contender.name, budget, plan, price, contender.sees_labels))
     return deployed

@@ -1,8 +1,8 @@
 """Rules on held-out questions: what they earn at a budget, against what else could have been done with it.
 
 Two tables of the same questions, from disjoint halves of the samples: oracle labels come from `choose`, every score
-from `score`, so nobody is paid for luck. All rules are scored on the same questions and resamples
-(`intervals.Bootstrap`).
+from `score`, so that no score holds the optimism bias of a choice (the winner's curse). All rules are scored on the same
+questions and resamples (`intervals.Bootstrap`).
 
 `deploy` asks a policy what it does; `score_plans` scores what was done, beside the oracles and the rules that look at
 no question; `evaluate` is the one after the other. Cross-fitting (`crossfit`) deploys many policies on parts of the
@@ -35,8 +35,8 @@ class Deployed:
     rule: str
     budget: float
     plan: np.ndarray  # f64[N, K] the chance of each action; the mean over repetitions where there were several
-    multiplier: float | None  # the price it deployed, in utility per unit of cost; None if its scores are no utilities
-    told: bool = False  # whether it knows the oracle's own samples, so that agreeing with it means nothing
+    multiplier: float | None  # that it deployed, in utility per unit of cost; None if its scores are no utilities
+    sees_labels: bool = False  # its features are the oracle's own samples: agreeing with it means nothing
     prediction: Prediction | None = None  # what it predicted of the questions; None where plans were averaged
 
 
@@ -57,7 +57,7 @@ def evaluate(
       choose: the table the oracle chooses on.
       score: the table everything is scored on: the same questions and actions, from other samples. The same object as
         `choose` where samples cannot be split; the oracle is then labelled as hindsight.
-      budgets: mean cost a question, in the tables' unit.
+      budgets: mean cost per question, in the tables' unit.
       missing: "error" refuses tables in which a question has no samples of some action: no rule that may take any action
         can be scored there. "drop" leaves such questions out, for all rules alike, and the report's `dropped` counts them.
       replicates: of the bootstrap over questions.
@@ -162,14 +162,14 @@ def score_plans(
             regret = decompose_regret(
                 score, made.plan, budget, multiplier, hindsight[0][b], scorer.bootstrap, choose if halved else None
             )
-            agrees = None if made.told else agreement(made.plan, label, again if halved else None)
+            agrees = None if made.sees_labels else agreement(made.plan, label, again if halved else None)
             means = scorer.means(Outcome.of(made.plan, score))
             rows.append(scorer.row(made.rule, budget, means, oracle, plan=made.plan, agreement=agrees, regret=regret))
-        rows += _blind_rows(choose, score, budget, scorer, oracle)
+        rows += _fixed_rows(choose, score, budget, scorer, oracle)
     return scorer.report(rows, [made.rule for made in deployed], oracle_name)
 
 
-def _blind_rows(choose: OutcomeTable, score: OutcomeTable, budget: float, scorer: Scorer, oracle: Means) -> list[Row]:
+def _fixed_rows(choose: OutcomeTable, score: OutcomeTable, budget: float, scorer: Scorer, oracle: Means) -> list[Row]:
     """The rows of the rules that look at no question: of those that can keep the budget, and of the uniform mix."""
     utility, cost = (scorer.bootstrap.mean(part.astype(float)) for part in (score.utility, score.cost))
     rows, shape = [], score.utility.shape

@@ -1,7 +1,7 @@
 """The comparison: every policy and every rule to beat, over several tables and budgets, by cross-fitting.
 
 Every question is scored by rules that learned from other questions; where samples can be halved, oracles choose on one half
-and everything is scored on the other one. Where a log has one sample a question, the oracle's score is hindsight; what the
+and everything is scored on the other one. Where a log has one sample per question, the oracle's score is hindsight; what the
 others score is not, since they learned from other questions.
 """
 
@@ -24,7 +24,7 @@ from alloc_jax.evaluate.contenders import (
     baseline,
     parse_policy,
     policy,
-    told_more,
+    with_oracle_features,
 )
 from alloc_jax.evaluate.crossfit import Part, cross_fit, question_folds
 from alloc_jax.evaluate.evaluation import score_plans
@@ -119,7 +119,7 @@ def _parts(cases: Sequence[Case], config: CompareConfig) -> list[list[Part]]:
 def _compare_on(case: Case, parts: Sequence[Part], config: CompareConfig) -> Comparison:
     contenders = [policy(text, case.budgets) for text in config.policies]
     contenders += [baseline(name, case.budgets) for name in config.baselines]
-    contenders += told_more(case)
+    contenders += with_oracle_features(case)
     grid = case.budgets
     if len(grid) > 1:
         grid = sorted({*grid, *np.geomspace(min(grid), max(grid), 7)[1:-1]})

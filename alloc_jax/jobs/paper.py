@@ -1,6 +1,6 @@
 """The protocol of arXiv 2604.14853 on any log, beside its published rows, and next to it what an honest reading of the same log shows.
 
-As published: some 200 questions with 48 samples each of one source, votes of 1, 2, 4, 8, 16, a cost of one a sample; an oracle
+As published: some 200 questions with 48 samples each of one source, votes of 1, 2, 4, 8, 16, a cost of one per sample; an oracle
 that is chosen and scored on the same samples; boosted trees that imitate it at one budget, deployed as they are; 80 % of the
 questions to learn from, 20 % to score, three splits. 'Fixed' is the largest vote within the budget.
 

@@ -117,8 +117,8 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
         clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets, and at {len(grid)} for a curve")
         for policy in policies:
             policy.save(folder / "policy" / policy.name)
-        told = {made.rule: made.prediction for made in deployed}
-        predicted = {rule.name: told[rule.name] for rule in rules if rule.predicts_utility}
+        predictions = {made.rule: made.prediction for made in deployed}
+        predicted = {rule.name: predictions[rule.name] for rule in rules if rule.predicts_utility}
         trained = {name: predicted[name] for name in config.policies if name in predicted}
         _write_predictions(folder / "predictions.jsonl", report, trained, tables.score)
         shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
@@ -203,11 +203,13 @@ def train_policies(table: OutcomeTable, kinds: Sequence[str], budgets: Sequence[
 
 def _rivals(known: PricedLog, table: OutcomeTable, seed: int) -> list[PolicyLike]:
     """The baselines that policies are compared with, trained on a table of some of the log's questions."""
-    told = []
-    if known.generator is not None:  # a value policy of what the questions were generated from, instead of their text
+    informed = []
+    if (
+        known.generator is not None
+    ):  # the baseline with oracle features: what questions were generated from, instead of text
         features = Given.of("generator", known.log.question, known.generator)
-        told = [replace(train(table, PolicyConfig(seed=seed), features), name=GENERATOR)]
-    return [NearestNeighbours(KNN, table), prompt_length(table), *told]
+        informed = [replace(train(table, PolicyConfig(seed=seed), features), name=GENERATOR)]
+    return [NearestNeighbours(KNN, table), prompt_length(table), *informed]
 
 
 def _write_records(

@@ -58,7 +58,7 @@ class Policy(Shown):
     featurizer: Featurizer = field(repr=False)
     weights: dict[str, np.ndarray] = field(repr=False)  # of the ensemble; each array has the members as its first axis
     budgets: tuple[float, ...] = ()  # [M] the budgets an imitation policy was trained for
-    calibration: tuple[Unseen, ...] = field(repr=False, default=())  # one, or one a budget for imitation
+    calibration: tuple[Unseen, ...] = field(repr=False, default=())  # one, or one per budget for imitation
     calibration_cost: np.ndarray = field(repr=False, default=None)  # f32[N, K] measured
 
     @property
@@ -125,7 +125,7 @@ class Policy(Shown):
         """The price for a budget, calibrated on the questions the policy carries or on other ones.
 
         Args:
-          budget: mean cost a question.
+          budget: mean cost per question.
           calibration: predictions and measured costs f32[N, K] of questions the policy was not trained on.
           delta: None meets the budget in expectation; else the expected spend exceeds it with at most this probability.
           ceiling: the most that one question can cost, for delta.

@@ -10,7 +10,7 @@ Three kinds:
 - `value` predicts the utility and cost of every action, utility as a gain over the cheapest action: what is decided
   are differences between actions, and most of the variance of utility is shared by all of them. One policy serves every
   budget.
-- `imitation` predicts which action the oracle takes at a budget (arXiv 2604.14853), one head a budget.
+- `imitation` predicts which action the oracle takes at a budget (arXiv 2604.14853), one head per budget.
 - `decision` is a value policy whose predictions are then fitted to what the plans made of them earn, at budgets drawn
   from the whole range; it is read and priced like `value`.
 """

@@ -11,7 +11,7 @@ from alloc_jax.evaluate.scoring import UNIFORM, Report, Row
 
 HOW_TO_READ = (
     "Each row spends the budget its own way on the same held-out questions. *Accuracy* is the expected share of right"
-    " answers and *spend* what was really paid a question. *Over uniform* is the accuracy above the uniform mix (the best mix"
+    " answers and *spend* what was really paid per question. *Over uniform* is the accuracy above the uniform mix (the best mix"
     " of fixed actions that treats all questions alike): at the spend that the rule really had, and at the budget, of which the"
     " rule may have spent less or more. *Gap closed* is its share, at equal spend, of what the oracle gains; the oracle knows the"
     " questions from other samples than it is scored on. *Saving* is 1 - spend / what the uniform mix spends for the same"
@@ -19,13 +19,13 @@ HOW_TO_READ = (
     " such accuracy, or no fixed action costs so little. Brackets are paired 95 % bootstrap intervals over questions; the oracle"
     " and the random mix meet the budget anew in every resample, a policy keeps its price. At a budget where the uniform mix has a"
     " kink (the cost of one of its actions) intervals against it are a little wide. *Agrees* is how often a policy does what the oracle does; beside it what a"
-    " policy that knows nothing reaches (the oracle's most common action), and between which rates a policy that knows every"
-    " true outcome would agree, since the oracle learns from noisy samples."
+    " policy that knows nothing reaches (the oracle's most common action), and the noise ceiling: between which rates a policy that knows"
+    " every true outcome would agree, since the oracle's labels come from noisy samples."
 )
 HOW_TO_READ_REGRET = (
     "V(B) - U is at most mispriced + unspent, all on the table of scores (whose own optimum V(B) is optimistic, chosen and"
     " scored on the same samples); mispriced is at most the imitation error (1 - best response) times the worst gap. A best"
-    " response is counted on the table of scores at the price."
+    " response is counted on the table of scores at the deployed multiplier."
 )
 
 
@@ -64,7 +64,7 @@ def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
         "at the budget",
         "gap closed (%)",
         "saving (%)",
-        "agrees / majority / knowing all",
+        "agrees / majority / noise ceiling",
     ]
     return header, [_cells(row) for row in report.rows]
 
@@ -80,8 +80,8 @@ def fixed_table(report: Report) -> tuple[list[str], list[list[str]]]:
 
 def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the policies' regrets, in points of accuracy."""
-    header = ["policy", "budget", "price", "V(B) - U", "mispriced", "unspent", "best response / majority / knowing all"]
-    header += ["imitation error x worst gap + unspent"]
+    header = ["policy", "budget", "multiplier", "V(B) - U", "mispriced", "unspent"]
+    header += ["best response / majority / noise ceiling", "imitation error x worst gap + unspent"]
     rows = []
     for row in report.rows:
         if (regret := row.regret) is not None:
@@ -113,8 +113,9 @@ def _amount(interval: Interval, size: float) -> str:
 
 
 def _agreement(agreement: Agreement) -> str:
-    known = "" if agreement.known is None else f" / {agreement.known[0]:.2f} to {agreement.known[1]:.2f}"
-    return f"{agreement.rate:.2f} / {agreement.majority:.2f}{known}"
+    ends = agreement.noise_ceiling
+    ceiling = "" if ends is None else f" / {ends[0]:.2f} to {ends[1]:.2f}"
+    return f"{agreement.rate:.2f} / {agreement.majority:.2f}{ceiling}"
 
 
 def whole_percent(value: float, digits: int = 0) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alloc_jax.evaluate.cases import Case
-from alloc_jax.evaluate.contenders import BASELINES, CLASSES, GAINS, KNN, TOLD
+from alloc_jax.evaluate.contenders import BASELINES, CLASSES, GAINS, KNN, ORACLE_FEATURES
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.scoring import UNIFORM, Report
 from alloc_jax.report import diagnostics, plots
@@ -41,8 +41,8 @@ class Comparison:
 
     @property
     def learned(self) -> list[str]:
-        """The rules that are neither baselines nor told more than the text."""
-        return [rule for rule in self.report.policies if rule not in (*BASELINES, *TOLD)]
+        """The rules that are neither baselines nor have oracle features."""
+        return [rule for rule in self.report.policies if rule not in (*BASELINES, *ORACLE_FEATURES)]
 
     @property
     def baselines(self) -> list[str]:
@@ -154,7 +154,7 @@ def write_comparison(
 def _case_page(comparison: Comparison, picture: str) -> list[str]:
     case, report = comparison.case, comparison.report
     scored = (
-        "scored on samples that nobody chose on" if case.halved else "one sample a question: the oracle is hindsight"
+        "scored on samples that nobody chose on" if case.halved else "one sample per question: the oracle is hindsight"
     )
     dropped = f"; {case.dropped} questions without an outcome of every action left out" if case.dropped else ""
     return [
