@@ -13,6 +13,7 @@ from absl import flags
 
 from alloc_jax.jobs.compare import CompareConfig, compare_policies
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
+from alloc_jax.report.answer import answer, best_policy
 from alloc_jax.report.text import markdown_table
 from alloc_jax.report.verdicts import difference_table, verdict_table
 
@@ -29,6 +30,9 @@ def main(argv):
     show_progress()
     config = read_config(_DEFAULT)
     found = compare_policies(config, FLAGS.workdir, FLAGS.overwrite)
+    for comparison in found:
+        best = best_policy(comparison.report, comparison.candidates)
+        print(f"{comparison.case.name}: {answer(comparison.report, best)}\n")
     print(markdown_table(*verdict_table(found)))
     for comparison in found:
         print(f"\n{comparison.case.name}: {comparison.report.questions} questions; cost in {comparison.report.unit}\n")

@@ -35,6 +35,7 @@ from alloc_jax.learn.features import TextFeatures
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
 from alloc_jax.report import plots
+from alloc_jax.report.answer import answer_page
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.text import HOW_TO_READ, main_table, markdown_table, percent, regret_table, whole_percent
 from alloc_jax.report.verdicts import Comparison, difference_table
@@ -246,6 +247,7 @@ def _page(found: Reproduction, config: PaperConfig, source: str, alt: str) -> st
                 "'Fixed' spends less than its budget (2 of 3, and a vote of 2 is worth a vote of 1), so part of the gain over it is bought."
                 " The honest reading adds disjoint samples, every question by cross-fitting, and a price solved again after learning.",
                 "## Read honestly",
+                *answer_page(report, found.honest.candidates),
                 HOW_TO_READ,
                 markdown_table(*main_table(report)),
                 f"![{alt}](frontier.png)",

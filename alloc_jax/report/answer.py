@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alloc_jax.evaluate.scoring import UNIFORM, Report
-from alloc_jax.report.text import percent, whole_percent
+from alloc_jax.report.text import markdown_table, percent, whole_percent
 
 
 def best_policy(report: Report, policies: Sequence[str] = ()) -> str:
@@ -19,16 +19,17 @@ def best_policy(report: Report, policies: Sequence[str] = ()) -> str:
     """
 
     def earned(policy: str) -> float:
-        return float(np.mean([report.row(policy, budget).over_uniform.value for budget in report.budgets]))
+        return float(np.mean([report.row(policy, budget).over_uniform.value for budget in _kept(report, policy)]))
 
     return max(policies or report.policies, key=earned, default=report.oracle)
 
 
 def answer(report: Report, policy: str) -> str:
     """Two sentences, each on a line: accuracy beside the uniform mix's at a middle budget, and what is saved."""
-    budget = report.budgets[(len(report.budgets) - 1) // 2]
+    budgets = _kept(report, policy)
+    budget = budgets[(len(budgets) - 1) // 2]
     row, uniform = report.row(policy, budget), report.row(UNIFORM, budget)
-    who = f"the {policy} policy" if policy in report.policies else f"the {policy}"
+    who = f"the policy '{policy}'" if policy in report.policies else f"the {policy}"
     right, alike = (f"{100 * r.accuracy.value:.1f} %" for r in (row, uniform))
     beside = f"treating all questions alike gives {alike}"
     if np.isnan(uniform.accuracy.value):
@@ -47,7 +48,7 @@ def answer_table(report: Report, policy: str) -> tuple[list[str], list[list[str]
     """Header and a row per budget: a policy beside the uniform mix, at the same budget and at the same spend."""
     header = ["budget", policy, "uniform mix", "more at the budget", "more at its spend", "saving"]
     rows = []
-    for budget in report.budgets:
+    for budget in _kept(report, policy):
         row = report.row(policy, budget)
         more = [percent(gain, "+.1f") for gain in (row.over_uniform_at_budget, row.over_uniform)]
         right = [whole_percent(r.accuracy.value, 1) for r in (row, report.row(UNIFORM, budget))]
@@ -68,3 +69,15 @@ def answer_notes(report: Report, policies: Sequence[str] = ()) -> str:
         " at the spend that the policy really had; *saving* (%) is 1 - spend / what that mix spends for the same accuracy. Brackets are"
         f" paired 95 % intervals; n/a: there is no telling.{chosen}"
     )
+
+
+def answer_page(report: Report, policies: Sequence[str] = ()) -> list[str]:
+    """The answer as paragraphs of Markdown: the sentences, the table, how to read it."""
+    best = best_policy(report, policies)
+    table = markdown_table(*answer_table(report, best))
+    return [f"**{answer(report, best)}**", table, answer_notes(report, policies)]
+
+
+def _kept(report: Report, policy: str) -> list[float]:
+    """The budgets that a policy has a row for: a rule may not be able to keep the lowest."""
+    return [row.budget for row in report.rows if row.rule == policy]

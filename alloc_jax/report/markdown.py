@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.report.answer import answer, answer_notes, answer_table, best_policy
+from alloc_jax.report.answer import answer_page
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.text import (
     HOW_TO_READ,
@@ -27,12 +27,10 @@ def to_markdown(report: Report, title: str, pictures: Sequence[Picture] = (), po
       pictures: files beside it.
       policies: the best of which is the answer (`best_policy`).
     """
-    best = best_policy(report, policies)
     parts = [
         f"# {title}",
-        f"**{answer(report, best)}**",
-        markdown_table(*answer_table(report, best)),
-        f"{about(report)} {answer_notes(report, policies)}",
+        *answer_page(report, policies),
+        about(report),
         *(f"![{picture.alt}]({picture.path.name})\n\n*{picture.caption}.*" for picture in pictures),
         "## Every rule at every budget",
         HOW_TO_READ,

@@ -109,7 +109,9 @@ def test_a_report_begins_with_its_answer(run):
     report, folder = run
     page, web = ((folder / name).read_text() for name in ("report.md", "report.html"))
     best = best_policy(report, ("value", "imitation"))
-    assert f"# Who gets the compute\n\n**At a budget of 1.5 samples per question the {best} policy is right on " in page
+    assert (
+        f"# Who gets the compute\n\n**At a budget of 1.5 samples per question the policy '{best}' is right on " in page
+    )
     assert page.index("saving") < page.index("![") < page.index("## Every rule at every budget")
     assert web.index("At a budget of 1.5") < web.index("saving") < web.index("<img") < web.index("Every rule")
 

@@ -33,7 +33,7 @@ def test_the_sentence_holds_the_numbers_of_the_middle_row(report):
     row, uniform = report.row("kNN", 2.0), report.row(UNIFORM, 2.0)
     first, second = answer(changed(report, "kNN", saving=Interval(0.4, 0.349, 0.426)), "kNN").splitlines()
     assert first == (
-        f"At a budget of 2 {report.unit} per question the kNN policy is right on {100 * row.accuracy.value:.1f} % where treating all"
+        f"At a budget of 2 {report.unit} per question the policy 'kNN' is right on {100 * row.accuracy.value:.1f} % where treating all"
         f" questions alike gives {100 * uniform.accuracy.value:.1f} %."
     )
     assert second.startswith("It spends 40 % less [35, 43] than treating all alike would need to reach the same ")
@@ -53,6 +53,12 @@ def test_the_best_policy_earns_most_above_the_uniform_mix(report):
     assert best_policy(better) == "prompt length" and best_policy(better, ("kNN",)) == "kNN"
     assert best_policy(replace(report, policies=())) == report.oracle
     assert "Of 2 policies (kNN, prompt length)" in answer_notes(report) and "Of" not in answer_notes(report, ("kNN",))
+
+
+def test_a_budget_that_a_policy_cannot_keep_is_left_out(report):
+    fewer = replace(report, rows=tuple(row for row in report.rows if (row.rule, row.budget) != ("kNN", 1.5)))
+    assert [row[0] for row in answer_table(fewer, "kNN")[1]] == ["2", "3"]
+    assert answer(fewer, "kNN").startswith("At a budget of 2 ") and best_policy(fewer, ("kNN",)) == "kNN"
 
 
 def test_the_table_has_a_row_per_budget(report):
