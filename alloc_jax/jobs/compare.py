@@ -15,8 +15,8 @@ from typing import Annotated
 
 import numpy as np
 
-from alloc_jax.evaluate.cases import Case, transferred
-from alloc_jax.evaluate.contenders import (
+from alloc_jax.evaluate.comparison.cases import Case, transferred
+from alloc_jax.evaluate.comparison.contenders import (
     ABLATIONS,
     BASELINES,
     POLICIES,
@@ -26,7 +26,7 @@ from alloc_jax.evaluate.contenders import (
     policy,
     with_oracle_features,
 )
-from alloc_jax.evaluate.crossfit import Part, cross_fit, question_folds
+from alloc_jax.evaluate.comparison.crossfit import Part, cross_fit, question_folds
 from alloc_jax.evaluate.evaluation import score_plans
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.config import ByGroup, Folds, LogConfig, Policies, Questions, Replicates, Seeds

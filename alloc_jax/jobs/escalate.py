@@ -19,8 +19,8 @@ import numpy as np
 from alloc_jax.actions import passes, single, vote
 from alloc_jax.evaluate import cascades
 from alloc_jax.evaluate.cascades import Sweep
-from alloc_jax.evaluate.contenders import parse_policy
-from alloc_jax.evaluate.crossfit import Part, question_folds
+from alloc_jax.evaluate.comparison.contenders import parse_policy
+from alloc_jax.evaluate.comparison.crossfit import Part, question_folds
 from alloc_jax.evaluate.escalation import Path as Way, replay_escalation, served_paths
 from alloc_jax.evaluate.evaluation import deploy
 from alloc_jax.evaluate.ladder import default_ladder

@@ -21,12 +21,12 @@ import numpy as np
 
 from alloc_jax.actions import vote
 from alloc_jax.evaluate.baselines import prompt_length, random_mix
-from alloc_jax.evaluate.cases import Case, make_case, measure_halves
-from alloc_jax.evaluate.contenders import BASELINES, POLICIES
+from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves
+from alloc_jax.evaluate.comparison.contenders import BASELINES, POLICIES
+from alloc_jax.evaluate.comparison.trees import boosted_classes
 from alloc_jax.evaluate.evaluation import deploy
 from alloc_jax.evaluate.intervals import Bootstrap
 from alloc_jax.evaluate.outcomes import Outcome, as_plan
-from alloc_jax.evaluate.trees import boosted_classes
 from alloc_jax.evaluate.uniform import UniformMix
 from alloc_jax.jobs.compare import CompareConfig, compare
 from alloc_jax.jobs.config import Budgets, Folds, Log, Policies, Questions, Seed, Seeds, TrainShare

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from alloc_jax.actions import Action, parse_actions, vote
-from alloc_jax.evaluate.cases import Case, make_case, measure_halves
+from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves
 from alloc_jax.evaluate.uniform import upper_hull
 from alloc_jax.jobs.config import LogConfig
 from alloc_jax.logs import read_log

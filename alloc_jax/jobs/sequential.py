@@ -18,8 +18,8 @@ import jax
 import numpy as np
 
 from alloc_jax.actions import Action, best_of, passes, vote
-from alloc_jax.evaluate.contenders import parse_policy
-from alloc_jax.evaluate.crossfit import Part, question_folds
+from alloc_jax.evaluate.comparison.contenders import parse_policy
+from alloc_jax.evaluate.comparison.crossfit import Part, question_folds
 from alloc_jax.evaluate.evaluation import check_budgets, deploy
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.replay import mixed, replay, replay_frontier, replay_rule

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
-from alloc_jax.evaluate.contenders import GENERATOR, KNN
+from alloc_jax.evaluate.comparison.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score_plans
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.config import Budgets, ByGroup, Log, LogConfig, Policies, Resource, TrainShare

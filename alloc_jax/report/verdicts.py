@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alloc_jax.evaluate.cases import Case
-from alloc_jax.evaluate.contenders import BASELINES, CLASSES, GAINS, KNN, ORACLE_FEATURES
+from alloc_jax.evaluate.comparison.cases import Case
+from alloc_jax.evaluate.comparison.contenders import BASELINES, CLASSES, GAINS, KNN, ORACLE_FEATURES
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.scoring import UNIFORM, Report
 from alloc_jax.report import diagnostics, plots

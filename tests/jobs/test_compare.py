@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.contenders import ABLATIONS, BASELINES, KNN, LENGTH, OUTCOMES, POLICIES, ablation, parse_policy
+from alloc_jax.evaluate.comparison.contenders import (
+    ABLATIONS,
+    BASELINES,
+    KNN,
+    LENGTH,
+    OUTCOMES,
+    POLICIES,
+    ablation,
+    parse_policy,
+)
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, UNIFORM
 from alloc_jax.jobs.compare import CompareConfig, compare_policies

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
-from alloc_jax.evaluate.cases import Case, default_budgets, make_case, transferred
-from alloc_jax.evaluate.crossfit import Contender, cross_fit, question_folds
+from alloc_jax.evaluate.comparison.cases import Case, default_budgets, make_case, transferred
+from alloc_jax.evaluate.comparison.crossfit import Contender, cross_fit, question_folds
 from alloc_jax.evaluate.evaluation import score_plans
 from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.learn.features import TextFeatures

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from alloc_jax.evaluate.baselines import NearestNeighbours, RidgeRegression, prompt_length
-from alloc_jax.evaluate.cases import Case
-from alloc_jax.evaluate.crossfit import Contender
-from alloc_jax.evaluate.trees import boosted_classes, boosted_gains
+from alloc_jax.evaluate.comparison.cases import Case
+from alloc_jax.evaluate.comparison.crossfit import Contender
+from alloc_jax.evaluate.comparison.trees import boosted_classes, boosted_gains
 from alloc_jax.learn.calibration import Prediction, Price
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inputs import Given

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alloc_jax.evaluate.cases import Case
+from alloc_jax.evaluate.comparison.cases import Case
 from alloc_jax.evaluate.evaluation import Deployed, check_budgets, deploy
 from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.types import OutcomeTable, inseparable
