@@ -21,7 +21,7 @@ import numpy as np
 
 import alloc_jax as aj
 from alloc_jax.measure import describe, format_description
-from alloc_jax.report.text import to_markdown
+from alloc_jax.report.markdown import to_markdown
 
 print(jax.__version__, jax.devices())
 share = 0.2 if "ALLOC_JAX_SMALL" in os.environ else 1.0  # of the questions

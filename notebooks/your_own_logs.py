@@ -19,7 +19,7 @@ import numpy as np
 
 import alloc_jax as aj
 from alloc_jax.measure import describe, fitting_menu, format_description, format_table
-from alloc_jax.report.text import to_markdown
+from alloc_jax.report.markdown import to_markdown
 
 # %% [markdown]
 # `samples_*.jsonl` of lm-evaluation-harness, with `repeats: 8`: one record a question, its responses in `resps`.

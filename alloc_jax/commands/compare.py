@@ -12,7 +12,8 @@ log the table, paired differences, regret), a picture of the frontiers with band
 from absl import flags
 
 from alloc_jax.jobs.compare import CompareConfig, compare_policies
-from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
+from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
+from alloc_jax.report.answer import answer, best_policy
 from alloc_jax.report.text import markdown_table
 from alloc_jax.report.verdicts import difference_table, verdict_table
 
@@ -22,13 +23,16 @@ FLAGS = flags.FLAGS
 
 
 def define_flags():
-    define_config_flags(_DEFAULT, *_NAMES)
+    define_config_flags(_DEFAULT)
 
 
 def main(argv):
     show_progress()
-    config = CompareConfig(**read_flags(_DEFAULT, *_NAMES))
+    config = read_config(_DEFAULT)
     found = compare_policies(config, FLAGS.workdir, FLAGS.overwrite)
+    for comparison in found:
+        best = best_policy(comparison.report, comparison.candidates)
+        print(f"{comparison.case.name}: {answer(comparison.report, best)}\n")
     print(markdown_table(*verdict_table(found)))
     for comparison in found:
         print(f"\n{comparison.case.name}: {comparison.report.questions} questions; cost in {comparison.report.unit}\n")

@@ -10,23 +10,22 @@ escalate.png, paths.png, metrics.jsonl, and policy/ with the rules to serve.
 
 from absl import flags
 
-from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
+from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.escalate import PRICED, EscalateConfig, compare_escalation
 from alloc_jax.report.stopping import ahead_table, rules_table
 from alloc_jax.report.text import markdown_table
 
 _DEFAULT = EscalateConfig()
-_NAMES = tuple(vars(_DEFAULT))
 FLAGS = flags.FLAGS
 
 
 def define_flags():
-    define_config_flags(_DEFAULT, *_NAMES)
+    define_config_flags(_DEFAULT)
 
 
 def main(argv):
     show_progress()
-    config = EscalateConfig(**read_flags(_DEFAULT, *_NAMES))
+    config = read_config(_DEFAULT)
     report = compare_escalation(config, FLAGS.workdir, FLAGS.overwrite)
     print(markdown_table(*rules_table(report)))
     print(f"\n{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")

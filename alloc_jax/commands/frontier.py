@@ -8,23 +8,23 @@ Writes frontier.csv (every breakpoint: spend, utility, multiplier), frontier.png
 
 from absl import flags
 
-from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
-from alloc_jax.jobs.solve_then_learn import JobConfig, solve_only
-from alloc_jax.report.text import main_table, markdown_table
+from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
+from alloc_jax.jobs.solve_then_learn import FrontierConfig, solve_only
+from alloc_jax.report.answer import answer, answer_table, best_policy
+from alloc_jax.report.text import plain_table
 
-_DEFAULT = JobConfig(policies=())
-_NAMES = ("log", "actions", "resource", "prices", "missing", "shrink", "budgets", "seed")
+_DEFAULT = FrontierConfig()
 FLAGS = flags.FLAGS
 
 
 def define_flags():
-    define_config_flags(_DEFAULT, *_NAMES)
+    define_config_flags(_DEFAULT)
 
 
 def main(argv):
     show_progress()
-    config = JobConfig(policies=(), **read_flags(_DEFAULT, *_NAMES))
+    config = read_config(_DEFAULT)
     report = solve_only(config, FLAGS.workdir, FLAGS.overwrite)
-    print(f"{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
-    print(markdown_table(*main_table(report)))
-    print(f"\nreport: {FLAGS.workdir}/report.html")
+    best = best_policy(report)
+    print(f"{answer(report, best)}\n\n{plain_table(*answer_table(report, best))}")
+    print(f"{report.questions} questions, seed {config.seed}; report: {FLAGS.workdir}/report.html")

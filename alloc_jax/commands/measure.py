@@ -11,7 +11,8 @@ The table is saved with the hashes of the files that it came from and the option
 from absl import flags
 
 from alloc_jax import PriceBook, parse_actions
-from alloc_jax.jobs.console import HELP, define_log_files, show_progress
+from alloc_jax.jobs.config import LogConfig, option_help
+from alloc_jax.jobs.console import define_log_files, show_progress
 from alloc_jax.logs.flags import define_reading_flags, input_files, read_flagged, reading_options
 from alloc_jax.logs.read import format_reading
 from alloc_jax.measure import RESOURCES, describe, fitting_menu, format_description, format_table, measure, save_table
@@ -23,10 +24,10 @@ FLAGS = flags.FLAGS
 def define_flags():
     define_log_files()
     define_reading_flags()
-    flags.DEFINE_string("actions", "", HELP["actions"])
+    flags.DEFINE_string("actions", "", option_help(LogConfig, "actions"))
     flags.DEFINE_list("resource", ["samples"], f"What is paid with, one or several: {', '.join(RESOURCES)}.")
-    flags.DEFINE_string("prices", None, HELP["prices"])
-    flags.DEFINE_enum("missing", "error", ["error", "drop"], HELP["missing"])
+    flags.DEFINE_string("prices", None, option_help(LogConfig, "prices"))
+    flags.DEFINE_enum("missing", "error", ["error", "drop"], option_help(LogConfig, "missing"))
     flags.DEFINE_enum(
         "shrink", None, list(METHODS), "Shrink utilities, for choosing on few samples; default: plain means."
     )

@@ -29,7 +29,7 @@ def define_flags():
     flags.DEFINE_string("source", "large/think", "The source whose votes a trained policy chooses among.")
     flags.DEFINE_string("resource", "samples", "What a trained policy is paid in.")
     flags.DEFINE_float("train_share", 0.5, "Share of the log that a policy is trained on.", 0.0, 1.0)
-    flags.DEFINE_float("budget", 3.0, "Mean cost a question, in the policy's unit.")
+    flags.DEFINE_float("budget", 3.0, "Mean cost per question, in the policy's unit.")
     flags.DEFINE_integer("questions", 2000, "Length of the stream.", lower_bound=2)
     flags.DEFINE_list("late", ["0.5", "1"], "Where the second half comes from; 0,1 for a stream that does not drift.")
     flags.DEFINE_list("steps", ["0", "0.01", "0.03", "0.1"], "Of the pace; 0 is the fixed price.")

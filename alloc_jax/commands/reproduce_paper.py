@@ -9,7 +9,7 @@ workdir then holds report.md, frontier.png and metrics.jsonl. Needs the extra `t
 
 from absl import flags
 
-from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
+from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.paper import PaperConfig, gains_table, published_table, reproduce
 from alloc_jax.report.text import main_table, markdown_table
 
@@ -19,12 +19,12 @@ FLAGS = flags.FLAGS
 
 
 def define_flags():
-    define_config_flags(_DEFAULT, *_NAMES)
+    define_config_flags(_DEFAULT)
 
 
 def main(argv):
     show_progress()
-    config = PaperConfig(**read_flags(_DEFAULT, *_NAMES))
+    config = read_config(_DEFAULT)
     found = reproduce(config, FLAGS.workdir, FLAGS.overwrite)
     for table in (published_table(found, config.budgets), gains_table(found, config.budgets)):
         print(markdown_table(*table), end="\n\n")

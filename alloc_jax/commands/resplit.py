@@ -9,32 +9,19 @@ paired interval over the uniform mix excludes 0.
 
 from absl import flags
 
-from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
+from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.solve_then_learn import JobConfig, resplit
 from alloc_jax.report.text import markdown_table
 
 _DEFAULT = JobConfig(policies=("value",))
-_NAMES = (
-    "log",
-    "actions",
-    "resource",
-    "prices",
-    "missing",
-    "shrink",
-    "budgets",
-    "policies",
-    "train_share",
-    "by_group",
-    "seed",
-)
 FLAGS = flags.FLAGS
 
 
 def define_flags():
-    define_config_flags(_DEFAULT, *_NAMES, workdir=False)
+    define_config_flags(_DEFAULT, workdir=False)
     flags.DEFINE_integer("splits", 20, "How many splits, with the seed and those behind it.", lower_bound=2)
 
 
 def main(argv):
     show_progress()
-    print(markdown_table(*resplit(JobConfig(**read_flags(_DEFAULT, *_NAMES)), FLAGS.splits)))
+    print(markdown_table(*resplit(read_config(_DEFAULT), FLAGS.splits)))

@@ -10,10 +10,11 @@ every other, and all rules), sequential.png, metrics.jsonl, and policy/ with the
 
 from absl import flags
 
-from alloc_jax.jobs.console import define_config_flags, read_flags, show_progress
+from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.sequential import FIRST, TEXT, SequentialConfig, compare_sequential
-from alloc_jax.report.stopping import ahead_table, rules_table
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.answer import answer, answer_table
+from alloc_jax.report.stopping import ahead_table
+from alloc_jax.report.text import markdown_table, plain_table
 
 _DEFAULT = SequentialConfig()
 _NAMES = tuple(vars(_DEFAULT))
@@ -21,14 +22,15 @@ FLAGS = flags.FLAGS
 
 
 def define_flags():
-    define_config_flags(_DEFAULT, *_NAMES)
+    define_config_flags(_DEFAULT)
 
 
 def main(argv):
     show_progress()
-    config = SequentialConfig(**read_flags(_DEFAULT, *_NAMES))
+    config = read_config(_DEFAULT)
     report = compare_sequential(config, FLAGS.workdir, FLAGS.overwrite)
-    print(markdown_table(*rules_table(report)))
-    print(f"\n{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
-    print(markdown_table(*ahead_table(report, FIRST if len(config.sources) > 1 else TEXT)))
+    main = FIRST if len(config.sources) > 1 else TEXT
+    print(f"{answer(report, main)}\n\n{plain_table(*answer_table(report, main))}\n")
+    print(markdown_table(*ahead_table(report, main)))
+    print(f"\n{report.questions} questions; cost in {report.unit}; seed {config.seed}")
     print(f"\nreport: {FLAGS.workdir}/report.md")

@@ -25,7 +25,7 @@ FLAGS = flags.FLAGS
 
 def define_flags():
     flags.DEFINE_list("table", None, "Parquet files of one stored table, in order.", required=True)
-    flags.DEFINE_float("budget", None, "Allowed mean cost a question, in the table's unit.", required=True)
+    flags.DEFINE_float("budget", None, "Allowed mean cost per question, in the table's unit.", required=True)
     flags.DEFINE_string("workdir", None, "Folder for the plan; an interrupted run in it is resumed.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace a finished run in the workdir.")
     flags.DEFINE_integer("rows", 2**18, "The most questions in a block; memory is a few blocks.", lower_bound=1)

@@ -1,4 +1,4 @@
-"""Evaluate: policies and held-out tables in, a report out. Here alone live baselines, intervals, regret and pictures."""
+"""Evaluate: policies, rules and held-out tables in, a report out. Here alone live baselines, intervals, replay and regret."""
 
 from alloc_jax.exports import exports
 

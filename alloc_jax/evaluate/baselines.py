@@ -14,32 +14,17 @@ import numpy as np
 from alloc_jax.evaluate.outcomes import check_complete
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import standardise
+from alloc_jax.learn.inputs import Embedding
 from alloc_jax.learn.policy import Prediction, Price, calibrate
+from alloc_jax.learn.protocols import Featurizer
 from alloc_jax.types import OutcomeTable
 
 
-@dataclass(frozen=True)
-class LengthFeature:
-    """One feature: how long the prompt is."""
-
-    def config(self) -> dict:
-        return {"name": "length", "version": 1}
-
-    def encode(self, questions: Sequence[str]) -> np.ndarray:
-        return np.array([[len(text)] for text in questions], np.float32)
+def _lengths(questions: Sequence[str]) -> np.ndarray:
+    return np.array([[len(text)] for text in questions], np.float32)
 
 
-class KnownFeatures:
-    """Features that were given for known questions; nobody has them for a new one."""
-
-    def __init__(self, name: str, questions: Sequence[str], features: np.ndarray):
-        self._name, self._rows = name, dict(zip(questions, np.asarray(features, np.float32), strict=True))
-
-    def config(self) -> dict:
-        return {"name": self._name, "version": 1}
-
-    def encode(self, questions: Sequence[str]) -> np.ndarray:
-        return np.stack([self._rows[question] for question in questions])
+PROMPT_LENGTH = Embedding("prompt length", _lengths, 1)
 
 
 @dataclass(frozen=True)
@@ -51,7 +36,7 @@ class NearestNeighbours:
 
     name: str
     table: OutcomeTable  # the training questions
-    featurizer: TextFeatures | LengthFeature = field(default_factory=TextFeatures)
+    featurizer: Featurizer = field(default_factory=TextFeatures)
     neighbours: int = 20
     angles: bool = True
     predicts_utility = True
@@ -107,7 +92,7 @@ class RidgeRegression:
 
     name: str
     table: OutcomeTable  # the training questions
-    featurizer: TextFeatures | KnownFeatures = field(default_factory=TextFeatures)
+    featurizer: Featurizer = field(default_factory=TextFeatures)
     penalty: float = 1.0
     predicts_utility = True
 
@@ -152,9 +137,7 @@ def prompt_length(table: OutcomeTable) -> NearestNeighbours:
 
     It averages many more neighbours than `NearestNeighbours` does by default, because one feature tells little.
     """
-    return NearestNeighbours(
-        "prompt length", table, LengthFeature(), neighbours=max(20, len(table) // 20), angles=False
-    )
+    return NearestNeighbours("prompt length", table, PROMPT_LENGTH, neighbours=max(20, len(table) // 20), angles=False)
 
 
 def random_mix(cost: np.ndarray, budget: float) -> np.ndarray:
@@ -164,7 +147,7 @@ def random_mix(cost: np.ndarray, budget: float) -> np.ndarray:
 
     Args:
       cost: f64[..., K] mean costs of the actions, of one set of questions or of several.
-      budget: mean cost a question; where it is below the cheapest action, that one is all there is.
+      budget: mean cost per question; where it is below the cheapest action, that one is all there is.
 
     >>> random_mix(np.array([1.0, 4.0]), 2.0).round(3)
     array([0.667, 0.333])

@@ -1,8 +1,8 @@
 """Rules on held-out questions: what they earn at a budget, against what else could have been done with it.
 
 Two tables of the same questions, from disjoint halves of the samples: oracle labels come from `choose`, every score
-from `score`, so nobody is paid for luck. All rules are scored on the same questions and resamples
-(`intervals.Bootstrap`).
+from `score`, so that no score holds the optimism bias of a choice (the winner's curse). All rules are scored on the same
+questions and resamples (`intervals.Bootstrap`).
 
 `deploy` asks a policy what it does; `score_plans` scores what was done, beside the oracles and the rules that look at
 no question; `evaluate` is the one after the other. Cross-fitting (`crossfit`) deploys many policies on parts of the
@@ -22,7 +22,8 @@ from alloc_jax.evaluate.outcomes import Outcome, as_plan, check_complete, mixed_
 from alloc_jax.evaluate.regret import agreement, decompose_regret
 from alloc_jax.evaluate.resolved import resolved
 from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, Means, Report, Row, Scorer
-from alloc_jax.learn.policy import lottery
+from alloc_jax.learn.policy import Prediction, lottery
+from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.solve import solve
 from alloc_jax.types import OutcomeTable
 
@@ -34,12 +35,13 @@ class Deployed:
     rule: str
     budget: float
     plan: np.ndarray  # f64[N, K] the chance of each action; the mean over repetitions where there were several
-    multiplier: float | None  # the price it deployed, in utility per unit of cost; None if its scores are no utilities
-    told: bool = False  # whether it knows the oracle's own samples, so that agreeing with it means nothing
+    multiplier: float | None  # that it deployed, in utility per unit of cost; None if its scores are no utilities
+    sees_labels: bool = False  # its features are the oracle's own samples: agreeing with it means nothing
+    prediction: Prediction | None = None  # what it predicted of the questions; None where plans were averaged
 
 
 def evaluate(
-    policies: Sequence,
+    policies: Sequence[PolicyLike],
     choose: OutcomeTable,
     score: OutcomeTable,
     budgets: Sequence[float],
@@ -51,12 +53,11 @@ def evaluate(
     """Scores policies and baselines on held-out questions.
 
     Args:
-      policies: things with `name`, `actions`, `featurizer`, `predicts_utility`, `head(budget)`,
-        `predict_features(features, budget)` and `price(budget)`, such as a `Policy` or a `NearestNeighbours`.
+      policies: a `Policy`, a `NearestNeighbours`, or anything that is like a policy (`PolicyLike`).
       choose: the table the oracle chooses on.
       score: the table everything is scored on: the same questions and actions, from other samples. The same object as
         `choose` where samples cannot be split; the oracle is then labelled as hindsight.
-      budgets: mean cost a question, in the tables' unit.
+      budgets: mean cost per question, in the tables' unit.
       missing: "error" refuses tables in which a question has no samples of some action: no rule that may take any action
         can be scored there. "drop" leaves such questions out, for all rules alike, and the report's `dropped` counts them.
       replicates: of the bootstrap over questions.
@@ -66,9 +67,6 @@ def evaluate(
       ValueError: the tables differ in questions or actions, a question lacks an action, a policy has other actions, names
         repeat, a budget is below the cheapest plan.
     """
-    names = [policy.name for policy in policies]
-    if len(set(names)) < len(names):
-        raise ValueError(f"policies need different names, got {names}")
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is 'error' or 'drop', got {missing!r}")
     dropped = 0
@@ -83,7 +81,7 @@ def evaluate(
     return replace(report, dropped=dropped)
 
 
-def deploy(policy, table: OutcomeTable, budgets: Sequence[float], seed: int) -> list[Deployed]:
+def deploy(policy: PolicyLike, table: OutcomeTable, budgets: Sequence[float], seed: int) -> list[Deployed]:
     """What a policy does with the questions of a table at each budget.
 
     Where no price makes it spend as little as a budget, it does the action it takes for the cheapest, and a warning says so.
@@ -111,7 +109,7 @@ def deploy(policy, table: OutcomeTable, budgets: Sequence[float], seed: int) -> 
             action, multiplier = np.full(len(table), cheapest), None
         else:
             action, multiplier = price.choose(prediction, chances), price.mean if policy.predicts_utility else None
-        rows.append(Deployed(policy.name, budget, as_plan(action, len(actions)), multiplier))
+        rows.append(Deployed(policy.name, budget, as_plan(action, len(actions)), multiplier, prediction=prediction))
     return rows
 
 
@@ -133,8 +131,14 @@ def score_plans(
       budgets: as in `evaluate`.
       replicates: of the bootstrap over questions.
       seed: of the bootstrap.
+
+    Raises:
+      ValueError: the tables or the budgets (see `evaluate`), or two policies have one name.
     """
     check_tables(choose, score, budgets)
+    made_by = [(made.rule, made.budget) for made in deployed]
+    if len(set(made_by)) < len(made_by):
+        raise ValueError(f"policies need different names, got {[rule for rule, at in made_by if at == made_by[0][1]]}")
     budgets, halved = tuple(map(float, budgets)), choose is not score
     oracle_name, actions = ORACLE if halved else HINDSIGHT, len(score.actions)
     scorer = Scorer(score, replicates, seed)
@@ -158,14 +162,14 @@ def score_plans(
             regret = decompose_regret(
                 score, made.plan, budget, multiplier, hindsight[0][b], scorer.bootstrap, choose if halved else None
             )
-            agrees = None if made.told else agreement(made.plan, label, again if halved else None)
+            agrees = None if made.sees_labels else agreement(made.plan, label, again if halved else None)
             means = scorer.means(Outcome.of(made.plan, score))
             rows.append(scorer.row(made.rule, budget, means, oracle, plan=made.plan, agreement=agrees, regret=regret))
-        rows += _blind_rows(choose, score, budget, scorer, oracle)
+        rows += _fixed_rows(choose, score, budget, scorer, oracle)
     return scorer.report(rows, [made.rule for made in deployed], oracle_name)
 
 
-def _blind_rows(choose: OutcomeTable, score: OutcomeTable, budget: float, scorer: Scorer, oracle: Means) -> list[Row]:
+def _fixed_rows(choose: OutcomeTable, score: OutcomeTable, budget: float, scorer: Scorer, oracle: Means) -> list[Row]:
     """The rows of the rules that look at no question: of those that can keep the budget, and of the uniform mix."""
     utility, cost = (scorer.bootstrap.mean(part.astype(float)) for part in (score.utility, score.cost))
     rows, shape = [], score.utility.shape

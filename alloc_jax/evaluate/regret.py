@@ -32,7 +32,7 @@ class Agreement:
 
     rate: float  # share of questions
     majority: float  # what doing the same everywhere reaches
-    known: tuple[float, float] | None  # between which rates knowing the truth is; None without other samples
+    noise_ceiling: tuple[float, float] | None  # bounds on what knowing the truth reaches; None without other samples
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Regret:
     regret: Interval  # V(B) - U
     mispriced: Interval  # E[gap_l]
     unspent: Interval  # l (B - C), negative where the rule overspent
-    multiplier: float  # l, the price the rule deployed (the table's own where the rule has none in utility)
+    multiplier: float  # l, the multiplier that the rule deployed (the table's own where the rule has none in utility)
     best_response: Agreement  # with the best responses at l; 1 - rate is the imitation error
     worst_gap: float  # max gap_l of what the rule did
 
@@ -63,13 +63,13 @@ def decompose_regret(
 ) -> Regret:
     """The regret of a plan at a budget, and the terms that bound it at a price l >= 0.
 
-    The intervals take the plan and the price as they are: of a policy, other questions change neither.
+    The intervals take the plan and the multiplier as they are: of a policy, other questions change neither.
 
     Args:
       table: that scores everything.
       plan: f64[N, K] the chance of each action on each question.
-      budget: mean cost a question.
-      multiplier: the price at which the terms are taken.
+      budget: mean cost per question.
+      multiplier: at which the terms are taken.
       best_utility: V(B), the mixed optimum of the table, f64[1 + replicates] in the sample and in every resample.
       bootstrap: the resamples.
       other: the same questions and actions measured on other samples.

@@ -52,7 +52,7 @@ class Replay:
         """The outcome of the mix that spends a budget on these paths, or of the one that did on others.
 
         Args:
-          budget: mean cost a question.
+          budget: mean cost per question.
           found: the steps of the same rule on training questions.
         """
         found = found or self.steps()

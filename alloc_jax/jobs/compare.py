@@ -1,7 +1,7 @@
 """The comparison: every policy and every rule to beat, over several tables and budgets, by cross-fitting.
 
 Every question is scored by rules that learned from other questions; where samples can be halved, oracles choose on one half
-and everything is scored on the other one. Where a log has one sample a question, the oracle's score is hindsight; what the
+and everything is scored on the other one. Where a log has one sample per question, the oracle's score is hindsight; what the
 others score is not, since they learned from other questions.
 """
 
@@ -11,11 +11,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from alloc_jax.evaluate.cases import Case, LogConfig, read_case, source_cases, transferred
-from alloc_jax.evaluate.contenders import (
+from alloc_jax.evaluate.comparison.cases import Case, transferred
+from alloc_jax.evaluate.comparison.contenders import (
     ABLATIONS,
     BASELINES,
     POLICIES,
@@ -23,38 +24,36 @@ from alloc_jax.evaluate.contenders import (
     baseline,
     parse_policy,
     policy,
-    told_more,
+    with_oracle_features,
 )
-from alloc_jax.evaluate.crossfit import Part, cross_fit, question_folds
+from alloc_jax.evaluate.comparison.crossfit import Part, cross_fit, question_folds
 from alloc_jax.evaluate.evaluation import score_plans
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.jobs.console import option
+from alloc_jax.jobs.config import ByGroup, Folds, LogConfig, Policies, Questions, Replicates, Seeds
+from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.report.verdicts import Comparison, write_comparison
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig:
+class CompareConfig(LogConfig):
     """What is compared, and how."""
 
-    logs: tuple[str, ...] = option(("builtin",), "Sample logs, with commas between; `builtin` is one.")
-    resource: str = ""
-    prices: str = ""
-    missing: str = "error"
-    actions: str = ""
-    budgets: tuple[float, ...] = option((), "Mean costs per question; default: three for each log, between its ends.")
-    policies: tuple[str, ...] = POLICIES
-    baselines: tuple[str, ...] = option(BASELINES, "Rules to beat that learn.")
-    ablations: tuple[str, ...] = option((), "Parts to ablate: features, size, heads, loss, temperature, ensemble.")
-    ablate: str = option(POLICIES[0], "The policy that is ablated and transferred.")
-    transfer: bool = option(False, "Also learn from each source and deploy on each.")
-    questions: int = 0
-    folds: int = 5
-    by_group: bool = option(False, "Keep the questions of a group in one fold.")
-    seeds: int = 3
-    seed: int = 0
-    replicates: int = 2000
-    workers: int = option(os.cpu_count() or 1, "Threads.")
+    logs: Annotated[tuple[str, ...], "Sample logs, with commas between; `builtin` is one."] = ("builtin",)
+    budgets: Annotated[
+        tuple[float, ...], "Mean costs per question; default: three for each log, between its ends."
+    ] = ()
+    policies: Policies = POLICIES
+    baselines: Annotated[tuple[str, ...], "Rules to beat that learn."] = BASELINES
+    ablations: Annotated[tuple[str, ...], "Parts to ablate: features, size, heads, loss, temperature, ensemble."] = ()
+    ablate: Annotated[str, "The policy that is ablated and transferred."] = POLICIES[0]
+    transfer: Annotated[bool, "Also learn from each source and deploy on each."] = False
+    questions: Questions = 0
+    folds: Folds = 5
+    by_group: ByGroup = False
+    seeds: Seeds = 3
+    replicates: Replicates = 2000
+    workers: Annotated[int, "Threads."] = os.cpu_count() or 1
 
     def __post_init__(self):
         if not self.logs or not (self.policies or self.baselines):
@@ -69,12 +68,6 @@ class CompareConfig:
         if self.seeds < 1 or self.workers < 1 or self.questions < 0:
             raise ValueError(f"seeds and workers are 1 or more, questions 0 or more, got {self}")
 
-    @property
-    def log(self) -> LogConfig:
-        """How the logs become cases."""
-        names = ("actions", "resource", "prices", "missing", "budgets", "questions", "seed")
-        return LogConfig(**{name: getattr(self, name) for name in names})
-
 
 def compare_policies(config: CompareConfig, workdir: str | Path, overwrite: bool = False) -> list[Comparison]:
     """Compares on the logs of a config, and writes report.md, pictures and metrics.jsonl into a folder.
@@ -83,8 +76,9 @@ def compare_policies(config: CompareConfig, workdir: str | Path, overwrite: bool
       ValueError: anything is wrong with the configuration, a log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        cases = [read_case(log, config.log) for log in config.logs]
-        between = [source_cases(log, config.log) for log in config.logs] if config.transfer else []
+        logs = [PricedLog.read(log, config, config.questions) for log in config.logs]
+        cases = [log.case(config.budgets, config.seed) for log in logs]
+        between = [log.source_cases(config.seed) for log in logs] if config.transfer else []
         found = compare(cases, config)
         transfers = [compare_transfer(cases, config) for cases in between]
         write_comparison(found, transfers, config.folds, folder)
@@ -125,7 +119,7 @@ def _parts(cases: Sequence[Case], config: CompareConfig) -> list[list[Part]]:
 def _compare_on(case: Case, parts: Sequence[Part], config: CompareConfig) -> Comparison:
     contenders = [policy(text, case.budgets) for text in config.policies]
     contenders += [baseline(name, case.budgets) for name in config.baselines]
-    contenders += told_more(case)
+    contenders += with_oracle_features(case)
     grid = case.budgets
     if len(grid) > 1:
         grid = sorted({*grid, *np.geomspace(min(grid), max(grid), 7)[1:-1]})

@@ -6,47 +6,24 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags, logging as absl_logging
 
+from alloc_jax.jobs.config import option_help
+
+C = TypeVar("C")
+
 flags.disclaim_key_flags()  # the flags defined here are those of the script, whose --help lists them
 
-HELP = {  # of options that several jobs have
-    "log": "Sample log, or `builtin`.",
-    "actions": "Actions such as 'vote(large/think,1),vote(large/think,8)'; default: all sources, all votes.",
-    "resource": "What is paid with: samples, tokens, compute, usd, seconds, stated, or one kind of tokens; empty: what the log knows.",
-    "prices": "Price book (JSON) behind the resource usd; without it, the dollars that the log states.",
-    "missing": "What to do with questions that lack an action, a price, count or latency: error, or drop.",
-    "budgets": "Mean costs per question, in the resource's unit.",
-    "policies": "Policies to train: kinds, with options where they differ, such as value(epochs=10).",
-    "questions": "Questions drawn from the log at random; 0: all.",
-    "folds": "Parts of the questions; each is answered for by rules that learned from the others.",
-    "by_group": "Keep the questions of a group on one side of a split, or in one fold.",
-    "seeds": "Repetitions with other folds or splits and seeds.",
-    "train_share": "Share of the questions to learn from; the rest is held out.",
-    "replicates": "Resamples of the bootstrap over questions.",
-    "seed": "Seed of the splits, the training and the bootstrap.",
-}
 
-
-def option(default: Any, help: str) -> Any:
-    """A field of a configuration, with what its flag says of it."""
-    return field(default=default, metadata={"help": help})
-
-
-def define_config_flags(config: Any, *names: str, workdir: bool = True) -> None:
-    """Defines a flag for each named field of a configuration, with its value there as default, and the workdir's.
-
-    The flag's help is the field's own (`option`), or what `HELP` says of all options of that name.
-    """
-    own = {part.name: part.metadata.get("help") for part in fields(config)}
+def define_config_flags(config: Any, workdir: bool = True) -> None:
+    """Defines a flag for each field of a configuration, with its value there as default and its help, and the workdir's."""
     if workdir:
         flags.DEFINE_string("workdir", None, "Folder for the report; must be new or empty.", required=True)
         flags.DEFINE_bool("overwrite", False, "Replace an earlier run in the workdir.")
-    for name in names:
-        value, help = getattr(config, name), own[name] or HELP[name]
+    for name, value in vars(config).items():
+        help = option_help(config, name)
         if isinstance(value, bool):
             flags.DEFINE_bool(name, value, help)
         elif isinstance(value, tuple):
@@ -56,20 +33,19 @@ def define_config_flags(config: Any, *names: str, workdir: bool = True) -> None:
             defines[type(value)](name, value, help)
 
 
-def read_flags(config: Any, *names: str) -> dict[str, Any]:
-    """The values of the flags that `define_config_flags` defined, as the fields hold them.
+def read_config(default: C) -> C:
+    """The configuration that the flags state which `define_config_flags` defined.
 
     Raises:
-      ValueError: a budget is not a number.
+      ValueError: a budget is not a number, or whatever the configuration refuses.
     """
     found = {}
-    for name in names:
-        value = flags.FLAGS[name].value
-        if isinstance(getattr(config, name), tuple):
-            value = split_outside_brackets(value)
-            value = tuple(map(float, value)) if name == "budgets" else tuple(value)
-        found[name] = value
-    return found
+    for name, value in vars(default).items():
+        found[name] = flags.FLAGS[name].value
+        if isinstance(value, tuple):
+            parts = split_outside_brackets(found[name])
+            found[name] = tuple(map(float, parts)) if name == "budgets" else tuple(parts)
+    return type(default)(**found)
 
 
 def split_outside_brackets(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -18,14 +19,14 @@ import numpy as np
 from alloc_jax.actions import passes, single, vote
 from alloc_jax.evaluate import cascades
 from alloc_jax.evaluate.cascades import Sweep
-from alloc_jax.evaluate.contenders import parse_policy
-from alloc_jax.evaluate.crossfit import Part, question_folds
+from alloc_jax.evaluate.comparison.contenders import parse_policy
+from alloc_jax.evaluate.comparison.crossfit import Part, question_folds
 from alloc_jax.evaluate.escalation import Path as Way, replay_escalation, served_paths
 from alloc_jax.evaluate.evaluation import deploy
 from alloc_jax.evaluate.ladder import default_ladder
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
-from alloc_jax.jobs.console import option
+from alloc_jax.jobs.config import Budgets, ByGroup, Folds, Log, Policies, Prices, Questions, Replicates, Resource, Seed
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
@@ -51,31 +52,32 @@ FIXED = (1, 2, 3, 4, 6, 8, 12, 16)  # votes of one source
 class EscalateConfig:
     """What is compared, on which log."""
 
-    log: str = "builtin"
-    sources: tuple[str, ...] = option(
-        (), "Sources that samples are drawn from; default: those on or near the cost-accuracy hull."
+    log: Log = "builtin"
+    sources: Annotated[
+        tuple[str, ...], "Sources that samples are drawn from; default: those on or near the cost-accuracy hull."
+    ] = ()
+    answer: Annotated[str, "How a question is answered: vote, or verified (an exact verifier)."] = "vote"
+    resource: Resource = "usd"
+    prices: Prices = ""
+    budgets: Budgets = ()  # empty: SHARES of the dearest source's cost
+    limits: Annotated[
+        tuple[str, ...],
+        "The most samples of each source, in the order of the sources; default: as many as the log allows, up to 4.",
+    ] = ()
+    cap: Annotated[int, "The most samples of a question; 0: 3, or 6 where sources repeat."] = 0
+    wave: Annotated[int, "Samples that are drawn at a time."] = 1
+    rounds: Annotated[int, "The most waves; 0: as many as the cap allows."] = 0
+    orders: Annotated[int, "Orders of every question's samples that are walked through."] = 4
+    beliefs: Annotated[tuple[str, ...], "Families of beliefs to choose from."] = tuple(BELIEFS)
+    policies: Policies = ("value",)  # the one-shot policy, whose predictions are the prior, too; empty: no text
+    folds: Folds = 5
+    by_group: ByGroup = False
+    questions: Questions = 0  # drawn at random; 0: all
+    replicates: Replicates = 2000
+    skip_bad: Annotated[bool, "Leave bad records and questions without samples out, rather than stop at the first."] = (
+        False
     )
-    answer: str = option("vote", "How a question is answered: vote, or verified (an exact verifier).")
-    resource: str = "usd"
-    prices: str = ""
-    budgets: tuple[float, ...] = ()  # empty: SHARES of the dearest source's cost
-    limits: tuple[str, ...] = option(
-        (), "The most samples of each source, in the order of the sources; default: as many as the log allows, up to 4."
-    )
-    cap: int = option(0, "The most samples of a question; 0: 3, or 6 where sources repeat.")
-    wave: int = option(1, "Samples that are drawn at a time.")
-    rounds: int = option(0, "The most waves; 0: as many as the cap allows.")
-    orders: int = option(4, "Orders of every question's samples that are walked through.")
-    beliefs: tuple[str, ...] = option(tuple(BELIEFS), "Families of beliefs to choose from.")
-    policies: tuple[str, ...] = ("value",)  # the one-shot policy, whose predictions are the prior, too; empty: no text
-    folds: int = 5
-    by_group: bool = False
-    questions: int = 0  # drawn at random; 0: all
-    replicates: int = 2000
-    skip_bad: bool = option(
-        False, "Leave bad records and questions without samples out, rather than stop at the first."
-    )
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self):
         if self.answer not in ("vote", "verified"):

@@ -1,6 +1,6 @@
 """The protocol of arXiv 2604.14853 on any log, beside its published rows, and next to it what an honest reading of the same log shows.
 
-As published: some 200 questions with 48 samples each of one source, votes of 1, 2, 4, 8, 16, a cost of one a sample; an oracle
+As published: some 200 questions with 48 samples each of one source, votes of 1, 2, 4, 8, 16, a cost of one per sample; an oracle
 that is chosen and scored on the same samples; boosted trees that imitate it at one budget, deployed as they are; 80 % of the
 questions to learn from, 20 % to score, three splits. 'Fixed' is the largest vote within the budget.
 
@@ -14,26 +14,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
 
 from alloc_jax.actions import vote
 from alloc_jax.evaluate.baselines import prompt_length, random_mix
-from alloc_jax.evaluate.cases import Case, make_case, measure_halves
-from alloc_jax.evaluate.contenders import BASELINES, POLICIES
+from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves
+from alloc_jax.evaluate.comparison.contenders import BASELINES, POLICIES
+from alloc_jax.evaluate.comparison.trees import boosted_classes
 from alloc_jax.evaluate.evaluation import deploy
 from alloc_jax.evaluate.intervals import Bootstrap
 from alloc_jax.evaluate.outcomes import Outcome, as_plan
-from alloc_jax.evaluate.trees import boosted_classes
 from alloc_jax.evaluate.uniform import UniformMix
 from alloc_jax.jobs.compare import CompareConfig, compare
-from alloc_jax.jobs.console import option
+from alloc_jax.jobs.config import Budgets, Folds, Log, Policies, Questions, Seed, Seeds, TrainShare
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
 from alloc_jax.report import plots
+from alloc_jax.report.answer import answer_page
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.text import HOW_TO_READ, main_table, markdown_table, percent, regret_table, whole_percent
 from alloc_jax.report.verdicts import Comparison, difference_table
@@ -58,16 +60,16 @@ PUBLISHED_SPEND = {2.0: 1.87}
 class PaperConfig:
     """The protocol; its defaults are the paper's."""
 
-    log: str = "builtin"
-    source: str = option("", "The source whose votes are the actions; default: the log's most accurate one.")
-    questions: int = 200
-    samples: int = option(48, "Samples of each question that are used.")
-    budgets: tuple[float, ...] = (1.5, 2.0, 3.0)
-    train_share: float = 0.8
-    seeds: int = 3
-    policies: tuple[str, ...] = POLICIES
-    folds: int = 5
-    seed: int = 0
+    log: Log = "builtin"
+    source: Annotated[str, "The source whose votes are the actions; default: the log's most accurate one."] = ""
+    questions: Questions = 200
+    samples: Annotated[int, "Samples of each question that are used."] = 48
+    budgets: Budgets = (1.5, 2.0, 3.0)
+    train_share: TrainShare = 0.8
+    seeds: Seeds = 3
+    policies: Policies = POLICIES
+    folds: Folds = 5
+    seed: Seed = 0
 
     def __post_init__(self):
         if self.samples < 2 * max(RUNGS):
@@ -245,6 +247,7 @@ def _page(found: Reproduction, config: PaperConfig, source: str, alt: str) -> st
                 "'Fixed' spends less than its budget (2 of 3, and a vote of 2 is worth a vote of 1), so part of the gain over it is bought."
                 " The honest reading adds disjoint samples, every question by cross-fitting, and a price solved again after learning.",
                 "## Read honestly",
+                *answer_page(report, found.honest.candidates),
                 HOW_TO_READ,
                 markdown_table(*main_table(report)),
                 f"![{alt}](frontier.png)",

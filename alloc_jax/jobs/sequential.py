@@ -12,20 +12,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
 
 from alloc_jax.actions import Action, best_of, passes, vote
-from alloc_jax.evaluate.contenders import parse_policy
-from alloc_jax.evaluate.crossfit import Part, question_folds
+from alloc_jax.evaluate.comparison.contenders import parse_policy
+from alloc_jax.evaluate.comparison.crossfit import Part, question_folds
 from alloc_jax.evaluate.evaluation import check_budgets, deploy
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.replay import mixed, replay, replay_frontier, replay_rule
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
 from alloc_jax.evaluate.uniform import upper_hull
-from alloc_jax.jobs.console import option
+from alloc_jax.jobs.config import Budgets, Folds, Log, Policies, Prices, Replicates, Resource, Seed
+from alloc_jax.jobs.priced_log import paid_with
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
@@ -54,29 +56,29 @@ VARIANTS = {  # of the priced rule, each compared with and without the text prio
 class SequentialConfig:
     """What is compared, on which log."""
 
-    log: str = "builtin"
-    sources: tuple[str, ...] = option(
-        (),
+    log: Log = "builtin"
+    sources: Annotated[
+        tuple[str, ...],
         "Sources that samples are drawn from; of several, the rule chooses one first. Default: the log's most accurate one.",
+    ] = ()
+    answer: Annotated[
+        str, "How a question is answered: vote, verified (an exact verifier) or best (the greatest reward)."
+    ] = "vote"
+    resource: Resource = "samples"
+    prices: Prices = ""
+    budgets: Budgets = (1.5, 2.0, 2.5, 3.0, 4.0)
+    cap: Annotated[int, "The most samples of a question."] = 16
+    wave: Annotated[int, "Samples that are drawn at a time."] = 1
+    rounds: Annotated[int, "The most waves; 0: as many as the cap allows."] = 0
+    contexts: Annotated[int, "The most groups of questions that a text prior tells apart."] = 16
+    orders: Annotated[int, "Orders of every question's samples that are walked through."] = 16
+    policies: Policies = ("value", "imitation")
+    folds: Folds = 5
+    replicates: Replicates = 2000
+    skip_bad: Annotated[bool, "Leave bad records and questions without samples out, rather than stop at the first."] = (
+        False
     )
-    answer: str = option(
-        "vote", "How a question is answered: vote, verified (an exact verifier) or best (the greatest reward)."
-    )
-    resource: str = "samples"
-    prices: str = ""
-    budgets: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0, 4.0)
-    cap: int = option(16, "The most samples of a question.")
-    wave: int = option(1, "Samples that are drawn at a time.")
-    rounds: int = option(0, "The most waves; 0: as many as the cap allows.")
-    contexts: int = option(16, "The most groups of questions that a text prior tells apart.")
-    orders: int = option(16, "Orders of every question's samples that are walked through.")
-    policies: tuple[str, ...] = ("value", "imitation")
-    folds: int = 5
-    replicates: int = 2000
-    skip_bad: bool = option(
-        False, "Leave bad records and questions without samples out, rather than stop at the first."
-    )
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self):
         if self.answer not in ACTIONS:
@@ -161,9 +163,12 @@ def _bench(config: SequentialConfig) -> Bench:
     numbers = [k for k in NUMBERS if k <= cap and not (k == 2 and config.answer == "vote")]
     actions = tuple(ACTIONS[config.answer](source, k) for source in sources for k in numbers)
     prices = PriceBook.load(config.prices) if config.prices else None
-    first, second = (measure(part, actions, config.resource, prices=prices) for part in (choose, held))
+    resource = config.resource or paid_with(log, prices)
+    first, second = (measure(part, actions, resource, prices=prices) for part in (choose, held))
     check_budgets({"choose": first, "score": second}, config.budgets)
-    return Bench(replace(config, cap=cap), log, tuple(sources), cap, actions, held, first, second, prices)
+    return Bench(
+        replace(config, cap=cap, resource=resource), log, tuple(sources), cap, actions, held, first, second, prices
+    )
 
 
 def _most_accurate(log: SampleLog, sources: Sequence[str]) -> str:

@@ -9,63 +9,76 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
 
-from alloc_jax.actions import Action, parse_actions
-from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, prompt_length
-from alloc_jax.evaluate.cases import default_actions, measure_halves
-from alloc_jax.evaluate.contenders import GENERATOR, KNN
-from alloc_jax.evaluate.evaluation import check_budgets, evaluate
+from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
+from alloc_jax.evaluate.comparison.contenders import GENERATOR, KNN
+from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score_plans
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.jobs.console import option
+from alloc_jax.jobs.config import Budgets, ByGroup, Log, LogConfig, Policies, Resource, TrainShare
+from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.learn.inputs import Given
 from alloc_jax.learn.policy import Policy, Prediction
+from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
-from alloc_jax.logs import read_log
-from alloc_jax.measure import measure, priced
-from alloc_jax.price_book import PriceBook
-from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.html import to_html
 from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_price
+from alloc_jax.report.markdown import to_markdown
 from alloc_jax.report.records import write_metrics
-from alloc_jax.report.text import to_markdown
 from alloc_jax.solve import frontier
-from alloc_jax.types import OutcomeTable, SampleLog
+from alloc_jax.types import OutcomeTable
+
+CURVE_REPLICATES = 300  # of the bootstrap: bands of a picture need fewer than intervals
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobConfig:
-    """What the main job does."""
+class FrontierConfig(LogConfig):
+    """What is solved."""
 
-    log: str = "builtin"
-    actions: str = ""
-    resource: str = "compute"
-    prices: str = ""
-    shrink: str = option(
-        "", "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are."
-    )
-    missing: str = "error"
+    log: Log = "builtin"
+    resource: Resource = "compute"
     # Beside the kinks of the built-in log's uniform mix, at 0.37, 1, 4 and 8: one sample of think, or 4 and 8 of the larger one.
-    budgets: tuple[float, ...] = (0.5, 1.5, 3.0, 6.0)
-    policies: tuple[str, ...] = ("value", "imitation")
-    train_share: float = 0.6
-    by_group: bool = False
-    seed: int = 0
+    budgets: Budgets = (0.5, 1.5, 3.0, 6.0)
+    shrink: Annotated[
+        str, "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are."
+    ] = ""
 
     def __post_init__(self):
-        for kind in self.policies:
-            if kind not in KINDS:
-                raise ValueError(f"unknown policy {kind!r}: {' or '.join(KINDS)}")
-        if not 0 < self.train_share < 1:
-            raise ValueError(f"train_share is between 0 and 1, got {self.train_share}")
         positive = all(np.isfinite(budget) and budget > 0 for budget in self.budgets)
         if not self.budgets or not positive or len(set(self.budgets)) < len(self.budgets):
             raise ValueError(f"budgets are different positive numbers, got {self.budgets}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig(FrontierConfig):
+    """What is solved, learned and scored."""
+
+    policies: Policies = ("value", "imitation")
+    train_share: TrainShare = 0.6
+    by_group: ByGroup = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        for kind in self.policies:
+            if kind not in KINDS:
+                raise ValueError(f"unknown policy {kind!r}: {' or '.join(KINDS)}")
+        if len(set(self.policies)) < len(self.policies):
+            raise ValueError(f"policies need different names, got {self.policies}")
+        if not 0 < self.train_share < 1:
+            raise ValueError(f"train_share is between 0 and 1, got {self.train_share}")
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The policies of which the best one is the report's answer."""
+        return self.policies or (KNN,)
 
 
 @dataclass(frozen=True)
@@ -85,40 +98,54 @@ def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = F
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         clock = _Clock()
-        known = _Log.read(config)
-        log = known.log
-        clock.log("read", f"{len(log)} questions, {len(log.sources)} sources, {int(log.count.sum())} samples")
-        tables = _split_and_measure(known, config)
-        clock.log("measure", f"{len(tables.train)} questions to learn from, {len(tables.score)} held out")
-        policies = train_policies(tables.train, config)
-        clock.log("learn", ", ".join(config.policies))
-        rules = _rules(log, tables.train, policies, config)
-        report = evaluate(rules, tables.choose, tables.score, config.budgets, seed=config.seed)
+        known = _read(config)
+        tables = _split_and_measure(known, config, config.seed)
+        samples, split = int(known.log.count.sum()), f"{len(tables.train)} to learn from, {len(tables.score)} held out"
+        clock.log(
+            "measure", f"{len(known.log)} questions, {split}; {samples} samples of {len(known.log.sources)} sources"
+        )
+        policies = train_policies(tables.train, config.policies, config.budgets, config.seed)
+        rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, config.seed)]
+        clock.log("learn", ", ".join(rule.name for rule in rules))
+        grid = _budget_grid(tables.score, config.budgets)
+        budgets = sorted({*config.budgets, *grid})
+        deployed = [made for rule in rules for made in deploy(rule, tables.score, budgets, config.seed)]
+        halves = tables.choose, tables.score
+        report = score_plans(deployed, *halves, config.budgets, seed=config.seed)
         report = replace(report, dropped=known.dropped)
-        clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets")
-        _write(folder, config, report, policies, rules, tables)
+        curve = score_plans(deployed, *halves, grid, replicates=CURVE_REPLICATES, seed=config.seed)
+        clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets, and at {len(grid)} for a curve")
+        for policy in policies:
+            policy.save(folder / "policy" / policy.name)
+        predictions = {made.rule: made.prediction for made in deployed}
+        predicted = {rule.name: predictions[rule.name] for rule in rules if rule.predicts_utility}
+        trained = {name: predicted[name] for name in config.policies if name in predicted}
+        _write_predictions(folder / "predictions.jsonl", report, trained, tables.score)
+        shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
+        pictures = draw_all(folder, report, curve, config.policies, shown, *halves)
+        _write_records(folder, report, "Who gets the compute", pictures, config.candidates)
         clock.log("write", "report and pictures")
     return report
 
 
-def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) -> Report:
+def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = False) -> Report:
     """Solves a log at every budget and writes frontier.csv, frontier.png, price.png and report.md into a folder.
 
     Everything is chosen on one half of every question's samples and scored on the other; frontier.csv holds the exact
-    frontier of the half that is chosen on. The config's policies and train_share play no part.
+    frontier of the half that is chosen on.
 
     Raises:
       ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        known = _Log.read(config)
-        key, options = jax.random.key(config.seed), {"prices": known.prices, "shrink": config.shrink or None}
-        choose, score = measure_halves(known.log, known.actions, config.resource, key, **options)
-        report = replace(evaluate([], choose, score, config.budgets, seed=config.seed), dropped=known.dropped)
+        known = _read(config)
+        choose, score = known.measure_halves(known.log, jax.random.key(config.seed), config.shrink or None)
+        report = replace(score_plans([], choose, score, config.budgets, seed=config.seed), dropped=known.dropped)
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
         np.savetxt(folder / "frontier.csv", points, delimiter=",", header="spend,utility,multiplier", comments="")
-        curve = _curve([], choose, score, config)
+        grid = _budget_grid(score, config.budgets)
+        curve = score_plans([], choose, score, grid, replicates=CURVE_REPLICATES, seed=config.seed)
         pictures = [draw_frontier(folder, curve), draw_price(folder, exact, config.budgets, report.unit)]
         _write_records(folder, report, "What knowing the questions buys", pictures)
     return report
@@ -126,12 +153,12 @@ def solve_only(config: JobConfig, workdir: str | Path, overwrite: bool = False) 
 
 def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison over many splits of the questions: seeds config.seed, config.seed + 1, ..."""
-    known = _Log.read(config)
+    known = _read(config)
     found: dict[tuple[str, float], list] = {}
     for seed in range(config.seed, config.seed + splits):
-        once = replace(config, seed=seed)
-        tables = _split_and_measure(known, once)
-        rules = _rules(known.log, tables.train, train_policies(tables.train, once), once)
+        tables = _split_and_measure(known, config, seed)
+        policies = train_policies(tables.train, config.policies, config.budgets, seed)
+        rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, seed)]
         for row in evaluate(rules, tables.choose, tables.score, config.budgets, replicates=500, seed=seed).rows:
             found.setdefault((row.rule, row.budget), []).append(row)
         logging.getLogger("alloc_jax").info("split %d of %d", seed - config.seed + 1, splits)
@@ -154,100 +181,47 @@ def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]
     return header, rows
 
 
-def _split_and_measure(known: _Log, config: JobConfig) -> Tables:
-    """Splits the questions, and the held-out questions' samples, by the config's seed, and measures the parts."""
-    question_key, sample_key = jax.random.split(jax.random.key(config.seed))
-    shares = (config.train_share, 1 - config.train_share)
+def _read(config: FrontierConfig) -> PricedLog:
+    """The log of a configuration, of the questions that were sampled from every source."""
+    return PricedLog.read(config.log, config).where_sampled(config.missing)
+
+
+def _split_and_measure(known: PricedLog, config: JobConfig, seed: int) -> Tables:
+    """Splits the questions, and the held-out questions' samples, by a seed, and measures the parts."""
+    question_key, sample_key = jax.random.split(jax.random.key(seed))
+    shares, shrink = (config.train_share, 1 - config.train_share), config.shrink or None
     learn, held_out = known.log.split_questions(shares, question_key, by_group=config.by_group)
-    options = {"prices": known.prices, "shrink": config.shrink or None}
-    table = measure(learn, known.actions, config.resource, **options)
-    tables = Tables(table, *measure_halves(held_out, known.actions, config.resource, sample_key, **options))
+    tables = Tables(known.measure(learn, shrink), *known.measure_halves(held_out, sample_key, shrink))
     check_budgets(vars(tables), config.budgets)  # here, not after the training
     return tables
 
 
-@dataclass(frozen=True)
-class _Log:
-    """What a config's log holds that can be measured."""
-
-    log: SampleLog  # of the questions that lack nothing
-    prices: PriceBook | None
-    actions: tuple[Action, ...]
-    dropped: int  # questions that lack something
-
-    @classmethod
-    def read(cls, config: JobConfig) -> _Log:
-        log, prices = read_log(config.log), PriceBook.load(config.prices) if config.prices else None
-        if config.actions:
-            actions = parse_actions(config.actions)
-        else:
-            actions = default_actions(log, config.resource, prices, config.missing)
-        kept, lacking = priced(log, actions, config.resource, prices=prices, missing=config.missing)
-        sources = [action.source for action in actions if action.source is not None]
-        sampled = kept.count[:, [kept.source_index(source) for source in sources]] > 0
-        whole = sampled.all(axis=1)
-        if not whole.all():
-            i = int(np.argmin(whole))
-            what = f"{(~whole).sum()} of {len(log)} questions have no samples of some source, the first of them"
-            what = f"{what} {kept.ids[i]!r} none of {sources[int(np.argmin(sampled[i]))]!r}"
-            if config.missing != "drop" or not whole.any():
-                raise ValueError(f"{what}: missing=drop leaves them out, or take other actions")
-            logging.getLogger("alloc_jax").warning("%s: they are left out", what)
-        if lacking:
-            logging.getLogger("alloc_jax").warning(
-                "%d of %d questions lack a price, token count or latency and are left out, the first of them %r",
-                len(lacking), len(log), lacking[0],
-            )  # fmt: skip
-        return cls(kept.select(whole), prices, tuple(actions), len(log) - int(whole.sum()))
+def train_policies(table: OutcomeTable, kinds: Sequence[str], budgets: Sequence[float], seed: int) -> list[Policy]:
+    """A policy of each kind, trained on a table."""
+    return [train(table, PolicyConfig(kind=kind, budgets=tuple(budgets), seed=seed)) for kind in kinds]
 
 
-def train_policies(table: OutcomeTable, config: JobConfig) -> list[Policy]:
-    """The policies of a config, trained on a table."""
-    return [train(table, PolicyConfig(kind=kind, budgets=config.budgets, seed=config.seed)) for kind in config.policies]
+def _rivals(known: PricedLog, table: OutcomeTable, seed: int) -> list[PolicyLike]:
+    """The baselines that policies are compared with, trained on a table of some of the log's questions."""
+    informed = []
+    if (
+        known.generator is not None
+    ):  # the baseline with oracle features: what questions were generated from, instead of text
+        features = Given.of("generator", known.log.question, known.generator)
+        informed = [replace(train(table, PolicyConfig(seed=seed), features), name=GENERATOR)]
+    return [NearestNeighbours(KNN, table), prompt_length(table), *informed]
 
 
-def train_told(log: SampleLog, table: OutcomeTable, config: JobConfig) -> Policy:
-    """A value policy that is told what the built-in questions were generated from instead of their text."""
-    known = KnownFeatures("generator", log.question, builtin_difficulty())
-    return replace(train(table, PolicyConfig(seed=config.seed), known), name=GENERATOR)
-
-
-def _rules(log: SampleLog, table: OutcomeTable, policies: list[Policy], config: JobConfig) -> list:
-    """The policies and the baselines that are compared with them."""
-    told = [train_told(log, table, config)] if config.log == "builtin" else []
-    return [*policies, NearestNeighbours(KNN, table), prompt_length(table), *told]
-
-
-def _write(
-    folder: Path, config: JobConfig, report: Report, policies: list[Policy], rules: list, tables: Tables
+def _write_records(
+    folder: Path, report: Report, title: str, pictures: list[Picture], policies: Sequence[str] = ()
 ) -> None:
-    for policy in policies:
-        policy.save(folder / "policy" / policy.name)
-    predicted = _predict(rules, tables.score)
-    _write_predictions(folder / "predictions.jsonl", report, policies, predicted, tables.score)
-    curve = _curve(rules, tables.choose, tables.score, config)
-    shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
-    pictures = draw_all(folder, report, curve, config.policies, shown, tables.choose, tables.score)
-    _write_records(folder, report, "Who gets the compute", pictures)
-
-
-def _predict(rules: list, table: OutcomeTable) -> dict[str, Prediction]:
-    """What the rules that predict utilities think of the questions of a table."""
-    found = [rule for rule in rules if rule.predicts_utility]
-    return {rule.name: rule.predict_features(rule.featurizer.encode(table.question)) for rule in found}
-
-
-def _write_records(folder: Path, report: Report, title: str, pictures: list[Picture]) -> None:
     write_metrics(folder / "metrics.jsonl", {"": report})
-    (folder / "report.md").write_text(to_markdown(report, title, pictures))
-    (folder / "report.html").write_text(to_html(report, title, pictures))
+    (folder / "report.md").write_text(to_markdown(report, title, pictures, policies))
+    (folder / "report.html").write_text(to_html(report, title, pictures, policies))
 
 
-def _write_predictions(
-    path: Path, report: Report, policies: list[Policy], found: dict[str, Prediction], table: OutcomeTable
-) -> None:
-    """One line a held-out question: what the policies that predict utilities predict, and what every policy does at each budget."""
-    predicted = {policy.name: found[policy.name] for policy in policies if policy.name in found}
+def _write_predictions(path: Path, report: Report, predicted: dict[str, Prediction], table: OutcomeTable) -> None:
+    """One line per held-out question: utilities and costs that policies predict, and what every policy does at each budget."""
     with path.open("w") as lines:
         for i, name in enumerate(table.ids):
             record = {"id": name, "question": table.question[i], "predicted": {}, "chosen": {}}
@@ -260,14 +234,10 @@ def _write_predictions(
             print(json.dumps(record), file=lines)
 
 
-def _curve(rules: list, choose: OutcomeTable, score: OutcomeTable, config: JobConfig) -> Report:
-    return evaluate(rules, choose, score, _budget_grid(score, config), replicates=300, seed=config.seed)
-
-
-def _budget_grid(table: OutcomeTable, config: JobConfig) -> np.ndarray:
+def _budget_grid(table: OutcomeTable, budgets: Sequence[float]) -> list[float]:
     """Twelve budgets for a curve, from just above the cheapest plan to just above the largest budget asked for."""
     cheapest = np.where(table.valid, table.cost, np.inf).min(axis=1).mean()
-    return np.geomspace(max(1.05 * cheapest, 0.5 * min(config.budgets)), 1.1 * max(config.budgets), 12)
+    return np.geomspace(max(1.05 * cheapest, 0.5 * min(budgets)), 1.1 * max(budgets), 12).tolist()
 
 
 class _Clock:

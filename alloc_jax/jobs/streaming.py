@@ -26,7 +26,7 @@ class StreamConfig:
     """What is solved."""
 
     table: tuple[str, ...]  # parquet files of `save_table`, the parts of one table in order
-    budget: float  # allowed mean cost a question
+    budget: float  # allowed mean cost per question
     rows: int = 2**18  # the most questions of a block; memory is a few blocks
 
 
@@ -85,7 +85,7 @@ def _checkpoint(path: Path, asked: dict) -> Bracket | None:
 
 
 def _write_plan(path: Path, solution: StreamSolution, blocks: TableBlocks) -> None:
-    """One row a question: the place of its action among the table's actions."""
+    """One row per question: the place of its action among the table's actions."""
     module = parquet()
     import pyarrow as pa
 

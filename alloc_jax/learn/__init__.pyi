@@ -18,6 +18,10 @@ from alloc_jax.learn.probe import (
     describe_probe as describe_probe,
     split_probe as split_probe,
 )
+from alloc_jax.learn.protocols import (
+    Featurizer as Featurizer,
+    PolicyLike as PolicyLike,
+)
 from alloc_jax.learn.training import (
     PolicyConfig as PolicyConfig,
     train as train,

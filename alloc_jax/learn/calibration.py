@@ -108,7 +108,7 @@ def calibrate(prediction: Prediction | Unseen, cost: np.ndarray, budget: float, 
     Args:
       prediction: of the N calibration questions, by models that have not seen them.
       cost: f32[N, K] their measured costs.
-      budget: mean cost a question.
+      budget: mean cost per question.
       negative: whether the price may be below 0, for scores that are no utilities (a classifier that underspends).
 
     Returns:
@@ -201,7 +201,7 @@ def calibrate_surely(
     Args:
       prediction: of the N calibration questions.
       cost: f32[N, K] their measured costs.
-      budget: expected cost a question that is not to be exceeded.
+      budget: expected cost per question that is not to be exceeded.
       delta: the allowed chance that it is.
       ceiling: the most that any question can cost with any action, such as the token limit times samples times the price.
       negative: whether the price may be below 0.

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -77,11 +77,15 @@ class TextFeatures:
     def width(self) -> int:
         return sum(self.blocks)
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        return ()
+
     def config(self) -> dict:
         """What identifies the featuriser; a policy refuses another."""
         return {"name": "text", "version": 2, **asdict(self)}
 
-    def encode(self, questions: Sequence[str]) -> np.ndarray:
+    def encode(self, questions: Sequence[str], given: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """Features f32[N, D] of questions.
 
         >>> TextFeatures().encode(["(8-2)*6", "What is 8-2?"]).shape == (2, TextFeatures().width)

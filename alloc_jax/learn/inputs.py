@@ -15,6 +15,8 @@ from itertools import chain
 
 import numpy as np
 
+from alloc_jax.learn.protocols import Featurizer
+
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
@@ -24,11 +26,19 @@ class Embedding:
     function: Callable[[list[str]], np.ndarray] = field(repr=False, compare=False)
     width: int
 
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return (self.width,)
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        return ()
+
     def config(self) -> dict:
         """What identifies the encoder."""
         return {"name": "embedding", "version": 1, "encoder": self.name, "width": self.width}
 
-    def encode(self, questions: Sequence[str]) -> np.ndarray:
+    def encode(self, questions: Sequence[str], given: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """f32[N, width].
 
         Raises:
@@ -81,6 +91,10 @@ class Given:
         return len(self.columns)
 
     @property
+    def blocks(self) -> tuple[int, ...]:
+        return (self.width,)
+
+    @property
     def takes(self) -> tuple[str, ...]:
         """The names under which `encode` takes arrays."""
         return (self.name,)
@@ -110,11 +124,11 @@ class Given:
 class Combined:
     """Several featurisers side by side, each a block of its own weight."""
 
-    parts: tuple
+    parts: tuple[Featurizer, ...]
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        return tuple(chain.from_iterable(getattr(part, "blocks", (part.width,)) for part in self.parts))
+        return tuple(chain.from_iterable(part.blocks for part in self.parts))
 
     @property
     def width(self) -> int:
@@ -123,7 +137,7 @@ class Combined:
     @property
     def takes(self) -> tuple[str, ...]:
         """The names under which `encode` takes arrays."""
-        return tuple(chain.from_iterable(getattr(part, "takes", ()) for part in self.parts))
+        return tuple(chain.from_iterable(part.takes for part in self.parts))
 
     def config(self) -> dict:
         """The identities of all parts, in order."""
@@ -131,14 +145,7 @@ class Combined:
 
     def encode(self, questions: Sequence[str], given: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """f32[N, width] the parts' features in order."""
-        return np.concatenate([encode(part, questions, given) for part in self.parts], axis=1)
-
-
-def encode(featurizer, questions: Sequence[str], given: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-    """Features f32[N, D] of questions by any featuriser; `given` goes to those that take arrays."""
-    if getattr(featurizer, "takes", ()):
-        return featurizer.encode(questions, given)
-    return featurizer.encode(questions)
+        return np.concatenate([part.encode(questions, given) for part in self.parts], axis=1)
 
 
 def _checked(array: np.ndarray, shape: tuple[int, int], what: str) -> np.ndarray:

@@ -22,7 +22,7 @@ from alloc_jax.display import Shown
 from alloc_jax.learn.calibration import Prediction, Price, Unseen, calibrate, calibrate_surely
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import Rest, at_rest, forward, forward_one, read_cost, read_score
-from alloc_jax.learn.inputs import encode
+from alloc_jax.learn.protocols import Featurizer
 
 SCHEMA_VERSION = 1
 
@@ -55,10 +55,10 @@ class Policy(Shown):
     actions: tuple[str, ...]  # [K] names
     resource: str
     unit: str
-    featurizer: TextFeatures = field(repr=False)
+    featurizer: Featurizer = field(repr=False)
     weights: dict[str, np.ndarray] = field(repr=False)  # of the ensemble; each array has the members as its first axis
     budgets: tuple[float, ...] = ()  # [M] the budgets an imitation policy was trained for
-    calibration: tuple[Unseen, ...] = field(repr=False, default=())  # one, or one a budget for imitation
+    calibration: tuple[Unseen, ...] = field(repr=False, default=())  # one, or one per budget for imitation
     calibration_cost: np.ndarray = field(repr=False, default=None)  # f32[N, K] measured
 
     @property
@@ -86,11 +86,11 @@ class Policy(Shown):
         Raises:
           ValueError: an array that the policy was not trained on, or features that are not finite.
         """
-        takes = getattr(self.featurizer, "takes", ())
+        takes = self.featurizer.takes
         for name in given or ():
             if name not in takes:
                 raise ValueError(f"the policy takes no array {name!r}; it takes {', '.join(takes) or 'text alone'}")
-        features = encode(self.featurizer, questions, given)
+        features = self.featurizer.encode(questions, given)
         finite = np.isfinite(features)
         if not finite.all():
             raise ValueError(f"the features of question {int(np.argmin(finite.all(axis=1)))} are not finite")
@@ -125,7 +125,7 @@ class Policy(Shown):
         """The price for a budget, calibrated on the questions the policy carries or on other ones.
 
         Args:
-          budget: mean cost a question.
+          budget: mean cost per question.
           calibration: predictions and measured costs f32[N, K] of questions the policy was not trained on.
           delta: None meets the budget in expectation; else the expected spend exceeds it with at most this probability.
           ceiling: the most that one question can cost, for delta.
@@ -187,7 +187,7 @@ class Policy(Shown):
             os.replace(made, folder)
 
 
-def load_policy(folder: str | Path, featurizer: TextFeatures | None = None) -> Policy:
+def load_policy(folder: str | Path, featurizer: Featurizer | None = None) -> Policy:
     """The policy in a folder that `Policy.save` wrote.
 
     Args:

@@ -10,13 +10,14 @@ Three kinds:
 - `value` predicts the utility and cost of every action, utility as a gain over the cheapest action: what is decided
   are differences between actions, and most of the variance of utility is shared by all of them. One policy serves every
   budget.
-- `imitation` predicts which action the oracle takes at a budget (arXiv 2604.14853), one head a budget.
+- `imitation` predicts which action the oracle takes at a budget (arXiv 2604.14853), one head per budget.
 - `decision` is a value policy whose predictions are then fitted to what the plans made of them earn, at budgets drawn
   from the whole range; it is read and priced like `value`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -28,8 +29,8 @@ from jax.sharding import Mesh
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.fitting import fit
 from alloc_jax.learn.inference import forward, standardise
-from alloc_jax.learn.inputs import encode
 from alloc_jax.learn.policy import Policy, Unseen, read_head
+from alloc_jax.learn.protocols import Featurizer
 from alloc_jax.learn.stacking import stacked_gains
 from alloc_jax.learn.targets import LABELS, Targets, decision_targets, imitation_targets, value_targets
 from alloc_jax.types import OutcomeTable
@@ -73,7 +74,7 @@ KINDS = ("value", "imitation", "decision")
 def train(
     table: OutcomeTable,
     config: PolicyConfig = PolicyConfig(),  # frozen
-    featurizer: TextFeatures | None = None,
+    featurizer: Featurizer | None = None,
     *,
     mesh: Mesh | None = None,
 ) -> Policy:
@@ -105,7 +106,7 @@ def train(
     if (table.utility == table.utility[:, :1]).all():
         cheapest = table.actions[int(np.argmin(table.cost.mean(axis=0)))].name
         raise ValueError(f"every action earns the same on every question: nothing is to be decided, take {cheapest}")
-    features = encode(featurizer, table.question)
+    features = featurizer.encode(table.question)
     if not np.isfinite(features).all():
         raise ValueError(
             f"the features of question {table.ids[np.argwhere(~np.isfinite(features))[0][0]]!r} are not finite"
@@ -113,7 +114,7 @@ def train(
 
     mean, scale = features.mean(axis=0), features.std(axis=0)
     constant = scale < 1e-6  # a column that never varies teaches nothing
-    scale = np.where(constant, np.inf, scale / _block_weight(featurizer, ~constant)).astype(np.float32)
+    scale = np.where(constant, np.inf, scale / _block_weight(featurizer.blocks, ~constant)).astype(np.float32)
     weights = {"feature_mean": mean, "feature_scale": scale}
     targets = _targets(table, config)
     weights |= targets.described
@@ -182,12 +183,11 @@ def _halves(unseen: np.ndarray) -> list[np.ndarray]:
     return [] if unseen[:, 0].sum() % 2 else [unseen & (rank % 2 == half) for half in (0, 1)]
 
 
-def _block_weight(featurizer: TextFeatures, varies: np.ndarray) -> np.ndarray:
+def _block_weight(widths: Sequence[int], varies: np.ndarray) -> np.ndarray:
     """What standardised features f32[D] are multiplied by: blocks weigh the same, and the mean square stays 1.
 
     Otherwise hundreds of hashed n-grams, most of them noise, drown a few dozen counts.
     """
-    widths = getattr(featurizer, "blocks", (len(varies),))
     block = np.repeat(np.arange(len(widths)), widths)
     alive = np.bincount(block[varies], minlength=len(widths))
     share = varies.sum() / max((alive > 0).sum(), 1)

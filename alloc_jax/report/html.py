@@ -1,4 +1,4 @@
-"""A report as one self-contained page: tables and pictures inside, nothing to fetch, to be read on a phone and aloud."""
+"""A report as one self-contained page: the answer, pictures, the full tables; nothing to fetch, to be read on a phone and aloud."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Sequence
 
 from alloc_jax.evaluate.scoring import Report
+from alloc_jax.report.answer import answer, answer_notes, answer_table, best_policy
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.text import HOW_TO_READ, HOW_TO_READ_REGRET, about, fixed_table, main_table, regret_table
 
@@ -27,14 +28,16 @@ tbody th { white-space: normal; min-width: 7rem; overflow-wrap: normal } th { fo
 """
 
 
-def to_html(report: Report, title: str, pictures: Sequence[Picture]) -> str:
+def to_html(report: Report, title: str, pictures: Sequence[Picture], policies: Sequence[str] = ()) -> str:
     """The page of a report.
 
     Args:
       report: what `evaluate` found.
       title: of the page.
       pictures: PNG files that go into it.
+      policies: the best of which is the answer (`best_policy`).
     """
+    best = best_policy(report, policies)
     regret = [
         '<h2 id="regret">Regret and what it is made of (points of accuracy)</h2>',
         _paragraph(HOW_TO_READ_REGRET),
@@ -46,13 +49,15 @@ def to_html(report: Report, title: str, pictures: Sequence[Picture]) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<link rel="icon" href="data:,">',  # or a browser asks the server for one
             f"<style>{_STYLE}</style></head><body><main>",
-            f"<h1>{html.escape(title)}</h1>",
-            _paragraph(about(report)),
+            f'<h1 id="answer">{html.escape(title)}</h1>',
+            f"<p><strong>{html.escape(answer(report, best))}</strong></p>",
+            _table("answer", *answer_table(report, best)),
+            _paragraph(f"{about(report)} {answer_notes(report, policies)}"),
+            "<h2>Pictures</h2>" if pictures else "",
+            *map(_figure, pictures),
             '<h2 id="rules">Every rule at every budget</h2>',
             _paragraph(HOW_TO_READ),
             _table("rules", *main_table(report)),
-            "<h2>Pictures</h2>" if pictures else "",
-            *map(_figure, pictures),
             '<h2 id="actions">Every action on every question</h2>',
             _table("actions", *fixed_table(report)),
             *(regret if report.policies else ()),

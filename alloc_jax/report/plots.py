@@ -55,7 +55,7 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str
     if len(band.spend) and band.accuracy[-1, 0] > floor:
         lines += axes.plot(band.spend, band.accuracy[:, 0], color=GREY, linestyle=":", label=RANDOM)
     reach = 1.02 * max(*report.budgets, *(line.get_xdata().max() for line in lines[1:]))
-    axes.set(xlim=(0, reach), ylim=(floor, None), xlabel=f"spend a question ({report.unit})", ylabel="accuracy (%)")
+    axes.set(xlim=(0, reach), ylim=(floor, None), xlabel=f"spend per question ({report.unit})", ylabel="accuracy (%)")
     label_ends(axes, lines)
     bands = f"; 95 % bands: {listed(banded)}" if banded else ""
     axes.set_title(f"How much accuracy a budget buys ({report.questions:,} questions{bands})", loc="left")
@@ -125,7 +125,7 @@ def plot_gains(report: Report, path: Path, banded: Sequence[str] = ()) -> str:
     for axes in (left, right):
         wide = max(spends) > 30 * min(spends)
         axes.set(xscale="log" if wide else "linear", xlim=(0.95 * min(spends), 1.05 * max(spends)))
-        axes.set_xlabel(f"spend a question ({report.unit})")
+        axes.set_xlabel(f"spend per question ({report.unit})")
     left.set(ylim=(min(accuracies) - margin, max(accuracies) + margin), ylabel="accuracy (%)")
     left.set_title(f"{report.questions:,} questions", loc="left")
     right.set(ylabel="points above the uniform mix at the same spend")

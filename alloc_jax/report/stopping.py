@@ -9,6 +9,7 @@ from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.resolved import resolved
 from alloc_jax.evaluate.scoring import ORACLE, UNIFORM, Means, Report, Scorer
 from alloc_jax.report import plots
+from alloc_jax.report.answer import answer_page
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.text import markdown_table, percent
 from alloc_jax.types import OutcomeTable
@@ -85,9 +86,10 @@ def write_report(folder: Path, report: Report, curve: Report, main: str, about: 
     alt = plots.plot_gains(curve, folder / "sequential.png", banded)
     parts = [
         "# A price on the next sample",
+        *answer_page(report, (main,)),
         f"{about} Cost in {report.unit}.",
-        HOW_TO_READ,
         f"![{alt}](sequential.png)",
+        HOW_TO_READ,
         markdown_table(*ahead_table(report, main)),
         markdown_table(*rules_table(report)),
     ]

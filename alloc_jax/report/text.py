@@ -1,4 +1,4 @@
-"""A report as text: the tables that go to the terminal and into report.md."""
+"""A report's tables as text, and how to read them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.regret import Agreement
 from alloc_jax.evaluate.scoring import UNIFORM, Report, Row
-from alloc_jax.report.canvas import Picture
 
 HOW_TO_READ = (
     "Each row spends the budget its own way on the same held-out questions. *Accuracy* is the expected share of right"
-    " answers and *spend* what was really paid a question. *Over uniform* is the accuracy above the uniform mix (the best mix"
+    " answers and *spend* what was really paid per question. *Over uniform* is the accuracy above the uniform mix (the best mix"
     " of fixed actions that treats all questions alike): at the spend that the rule really had, and at the budget, of which the"
     " rule may have spent less or more. *Gap closed* is its share, at equal spend, of what the oracle gains; the oracle knows the"
     " questions from other samples than it is scored on. *Saving* is 1 - spend / what the uniform mix spends for the same"
@@ -20,13 +19,13 @@ HOW_TO_READ = (
     " such accuracy, or no fixed action costs so little. Brackets are paired 95 % bootstrap intervals over questions; the oracle"
     " and the random mix meet the budget anew in every resample, a policy keeps its price. At a budget where the uniform mix has a"
     " kink (the cost of one of its actions) intervals against it are a little wide. *Agrees* is how often a policy does what the oracle does; beside it what a"
-    " policy that knows nothing reaches (the oracle's most common action), and between which rates a policy that knows every"
-    " true outcome would agree, since the oracle learns from noisy samples."
+    " policy that knows nothing reaches (the oracle's most common action), and the noise ceiling: between which rates a policy that knows"
+    " every true outcome would agree, since the oracle's labels come from noisy samples."
 )
 HOW_TO_READ_REGRET = (
     "V(B) - U is at most mispriced + unspent, all on the table of scores (whose own optimum V(B) is optimistic, chosen and"
     " scored on the same samples); mispriced is at most the imitation error (1 - best response) times the worst gap. A best"
-    " response is counted on the table of scores at the price."
+    " response is counted on the table of scores at the deployed multiplier."
 )
 
 
@@ -47,6 +46,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), line(rule), *map(line, rows)])
 
 
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for the terminal: columns to the right, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = ("  ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True)) for cells in (header, *rows))
+    return "\n".join(lines)
+
+
 def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison at every budget."""
     header = [
@@ -58,7 +64,7 @@ def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
         "at the budget",
         "gap closed (%)",
         "saving (%)",
-        "agrees / majority / knowing all",
+        "agrees / majority / noise ceiling",
     ]
     return header, [_cells(row) for row in report.rows]
 
@@ -74,8 +80,8 @@ def fixed_table(report: Report) -> tuple[list[str], list[list[str]]]:
 
 def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the policies' regrets, in points of accuracy."""
-    header = ["policy", "budget", "price", "V(B) - U", "mispriced", "unspent", "best response / majority / knowing all"]
-    header += ["imitation error x worst gap + unspent"]
+    header = ["policy", "budget", "multiplier", "V(B) - U", "mispriced", "unspent"]
+    header += ["best response / majority / noise ceiling", "imitation error x worst gap + unspent"]
     rows = []
     for row in report.rows:
         if (regret := row.regret) is not None:
@@ -85,29 +91,6 @@ def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
             cells = [f"{regret.multiplier:.4g}", *terms, _agreement(regret.best_response), bound]
             rows.append([row.rule, f"{row.budget:g}", *cells])
     return header, rows
-
-
-def to_markdown(report: Report, title: str, pictures: Sequence[Picture] = ()) -> str:
-    """The whole report as Markdown.
-
-    Args:
-      report: what `evaluate` found.
-      title: of the page.
-      pictures: files beside it.
-    """
-    parts = [
-        f"# {title}",
-        about(report),
-        HOW_TO_READ,
-        markdown_table(*main_table(report)),
-        *(f"![{picture.alt}]({picture.path.name})\n\n*{picture.caption}.*" for picture in pictures),
-        "## Every action on every question",
-        markdown_table(*fixed_table(report)),
-    ]
-    if report.policies:
-        parts += ["## Regret and what it is made of (points of accuracy)", HOW_TO_READ_REGRET]
-        parts.append(markdown_table(*regret_table(report)))
-    return "\n\n".join(parts) + "\n"
 
 
 def about(report: Report) -> str:
@@ -130,17 +113,18 @@ def _amount(interval: Interval, size: float) -> str:
 
 
 def _agreement(agreement: Agreement) -> str:
-    known = "" if agreement.known is None else f" / {agreement.known[0]:.2f} to {agreement.known[1]:.2f}"
-    return f"{agreement.rate:.2f} / {agreement.majority:.2f}{known}"
+    ends = agreement.noise_ceiling
+    ceiling = "" if ends is None else f" / {ends[0]:.2f} to {ends[1]:.2f}"
+    return f"{agreement.rate:.2f} / {agreement.majority:.2f}{ceiling}"
 
 
-def whole_percent(value: float) -> str:
+def whole_percent(value: float, digits: int = 0) -> str:
     """A share without its interval, in hundredths.
 
     >>> whole_percent(0.257), whole_percent(float("nan"))
     ('26 %', 'n/a')
     """
-    return "n/a" if math.isnan(value) else f"{100 * value:.0f} %"
+    return "n/a" if math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def percent(interval: Interval, spec: str = ".1f") -> str:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alloc_jax.evaluate.cases import Case
-from alloc_jax.evaluate.contenders import BASELINES, CLASSES, GAINS, KNN, TOLD
+from alloc_jax.evaluate.comparison.cases import Case
+from alloc_jax.evaluate.comparison.contenders import BASELINES, CLASSES, GAINS, KNN, ORACLE_FEATURES
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.scoring import UNIFORM, Report
 from alloc_jax.report import diagnostics, plots
+from alloc_jax.report.answer import answer_page
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.text import (
     HOW_TO_READ,
@@ -41,12 +42,17 @@ class Comparison:
 
     @property
     def learned(self) -> list[str]:
-        """The rules that are neither baselines nor told more than the text."""
-        return [rule for rule in self.report.policies if rule not in (*BASELINES, *TOLD)]
+        """The rules that are neither baselines nor have oracle features."""
+        return [rule for rule in self.report.policies if rule not in (*BASELINES, *ORACLE_FEATURES)]
 
     @property
     def baselines(self) -> list[str]:
         return [rule for rule in BASELINES if rule in self.report.policies]
+
+    @property
+    def candidates(self) -> list[str]:
+        """The rules of which the best one is the answer: those that were learned, or else the baselines."""
+        return self.learned or self.baselines
 
     def best_of(self, rules: Sequence[str], budget: float) -> str:
         """The rule that earned most at a budget: known only afterwards, so harder to beat than any one of them."""
@@ -128,7 +134,16 @@ def write_comparison(
     found: Sequence[Comparison], transfers: Sequence[Mapping[str, Report]], folds: int, folder: Path
 ) -> None:
     """Writes report.md, a picture of each case's frontiers and of its learning curves, and metrics.jsonl into a folder."""
-    page = ["# Policies and baselines at equal spend", _HOW, HOW_TO_READ, markdown_table(*verdict_table(found))]
+    page = ["# Policies and baselines at equal spend"]
+    for comparison in found:
+        page += [f"## {comparison.case.name}: the answer", *answer_page(comparison.report, comparison.candidates)]
+    page += [
+        "## Who wins how often",
+        _HOW,
+        markdown_table(*verdict_table(found)),
+        "## Every rule at every budget",
+        HOW_TO_READ,
+    ]
     reports = {}
     for comparison in found:
         name = comparison.case.name
@@ -154,11 +169,11 @@ def write_comparison(
 def _case_page(comparison: Comparison, picture: str) -> list[str]:
     case, report = comparison.case, comparison.report
     scored = (
-        "scored on samples that nobody chose on" if case.halved else "one sample a question: the oracle is hindsight"
+        "scored on samples that nobody chose on" if case.halved else "one sample per question: the oracle is hindsight"
     )
     dropped = f"; {case.dropped} questions without an outcome of every action left out" if case.dropped else ""
     return [
-        f"## {case.name}",
+        f"### {case.name}",
         f"{report.questions} questions, {len(report.actions)} actions; cost in {report.unit}; {scored}{dropped}.",
         markdown_table(*main_table(report)),
         picture,

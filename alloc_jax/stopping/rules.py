@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
@@ -61,7 +61,17 @@ class Prior(NamedTuple):
     reach: float = 0.0  # how far to go beyond all of them, in steps from a half of them to all
 
 
-def policy_prior(policy) -> Prior:
+class CalibratedPolicy(Protocol):
+    """A policy that knows what it predicted of training questions it had not seen."""
+
+    @property
+    def predicts_utility(self) -> bool: ...
+
+    @property
+    def calibration(self) -> tuple[Any, ...]: ...  # of `learn.calibration.Unseen`
+
+
+def policy_prior(policy: CalibratedPolicy) -> Prior:
     """The prior that a policy's predictions are, of the questions it was trained on.
 
     Raises:

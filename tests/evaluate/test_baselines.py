@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.baselines import KnownFeatures, RidgeRegression
+from alloc_jax.evaluate.baselines import RidgeRegression
+from alloc_jax.learn import Given
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
 
@@ -19,7 +20,7 @@ def table():
 
 def given(table, width=3):
     features = np.random.default_rng(0).normal(size=(len(table), width)) + table.utility[:, :width]
-    return KnownFeatures("given", table.question, features - features.mean(axis=0))
+    return Given.of("given", table.question, features - features.mean(axis=0))
 
 
 def test_a_ridge_regression_says_of_a_training_question_what_one_without_it_would(table):
@@ -34,7 +35,7 @@ def test_a_ridge_regression_says_of_a_training_question_what_one_without_it_woul
 
 def test_a_ridge_regression_finds_a_linear_outcome_and_shrinks_to_the_mean(table):
     features = np.concatenate([table.utility, table.cost], axis=1)
-    known = KnownFeatures("outcomes", table.question, features)
+    known = Given.of("outcomes", table.question, features)
     exact = RidgeRegression("ridge", table, known, penalty=1e-6).predict_features(known.encode(table.question))
     np.testing.assert_allclose(exact.score, table.utility, atol=1e-3)
     shrunk = RidgeRegression("ridge", table, known, penalty=1e9).predict_features(known.encode(table.question))

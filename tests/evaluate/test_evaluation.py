@@ -17,7 +17,8 @@ from alloc_jax.learn.calibration import Price
 from alloc_jax.measure import measure, menu
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.diagnostics import share_right
-from alloc_jax.report.text import main_table, markdown_table, regret_table, to_markdown
+from alloc_jax.report.markdown import to_markdown
+from alloc_jax.report.text import main_table, markdown_table, regret_table
 from alloc_jax.solve import solve
 from tests.conftest import made_log
 

@@ -86,7 +86,7 @@ def test_perfect_knowledge_lies_in_its_bracket():
     chances = rng.dirichlet(np.full(5, 0.5), 20_000)
     first, second = ((chances.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1).clip(max=4) for _ in range(2))
     found = agreement(as_plan(chances.argmax(axis=1), 5), first, second)
-    low, high = found.known
+    low, high = found.noise_ceiling
     assert low < found.rate < high
     assert found.rate > found.majority + 0.2
     assert bracket(1.0) == (1.0, 1.0)
@@ -99,5 +99,5 @@ def test_other_samples_of_the_same_truth_bracket_the_best_responses():
     first, second = (table_of(rng.binomial(20, truth).astype(np.float32) / 20, cost) for _ in range(2))
     knowing = as_plan((truth - 0.1 * cost).argmax(axis=1), 3)
     found = regret_of(first, knowing, 2.0, 0.1, 1.0, other=second).best_response
-    assert found.known[0] - 0.01 < found.rate < found.known[1]
-    assert regret_of(first, knowing, 2.0, 0.1, 1.0).best_response.known is None
+    assert found.noise_ceiling[0] - 0.01 < found.rate < found.noise_ceiling[1]
+    assert regret_of(first, knowing, 2.0, 0.1, 1.0).best_response.noise_ceiling is None

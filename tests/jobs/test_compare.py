@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.contenders import ABLATIONS, BASELINES, KNN, LENGTH, OUTCOMES, POLICIES, ablation, parse_policy
+from alloc_jax.evaluate.comparison.contenders import (
+    ABLATIONS,
+    BASELINES,
+    KNN,
+    LENGTH,
+    OUTCOMES,
+    POLICIES,
+    ablation,
+    parse_policy,
+)
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, UNIFORM
 from alloc_jax.jobs.compare import CompareConfig, compare_policies
@@ -128,11 +137,6 @@ def test_every_kind_of_policy_takes_part_unasked():
 def test_variants_of_an_ablation_differ(name):
     variants = ablation(name, "value", (2.0, 4.0))
     assert len({variant.name for variant in variants}) == len(variants) > 2
-
-
-def test_what_the_config_says_of_logs_reaches_them():
-    said = {"resource": "usd", "prices": "book.json", "missing": "drop", "questions": 7, "seed": 3, "budgets": (1.0,)}
-    assert {name: getattr(CompareConfig(**said).log, name) for name in said} == said
 
 
 def test_options_of_a_policy_are_taken_over():

@@ -10,7 +10,9 @@ from absl import flags
 
 from alloc_jax.jobs import console
 from alloc_jax.jobs.compare import CompareConfig
+from alloc_jax.jobs.escalate import EscalateConfig
 from alloc_jax.jobs.paper import PaperConfig
+from alloc_jax.jobs.sequential import SequentialConfig
 from alloc_jax.jobs.solve_then_learn import JobConfig
 
 ROOT = Path(__file__).parents[2]
@@ -26,17 +28,24 @@ def values(monkeypatch):
     return values
 
 
-@pytest.mark.parametrize("config", [CompareConfig(), PaperConfig(), JobConfig()])
+CONFIGS = [CompareConfig(), PaperConfig(), JobConfig(), SequentialConfig(), EscalateConfig()]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_defaults_come_back_as_they_were(values, config):
-    names = tuple(vars(config))
-    console.define_config_flags(config, *names, workdir=False)
+    console.define_config_flags(config, workdir=False)
     values(["script"])
-    assert type(config)(**console.read_flags(config, *names)) == config
+    assert console.read_config(config) == config
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_option_says_what_it_does(values, config):
+    console.define_config_flags(config)
+    assert all(len(values[name].help) > 5 and values[name].help.endswith(".") for name in vars(config))
 
 
 def test_what_is_given_is_what_the_configuration_holds(values):
-    names = ("budgets", "policies", "by_group", "folds")
-    console.define_config_flags(CompareConfig(), *names)
+    console.define_config_flags(CompareConfig())
     values(
         [
             "script",
@@ -47,16 +56,13 @@ def test_what_is_given_is_what_the_configuration_holds(values):
             "--folds=3",
         ]
     )
-    assert console.read_flags(CompareConfig(), *names) == {
-        "budgets": (1.5, 2.0),
-        "policies": ("value(hidden=(8, 8))", "imitation"),
-        "by_group": True,
-        "folds": 3,
-    }
+    policies = ("value(hidden=(8, 8))", "imitation")
+    expected = CompareConfig(budgets=(1.5, 2.0), policies=policies, by_group=True, folds=3)
+    assert console.read_config(CompareConfig()) == expected
 
 
 def test_a_file_without_a_flag_is_the_log(values, monkeypatch):
-    console.define_config_flags(JobConfig(), "log", workdir=False)
+    console.define_config_flags(JobConfig(), workdir=False)
     values(["script"])
     console.take_files([], "log")
     assert values.log == "builtin"

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.cases import default_actions
 from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.jobs.console import plain_errors
-from alloc_jax.jobs.solve_then_learn import JobConfig, solve_only, solve_then_learn
+from alloc_jax.jobs.priced_log import default_actions
+from alloc_jax.jobs.solve_then_learn import FrontierConfig, JobConfig, solve_only, solve_then_learn
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn import load_policy
 from alloc_jax.logs import write_log
+from alloc_jax.report.answer import best_policy
 from tests.browser import browser, look
 from tests.conftest import made_log
 
@@ -82,7 +83,7 @@ def test_the_page_reads_well_on_a_phone_and_aloud_and_asks_the_network_for_nothi
                 assert found["texts"] > 100 and found["faint"] == []
                 assert len(found["images"]) == 5 and all(len(alt) > 80 and drawn for alt, drawn in found["images"])
                 assert found["headings"] == [1, 2, 2, 2, 2]
-                assert found["tables"] == 3 and found["headless"] == 0
+                assert found["tables"] == 4 and found["headless"] == 0
                 assert all(index == 0 and name for index, name in found["scrolling"])
                 assert width > 360 or len(found["scrolling"]) >= 7  # pictures and wide tables, each in its own box
 
@@ -104,10 +105,21 @@ def test_a_page_that_reads_badly_is_found_out(tmp_path):
     assert found["headings"] == [1, 3] and found["headless"] == 3
 
 
+def test_a_report_begins_with_its_answer(run):
+    report, folder = run
+    page, web = ((folder / name).read_text() for name in ("report.md", "report.html"))
+    best = best_policy(report, ("value", "imitation"))
+    assert (
+        f"# Who gets the compute\n\n**At a budget of 1.5 samples per question the policy '{best}' is right on " in page
+    )
+    assert page.index("saving") < page.index("![") < page.index("## Every rule at every budget")
+    assert web.index("At a budget of 1.5") < web.index("saving") < web.index("<img") < web.index("Every rule")
+
+
 def test_a_run_is_not_replaced_unasked(run, log_file):
     _, folder = run
     before = (folder / "report.md").read_text()
-    config = JobConfig(log=log_file, resource="samples", budgets=(2.0,), policies=())
+    config = FrontierConfig(log=log_file, resource="samples", budgets=(2.0,))
     with pytest.raises(ValueError, match="holds another run"):
         solve_only(config, folder)
     assert (folder / "report.md").read_text() == before
@@ -116,12 +128,12 @@ def test_a_run_is_not_replaced_unasked(run, log_file):
 def test_other_peoples_files_are_never_replaced(tmp_path, log_file):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="other files"):
-        solve_only(JobConfig(log=log_file, resource="samples", budgets=(2.0,)), tmp_path, overwrite=True)
+        solve_only(FrontierConfig(log=log_file, resource="samples", budgets=(2.0,)), tmp_path, overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_overwrite_replaces_a_run(tmp_path, log_file):
-    config = JobConfig(log=log_file, resource="samples", budgets=(2.0,))
+    config = FrontierConfig(log=log_file, resource="samples", budgets=(2.0,))
     solve_only(config, tmp_path / "run")
     (tmp_path / "run" / "old.txt").write_text("old")
     solve_only(config, tmp_path / "run", overwrite=True)
@@ -154,7 +166,7 @@ def test_dollars_come_from_a_price_book_and_questions_without_counts_are_refused
     ]
     (tmp_path / "prices.json").write_text(json.dumps(book))
     options = dict(resource="usd", prices=str(tmp_path / "prices.json"), budgets=(60.0,))
-    config = JobConfig(log=str(tmp_path / "log.jsonl"), **options)
+    config = FrontierConfig(log=str(tmp_path / "log.jsonl"), **options)
     with pytest.raises(
         ValueError, match=r"question 'q7' has a sample of 'large' .model 'large'. without completion_tokens"
     ):
@@ -169,7 +181,7 @@ def test_questions_without_samples_of_a_source_are_refused_or_left_out_and_count
     count = log.count.copy()
     count[:3, 1] = 0  # of more than a tenth, the source would be left out
     write_log(replace(log, count=count), tmp_path / "log.jsonl")
-    config = JobConfig(log=str(tmp_path / "log.jsonl"), resource="samples", budgets=(2.0,))
+    config = FrontierConfig(log=str(tmp_path / "log.jsonl"), resource="samples", budgets=(2.0,))
     with pytest.raises(ValueError, match=r"3 of 60 questions have no samples of some source, .* 'q0' none of 'large'"):
         solve_only(config, tmp_path / "run")
     report = solve_only(replace(config, missing="drop"), tmp_path / "run")
@@ -189,7 +201,7 @@ def test_decision_policies_are_among_the_predictions(log_file, tmp_path):
 
 def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are_not_shrunken(tmp_path):
     write_log(made_log(questions=300, samples=4), tmp_path / "log.jsonl")
-    config = JobConfig(
+    config = FrontierConfig(
         log=str(tmp_path / "log.jsonl"), actions="single(small) vote(small,2) single(large)", budgets=(1.2,)
     )
     config = replace(config, resource="samples")
@@ -203,7 +215,7 @@ def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are
 
 def test_single_samples_are_solved_in_hindsight(tmp_path):
     write_log(made_log(questions=60, samples=1), tmp_path / "one.jsonl")
-    config = JobConfig(log=str(tmp_path / "one.jsonl"), resource="compute", budgets=(0.6,))
+    config = FrontierConfig(log=str(tmp_path / "one.jsonl"), resource="compute", budgets=(0.6,))
     report = solve_only(config, tmp_path / "run")
     assert report.oracle == "oracle (hindsight)"
     for name in ("report.md", "report.html"):
@@ -223,6 +235,7 @@ def script(name, *flags):
 
 BAD = [
     ({"log": "nowhere.jsonl"}, "nowhere.jsonl"),
+    ({"policies": ("value", "value")}, "different names"),
     ({"policies": ("guess",)}, "unknown policy 'guess'"),
     ({"resource": "money"}, "unknown resource 'money'"),
     ({"budgets": (0.5,)}, "below the cheapest"),
@@ -266,6 +279,8 @@ def test_the_frontier_script_prints_its_table(log_file, tmp_path):
     said = script("frontier.py", *flags)
     assert said.returncode == 0, said.stderr
     assert "oracle (disjoint samples)" in said.stdout
+    assert said.stdout.startswith("At a budget of 20 ") and said.stdout.endswith("/run/report.html\n")
+    assert len(said.stdout.splitlines()) <= 8
     header, *points = (tmp_path / "run" / "frontier.csv").read_text().splitlines()
     assert header == "spend,utility,multiplier"
     spends = [float(line.split(",")[0]) for line in points]

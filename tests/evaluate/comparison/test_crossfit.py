@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
-from alloc_jax.evaluate.cases import Case, default_budgets, make_case, transferred
-from alloc_jax.evaluate.crossfit import Contender, cross_fit, question_folds
+from alloc_jax.evaluate.comparison.cases import Case, default_budgets, make_case, transferred
+from alloc_jax.evaluate.comparison.crossfit import Contender, cross_fit, question_folds
 from alloc_jax.evaluate.evaluation import score_plans
 from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.learn.features import TextFeatures
@@ -36,7 +36,7 @@ def case():
 class Spy:
     """Takes the cheapest action, and remembers what it learned from and answered for."""
 
-    name, predicts_utility = "spy", True
+    name, predicts_utility, blocks, takes = "spy", True, (1,), ()
     seen: list = []  # noqa: RUF012
 
     def __init__(self, table):
@@ -45,7 +45,7 @@ class Spy:
         self.actions, self.featurizer = self.inner.actions, self
         self.head, self.price, self.predict_features = self.inner.head, self.inner.price, self.inner.predict_features
 
-    def encode(self, questions):
+    def encode(self, questions, given=None):
         Spy.seen.append((self.learned, questions))
         return self.inner.featurizer.encode(questions)
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.cases import LONGEST_MENU, LogConfig, default_actions, read_case
 from alloc_jax.evaluate.uniform import upper_hull
+from alloc_jax.jobs.config import LogConfig
+from alloc_jax.jobs.priced_log import LONGEST_MENU, PricedLog, default_actions
 from alloc_jax.logs import read_log
 
 
@@ -23,6 +24,10 @@ def saved(folder, questions=40, actions=3, samples=40, **changed):
     path = folder / "made.npz"
     np.savez(path, **{**arrays, **{k: v(arrays[k]) if callable(v) else v for k, v in changed.items()}})
     return str(path)
+
+
+def read_case(path, config, questions=0):
+    return PricedLog.read(path, config, questions).case(config.budgets, config.seed)
 
 
 def without(cell, samples=slice(None)):
@@ -105,6 +110,13 @@ def test_of_a_long_menu_those_actions_are_kept_that_no_mix_beats(tmp_path):
 def test_the_task_of_a_question_is_its_group(tmp_path):
     path = saved(tmp_path, task=np.array(["sums", "words"] * 20), group=np.array(["all"] * 40))
     assert read_case(path, LogConfig()).learn.group[:2] == ("sums", "words")
+
+
+def test_as_many_questions_are_drawn_as_asked_for_and_another_seed_draws_others(tmp_path):
+    path = saved(tmp_path)
+    drawn = [PricedLog.read(path, LogConfig(seed=seed), 7) for seed in (3, 3, 4)]
+    assert len(drawn[0].log) == 7 and drawn[0].dropped == 0
+    assert drawn[0].log.ids == drawn[1].log.ids != drawn[2].log.ids
 
 
 @pytest.mark.parametrize(

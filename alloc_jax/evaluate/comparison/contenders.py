@@ -1,4 +1,4 @@
-"""Who is compared: every kind of policy, the rules to beat, the rules that are told more, and the variants of an ablation."""
+"""Contenders of a comparison: every kind of policy, baselines, baselines with oracle features, and variants of an ablation."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from alloc_jax.evaluate.baselines import KnownFeatures, NearestNeighbours, RidgeRegression, prompt_length
-from alloc_jax.evaluate.cases import Case
-from alloc_jax.evaluate.crossfit import Contender
-from alloc_jax.evaluate.trees import boosted_classes, boosted_gains
+from alloc_jax.evaluate.baselines import NearestNeighbours, RidgeRegression, prompt_length
+from alloc_jax.evaluate.comparison.cases import Case
+from alloc_jax.evaluate.comparison.crossfit import Contender
+from alloc_jax.evaluate.comparison.trees import boosted_classes, boosted_gains
+from alloc_jax.learn.calibration import Prediction, Price
 from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.inputs import Given
+from alloc_jax.learn.protocols import Featurizer, PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
 from alloc_jax.types import OutcomeTable
 
 KNN, LENGTH, CLASSES, GAINS = "kNN", "prompt length", "trees (classes)", "trees (gains)"
 BASELINES = (KNN, LENGTH, CLASSES, GAINS)
-GENERATOR, OUTCOMES = "told the generator's variables", "told the outcomes"
-TOLD = (GENERATOR, OUTCOMES)
+GENERATOR, OUTCOMES = "oracle features (generator)", "oracle features (outcomes)"
+ORACLE_FEATURES = (GENERATOR, OUTCOMES)
 SOFT, REGRET = "imitation(labels='soft')", "imitation(labels='regret')"
 POLICIES = ("value", "value(stacked=False)", "decision", "imitation", SOFT, REGRET)
 OPTIONS = {  # ablations whose variants differ in options of the training
@@ -39,7 +42,7 @@ BLOCKS = {
 SIZES = (0.125, 0.25, 0.5, 1.0)  # of the training questions
 
 
-def policy(text: str, budgets: Sequence[float], featurizer: TextFeatures | None = None) -> Contender:
+def policy(text: str, budgets: Sequence[float], featurizer: Featurizer | None = None) -> Contender:
     """The contender that a text describes: a kind of policy, with options of `PolicyConfig` where they differ.
 
     Raises:
@@ -50,7 +53,7 @@ def policy(text: str, budgets: Sequence[float], featurizer: TextFeatures | None 
     """
     config = parse_policy(text, budgets)
 
-    def fit(table: OutcomeTable, seed: int):
+    def fit(table: OutcomeTable, seed: int) -> PolicyLike:
         return train(table, replace(config, seed=seed), featurizer)
 
     return Contender(text, fit)
@@ -74,7 +77,7 @@ def parse_policy(text: str, budgets: Sequence[float]) -> PolicyConfig:
     return PolicyConfig(kind=kind, budgets=tuple(budgets), **given)
 
 
-def baseline(name: str, budgets: Sequence[float], featurizer: TextFeatures | None = None) -> Contender:
+def baseline(name: str, budgets: Sequence[float], featurizer: Featurizer | None = None) -> Contender:
     """A rule to beat, by name."""
     featurizer = featurizer or TextFeatures()
     fits = {
@@ -88,24 +91,25 @@ def baseline(name: str, budgets: Sequence[float], featurizer: TextFeatures | Non
     return Contender(name, fits[name])
 
 
-def told_more(case: Case) -> list[Contender]:
-    """Rules that are told what nobody knows of a new question: where the gap to the oracle comes from.
+def with_oracle_features(case: Case) -> list[Contender]:
+    """Baselines with oracle features, which nobody has for a new question: they show where the gap to the oracle comes from.
 
-    A value policy is told the variables a question was generated from, and not its text: no ceiling, since the text holds
-    more than they. A linear rule is told the outcomes of every action on the question itself, as far as half of its samples
-    tell them, and has learned from other questions what such knowledge says of the other half: the oracle that chooses on
-    one half takes it at face value, this one shrinks it, and is the ceiling of what could be known.
+    The features of a value policy are the variables a question was generated from, and not its text: no ceiling, since the
+    text holds more than they. Those of a linear rule are the measured outcomes of every action on the question itself, on
+    half of its samples; it has learned from other questions what they say of the other half. The oracle that chooses on one
+    half takes it at face value; this one shrinks it, and is the ceiling of what could be known.
     """
     made = []
     if case.generator is not None:
-        variables = KnownFeatures("generator", case.learn.question, case.generator)
+        variables = Given.of("generator", case.learn.question, case.generator)
         made.append(Contender(GENERATOR, lambda table, seed: train(table, PolicyConfig(seed=seed), variables)))
     if case.halved:
         rates = case.choose.successes / np.maximum(case.choose.samples, 1)
-        known = np.concatenate([case.choose.utility, rates, case.choose.cost], axis=1)
-        outcomes = KnownFeatures("outcomes", case.choose.question, known)
+        known = np.concatenate([case.choose.utility, rates, case.choose.cost], axis=1, dtype=np.float32)
+        columns, rows = tuple(map(str, range(known.shape[1]))), dict(zip(case.choose.question, known, strict=True))
+        outcomes = Given("outcomes", columns, rows)  # not `Given.of`: the outcomes of a text that occurs twice differ
         rule = Contender(
-            OUTCOMES, lambda table, seed: RidgeRegression(OUTCOMES, table, outcomes), case.score, told=True
+            OUTCOMES, lambda table, seed: RidgeRegression(OUTCOMES, table, outcomes), case.score, sees_labels=True
         )
         made.append(rule)
     return made
@@ -116,7 +120,7 @@ class PerBudget:
     """One policy for each budget behind one face."""
 
     name: str
-    policies: tuple  # one for each of
+    policies: tuple[PolicyLike, ...]  # one for each budget
     budgets: tuple[float, ...]
 
     @property
@@ -128,16 +132,16 @@ class PerBudget:
         return self.policies[0].actions
 
     @property
-    def featurizer(self):
+    def featurizer(self) -> Featurizer:
         return self.policies[0].featurizer
 
     def head(self, budget: float) -> int:
         return int(np.argmin(np.abs(np.array(self.budgets) - budget)))
 
-    def predict_features(self, features: np.ndarray, budget: float):
+    def predict_features(self, features: np.ndarray, budget: float) -> Prediction:
         return self.policies[self.head(budget)].predict_features(features, budget)
 
-    def price(self, budget: float):
+    def price(self, budget: float) -> Price:
         return self.policies[self.head(budget)].price(budget)
 
 
@@ -163,7 +167,7 @@ def ablation(name: str, kind: str, budgets: Sequence[float]) -> list[Contender]:
         return [_on_fewer(rival, share) for rival in rivals for share in SIZES]
     if name == "heads":
         together = replace(policy("imitation", budgets), name="imitation, budgets together")
-        return [policy("value", budgets), together, _a_policy_a_budget(tuple(budgets))]
+        return [policy("value", budgets), together, _one_policy_per_budget(tuple(budgets))]
     if name in OPTIONS:
         return [policy(text, budgets) for text in OPTIONS[name]]
     raise ValueError(f"unknown ablation {name!r}: {' or '.join(ABLATIONS)}")
@@ -180,7 +184,7 @@ def _blocks() -> list[tuple[str, TextFeatures]]:
 
 
 def _on_fewer(contender: Contender, share: float) -> Contender:
-    def fit(table: OutcomeTable, seed: int):
+    def fit(table: OutcomeTable, seed: int) -> PolicyLike:
         count = round(share * len(table))
         rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:count])
         return contender.fit(table.select(rows), seed)
@@ -188,8 +192,8 @@ def _on_fewer(contender: Contender, share: float) -> Contender:
     return Contender(f"{contender.name}, {share:.1%} of the questions", fit)
 
 
-def _a_policy_a_budget(budgets: tuple[float, ...]) -> Contender:
-    name = "imitation, a policy a budget"
+def _one_policy_per_budget(budgets: tuple[float, ...]) -> Contender:
+    name = "imitation, one policy per budget"
 
     def fit(table: OutcomeTable, seed: int) -> PerBudget:
         configs = [PolicyConfig(kind="imitation", budgets=(budget,), seed=seed) for budget in budgets]

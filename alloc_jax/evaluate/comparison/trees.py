@@ -17,6 +17,7 @@ import numpy as np
 from alloc_jax.evaluate.outcomes import check_complete
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.policy import Prediction, Price, calibrate
+from alloc_jax.learn.protocols import Featurizer
 from alloc_jax.solve import solve
 from alloc_jax.types import OutcomeTable
 
@@ -30,7 +31,7 @@ class BoostedTrees:
     name: str
     predicts_utility: bool  # what the scores are, as in a policy
     actions: tuple[str, ...]
-    featurizer: TextFeatures
+    featurizer: Featurizer
     budgets: tuple[float, ...]  # of the heads; one head without a budget where it predicts utility
     heads: tuple[Callable[[np.ndarray], Prediction], ...]
     unseen: tuple[Prediction, ...]  # of each head for the training questions, by trees that have not seen them
@@ -53,7 +54,7 @@ class BoostedTrees:
 
 
 def boosted_classes(
-    table: OutcomeTable, budgets: Sequence[float], featurizer: TextFeatures | None = None, seed: int = 0
+    table: OutcomeTable, budgets: Sequence[float], featurizer: Featurizer | None = None, seed: int = 0
 ) -> BoostedTrees:
     """The paper's learner: a classifier for each budget, of the action that the oracle takes.
 
@@ -70,7 +71,7 @@ def boosted_classes(
     return _boosted("trees (classes)", False, table, tuple(map(float, budgets)), fits, featurizer, seed)
 
 
-def boosted_gains(table: OutcomeTable, featurizer: TextFeatures | None = None, seed: int = 0) -> BoostedTrees:
+def boosted_gains(table: OutcomeTable, featurizer: Featurizer | None = None, seed: int = 0) -> BoostedTrees:
     """Trees that predict the gain of every action over the cheapest one, and the actions' costs where they differ.
 
     Args:

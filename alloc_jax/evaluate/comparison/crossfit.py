@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from alloc_jax.evaluate.cases import Case
+from alloc_jax.evaluate.comparison.cases import Case
 from alloc_jax.evaluate.evaluation import Deployed, check_budgets, deploy
+from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.types import OutcomeTable, inseparable
 
 
@@ -24,9 +24,9 @@ class Contender:
     """A rule that learns: what it is called, and how it is made from training questions."""
 
     name: str
-    fit: Callable[[OutcomeTable, int], Any]  # (training questions, seed) -> what `evaluate` takes as a policy
+    fit: Callable[[OutcomeTable, int], PolicyLike]  # (training questions, seed) -> policy
     table: OutcomeTable | None = None  # what it learns from; None: the case's own
-    told: bool = False  # whether it knows the very samples that the oracle chooses on
+    sees_labels: bool = False  # whether its features are the very samples that the oracle chooses on
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +66,12 @@ def cross_fit(
     parts: Sequence[Part],
     workers: int = 1,
 ) -> list[Deployed]:
-    """What contenders do with every question of a case at each budget, averaged over the repetitions.
+    """Deploys contenders on every question of a case at each budget, and averages over the repetitions.
 
     Args:
       contenders: with different names.
       case: the questions and what is known of them.
-      budgets: mean cost a question.
+      budgets: mean cost per question.
       parts: from `question_folds`.
       workers: threads; each takes one part at a time.
 
@@ -108,5 +108,5 @@ def cross_fit(
                 plan[part.held] += found[c][b].plan / repetitions
                 prices.append(found[c][b].multiplier)
             price = None if None in prices else float(np.mean(prices))
-            deployed.append(Deployed(contender.name, budget, plan, price, contender.told))
+            deployed.append(Deployed(contender.name, budget, plan, price, contender.sees_labels))
     return deployed

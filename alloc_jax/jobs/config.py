@@ -1,0 +1,49 @@
+"""What several jobs are told. An option's help stands at its field, and is its flag's: `Annotated[type, help]`.
+
+Options that some jobs share without the rest of `LogConfig` are types of their own (`Log`, `Policies`, ...).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, get_type_hints
+
+Log = Annotated[str, "Sample log, or `builtin`."]
+Resource = Annotated[
+    str,
+    "What is paid with: samples, tokens, compute, usd, seconds, stated, or one kind of tokens; empty: what the log knows.",
+]
+Prices = Annotated[str, "Price book (JSON) behind the resource usd; without it, the dollars that the log states."]
+Budgets = Annotated[tuple[float, ...], "Mean costs per question, in the resource's unit."]
+Seed = Annotated[int, "Seed of the splits, the training and the bootstrap."]
+Policies = Annotated[
+    tuple[str, ...], "Policies to train: kinds, with options where they differ, such as value(epochs=10)."
+]
+Questions = Annotated[int, "Questions drawn from the log at random; 0: all."]
+Folds = Annotated[int, "Parts of the questions; each is answered for by rules that learned from the others."]
+ByGroup = Annotated[bool, "Keep the questions of a group on one side of a split, or in one fold."]
+Seeds = Annotated[int, "Repetitions with other folds or splits and seeds."]
+TrainShare = Annotated[float, "Share of the questions to learn from; the rest is held out."]
+Replicates = Annotated[int, "Resamples of the bootstrap over questions."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """How a sample log is paid for, and at which budgets."""
+
+    actions: Annotated[
+        str, "Actions such as 'vote(large/think,1),vote(large/think,8)'; default: all sources, all votes."
+    ] = ""
+    resource: Resource = ""
+    prices: Prices = ""
+    missing: Annotated[
+        str, "What to do with questions that lack an action, a price, count or latency: error, or drop."
+    ] = "error"
+    budgets: Budgets = ()
+    seed: Seed = 0
+
+
+def option_help(config: Any, name: str) -> str:
+    """The help of an option of a configuration, or of its class."""
+    kind = config if isinstance(config, type) else type(config)
+    return get_type_hints(kind, include_extras=True)[name].__metadata__[0]
