@@ -20,9 +20,9 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from alloc_jax.solve.chunks import CHUNK, PreparedResources
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import PreparedProblem, in_rows
+from alloc_jax.solve.resources.layout import CHUNK, PreparedResources
 from alloc_jax.types import MixedPlan, Solution
 
 VALUES = ("dual_value", "mixed_utility")  # of a solution for a budget: equal, and the optimum of the mixed problem

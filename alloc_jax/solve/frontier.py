@@ -23,10 +23,10 @@ from jax.sharding import PartitionSpec as P
 from alloc_jax.display import Tabular, span
 from alloc_jax.exports import called_as_its_function
 from alloc_jax.solve import double_double, validation
-from alloc_jax.solve.chunks import PreparedResources
 from alloc_jax.solve.hull import hulls
 from alloc_jax.solve.layout import PreparedProblem, on_mesh, specs_of
 from alloc_jax.solve.plans import respond, row_totals
+from alloc_jax.solve.resources.layout import PreparedResources
 from alloc_jax.solve.rounding import between, from_device, solution_specs
 from alloc_jax.solve.solver import prepare
 from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution, Status

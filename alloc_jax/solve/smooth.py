@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import validation
-from alloc_jax.solve.chunks import lay_out_resources
 from alloc_jax.solve.derivatives import net_utility
-from alloc_jax.solve.newton import Budgeted, descend
+from alloc_jax.solve.resources.layout import lay_out_resources
+from alloc_jax.solve.resources.newton import Budgeted, descend
 from alloc_jax.types import AllocationProblem
 
 STAGES = (625.0, 125.0, 25.0, 5.0, 1.0)  # temperatures on the way down, in units of the last

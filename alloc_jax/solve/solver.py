@@ -9,10 +9,10 @@ import jax
 from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
-from alloc_jax.solve.chunks import PreparedResources, lay_out_resources, resource_specs
 from alloc_jax.solve.envelope import with_envelope
 from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of, transposed, transposed_specs
-from alloc_jax.solve.resources import solve_resources
+from alloc_jax.solve.resources.kernel import solve_resources
+from alloc_jax.solve.resources.layout import PreparedResources, lay_out_resources, resource_specs
 from alloc_jax.solve.rounding import solution_specs, solve_kernel
 from alloc_jax.types import AllocationProblem, OutcomeTable, Solution
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
-from alloc_jax.solve.chunks import PreparedResources, forbidden
+from alloc_jax.solve.resources.layout import PreparedResources, forbidden
 from alloc_jax.solve.root_finding import everywhere
 
 

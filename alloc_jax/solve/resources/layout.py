@@ -1,6 +1,6 @@
 """The layout for several resources: chunks of questions whose costs of every resource fit into a core's cache.
 
-One resource has a layout of its own (`layout`): there a pass is bound by memory. Here a chunk is read once, and its softmax
+One resource has a layout of its own (`solve.layout`): there a pass is bound by memory. Here a chunk is read once, and its softmax
 used by R + R^2 sums.
 """
 

@@ -13,7 +13,7 @@ from alloc_jax.solve import validation, prepare, solve
 from alloc_jax.solve.solver import _solve_jit
 from alloc_jax.types import AllocationProblem
 from tests.solve.instances import smooth, tied
-from tests.solve.test_resources import assert_mixes_few, assert_within, several
+from tests.solve.resources.test_kernel import assert_mixes_few, assert_within, several
 
 mesh = jax.make_mesh((4, 2), ("rows", "columns"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 for family in (smooth, tied):

@@ -1,6 +1,6 @@
 """The end of a solve with several resources: from prices near the best ones to certified plans.
 
-`resources` tells the whole algorithm. A round frees the contested questions, solves their linear programme, and makes an integral
+`kernel` tells the whole algorithm. A round frees the contested questions, solves their linear programme, and makes an integral
 plan of it; it keeps the best mixed plan, the best integral plan and the least bound. Rounds end when the bound has closed on the
 mixed plan and an integral plan fits, or when it is proven that none can.
 
@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
-from alloc_jax.solve.chunks import PreparedResources, totals
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.newton import Budgeted, net_of
+from alloc_jax.solve.resources.layout import PreparedResources, totals
+from alloc_jax.solve.resources.newton import Budgeted, net_of
+from alloc_jax.solve.resources.simplex import Contested, Mix, may_take, optimise, settle
 from alloc_jax.solve.root_finding import everywhere
-from alloc_jax.solve.simplex import Contested, Mix, may_take, optimise, settle
 from alloc_jax.types import MixedPlan, Solution, Status
 
 CONTESTED = 4096  # questions of the linear programme, spread over all chunks

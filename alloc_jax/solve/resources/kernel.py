@@ -22,10 +22,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from alloc_jax.solve.chunks import PreparedResources, forbidden
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.newton import Budgeted, descend, net_of, scale_of
-from alloc_jax.solve.polish import finished
+from alloc_jax.solve.resources.layout import PreparedResources, forbidden
+from alloc_jax.solve.resources.newton import Budgeted, descend, net_of, scale_of
+from alloc_jax.solve.resources.polish import finished
 from alloc_jax.types import AllocationProblem, Solution
 
 SAMPLE = 20_000  # questions: their multipliers lie within 1e-4 of the dual value
