@@ -203,7 +203,9 @@ def propose(bracket: Bracket, target: DoubleDouble, goal: str, start: Start | No
         first = jnp.where(bracket.passes == 0, start.multiplier, here + step)
         stepping = (bracket.passes == 0) | (one_sided & (bracket.passes < 5))
         multiplier = jnp.where(stepping & (first > low) & (first < high), first, multiplier)
-    return jnp.clip(multiplier, jnp.nextafter(low, high), jnp.nextafter(high, low))
+    # Beside 0 the next float is one that the device may flush to 0.
+    least = jnp.maximum(jnp.nextafter(low, high), jnp.finfo(low.dtype).tiny)
+    return jnp.clip(multiplier, least, jnp.nextafter(high, low))
 
 
 def crossing(bracket: Bracket) -> jax.Array:
