@@ -18,7 +18,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 from alloc_jax.learn.targets import Targets, decision_loss, imitation_loss, value_loss
-from alloc_jax.solve.layout import on_mesh
+from alloc_jax.solve.mesh import on_mesh
 
 ANCHOR = 0.1  # of the value loss while decisions are learned
 ROUND = 64  # questions and features are filled up to a multiple of it

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,11 +24,12 @@ from alloc_jax.display import Tabular, span
 from alloc_jax.exports import called_as_its_function
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.hull import hulls
-from alloc_jax.solve.layout import PreparedProblem, on_mesh, specs_of
+from alloc_jax.solve.layout import PreparedProblem
+from alloc_jax.solve.mesh import exact_sum_over, from_device, on_mesh
 from alloc_jax.solve.plans import respond, row_totals
 from alloc_jax.solve.resources.layout import PreparedResources
-from alloc_jax.solve.rounding import between, from_device, solution_specs
-from alloc_jax.solve.solver import prepare
+from alloc_jax.solve.rounding import between
+from alloc_jax.solve.solver import prepare, solution_specs
 from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution, Status
 
 
@@ -265,7 +266,7 @@ def gridded(prepared: PreparedProblem, points: int) -> tuple[jax.Array, jax.Arra
 
     def at(multiplier):
         plan = respond(prepared.utility, prepared.cost, multiplier)
-        total = double_double.across(double_double.total(row_totals(plan, prepared.weight)), prepared.axes)
+        total = exact_sum_over(double_double.total(row_totals(plan, prepared.weight)), prepared.axes)
         # Of equals at the extremes, `respond` takes the first, whatever it costs or earns.
         total = double_double.where(multiplier > 0, total, prepared.dearest)
         return double_double.where(multiplier < prepared.steepest, total, prepared.cheapest)
@@ -281,8 +282,7 @@ def gridded(prepared: PreparedProblem, points: int) -> tuple[jax.Array, jax.Arra
 
 @partial(jax.jit, static_argnames="points")
 def _gridded_jit(prepared: PreparedProblem, points: int) -> Frontier:
-    specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
-    kernel = on_mesh(lambda prepared: gridded(prepared, points), prepared.mesh, specs, out=P())
+    kernel = on_mesh(lambda prepared: gridded(prepared, points), prepared.mesh, prepared.specs, out=P())
     return Frontier(*kernel(prepared), prepared)
 
 
@@ -292,14 +292,7 @@ def grid(prepared: PreparedProblem, points: int) -> jax.Array:
     The grid does not depend on the weights, so that under vmap over bootstrap weights all share the best responses.
     """
     width = max(1, min(prepared.cost.shape[2], GRID_SAMPLE // prepared.cost.shape[1]))
-    sample = PreparedProblem(
-        **{
-            **{name: getattr(prepared, name) for name in prepared.__dataclass_fields__},
-            "utility": prepared.utility[:, :, :width],
-            "cost": prepared.cost[:, :, :width],
-        }
-    )
-    hull = hulls(sample)
+    hull = hulls(replace(prepared, utility=prepared.utility[:, :, :width], cost=prepared.cost[:, :, :width]))
     slope = hull.slope.reshape(-1)
     extra = jnp.where(slope > 0, (hull.after - hull.before).real.reshape(-1), 0)
     order = jnp.argsort(-slope)
@@ -320,8 +313,9 @@ def _at_grid(
     less = (spend * (1 + margin) <= wanted.hi).sum() - 1
     more = (spend * (1 - margin) <= wanted.hi).sum()
     low, high = multiplier[jnp.minimum(more, spend.size - 1)], multiplier[jnp.maximum(less, 0)]
-    specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
-    return on_mesh(between, prepared.mesh, specs, out=solution_specs(prepared.mesh))(prepared, wanted, low, high)
+    return on_mesh(between, prepared.mesh, prepared.specs, out=solution_specs(prepared.mesh))(
+        prepared, wanted, low, high
+    )
 
 
 called_as_its_function(__name__)

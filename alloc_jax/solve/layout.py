@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec as P
+from jax.sharding import Mesh
 
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.double_double import DoubleDouble
+from alloc_jax.solve.mesh import devices, exact_sum_over, max_over, specs_of
 from alloc_jax.solve.plans import extremes, row_totals
 from alloc_jax.types import AllocationProblem
 
@@ -23,12 +24,26 @@ WIDTH = 1024  # questions a row: what sums exactly in slices, and small enough t
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """The arrays of a problem with one resource, in rows of questions."""
+
+    utility: jax.Array = field(metadata={"questions": 1})  # f32[K, rows, WIDTH]
+    cost: jax.Array = field(metadata={"questions": 1})  # f32[K, rows, WIDTH]
+    weight: jax.Array | None = field(metadata={"questions": 0})  # f32[rows, WIDTH]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
 class PreparedProblem:
     """An `AllocationProblem` with one resource in the kernels' layout, with the totals of its two extreme plans."""
 
-    utility: jax.Array  # f32[K, rows, WIDTH] lowest float where an action may not be taken; 0 in the padding
-    cost: jax.Array  # f32[K, rows, WIDTH] highest float where an action may not be taken; 0 in the padding
-    weight: jax.Array | None  # f32[rows, WIDTH] 0 in the padding
+    utility: jax.Array = field(
+        metadata={"questions": 1}
+    )  # f32[K, rows, WIDTH] lowest float where an action may not be taken; 0 in the padding
+    cost: jax.Array = field(
+        metadata={"questions": 1}
+    )  # f32[K, rows, WIDTH] highest float where an action may not be taken; 0 in the padding
+    weight: jax.Array | None = field(metadata={"questions": 0})  # f32[rows, WIDTH] 0 in the padding
     questions: DoubleDouble  # f32[] total weight
     cheapest: DoubleDouble  # f32[2] total spend and utility where every question takes its cheapest action, the best of several
     dearest: DoubleDouble  # f32[2] the same where every question takes its best action, the cheapest of several
@@ -36,6 +51,11 @@ class PreparedProblem:
     invalid: jax.Array  # bool[] a value out of the promised range, NaN among them, or a question without a valid action
     size: int = field(metadata={"static": True})  # N, or the questions of a device
     mesh: Mesh | None = field(default=None, metadata={"static": True})  # whose devices share out the rows
+
+    @property
+    def specs(self) -> PreparedProblem | None:
+        """How this lies on its mesh."""
+        return specs_of(PreparedProblem, self.mesh, size=self.size, mesh=self.mesh)
 
     @property
     def axes(self) -> tuple[str, ...] | None:
@@ -46,8 +66,8 @@ class PreparedProblem:
         return self.utility.shape[0]
 
 
-def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tuple[AllocationProblem, jax.Array]:
-    """A problem with one resource as [K, rows, WIDTH] and [rows, WIDTH], its forbidden actions masked; and whether it is invalid.
+def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tuple[Rows, jax.Array]:
+    """A problem with one resource in rows, its forbidden actions masked; and whether it is invalid.
 
     This is a program of its own: in one with `lay_out`, the compiler transposes again for every loop that reads.
     """
@@ -63,64 +83,33 @@ def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tupl
     if weight is not None:
         invalid |= validation.out_of_range(weight, validation.WEIGHTS).any()
         weight = in_rows(weight)
-    laid = AllocationProblem(in_rows(utility.T), in_rows(cost.T), None, weight)
-    return laid, highest_of(invalid.astype(jnp.int32), axes) > 0
+    laid = Rows(in_rows(utility.T), in_rows(cost.T), weight)
+    return laid, max_over(invalid.astype(jnp.int32), axes) > 0
 
 
-def lay_out(problem: AllocationProblem, invalid: jax.Array, size: int, mesh: Mesh | None) -> PreparedProblem:
+def lay_out(rows: Rows, invalid: jax.Array, size: int, mesh: Mesh | None) -> PreparedProblem:
     """What the kernels want to know of a problem beside its arrays, which the result leaves out.
 
     Args:
-      problem: from `transposed`, and `invalid` too.
+      rows: from `transposed`, and `invalid` too.
       size: N, or the questions of a device.
       mesh: this runs on every device of it, for the device's questions.
     """
     axes = None if mesh is None else mesh.axis_names
-    problem = jax.lax.stop_gradient(problem)  # an optimal value moves with the arrays alone, see `envelope`
-    utility, cost, weight = problem.utility, problem.cost, problem.weight
-    count = double_double.split(float(size if mesh is None else size * mesh.size), utility.dtype)
+    rows = jax.lax.stop_gradient(rows)  # an optimal value moves with the arrays alone, see `envelope`
+    utility, cost, weight = rows.utility, rows.cost, rows.weight
+    count = double_double.split(float(size * devices(mesh)), utility.dtype)
     questions = DoubleDouble(jnp.asarray(count.hi), jnp.asarray(count.lo))
     if weight is not None:
         total = double_double.total(row_totals(jnp.ones_like(weight) + 0j, weight))
-        questions = DoubleDouble(*(x[0] for x in double_double.across(total, axes)))
+        questions = DoubleDouble(*(x[0] for x in exact_sum_over(total, axes)))
         invalid |= ~(questions.hi > 0)
     cheapest, dearest, steepest = extremes(utility, cost)
     cheapest, dearest = (
-        double_double.across(double_double.total(row_totals(plan, weight)), axes) for plan in (cheapest, dearest)
+        exact_sum_over(double_double.total(row_totals(plan, weight)), axes) for plan in (cheapest, dearest)
     )
-    steepest = highest_of(steepest, axes)
+    steepest = max_over(steepest, axes)
     return PreparedProblem(None, None, None, questions, cheapest, dearest, steepest, invalid, size, mesh)
-
-
-def on_mesh(kernel, mesh: Mesh | None, *specs, out):
-    """The kernel on every device of a mesh, its first argument shared out as the specs say and the others whole."""
-    if mesh is None:
-        return kernel
-    return lambda *args: jax.shard_map(
-        kernel, mesh=mesh, in_specs=specs + (P(),) * (len(args) - len(specs)), out_specs=out, check_vma=False
-    )(*args)
-
-
-def transposed_specs(mesh: Mesh | None, weighted: bool) -> AllocationProblem | None:
-    """How a transposed problem lies on a mesh."""
-    if mesh is None:
-        return None
-    cells = P(None, mesh.axis_names)
-    return AllocationProblem(cells, cells, None, P(mesh.axis_names) if weighted else None)
-
-
-def specs_of(mesh: Mesh | None, size: int, weighted: bool) -> PreparedProblem | None:
-    """How a `PreparedProblem` lies on a mesh."""
-    if mesh is None:
-        return None
-    cells = P(None, mesh.axis_names)
-    weight = P(mesh.axis_names) if weighted else None
-    return PreparedProblem(cells, cells, weight, P(), P(), P(), P(), P(), size, mesh)
-
-
-def highest_of(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
-    """The highest over the devices of a mesh's axes."""
-    return x if axes is None else jax.lax.pmax(x, axes)
 
 
 def in_rows(x: jax.Array, most: int = WIDTH) -> jax.Array:

@@ -36,6 +36,7 @@ import jax.numpy as jnp
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import PreparedProblem, in_rows
+from alloc_jax.solve.mesh import exact_sum_over, sum_over
 from alloc_jax.solve.plans import extremes, respond, row_totals
 
 TOLERANCE = 1e-7  # loss at which a search stops, relative to the gain over the cheapest plan
@@ -98,7 +99,7 @@ def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array)
     )
     plans = jax.lax.dynamic_update_slice(bracket.plans, plan[None], (slot, jnp.int32(0), jnp.int32(0)))
     rows = row_totals(plan, prepared.weight)
-    return plans, End(multiplier, double_double.across(double_double.total(rows), prepared.axes), rows, slot)
+    return plans, End(multiplier, exact_sum_over(double_double.total(rows), prepared.axes), rows, slot)
 
 
 def search(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Bracket:
@@ -153,11 +154,9 @@ def sampled_start(prepared: PreparedProblem, target: DoubleDouble, goal: str) ->
     if weight is None:
         share = (prepared.size // full * width + min(prepared.size % full, width)) / prepared.size
     else:
-        share = everywhere(weight.sum(), prepared.axes) / prepared.questions.hi
+        share = sum_over(weight.sum(), prepared.axes) / prepared.questions.hi
     *plans, _ = extremes(utility, cost)
-    cheapest, dearest = (
-        double_double.across(double_double.total(row_totals(plan, weight)), prepared.axes) for plan in plans
-    )
+    cheapest, dearest = (exact_sum_over(double_double.total(row_totals(plan, weight)), prepared.axes) for plan in plans)
     sample = dataclasses.replace(
         prepared, utility=utility, cost=cost, weight=weight, cheapest=cheapest, dearest=dearest
     )
@@ -167,15 +166,10 @@ def sampled_start(prepared: PreparedProblem, target: DoubleDouble, goal: str) ->
     def total(multiplier):
         chosen = respond(utility, cost, multiplier)
         chosen = chosen.real if goal == "spend" else chosen.imag
-        return everywhere((chosen if weight is None else chosen * weight).sum(), prepared.axes)
+        return sum_over((chosen if weight is None else chosen * weight).sum(), prepared.axes)
 
     fall = total(0.97 * middle) - total(1.03 * middle)
     return Start(middle, fall / (0.06 * middle * share))
-
-
-def everywhere(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
-    """The rounded sum over the devices of a mesh's axes."""
-    return x if axes is None else jax.lax.psum(x, axes)
 
 
 def propose(bracket: Bracket, target: DoubleDouble, goal: str, start: Start | None, steepest: jax.Array) -> jax.Array:

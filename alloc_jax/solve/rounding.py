@@ -7,16 +7,15 @@ the rows, a prefix inside one row.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import PreparedProblem
+from alloc_jax.solve.mesh import by_device, devices, from_device
 from alloc_jax.solve.plans import actions_of, extremes, row_totals
 from alloc_jax.solve.root_finding import (
     GOALS,
@@ -62,16 +61,6 @@ def between(prepared: PreparedProblem, wanted: DoubleDouble, low: jax.Array, hig
         end = jax.tree.map(lambda new, old, inside=inside: jnp.where(inside, new, old), end, getattr(bracket, name))
         bracket = bracket._replace(**{name: end, "plans": plans})
     return finish(prepared, bracket, total_target(prepared, wanted, "spend"), "spend")
-
-
-def solution_specs(mesh: Mesh | None, several: bool = False) -> Solution | None:
-    """How a `Solution` lies on a mesh: plans where their questions are, the rest everywhere."""
-    if mesh is None:
-        return None
-    plan = P(mesh.axis_names)
-    everywhere = {field.name: P() for field in dataclasses.fields(Solution)}
-    mixed = MixedPlan(P(), P(), P(), plan if several else None)
-    return Solution(**{**everywhere, "action": plan, "mixed": mixed})
 
 
 def total_target(prepared: PreparedProblem, wanted: DoubleDouble, goal: str) -> DoubleDouble:
@@ -128,7 +117,8 @@ def fill(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal
     steps = double_double.subtract(more.rows, less.rows)
     base, device = less.total, 0
     if axes is not None:
-        device, base = _prefix_within(double_double.by_device(double_double.total(steps), axes), base, target, goal)
+        of_devices = DoubleDouble(*(x.T for x in by_device(double_double.total(steps), axes)))
+        device, base = _prefix_within(of_devices, base, target, goal)
     row, before = _prefix_within(steps, base, target, goal)
     weight = None if prepared.weight is None else prepared.weight[row]
     cells = [bracket.plans[end.slot, row] for end in (more, less)]
@@ -143,14 +133,6 @@ def fill(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal
     share = jnp.clip(rounded(double_double.divide(room, switch)), 0, 1) * (extra.hi[k] > 0)
     question = device * prepared.size + jnp.minimum(row * cells[0].shape[0] + column, prepared.size)
     return from_device(Cut(question, total, share, extra), device, axes)
-
-
-def from_device(tree, device, axes: tuple[str, ...] | None):
-    """What one device of a mesh's axes has, on all of them."""
-    if axes is None:
-        return tree
-    here = jax.lax.axis_index(axes) == device
-    return jax.lax.psum(jax.tree.map(lambda x: jnp.where(here, x, 0), tree), axes)
 
 
 def _values(cells: jax.Array, weight: jax.Array | None) -> DoubleDouble:
@@ -196,8 +178,7 @@ def certified(prepared: PreparedProblem, bracket: Bracket, cut: Cut, goal: str, 
     action = actions_of(prepared.utility, prepared.cost, jnp.where(position < last, *plans)).reshape(-1)[
         : prepared.size
     ]
-    devices = 1 if prepared.mesh is None else prepared.mesh.size
-    question = jnp.minimum(cut.question, devices * prepared.size - 1)
+    question = jnp.minimum(cut.question, devices(prepared.mesh) * prepared.size - 1)
     local = question % prepared.size
     at = (slice(None), local // width, local % width)
     raised, lowered = (actions_of(prepared.utility[at], prepared.cost[at], plan[at[1:]]) for plan in plans)

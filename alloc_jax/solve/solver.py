@@ -10,48 +10,45 @@ from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.envelope import with_envelope
-from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of, transposed, transposed_specs
+from alloc_jax.solve.layout import PreparedProblem, Rows, lay_out, transposed
+from alloc_jax.solve.mesh import devices, on_mesh, questions_on, specs_of
 from alloc_jax.solve.resources.kernel import solve_resources
-from alloc_jax.solve.resources.layout import PreparedResources, lay_out_resources, resource_specs
-from alloc_jax.solve.rounding import solution_specs, solve_kernel
-from alloc_jax.types import AllocationProblem, OutcomeTable, Solution
+from alloc_jax.solve.resources.layout import PreparedResources, lay_out_resources
+from alloc_jax.solve.rounding import solve_kernel
+from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution
 
 
 @partial(jax.jit, static_argnames="mesh")
-def transposed_jit(problem: AllocationProblem, mesh: Mesh | None) -> tuple[AllocationProblem, jax.Array]:
+def transposed_jit(problem: AllocationProblem, mesh: Mesh | None) -> tuple[Rows, jax.Array]:
     """`transposed`, compiled."""
     axes = None if mesh is None else mesh.axis_names
-    out = transposed_specs(mesh, problem.weight is not None), P()
-    return on_mesh(partial(transposed, axes=axes), mesh, _questions(mesh), out=out)(problem)
+    return on_mesh(partial(transposed, axes=axes), mesh, questions_on(mesh), out=(specs_of(Rows, mesh), P()))(problem)
 
 
 @partial(jax.jit, static_argnames=("size", "mesh"))
-def lay_out_jit(problem: AllocationProblem, invalid: jax.Array, size: int, mesh: Mesh | None):
+def lay_out_jit(rows: Rows, invalid: jax.Array, size: int, mesh: Mesh | None) -> PreparedProblem:
     """`lay_out`, compiled."""
-    kernel = partial(lay_out, size=size, mesh=mesh)
-    return on_mesh(kernel, mesh, transposed_specs(mesh, problem.weight is not None), out=P())(problem, invalid)
+    return on_mesh(partial(lay_out, size=size, mesh=mesh), mesh, specs_of(Rows, mesh), out=P())(rows, invalid)
 
 
 @partial(jax.jit, static_argnames=("size", "mesh"))
 def _lay_out_resources_jit(problem: AllocationProblem, size: int, mesh: Mesh | None) -> PreparedResources:
-    out = resource_specs(mesh, size)
-    return on_mesh(partial(lay_out_resources, mesh=mesh), mesh, _questions(mesh), out=out)(problem)
+    out = specs_of(PreparedResources, mesh, size=size, mesh=mesh)
+    return on_mesh(partial(lay_out_resources, mesh=mesh), mesh, questions_on(mesh), out=out)(problem)
 
 
-def _questions(mesh: Mesh | None) -> P | None:
-    return None if mesh is None else P(mesh.axis_names)
+def solution_specs(mesh: Mesh | None) -> Solution | None:
+    """How a `Solution` lies on a mesh."""
+    return specs_of(Solution, mesh, mixed=specs_of(MixedPlan, mesh))
 
 
 @partial(jax.jit, static_argnames="goal")
 def _solve_jit(
     prepared: PreparedProblem | PreparedResources, wanted: double_double.DoubleDouble, goal: str
 ) -> Solution:
-    mesh, several = prepared.mesh, isinstance(prepared, PreparedResources)
-    if several:
-        kernel, specs = solve_resources, resource_specs(mesh, prepared.size)
-    else:
-        kernel, specs = partial(solve_kernel, goal=goal), specs_of(mesh, prepared.size, prepared.weight is not None)
-    return with_envelope(on_mesh(kernel, mesh, specs, out=solution_specs(mesh, several)), goal)(prepared, wanted)
+    kernel = solve_resources if isinstance(prepared, PreparedResources) else partial(solve_kernel, goal=goal)
+    kernel = on_mesh(kernel, prepared.mesh, prepared.specs, out=solution_specs(prepared.mesh))
+    return with_envelope(kernel, goal)(prepared, wanted)
 
 
 def prepare(
@@ -70,13 +67,13 @@ def prepare(
     problem = validation.as_arrays(problem.problem() if isinstance(problem, OutcomeTable) else problem)
     if mesh is not None and problem.utility.shape[0] % mesh.size:
         raise ValueError(f"a mesh of {mesh.size} devices takes equal shares, got {problem.utility.shape[0]} questions")
-    size = problem.utility.shape[0] // (1 if mesh is None else mesh.size)
+    size = problem.utility.shape[0] // devices(mesh)
     if problem.cost.ndim == 3 and problem.cost.shape[2] > 1:
         prepared = _lay_out_resources_jit(problem, size, mesh)
     else:
-        laid, invalid = transposed_jit(problem, mesh)
-        about = lay_out_jit(laid, invalid, size, mesh)
-        prepared = replace(about, utility=laid.utility, cost=laid.cost, weight=laid.weight)
+        rows, invalid = transposed_jit(problem, mesh)
+        about = lay_out_jit(rows, invalid, size, mesh)
+        prepared = replace(about, utility=rows.utility, cost=rows.cost, weight=rows.weight)
     if not validation.is_traced(prepared.invalid) and bool(prepared.invalid):
         validation.explain(problem)
     return prepared

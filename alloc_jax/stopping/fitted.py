@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
-from alloc_jax.solve.layout import on_mesh
+from alloc_jax.solve.mesh import on_mesh
 from alloc_jax.stopping.contexts import Contexts
 from alloc_jax.stopping.paths import Paths
 from alloc_jax.stopping.states import Lattice

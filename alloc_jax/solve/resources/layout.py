@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec as P
+from jax.sharding import Mesh
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.layout import highest_of, in_rows
+from alloc_jax.solve.layout import in_rows
+from alloc_jax.solve.mesh import exact_sum_over, max_over, specs_of
 from alloc_jax.types import AllocationProblem
 
 CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
@@ -25,9 +26,15 @@ CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
 class PreparedResources:
     """An `AllocationProblem` with several resources in chunks. Question i sits at chunk i // width, column i % width."""
 
-    utility: jax.Array  # f32[chunks, K, width] `forbidden` where an action may not be taken; 0 in the padding
-    cost: jax.Array  # f32[chunks, R, K, width] 0 where an action may not be taken, and in the padding
-    weight: jax.Array  # f32[chunks, width] 1 where there are no weights; 0 in the padding
+    utility: jax.Array = field(
+        metadata={"questions": 0}
+    )  # f32[chunks, K, width] `forbidden` where an action may not be taken; 0 in the padding
+    cost: jax.Array = field(
+        metadata={"questions": 0}
+    )  # f32[chunks, R, K, width] 0 where an action may not be taken, and in the padding
+    weight: jax.Array = field(
+        metadata={"questions": 0}
+    )  # f32[chunks, width] 1 where there are no weights; 0 in the padding
     questions: DoubleDouble  # f32[] total weight
     least: DoubleDouble  # f32[] total utility where every question takes its worst action
     cheapest: DoubleDouble  # f32[R] total cost of each resource where every question takes its cheapest action for it
@@ -35,6 +42,11 @@ class PreparedResources:
     invalid: jax.Array  # bool[] NaN, an infinity, a negative cost or weight, or a question without a valid action
     size: int = field(metadata={"static": True})  # N, or the questions of a device
     mesh: Mesh | None = field(default=None, metadata={"static": True})  # whose devices share out the chunks
+
+    @property
+    def specs(self) -> PreparedResources | None:
+        """How this lies on its mesh."""
+        return specs_of(PreparedResources, self.mesh, size=self.size, mesh=self.mesh)
 
     @property
     def axes(self) -> tuple[str, ...] | None:
@@ -94,19 +106,11 @@ def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> P
         questions=questions,
         least=least,
         cheapest=DoubleDouble(*(x[2:] for x in sums)),
-        varies=highest_of(varies.astype(jnp.int32), axes) > 0,
-        invalid=highest_of(invalid.astype(jnp.int32), axes) > 0,
+        varies=max_over(varies.astype(jnp.int32), axes) > 0,
+        invalid=max_over(invalid.astype(jnp.int32), axes) > 0,
         size=size,
         mesh=mesh,
     )
-
-
-def resource_specs(mesh: Mesh | None, size: int) -> PreparedResources | None:
-    """How a `PreparedResources` lies on a mesh."""
-    if mesh is None:
-        return None
-    cells = P(mesh.axis_names)
-    return PreparedResources(cells, cells, cells, P(), P(), P(), P(), P(), size, mesh)
 
 
 def totals(prepared: PreparedResources, action: jax.Array) -> DoubleDouble:
@@ -129,6 +133,6 @@ def summed(values: jax.Array, weight: jax.Array, axes: tuple[str, ...] | None) -
     top = double_double.power_above(jnp.abs(high).max(axis=(1, 2), keepdims=True))
     first, second, third = double_double.slices(high, jnp.broadcast_to(top, high.shape))
     first, second, third = (x.sum(axis=2) for x in (first, second, third + low))
-    return double_double.across(
+    return exact_sum_over(
         double_double.total(double_double.add_float(double_double.two_sum(first, second), third)), axes
     )

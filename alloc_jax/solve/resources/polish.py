@@ -19,10 +19,10 @@ import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
+from alloc_jax.solve.mesh import by_device, devices, sum_over
 from alloc_jax.solve.resources.layout import PreparedResources, totals
 from alloc_jax.solve.resources.newton import Budgeted, net_of
 from alloc_jax.solve.resources.simplex import Contested, Mix, may_take, optimise, settle
-from alloc_jax.solve.root_finding import everywhere
 from alloc_jax.types import MixedPlan, Solution, Status
 
 CONTESTED = 4096  # questions of the linear programme, spread over all chunks
@@ -316,7 +316,7 @@ def priced(
     terms = split(jnp.where(may_take(data.utility), size, 0), response)[0]
     lost = (prepared.weight * jnp.maximum(at_most - at_least, 0)).sum()
     terms = (prepared.weight * terms).sum()
-    lost, terms = (everywhere(x, prepared.axes) for x in (lost, terms))
+    lost, terms = (sum_over(x, prepared.axes) for x in (lost, terms))
 
     total = totals(prepared, response)
     unspent = double_double.multiply(double_double.subtract(target, spends_of(total)), double_double.pair(price))
@@ -333,8 +333,7 @@ def priced(
 def contest(prepared: PreparedResources, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, Contested]:
     """The questions of every chunk that gain most: i32[chunks, some] their columns, and those of all devices."""
     chunks, width = gain.shape
-    devices = 1 if prepared.mesh is None else prepared.mesh.size
-    where = jax.lax.top_k(gain, min(width, max(1, CONTESTED // (chunks * devices))))[1]
+    where = jax.lax.top_k(gain, min(width, max(1, CONTESTED // (chunks * devices(prepared.mesh)))))[1]
     utility = jnp.take_along_axis(data.utility, where[:, None], axis=2)[:, None]
     cost = jnp.take_along_axis(data.cost, where[:, None, None], axis=3) / data.unit[None, :, None, None]
     cells = jnp.concatenate([utility, cost], axis=1)  # [chunks, 1 + R, K, some]
@@ -360,8 +359,5 @@ def put(x: jax.Array, where: jax.Array, values: jax.Array, axes: tuple[str, ...]
 
 
 def gathered(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
-    """[devices * M, ...] what every device has, by one all-reduce."""
-    if axes is None:
-        return x
-    everyone = jnp.zeros((jax.lax.axis_size(axes), *x.shape), x.dtype).at[jax.lax.axis_index(axes)].set(x)
-    return jax.lax.psum(everyone, axes).reshape(-1, *x.shape[1:])
+    """[devices * M, ...] what every device has."""
+    return by_device(x, axes).reshape(-1, *x.shape[1:])

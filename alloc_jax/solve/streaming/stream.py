@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alloc_jax.solve import double_double, validation
+from alloc_jax.solve.mesh import devices
 from alloc_jax.solve.solver import prepare, solve
 from alloc_jax.solve.streaming.bracketing import (
     PASSES,
@@ -81,7 +82,7 @@ class StreamSolution:
             plans, totals = end_plans(block, *self.ends)
             if number >= len(self.totals) or not np.allclose(totals, self.totals[number], rtol=1e-12, atol=0):
                 raise ValueError(f"block {number} is not what it was when it was solved")
-            more, less = np.asarray(actions_jit(block.laid, plans, block.size, block.mesh))[:, : block.questions]
+            more, less = np.asarray(actions_jit(block.rows, plans, block.size, block.mesh))[:, : block.questions]
             last = block.questions if number < self.cut.block else self.cut.position * (number == self.cut.block)
             yield np.where(np.arange(block.questions) < last, more, less)
         if number + 1 != len(self.totals):
@@ -247,7 +248,7 @@ def _find_cut(
         chosen = 0 if switched else min(_fitting(by_block[:, 0], target - total[0]), len(sizes) - 1)
         there = to_device(blocks[chosen], chosen, int(sizes[0]), mesh)
         plans, _ = end_plans(there, bracket.more.multiplier, bracket.less.multiplier, bracket.steepest)
-        values = np.asarray(plans).reshape(2, mesh.size if mesh else 1, -1)[:, :, : there.size].reshape(2, -1)
+        values = np.asarray(plans).reshape(2, devices(mesh), -1)[:, :, : there.size].reshape(2, -1)
         values = values[:, : there.questions].astype(np.complex128)
         by_question = (values[0] - values[1]).view(np.float64).reshape(-1, 2)
         if not switched:
@@ -255,7 +256,7 @@ def _find_cut(
             position = min(_fitting(by_question[:, 0], target - total[0]), there.questions - 1)
             total = _sums(np.vstack([total, by_question[:position]]))
             block = chosen
-        raised = int(np.asarray(actions_jit(there.laid, plans, there.size, mesh))[0, position])
+        raised = int(np.asarray(actions_jit(there.rows, plans, there.size, mesh))[0, position])
         found = np.array([sizes[:chosen].sum() + position, *total, *by_question[position] * (not switched), raised])
     found = peers.gather(found)[0 if switched else process]
     first = int(said[:process, 4].sum()) * (not switched)
