@@ -1,76 +1,135 @@
-"""The layout the kernels read.
+"""What `prepare` makes of a problem, and the layout for one resource: rows of questions.
 
 Arrays come as [N, K] and are kept as [K, rows, WIDTH]: an action is one contiguous stream, so that a best response is K
-multiply-adds and compares a question, in registers. Question i sits at row i // WIDTH, column i % WIDTH. `prepare` does this once,
-and `solve` takes what it returns, so that many budgets on one table pay for it once.
+multiply-adds and compares per question, in registers. Question i sits at row i // WIDTH, column i % WIDTH. Many budgets on
+one table pay for the layout once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.mesh import devices, exact_sum_over, max_over, specs_of
+from alloc_jax.solve.mesh import devices, exact_sum_over, max_over, on_mesh, questions_on, specs_of
 from alloc_jax.solve.plans import extremes, row_totals
 from alloc_jax.types import AllocationProblem
 
 WIDTH = 1024  # questions a row: what sums exactly in slices, and small enough to search through
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedProblem:
+    """An `AllocationProblem` as the kernels read it: `ProblemInRows` with one resource, `ProblemInChunks` with several.
+
+    The padding at the end of a row or a chunk costs, earns and counts nothing.
+    """
+
+    utility: jax.Array
+    cost: jax.Array
+    weight: jax.Array | None
+    questions: DoubleDouble  # f32[] total weight
+    invalid: jax.Array  # bool[] a value that `validation.explain` refuses
+    count: int = field(metadata={"static": True})  # N
+    mesh: Mesh | None = field(metadata={"static": True})  # whose devices share out the questions
+
+    action_axis: ClassVar[int]  # of the utility
+    width: ClassVar[int]  # questions that lie side by side
+
+    @property
+    def size(self) -> int:
+        """The questions of a device."""
+        return self.count // devices(self.mesh)
+
+    @property
+    def actions(self) -> int:
+        """K."""
+        return self.utility.shape[self.action_axis]
+
+    @property
+    def resources(self) -> int:
+        """R."""
+        raise NotImplementedError
+
+    @property
+    def axes(self) -> tuple[str, ...] | None:
+        """The names of the mesh's axes, over which totals are sums."""
+        return None if self.mesh is None else self.mesh.axis_names
+
+    @property
+    def specs(self) -> PreparedProblem | None:
+        """How the arrays lie on the mesh."""
+        return specs_of(type(self), self.mesh, count=self.count, mesh=self.mesh)
+
+    def net_utility(self, multiplier: jax.Array) -> jax.Array:
+        """utility - multiplier * cost, in the layout of the utility."""
+        raise NotImplementedError
+
+    def in_layout(self, x: jax.Array) -> jax.Array:
+        """Numbers [N, K] in the layout of the utility."""
+        x = in_rows(x.T.reshape(x.shape[1], -1, self.size), self.width)
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, x.shape[-1]), 0, self.action_axis)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The arrays of a problem with one resource, in rows of questions."""
+    """The arrays of a problem with one resource."""
 
-    utility: jax.Array = field(metadata={"questions": 1})  # f32[K, rows, WIDTH]
-    cost: jax.Array = field(metadata={"questions": 1})  # f32[K, rows, WIDTH]
+    utility: jax.Array = field(metadata={"questions": 1})  # f32[K, rows, WIDTH] lowest float for a forbidden action
+    cost: jax.Array = field(metadata={"questions": 1})  # f32[K, rows, WIDTH] highest float for a forbidden action
     weight: jax.Array | None = field(metadata={"questions": 0})  # f32[rows, WIDTH]
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class PreparedProblem:
-    """An `AllocationProblem` with one resource in the kernels' layout, with the totals of its two extreme plans."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ProblemInRows(PreparedProblem):
+    """A prepared problem with one resource: `Rows`, and the totals of its two extreme plans."""
 
-    utility: jax.Array = field(
-        metadata={"questions": 1}
-    )  # f32[K, rows, WIDTH] lowest float where an action may not be taken; 0 in the padding
-    cost: jax.Array = field(
-        metadata={"questions": 1}
-    )  # f32[K, rows, WIDTH] highest float where an action may not be taken; 0 in the padding
-    weight: jax.Array | None = field(metadata={"questions": 0})  # f32[rows, WIDTH] 0 in the padding
-    questions: DoubleDouble  # f32[] total weight
-    cheapest: DoubleDouble  # f32[2] total spend and utility where every question takes its cheapest action, the best of several
-    dearest: DoubleDouble  # f32[2] the same where every question takes its best action, the cheapest of several
+    utility: jax.Array = field(metadata={"questions": 1})
+    cost: jax.Array = field(metadata={"questions": 1})
+    weight: jax.Array | None = field(metadata={"questions": 0})
+    cheapest: (
+        DoubleDouble  # f32[2] spend and utility where each question takes its cheapest action, the best of several
+    )
+    dearest: DoubleDouble  # f32[2] the same where each question takes its best action, the cheapest of several
     steepest: jax.Array  # f32[] a multiplier at which every question takes its cheapest action
-    invalid: jax.Array  # bool[] a value out of the promised range, NaN among them, or a question without a valid action
-    size: int = field(metadata={"static": True})  # N, or the questions of a device
-    mesh: Mesh | None = field(default=None, metadata={"static": True})  # whose devices share out the rows
+
+    action_axis: ClassVar[int] = 0
+    width: ClassVar[int] = WIDTH
 
     @property
-    def specs(self) -> PreparedProblem | None:
-        """How this lies on its mesh."""
-        return specs_of(PreparedProblem, self.mesh, size=self.size, mesh=self.mesh)
+    def resources(self) -> int:
+        return 1
 
-    @property
-    def axes(self) -> tuple[str, ...] | None:
-        return None if self.mesh is None else self.mesh.axis_names
-
-    @property
-    def actions(self) -> int:
-        return self.utility.shape[0]
+    def net_utility(self, multiplier: jax.Array) -> jax.Array:
+        return self.utility - multiplier * self.cost
 
 
-def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tuple[Rows, jax.Array]:
-    """A problem with one resource in rows, its forbidden actions masked; and whether it is invalid.
+def prepare_rows(problem: AllocationProblem, mesh: Mesh | None) -> ProblemInRows:
+    """The layout of a problem with one resource, by two programs.
 
-    This is a program of its own: in one with `lay_out`, the compiler transposes again for every loop that reads.
+    In one, the compiler would transpose again for every loop that reads.
     """
+    rows, invalid = transposed(problem, mesh)
+    about = described(rows, invalid, problem.utility.shape[0], mesh)
+    return replace(about, utility=rows.utility, cost=rows.cost, weight=rows.weight)
+
+
+@partial(jax.jit, static_argnames="mesh")
+def transposed(problem: AllocationProblem, mesh: Mesh | None) -> tuple[Rows, jax.Array]:
+    """A problem with one resource in rows, its forbidden actions masked; and whether it is invalid."""
+    kernel = partial(_transposed, axes=None if mesh is None else mesh.axis_names)
+    return on_mesh(kernel, mesh, questions_on(mesh), out=(specs_of(Rows, mesh), P()))(problem)
+
+
+def _transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tuple[Rows, jax.Array]:
     utility, cost, valid, weight = problem.utility, problem.cost, problem.valid, problem.weight
     cost = cost[..., 0] if cost.ndim == 3 else cost
     bad = validation.out_of_range(cost, validation.COSTS) | ~(jnp.abs(utility) <= validation.GREATEST_UTILITY)
@@ -83,33 +142,46 @@ def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tupl
     if weight is not None:
         invalid |= validation.out_of_range(weight, validation.WEIGHTS).any()
         weight = in_rows(weight)
-    laid = Rows(in_rows(utility.T), in_rows(cost.T), weight)
-    return laid, max_over(invalid.astype(jnp.int32), axes) > 0
+    return Rows(in_rows(utility.T), in_rows(cost.T), weight), max_over(invalid.astype(jnp.int32), axes) > 0
 
 
-def lay_out(rows: Rows, invalid: jax.Array, size: int, mesh: Mesh | None) -> PreparedProblem:
+@partial(jax.jit, static_argnames=("count", "mesh"))
+def described(rows: Rows, invalid: jax.Array, count: int, mesh: Mesh | None) -> ProblemInRows:
     """What the kernels want to know of a problem beside its arrays, which the result leaves out.
 
     Args:
       rows: from `transposed`, and `invalid` too.
-      size: N, or the questions of a device.
-      mesh: this runs on every device of it, for the device's questions.
+      count: N.
+      mesh: whose devices share out the rows.
     """
+    return on_mesh(partial(_described, count=count, mesh=mesh), mesh, specs_of(Rows, mesh), out=P())(rows, invalid)
+
+
+def _described(rows: Rows, invalid: jax.Array, count: int, mesh: Mesh | None) -> ProblemInRows:
     axes = None if mesh is None else mesh.axis_names
     rows = jax.lax.stop_gradient(rows)  # an optimal value moves with the arrays alone, see `envelope`
-    utility, cost, weight = rows.utility, rows.cost, rows.weight
-    count = double_double.split(float(size * devices(mesh)), utility.dtype)
-    questions = DoubleDouble(jnp.asarray(count.hi), jnp.asarray(count.lo))
+    weight = rows.weight
+    questions = DoubleDouble(*map(jnp.asarray, double_double.split(float(count), rows.utility.dtype)))
     if weight is not None:
         total = double_double.total(row_totals(jnp.ones_like(weight) + 0j, weight))
         questions = DoubleDouble(*(x[0] for x in exact_sum_over(total, axes)))
         invalid |= ~(questions.hi > 0)
-    cheapest, dearest, steepest = extremes(utility, cost)
+    cheapest, dearest, steepest = extremes(rows.utility, rows.cost)
     cheapest, dearest = (
         exact_sum_over(double_double.total(row_totals(plan, weight)), axes) for plan in (cheapest, dearest)
     )
-    steepest = max_over(steepest, axes)
-    return PreparedProblem(None, None, None, questions, cheapest, dearest, steepest, invalid, size, mesh)
+    return ProblemInRows(
+        utility=None,
+        cost=None,
+        weight=None,
+        questions=questions,
+        invalid=invalid,
+        count=count,
+        mesh=mesh,
+        cheapest=cheapest,
+        dearest=dearest,
+        steepest=max_over(steepest, axes),
+    )
 
 
 def in_rows(x: jax.Array, most: int = WIDTH) -> jax.Array:

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.layout import PreparedProblem, in_rows
+from alloc_jax.solve.layout import ProblemInRows, in_rows
 from alloc_jax.solve.mesh import exact_sum_over, sum_over
 from alloc_jax.solve.plans import extremes, respond, row_totals
 
@@ -71,7 +71,7 @@ class Start(NamedTuple):
     slope: jax.Array  # f32[] at least 0: by how much the total falls for a unit of the multiplier
 
 
-def extreme_bracket(prepared: PreparedProblem) -> Bracket:
+def extreme_bracket(prepared: ProblemInRows) -> Bracket:
     """The bracket of every target: the best plan at multiplier 0, the cheapest at the steepest. Their plans stay empty."""
     shape = prepared.cost.shape[1:]
     rows = DoubleDouble(*[jnp.zeros((2, shape[0]), prepared.cost.dtype)] * 2)
@@ -87,7 +87,7 @@ def exceeds(total: DoubleDouble, target: DoubleDouble, goal: str) -> jax.Array:
     return double_double.at_most(target, of(total, goal))
 
 
-def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
+def evaluate(prepared: ProblemInRows, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
     """One pass: the best responses to a multiplier, in the slot that neither end uses."""
     slot = 3 - bracket.more.slot - bracket.less.slot
     # In a loop of one turn, which the compiler cannot know: otherwise each of the sums below evaluates the plan again.
@@ -102,7 +102,7 @@ def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array)
     return plans, End(multiplier, exact_sum_over(double_double.total(rows), prepared.axes), rows, slot)
 
 
-def search(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Bracket:
+def search(prepared: ProblemInRows, target: DoubleDouble, goal: str) -> Bracket:
     """The bracket of the multiplier at which the spend crosses the budget (or the utility its goal).
 
     Args:
@@ -117,7 +117,7 @@ def search(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Bracke
 
 
 def narrowed(
-    prepared: PreparedProblem, target: DoubleDouble, goal: str, start: Start | None, tolerance: float
+    prepared: ProblemInRows, target: DoubleDouble, goal: str, start: Start | None, tolerance: float
 ) -> Bracket:
     """The extremes' bracket, narrowed until any plan between its ends loses less than this share of what it gains."""
 
@@ -141,7 +141,7 @@ def narrowed(
     return jax.lax.while_loop(open_, shrink, extreme_bracket(prepared))
 
 
-def sampled_start(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Start:
+def sampled_start(prepared: ProblemInRows, target: DoubleDouble, goal: str) -> Start:
     """Where a sample, the first columns of every row, has its multiplier, and its slope around it."""
     full = prepared.cost.shape[2]
     width = full // SAMPLE

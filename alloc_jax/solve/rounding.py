@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.layout import PreparedProblem
+from alloc_jax.solve.layout import ProblemInRows
 from alloc_jax.solve.mesh import by_device, devices, from_device
 from alloc_jax.solve.plans import actions_of, extremes, row_totals
 from alloc_jax.solve.root_finding import (
@@ -26,7 +26,6 @@ from alloc_jax.solve.root_finding import (
     exceeds,
     extreme_bracket,
     of,
-    search,
 )
 from alloc_jax.types import MixedPlan, Solution, Status
 
@@ -40,19 +39,7 @@ class Cut(NamedTuple):
     extra: DoubleDouble  # f32[2] what its switch adds
 
 
-def solve_kernel(prepared: PreparedProblem, wanted: DoubleDouble, goal: str = "spend") -> Solution:
-    """The plan for one budget (goal "spend"), or of least spend for one mean utility (goal "utility").
-
-    Args:
-      prepared: from `prepare`.
-      wanted: the mean spend or mean utility, as two floats.
-      goal: "spend" or "utility".
-    """
-    target = total_target(prepared, wanted, goal)
-    return finish(prepared, search(prepared, target, goal), target, goal)
-
-
-def between(prepared: PreparedProblem, wanted: DoubleDouble, low: jax.Array, high: jax.Array) -> Solution:
+def between(prepared: ProblemInRows, wanted: DoubleDouble, low: jax.Array, high: jax.Array) -> Solution:
     """The plan for one budget from two multipliers on either side of it, without a search."""
     bracket = extreme_bracket(prepared)
     for name, multiplier in (("more", low), ("less", high)):
@@ -63,14 +50,14 @@ def between(prepared: PreparedProblem, wanted: DoubleDouble, low: jax.Array, hig
     return finish(prepared, bracket, total_target(prepared, wanted, "spend"), "spend")
 
 
-def total_target(prepared: PreparedProblem, wanted: DoubleDouble, goal: str) -> DoubleDouble:
+def total_target(prepared: ProblemInRows, wanted: DoubleDouble, goal: str) -> DoubleDouble:
     """The total that a mean stands for."""
     target = double_double.multiply(wanted, prepared.questions)
     slack = jnp.abs(target.hi) * double_double.slack(target.hi.dtype)
     return double_double.add_float(target, slack if goal == "spend" else -slack)
 
 
-def finish(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal: str) -> Solution:
+def finish(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal: str) -> Solution:
     """The solution in a bracket: its plans, the cut between them, and what certifies it."""
     above, below = ~exceeds(prepared.dearest, target, goal), exceeds(prepared.cheapest, target, goal)
     bracket = with_extremes(prepared, bracket, above, below)
@@ -82,7 +69,7 @@ def finish(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, go
     return certified(prepared, bracket, cut, goal, status.astype(jnp.int32))
 
 
-def with_extremes(prepared: PreparedProblem, bracket: Bracket, above: jax.Array, below: jax.Array) -> Bracket:
+def with_extremes(prepared: ProblemInRows, bracket: Bracket, above: jax.Array, below: jax.Array) -> Bracket:
     """The bracket with the plans of its extreme ends in place, and closed where the target lies beyond an extreme."""
     at_best, at_cheapest = bracket.more.multiplier <= 0, bracket.less.multiplier >= prepared.steepest
 
@@ -111,7 +98,7 @@ def with_extremes(prepared: PreparedProblem, bracket: Bracket, above: jax.Array,
     return Bracket(*closed, plans, passes)
 
 
-def fill(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal: str) -> Cut:
+def fill(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal: str) -> Cut:
     """The cut of a bracket at a target: before it every switch fits, the one at it does not."""
     more, less, axes = bracket.more, bracket.less, prepared.axes
     steps = double_double.subtract(more.rows, less.rows)
@@ -167,7 +154,7 @@ def _prefix_within(
     return fits, with_first(fits)
 
 
-def certified(prepared: PreparedProblem, bracket: Bracket, cut: Cut, goal: str, status: jax.Array) -> Solution:
+def certified(prepared: ProblemInRows, bracket: Bracket, cut: Cut, goal: str, status: jax.Array) -> Solution:
     """The plans on either side of a cut, their means, and the dual bound at the better end."""
     more, less = bracket.more, bracket.less
     plans = [jax.lax.dynamic_index_in_dim(bracket.plans, end.slot, keepdims=False) for end in (more, less)]

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import jax
-from jax.sharding import Mesh, PartitionSpec as P
+from jax.sharding import Mesh
 
-from alloc_jax.solve import double_double, validation
+from alloc_jax.solve import validation
+from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.envelope import with_envelope
-from alloc_jax.solve.layout import PreparedProblem, Rows, lay_out, transposed
-from alloc_jax.solve.mesh import devices, on_mesh, questions_on, specs_of
+from alloc_jax.solve.layout import PreparedProblem, ProblemInRows, prepare_rows
+from alloc_jax.solve.mesh import on_mesh, specs_of
 from alloc_jax.solve.resources.kernel import solve_resources
-from alloc_jax.solve.resources.layout import PreparedResources, lay_out_resources
-from alloc_jax.solve.rounding import solve_kernel
+from alloc_jax.solve.resources.layout import prepare_chunks
+from alloc_jax.solve.root_finding import search
+from alloc_jax.solve.rounding import finish, total_target
 from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution
-
-
-@partial(jax.jit, static_argnames="mesh")
-def transposed_jit(problem: AllocationProblem, mesh: Mesh | None) -> tuple[Rows, jax.Array]:
-    """`transposed`, compiled."""
-    axes = None if mesh is None else mesh.axis_names
-    return on_mesh(partial(transposed, axes=axes), mesh, questions_on(mesh), out=(specs_of(Rows, mesh), P()))(problem)
-
-
-@partial(jax.jit, static_argnames=("size", "mesh"))
-def lay_out_jit(rows: Rows, invalid: jax.Array, size: int, mesh: Mesh | None) -> PreparedProblem:
-    """`lay_out`, compiled."""
-    return on_mesh(partial(lay_out, size=size, mesh=mesh), mesh, specs_of(Rows, mesh), out=P())(rows, invalid)
-
-
-@partial(jax.jit, static_argnames=("size", "mesh"))
-def _lay_out_resources_jit(problem: AllocationProblem, size: int, mesh: Mesh | None) -> PreparedResources:
-    out = specs_of(PreparedResources, mesh, size=size, mesh=mesh)
-    return on_mesh(partial(lay_out_resources, mesh=mesh), mesh, questions_on(mesh), out=out)(problem)
 
 
 def solution_specs(mesh: Mesh | None) -> Solution | None:
@@ -42,19 +24,27 @@ def solution_specs(mesh: Mesh | None) -> Solution | None:
     return specs_of(Solution, mesh, mixed=specs_of(MixedPlan, mesh))
 
 
+def solve_one_resource(prepared: ProblemInRows, wanted: DoubleDouble, goal: str) -> Solution:
+    """The plan for one budget (goal "spend"), or of least spend for one mean utility (goal "utility").
+
+    Args:
+      prepared: from `prepare`.
+      wanted: the mean spend or mean utility, as two floats.
+      goal: "spend" or "utility".
+    """
+    target = total_target(prepared, wanted, goal)
+    return finish(prepared, search(prepared, target, goal), target, goal)
+
+
 @partial(jax.jit, static_argnames="goal")
-def _solve_jit(
-    prepared: PreparedProblem | PreparedResources, wanted: double_double.DoubleDouble, goal: str
-) -> Solution:
-    kernel = solve_resources if isinstance(prepared, PreparedResources) else partial(solve_kernel, goal=goal)
+def _solve_jit(prepared: PreparedProblem, wanted: DoubleDouble, goal: str) -> Solution:
+    kernel = partial(solve_one_resource, goal=goal) if isinstance(prepared, ProblemInRows) else solve_resources
     kernel = on_mesh(kernel, prepared.mesh, prepared.specs, out=solution_specs(prepared.mesh))
     return with_envelope(kernel, goal)(prepared, wanted)
 
 
-def prepare(
-    problem: AllocationProblem | OutcomeTable, *, mesh: Mesh | None = None
-) -> PreparedProblem | PreparedResources:
-    """What `solve` and `frontier` make of a problem first; pass it in the problem's place to pay for it once.
+def prepare(problem: AllocationProblem | OutcomeTable, *, mesh: Mesh | None = None) -> PreparedProblem:
+    """Validate a problem and lay it out for the kernels, so that many budgets on one table pay for it once.
 
     Args:
       problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R]; or a table that holds them.
@@ -67,20 +57,15 @@ def prepare(
     problem = validation.as_arrays(problem.problem() if isinstance(problem, OutcomeTable) else problem)
     if mesh is not None and problem.utility.shape[0] % mesh.size:
         raise ValueError(f"a mesh of {mesh.size} devices takes equal shares, got {problem.utility.shape[0]} questions")
-    size = problem.utility.shape[0] // devices(mesh)
-    if problem.cost.ndim == 3 and problem.cost.shape[2] > 1:
-        prepared = _lay_out_resources_jit(problem, size, mesh)
-    else:
-        rows, invalid = transposed_jit(problem, mesh)
-        about = lay_out_jit(rows, invalid, size, mesh)
-        prepared = replace(about, utility=rows.utility, cost=rows.cost, weight=rows.weight)
+    several = problem.cost.ndim == 3 and problem.cost.shape[2] > 1
+    prepared = prepare_chunks(problem, mesh) if several else prepare_rows(problem, mesh)
     if not validation.is_traced(prepared.invalid) and bool(prepared.invalid):
         validation.explain(problem)
     return prepared
 
 
 def solve(
-    problem: AllocationProblem | OutcomeTable | PreparedProblem | PreparedResources,
+    problem: AllocationProblem | OutcomeTable | PreparedProblem,
     budget=None,
     *,
     utility=None,
@@ -131,12 +116,10 @@ def solve(
     if (budget is None) == (utility is None):
         raise ValueError("pass a budget, or the utility to reach at least spend: one of the two")
     name, value, goal = ("budget", budget, "spend") if utility is None else ("utility", utility, "utility")
-    prepared = problem if isinstance(problem, (PreparedProblem, PreparedResources)) else prepare(problem)
-    count = None
-    if isinstance(prepared, PreparedResources):
-        count = prepared.resources
-        if goal == "utility":
-            raise ValueError("the least spend for a utility has a meaning for one resource only")
+    prepared = problem if isinstance(problem, PreparedProblem) else prepare(problem)
+    count = prepared.resources if prepared.resources > 1 else None
+    if count is not None and goal == "utility":
+        raise ValueError("the least spend for a utility has a meaning for one resource only")
     solution = _solve_jit(prepared, validation.as_pair(value, prepared.utility.dtype, name, count), goal=goal)
     if check:
         validation.raise_unless_optimal(solution.status, name)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.mesh import sum_over
-from alloc_jax.solve.resources.layout import PreparedResources, forbidden
+from alloc_jax.solve.resources.layout import ProblemInChunks, forbidden
 
 
 @jax.tree_util.register_dataclass
@@ -39,7 +39,7 @@ class Budgeted:
     axes: tuple[str, ...] | None = field(metadata={"static": True})  # of the mesh
 
     @classmethod
-    def of(cls, prepared: PreparedResources, budget: jax.Array) -> Budgeted:
+    def of(cls, prepared: ProblemInChunks, budget: jax.Array) -> Budgeted:
         unit = jnp.where(budget > 0, double_double.power_above(jnp.where(budget > 0, budget, 1)), 1)
         share = prepared.weight / prepared.questions.hi
         return cls(prepared.utility, prepared.cost, share, unit, budget / unit, prepared.varies, prepared.axes)

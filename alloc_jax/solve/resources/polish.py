@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.mesh import by_device, devices, sum_over
-from alloc_jax.solve.resources.layout import PreparedResources, totals
+from alloc_jax.solve.resources.layout import ProblemInChunks, totals
 from alloc_jax.solve.resources.newton import Budgeted, net_of
 from alloc_jax.solve.resources.simplex import Contested, Mix, may_take, optimise, settle
 from alloc_jax.types import MixedPlan, Solution, Status
@@ -70,7 +70,7 @@ class Rounds(NamedTuple):
 
 
 def finished(
-    prepared: PreparedResources,
+    prepared: ProblemInChunks,
     data: Budgeted,
     wanted: DoubleDouble,
     plan: jax.Array,
@@ -151,7 +151,7 @@ def finished(
 
 
 def certified(
-    prepared: PreparedResources,
+    prepared: ProblemInChunks,
     data: Budgeted,
     target: DoubleDouble,
     state: Rounds,
@@ -229,7 +229,7 @@ def unmixed(plan: Plan) -> Mixed:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def targets(prepared: PreparedResources, wanted: DoubleDouble) -> DoubleDouble:
+def targets(prepared: ProblemInChunks, wanted: DoubleDouble) -> DoubleDouble:
     """f32[R] the totals that the budgets allow."""
     questions = DoubleDouble(*(jnp.broadcast_to(x, wanted.hi.shape) for x in prepared.questions))
     target = double_double.multiply(wanted, questions)
@@ -292,7 +292,7 @@ def mixture(contested: Contested, mix: Mix, unit: jax.Array) -> DoubleDouble:
 
 
 def priced(
-    prepared: PreparedResources, data: Budgeted, key: jax.Array, multiplier: jax.Array, target: DoubleDouble
+    prepared: ProblemInChunks, data: Budgeted, key: jax.Array, multiplier: jax.Array, target: DoubleDouble
 ) -> tuple[Bound, jax.Array]:
     """The bound at a multiplier, its rounding known, and f32[chunks, width] what each question gains by the best of its other actions."""
     price = multiplier / data.unit
@@ -330,7 +330,7 @@ def priced(
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def contest(prepared: PreparedResources, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, Contested]:
+def contest(prepared: ProblemInChunks, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, Contested]:
     """The questions of every chunk that gain most: i32[chunks, some] their columns, and those of all devices."""
     chunks, width = gain.shape
     where = jax.lax.top_k(gain, min(width, max(1, CONTESTED // (chunks * devices(prepared.mesh)))))[1]
@@ -342,7 +342,7 @@ def contest(prepared: PreparedResources, data: Budgeted, gain: jax.Array) -> tup
     return where, Contested(cells[:, 0], jnp.moveaxis(cells[:, 1:], 1, 0), weight)
 
 
-def numbers(prepared: PreparedResources, where: jax.Array) -> jax.Array:
+def numbers(prepared: ProblemInChunks, where: jax.Array) -> jax.Array:
     """i32[M] the contested questions' places in the problem."""
     chunk = prepared.weight.shape[1] * jnp.arange(where.shape[0], dtype=jnp.int32)
     number = chunk[:, None] + where

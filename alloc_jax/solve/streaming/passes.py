@@ -20,10 +20,9 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
-from alloc_jax.solve.layout import Rows
+from alloc_jax.solve.layout import Rows, described, transposed
 from alloc_jax.solve.mesh import devices, exact_sum_over, on_mesh, questions_on, specs_of
 from alloc_jax.solve.plans import actions_of, extremes, respond, row_totals
-from alloc_jax.solve.solver import lay_out_jit, transposed_jit
 from alloc_jax.solve.streaming.bracketing import MULTIPLIERS
 from alloc_jax.types import AllocationProblem
 
@@ -76,7 +75,7 @@ def run_pass(
         if multipliers.size:
             responses, _ = respond_to(block, multipliers)
         if with_extremes:
-            about = lay_out_jit(block.rows, block.invalid, block.size, block.mesh)
+            about = described(block.rows, block.invalid, block.size * devices(block.mesh), block.mesh)
             cheapest, best, steepest = about.cheapest, about.dearest, about.steepest
         # One block is computed while the next is read and a third is on its way to the device: no more are held.
         if waiting is not None and settle(waiting):
@@ -115,7 +114,7 @@ def end_plans(block: Block, more: float, less: float, steepest: float) -> tuple[
     totals = _as_float64(totals)[:2]
     at_best, at_cheapest = np.float32([more, less]) <= 0, np.float32([more, less]) >= np.float32(steepest)
     if (at_best | at_cheapest).any():
-        about = lay_out_jit(block.rows, block.invalid, block.size, block.mesh)
+        about = described(block.rows, block.invalid, block.size * devices(block.mesh), block.mesh)
         best, cheapest = map(_as_float64, (about.dearest, about.cheapest))
         totals = np.where(at_best[:, None], best, np.where(at_cheapest[:, None], cheapest, totals))
         plans = _with_extremes_jit(block.rows, plans, at_best, at_cheapest, block.mesh)
@@ -246,5 +245,5 @@ def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | N
         arrays = validation.as_arrays(AllocationProblem(**padded))
     except ValueError as error:
         raise ValueError(f"block {number}: {error}") from None
-    rows, invalid = transposed_jit(arrays, mesh)
+    rows, invalid = transposed(arrays, mesh)
     return Block(count, rows, invalid, room // shares, mesh)
