@@ -28,7 +28,7 @@ from alloc_jax.solve.layout import PreparedProblem, ProblemInRows
 from alloc_jax.solve.mesh import exact_sum_over, from_device, on_mesh
 from alloc_jax.solve.plans import respond, row_totals
 from alloc_jax.solve.rounding import between
-from alloc_jax.solve.solver import prepare, solution_specs
+from alloc_jax.solve.solver import on_its_mesh, prepare
 from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution, Status
 
 
@@ -312,9 +312,7 @@ def _at_grid(
     less = (spend * (1 + margin) <= wanted.hi).sum() - 1
     more = (spend * (1 - margin) <= wanted.hi).sum()
     low, high = multiplier[jnp.minimum(more, spend.size - 1)], multiplier[jnp.maximum(less, 0)]
-    return on_mesh(between, prepared.mesh, prepared.specs, out=solution_specs(prepared.mesh))(
-        prepared, wanted, low, high
-    )
+    return on_its_mesh(between, prepared)(prepared, wanted, low, high)
 
 
 called_as_its_function(__name__)

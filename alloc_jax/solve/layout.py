@@ -17,7 +17,16 @@ from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.mesh import devices, exact_sum_over, max_over, on_mesh, questions_on, specs_of
+from alloc_jax.solve.mesh import (
+    devices,
+    exact_sum_over,
+    filled,
+    max_over,
+    on_mesh,
+    questions_on,
+    specs_of,
+    whole_shares,
+)
 from alloc_jax.solve.plans import extremes, row_totals
 from alloc_jax.types import AllocationProblem
 
@@ -44,8 +53,8 @@ class PreparedProblem:
 
     @property
     def size(self) -> int:
-        """The questions of a device."""
-        return self.count // devices(self.mesh)
+        """The questions of a device, padding among those of the last."""
+        return whole_shares(self.count, devices(self.mesh)) // devices(self.mesh)
 
     @property
     def actions(self) -> int:
@@ -73,7 +82,8 @@ class PreparedProblem:
 
     def in_layout(self, x: jax.Array) -> jax.Array:
         """Numbers [N, K] in the layout of the utility."""
-        x = in_rows(x.T.reshape(x.shape[1], -1, self.size), self.width)
+        x = filled(x.T, self.size * devices(self.mesh), axis=1, value=0)
+        x = in_rows(x.reshape(x.shape[0], -1, self.size), self.width)
         return jnp.moveaxis(x.reshape(x.shape[0], -1, x.shape[-1]), 0, self.action_axis)
 
 
@@ -125,6 +135,7 @@ def prepare_rows(problem: AllocationProblem, mesh: Mesh | None) -> ProblemInRows
 @partial(jax.jit, static_argnames="mesh")
 def transposed(problem: AllocationProblem, mesh: Mesh | None) -> tuple[Rows, jax.Array]:
     """A problem with one resource in rows, its forbidden actions masked; and whether it is invalid."""
+    problem = filled_problem(problem, whole_shares(problem.utility.shape[0], devices(mesh)))
     kernel = partial(_transposed, axes=None if mesh is None else mesh.axis_names)
     return on_mesh(kernel, mesh, questions_on(mesh), out=(specs_of(Rows, mesh), P()))(problem)
 
@@ -184,9 +195,19 @@ def _described(rows: Rows, invalid: jax.Array, count: int, mesh: Mesh | None) ->
     )
 
 
+def filled_problem(problem: AllocationProblem, length: int) -> AllocationProblem:
+    """A problem filled up to a number of questions with such as cost, earn and count nothing."""
+    missing = length - len(problem.utility)  # of each array, so that shapes that do not match still do not
+
+    def of(x, value):
+        return None if x is None else filled(x, len(x) + missing, value=value)
+
+    utility, cost, valid, weight = problem.utility, problem.cost, problem.valid, problem.weight
+    return AllocationProblem(of(utility, 0), of(cost, 0), of(valid, True), of(weight, 0))
+
+
 def in_rows(x: jax.Array, most: int = WIDTH) -> jax.Array:
     """[..., N] as [..., rows, WIDTH], padded with zeros; another width where `most` says so."""
     width = min(most, x.shape[-1])
-    if x.shape[-1] % width:
-        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % width)])
+    x = filled(x, whole_shares(x.shape[-1], width), axis=x.ndim - 1, value=0)
     return x.reshape(*x.shape[:-1], -1, width)

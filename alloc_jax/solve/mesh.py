@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec as P
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
@@ -46,6 +47,38 @@ def specs_of(kind: type[Tree], mesh: Mesh | None, /, **given: Any) -> Tree | Non
         for part in dataclasses.fields(kind)
     }
     return kind(**(found | given))
+
+
+def filled(x, length: int, axis: int = 0, value: float | None = None):
+    """An array with one axis filled up to a length, as equal shares need it; NumPy stays NumPy.
+
+    Args:
+      x: any array.
+      length: at least what the axis has.
+      axis: which to fill up.
+      value: what to fill with where sums run over the axis, so that the filling adds nothing; None: the first entries
+        again, where each entry is by itself and what comes of the filling is dropped.
+    """
+    missing = length - x.shape[axis]
+    if not missing:
+        return x
+    if value is None:
+        return x[(slice(None),) * axis + (np.arange(length) % x.shape[axis],)]
+    pad = jnp.pad if isinstance(x, jax.Array) else np.pad
+    return pad(x, [(0, missing * (i == axis)) for i in range(x.ndim)], constant_values=value)
+
+
+def whole_shares(count: int, shares: int) -> int:
+    """The least multiple of a number of shares that is not below the count."""
+    return count + -count % shares
+
+
+def shared_out(tree: Tree, mesh: Mesh | None, axis: int = 0, value: float | None = None) -> Tree:
+    """Arrays on the devices of a mesh, as much of one axis on each; see `filled` for what fills up the last share."""
+    if mesh is None:
+        return tree
+    filled_up = jax.tree.map(lambda x: filled(x, whole_shares(x.shape[axis], mesh.size), axis, value), tree)
+    return jax.device_put(filled_up, NamedSharding(mesh, questions_on(mesh, axis)))
 
 
 def on_mesh(kernel: Callable, mesh: Mesh | None, *specs, out) -> Callable:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import ProblemInRows
-from alloc_jax.solve.mesh import by_device, devices, from_device
+from alloc_jax.solve.mesh import by_device, from_device
 from alloc_jax.solve.plans import actions_of, extremes, row_totals
 from alloc_jax.solve.root_finding import (
     GOALS,
@@ -165,7 +165,7 @@ def certified(prepared: ProblemInRows, bracket: Bracket, cut: Cut, goal: str, st
     action = actions_of(prepared.utility, prepared.cost, jnp.where(position < last, *plans)).reshape(-1)[
         : prepared.size
     ]
-    question = jnp.minimum(cut.question, devices(prepared.mesh) * prepared.size - 1)
+    question = jnp.minimum(cut.question, prepared.count - 1)
     local = question % prepared.size
     at = (slice(None), local // width, local % width)
     raised, lowered = (actions_of(prepared.utility[at], prepared.cost[at], plan[at[1:]]) for plan in plans)

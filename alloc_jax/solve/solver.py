@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -19,9 +21,20 @@ from alloc_jax.solve.rounding import finish, total_target
 from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution
 
 
-def solution_specs(mesh: Mesh | None) -> Solution | None:
-    """How a `Solution` lies on a mesh."""
-    return specs_of(Solution, mesh, mixed=specs_of(MixedPlan, mesh))
+def on_its_mesh(kernel: Callable[..., Solution], prepared: PreparedProblem) -> Callable[..., Solution]:
+    """A kernel of a prepared problem on the problem's mesh, without the questions that fill up the last share."""
+    mesh, count = prepared.mesh, prepared.count
+    specs = specs_of(Solution, mesh, mixed=specs_of(MixedPlan, mesh))
+    shared = on_mesh(kernel, mesh, prepared.specs, out=specs)
+
+    def solved(*args) -> Solution:
+        found = shared(*args)
+        mixed = found.mixed
+        if mixed.action is not None:
+            mixed = replace(mixed, action=mixed.action[:count])
+        return replace(found, action=found.action[:count], mixed=mixed)
+
+    return solved
 
 
 def solve_one_resource(prepared: ProblemInRows, wanted: DoubleDouble, goal: str) -> Solution:
@@ -39,8 +52,7 @@ def solve_one_resource(prepared: ProblemInRows, wanted: DoubleDouble, goal: str)
 @partial(jax.jit, static_argnames="goal")
 def _solve_jit(prepared: PreparedProblem, wanted: DoubleDouble, goal: str) -> Solution:
     kernel = partial(solve_one_resource, goal=goal) if isinstance(prepared, ProblemInRows) else solve_resources
-    kernel = on_mesh(kernel, prepared.mesh, prepared.specs, out=solution_specs(prepared.mesh))
-    return with_envelope(kernel, goal)(prepared, wanted)
+    return with_envelope(on_its_mesh(kernel, prepared), goal)(prepared, wanted)
 
 
 def prepare(problem: AllocationProblem | OutcomeTable, *, mesh: Mesh | None = None) -> PreparedProblem:
@@ -49,14 +61,13 @@ def prepare(problem: AllocationProblem | OutcomeTable, *, mesh: Mesh | None = No
     Args:
       problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R]; or a table that holds them.
       mesh: share the questions out over the devices of a mesh. `solve` and the gridded frontier then run where the
-        questions are, and exchange a few scalars a pass.
+        questions are, and exchange a few scalars per pass. Where N does not divide, the last share is filled up with questions
+        that cost, earn and count nothing, and plans are gathered at the end.
 
     Raises:
-      ValueError: like `solve`; or N is not a multiple of the mesh's size.
+      ValueError: like `solve`.
     """
     problem = validation.as_arrays(problem.problem() if isinstance(problem, OutcomeTable) else problem)
-    if mesh is not None and problem.utility.shape[0] % mesh.size:
-        raise ValueError(f"a mesh of {mesh.size} devices takes equal shares, got {problem.utility.shape[0]} questions")
     several = problem.cost.ndim == 3 and problem.cost.shape[2] > 1
     prepared = prepare_chunks(problem, mesh) if several else prepare_rows(problem, mesh)
     if not validation.is_traced(prepared.invalid) and bool(prepared.invalid):

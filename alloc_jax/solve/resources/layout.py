@@ -6,7 +6,7 @@ used by R + R^2 sums.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -16,8 +16,17 @@ from jax.sharding import Mesh
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.layout import PreparedProblem, in_rows
-from alloc_jax.solve.mesh import exact_sum_over, max_over, on_mesh, questions_on, specs_of
+from alloc_jax.solve.layout import PreparedProblem, filled_problem, in_rows
+from alloc_jax.solve.mesh import (
+    devices,
+    exact_sum_over,
+    filled,
+    max_over,
+    on_mesh,
+    questions_on,
+    specs_of,
+    whole_shares,
+)
 from alloc_jax.types import AllocationProblem
 
 CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
@@ -55,6 +64,9 @@ def forbidden(dtype) -> float:
 def prepare_chunks(problem: AllocationProblem, mesh: Mesh | None) -> ProblemInChunks:
     """The layout of a problem with cost f32[N, K, R]."""
     count = problem.utility.shape[0]
+    if problem.weight is None:
+        problem = replace(problem, weight=jnp.ones_like(problem.utility[:, 0]))
+    problem = filled_problem(problem, whole_shares(count, devices(mesh)))
     out = specs_of(ProblemInChunks, mesh, count=count, mesh=mesh)
     return on_mesh(partial(_prepared, count=count, mesh=mesh), mesh, questions_on(mesh), out=out)(problem)
 
@@ -72,12 +84,12 @@ def _prepared(problem: AllocationProblem, count: int, mesh: Mesh | None) -> Prob
         cheapest = jnp.where(valid[:, :, None], cost, jnp.inf).min(axis=1)
         dearest = jnp.where(valid[:, :, None], cost, 0).max(axis=1)
         utility, cost = jnp.where(valid, utility, forbidden(utility.dtype)), jnp.where(valid[:, :, None], cost, 0)
-    weight = jnp.ones_like(worst) if problem.weight is None else problem.weight
+    weight = problem.weight
     size = utility.shape[0]
     width = min(CHUNK, size)
 
     def chunked(x):
-        x = jnp.pad(x, [(0, -size % width)] + [(0, 0)] * (x.ndim - 1))
+        x = filled(x, whole_shares(size, width), value=0)
         return jnp.moveaxis(x.reshape(-1, width, *x.shape[1:]), 1, -1)
 
     # Totals that no derivative goes through.

@@ -7,7 +7,6 @@ same expression differently.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,8 +19,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
-from alloc_jax.solve.layout import Rows, described, transposed
-from alloc_jax.solve.mesh import devices, exact_sum_over, on_mesh, questions_on, specs_of
+from alloc_jax.solve.layout import Rows, described, filled_problem, transposed
+from alloc_jax.solve.mesh import devices, exact_sum_over, on_mesh, questions_on, specs_of, whole_shares
 from alloc_jax.solve.plans import actions_of, extremes, respond, row_totals
 from alloc_jax.solve.streaming.bracketing import MULTIPLIERS
 from alloc_jax.types import AllocationProblem
@@ -235,14 +234,9 @@ def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | N
     if problem.weight is not None:
         raise ValueError(f"block {number}: a table with weights does not stream")
     count, shares = len(problem.utility), devices(mesh)
-    room = math.ceil(max(room, count) / shares) * shares
-    padded = {}
-    for name in ("utility", "cost", "valid"):
-        x = getattr(problem, name)
-        fill = [(0, room - count)] + [(0, 0)] * (np.ndim(x) - 1)
-        padded[name] = x if x is None or room == count else np.pad(x, fill, constant_values=name == "valid")
+    room = whole_shares(max(room, count), shares)
     try:
-        arrays = validation.as_arrays(AllocationProblem(**padded))
+        arrays = validation.as_arrays(filled_problem(problem, room))
     except ValueError as error:
         raise ValueError(f"block {number}: {error}") from None
     rows, invalid = transposed(arrays, mesh)
