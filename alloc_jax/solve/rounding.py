@@ -21,7 +21,8 @@ from alloc_jax.solve.root_finding import (
     GOALS,
     PASSES,
     Bracket,
-    crossing,
+    Chord,
+    chord_of,
     evaluate,
     exceeds,
     extreme_bracket,
@@ -66,7 +67,7 @@ def finish(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal
     status = jnp.where(bracket.passes >= PASSES, Status.NOT_CONVERGED, Status.OPTIMAL)
     status = jnp.where(infeasible, Status.INFEASIBLE, status)
     status = jnp.where(prepared.invalid | ~jnp.isfinite(target.hi), Status.INVALID, status)
-    return certified(prepared, bracket, cut, goal, status.astype(jnp.int32))
+    return certified(prepared, bracket, cut, chord_of(bracket, target, goal), goal, status.astype(jnp.int32))
 
 
 def with_extremes(prepared: ProblemInRows, bracket: Bracket, above: jax.Array, below: jax.Array) -> Bracket:
@@ -154,7 +155,9 @@ def _prefix_within(
     return fits, with_first(fits)
 
 
-def certified(prepared: ProblemInRows, bracket: Bracket, cut: Cut, goal: str, status: jax.Array) -> Solution:
+def certified(
+    prepared: ProblemInRows, bracket: Bracket, cut: Cut, chord: Chord, goal: str, status: jax.Array
+) -> Solution:
     """The plans on either side of a cut, their means, and the dual bound at the better end."""
     more, less = bracket.more, bracket.less
     plans = [jax.lax.dynamic_index_in_dim(bracket.plans, end.slot, keepdims=False) for end in (more, less)]
@@ -178,12 +181,10 @@ def certified(prepared: ProblemInRows, bracket: Bracket, cut: Cut, goal: str, st
     if goal == "utility":
         total, other, probability = double_double.add(cut.total, cut.extra), lowered, 1 - cut.share
 
-    # Weak duality holds at either end; the tighter bound is taken, and its multiplier reported.
-    middle = crossing(bracket)
-    from_less = double_double.subtract(mixed, less.total).hi[0] * (less.multiplier - middle)
-    from_more = double_double.subtract(more.total, mixed).hi[0] * (middle - more.multiplier)
+    over_less, under_more = double_double.subtract(mixed, less.total), double_double.subtract(more.total, mixed)
+    tighter = chord.less_is_tighter(over_less.hi[0], under_more.hi[0])
     multiplier, at_end = jax.tree.map(
-        lambda a, b: jnp.where(from_less <= from_more, a, b),
+        lambda a, b: jnp.where(tighter, a, b),
         (less.multiplier, less.total),
         (more.multiplier, more.total),
     )
