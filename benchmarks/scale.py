@@ -39,7 +39,7 @@ from alloc_jax.logs import read_log
 from alloc_jax.measure import TableBlocks, measure, menu
 from alloc_jax.report.text import markdown_table
 from alloc_jax.solve import prepare, solve
-from alloc_jax.solve.layout import on_mesh, specs_of
+from alloc_jax.solve.mesh import on_mesh
 from alloc_jax.solve.root_finding import evaluate, extreme_bracket
 from alloc_jax.solve.streaming.passes import Block, read_ahead, respond_to, to_device
 from alloc_jax.solve.streaming.processes import Alone, Processes
@@ -99,7 +99,7 @@ def stream(folder: Path) -> None:
         jax.block_until_ready(respond_to(block, multipliers)[0])
 
     def elsewhere(block):  # on a device that takes as long for a block as reading it does, and leaves these cores alone
-        jax.block_until_ready(block.laid)
+        jax.block_until_ready(block.rows)
         time.sleep(pause)
 
     for where, use in (("16 multipliers", respond), ("a device as fast as reading", elsewhere)):
@@ -143,7 +143,7 @@ def devices() -> list[str]:
     one_pass = on_mesh(
         lambda prepared, multiplier: evaluate(prepared, extreme_bracket(prepared), multiplier)[1].total,
         mesh,
-        specs_of(mesh, prepared.size, False),
+        prepared.specs,
         out=P(),
     )
     text = jax.jit(one_pass).lower(prepared, jnp.float32(0.1)).compile().as_text()

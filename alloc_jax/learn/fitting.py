@@ -18,7 +18,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 from alloc_jax.learn.targets import Targets, decision_loss, imitation_loss, value_loss
-from alloc_jax.solve.layout import on_mesh
+from alloc_jax.solve.mesh import filled, on_mesh, shared_out, whole_shares
 
 ANCHOR = 0.1  # of the value loss while decisions are learned
 ROUND = 64  # questions and features are filled up to a multiple of it
@@ -57,9 +57,9 @@ def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Ar
     held = np.stack(_equally_many(unseen, MOST_CHECKED))
     questions, width = x.shape
     # Tables of nearly the same size share a program: some questions stand there twice, in no batch and no check.
-    again = np.arange(questions + -questions % ROUND) % questions
-    x = np.pad(x[again], ((0, 0), (0, -width % ROUND)))
-    rows = {name: row[again] for name, row in targets.rows.items()}
+    many = whole_shares(questions, ROUND)
+    x = filled(filled(x, many), whole_shares(width, ROUND), axis=1, value=0)
+    rows = {name: filled(row, many) for name, row in targets.rows.items()}
     learned = (rows, targets.described, targets.start, targets.budgets, targets.multipliers)
     given = _placed((batches, held, jax.random.split(key, len(unseen))), (x, learned), mesh)
     shapes = tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in jax.tree.leaves(given))
@@ -77,10 +77,7 @@ def _placed(members: tuple, shared: tuple, mesh: Mesh | None) -> tuple:
     """
     if mesh is None:
         return jax.tree.map(jnp.asarray, (*members, *shared))
-    turn = np.arange(len(members[0]) + -len(members[0]) % mesh.size) % len(members[0])
-    own, whole = NamedSharding(mesh, P(mesh.axis_names)), NamedSharding(mesh, P())
-    members = jax.device_put(jax.tree.map(lambda leaf: leaf[turn], members), own)
-    return (*members, *jax.device_put(shared, whole))
+    return (*shared_out(members, mesh), *jax.device_put(shared, NamedSharding(mesh, P())))
 
 
 @lru_cache(maxsize=32)

@@ -7,7 +7,7 @@ from alloc_jax.solve.frontier import (
     frontier as frontier,
 )
 from alloc_jax.solve.layout import PreparedProblem as PreparedProblem
-from alloc_jax.solve.resources import by_group as by_group
+from alloc_jax.solve.resources.kernel import by_group as by_group
 from alloc_jax.solve.smooth import (
     smooth_multiplier as smooth_multiplier,
     smooth_plan as smooth_plan,

@@ -134,21 +134,6 @@ def total(x: DoubleDouble, axis: int = -1) -> DoubleDouble:
     )
 
 
-def across(x: DoubleDouble, axes: tuple[str, ...] | None) -> DoubleDouble:
-    """The sum over the devices of a mesh's axes, as exact as `total`; without axes, x itself.
-
-    A sum of floats over devices rounds. Each device's number gets a place of its own instead, and all devices add them up.
-    """
-    return x if axes is None else total(by_device(x, axes))
-
-
-def by_device(x: DoubleDouble, axes: tuple[str, ...]) -> DoubleDouble:
-    """[..., devices] every device's pair, by one all-reduce of as many numbers."""
-    here = jnp.arange(jax.lax.axis_size(axes)) == jax.lax.axis_index(axes)
-    here = here.reshape((1,) * x.hi.ndim + here.shape)
-    return DoubleDouble(*jax.lax.psum(tuple(jnp.where(here, part[..., None], 0) for part in x), axes))
-
-
 def power_above(x: jax.Array) -> jax.Array:
     """The least power of two above a positive number; 0 for 0."""
     integer, bits = (jnp.int32, 23) if x.dtype == jnp.float32 else (jnp.int64, 52)

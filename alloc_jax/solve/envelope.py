@@ -20,9 +20,8 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from alloc_jax.solve.chunks import CHUNK, PreparedResources
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.layout import PreparedProblem, in_rows
+from alloc_jax.solve.layout import PreparedProblem
 from alloc_jax.types import MixedPlan, Solution
 
 VALUES = ("dual_value", "mixed_utility")  # of a solution for a budget: equal, and the optimum of the mixed problem
@@ -51,25 +50,24 @@ def with_envelope(kernel: Callable[..., Solution], goal: str) -> Callable[..., S
 
 
 def _change(
-    prepared: PreparedProblem | PreparedResources,
+    prepared: PreparedProblem,
     wanted: DoubleDouble,
     solution: Solution,
-    d_prepared: PreparedProblem | PreparedResources,
+    d_prepared: PreparedProblem,
     d_wanted: DoubleDouble,
 ) -> jax.Array:
     """f32[] the change of the optimal value."""
-    several, price = isinstance(prepared, PreparedResources), solution.multiplier
-    plan = _in_layout(prepared, mixed_plan(solution, prepared.actions))
+    multiplier, plan = solution.multiplier, prepared.in_layout(mixed_plan(solution, prepared.actions))
 
-    def net(x):
-        cost = jnp.tensordot(price, x.cost, axes=(0, 1)) if several else price * x.cost
-        return (jnp.where(plan > 0, plan * (x.utility - cost), 0)).sum(axis=1 if several else 0)
+    def net(x: PreparedProblem) -> jax.Array:
+        """The net utility of each question under the mixed plan; what is forbidden is in no plan and may overflow."""
+        return jnp.where(plan > 0, plan * x.net_utility(multiplier), 0).sum(axis=prepared.action_axis)
 
     weight = jnp.ones_like(prepared.utility[0]) if prepared.weight is None else prepared.weight
     count = prepared.questions.hi
-    change = (weight * net(d_prepared)).sum() / count + (price * (d_wanted.hi + d_wanted.lo)).sum()
+    change = (weight * net(d_prepared)).sum() / count + (multiplier * (d_wanted.hi + d_wanted.lo)).sum()
     if prepared.weight is not None:
-        excess = net(prepared) + (price * wanted.hi).sum() - solution.dual_value
+        excess = net(prepared) + (multiplier * wanted.hi).sum() - solution.dual_value
         change += (d_prepared.weight * excess).sum() / count
     return change
 
@@ -81,15 +79,6 @@ def mixed_plan(solution: Solution, actions: int) -> jax.Array:
     plan = jax.nn.one_hot(own, actions, dtype=mixed.probability.dtype)
     plan = plan.at[mixed.question, own[mixed.question]].add(-mixed.probability)
     return plan.at[mixed.question, mixed.other].add(mixed.probability)
-
-
-def _in_layout(prepared: PreparedProblem | PreparedResources, x: jax.Array) -> jax.Array:
-    """[N, K] as the problem's utility lies."""
-    x = x.T.reshape(x.shape[1], -1, prepared.size)  # by device
-    several = isinstance(prepared, PreparedResources)
-    x = in_rows(x, CHUNK) if several else in_rows(x)
-    x = x.reshape(x.shape[0], -1, x.shape[-1])
-    return x.swapaxes(0, 1) if several else x
 
 
 # ---------------------------------------------------------------------------------------------------------------

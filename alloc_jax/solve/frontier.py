@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,12 +23,12 @@ from jax.sharding import PartitionSpec as P
 from alloc_jax.display import Tabular, span
 from alloc_jax.exports import called_as_its_function
 from alloc_jax.solve import double_double, validation
-from alloc_jax.solve.chunks import PreparedResources
 from alloc_jax.solve.hull import hulls
-from alloc_jax.solve.layout import PreparedProblem, on_mesh, specs_of
+from alloc_jax.solve.layout import PreparedProblem, ProblemInRows
+from alloc_jax.solve.mesh import exact_sum_over, from_device, on_mesh
 from alloc_jax.solve.plans import respond, row_totals
-from alloc_jax.solve.rounding import between, from_device, solution_specs
-from alloc_jax.solve.solver import prepare
+from alloc_jax.solve.rounding import between
+from alloc_jax.solve.solver import on_its_mesh, prepare
 from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution, Status
 
 
@@ -59,7 +59,7 @@ class Frontier(Tabular):
     spend: jax.Array  # f32[M] rising; rounded up, so that each is a budget that suffices
     utility: jax.Array  # f32[M] rising
     multiplier: jax.Array  # f32[M] falling; a best response at multiplier[m] earns utility[m] at spend[m]
-    prepared: PreparedProblem
+    prepared: ProblemInRows
     steps: Steps | None = None  # None on a grid
 
     def parts(self) -> dict[str, str]:
@@ -108,8 +108,8 @@ def frontier(problem: AllocationProblem | OutcomeTable | PreparedProblem, *, poi
     >>> found.spend.tolist(), found.utility.tolist(), found.at(3).action.tolist()
     ([1.0, 3.0, 5.0], [0.0, 1.0, 1.5], [0, 1])
     """
-    prepared = problem if isinstance(problem, (PreparedProblem, PreparedResources)) else prepare(problem)
-    if isinstance(prepared, PreparedResources):
+    prepared = problem if isinstance(problem, PreparedProblem) else prepare(problem)
+    if not isinstance(prepared, ProblemInRows):
         raise ValueError(
             f"a frontier is over one budget, and the problem has {prepared.resources} resources: "
             "pass the cost of one of them, or solve at the budgets of interest"
@@ -128,7 +128,7 @@ def frontier(problem: AllocationProblem | OutcomeTable | PreparedProblem, *, poi
 _hulls_jit = jax.jit(hulls)
 
 
-def exact(prepared: PreparedProblem) -> Frontier:
+def exact(prepared: ProblemInRows) -> Frontier:
     """Every breakpoint, by one sort of all hull steps."""
     hull = jax.tree.map(np.asarray, _hulls_jit(prepared))
     position, slope = _steepest_first(hull.slope.reshape(-1))
@@ -148,7 +148,7 @@ def exact(prepared: PreparedProblem) -> Frontier:
 
     _in_blocks(differences, len(position))
     _join_blocks(total)
-    steps = Steps(hull.start.reshape(-1)[: prepared.size], position, slope, total, padded)
+    steps = Steps(hull.start.reshape(-1)[: prepared.count], position, slope, total, padded)
 
     # Steps of one slope are one piece of the frontier.
     last = np.empty(len(position) + 1, bool)
@@ -259,13 +259,13 @@ def _at_steps(found: Frontier, budget) -> Solution:
 GRID_SAMPLE = 4096  # questions whose hulls place the grid
 
 
-def gridded(prepared: PreparedProblem, points: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def gridded(prepared: ProblemInRows, points: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Spend, utility and multiplier of the best responses at `points` multipliers: one pass over the data each, nothing sorted but a sample."""
     multiplier = grid(prepared, points)
 
     def at(multiplier):
         plan = respond(prepared.utility, prepared.cost, multiplier)
-        total = double_double.across(double_double.total(row_totals(plan, prepared.weight)), prepared.axes)
+        total = exact_sum_over(double_double.total(row_totals(plan, prepared.weight)), prepared.axes)
         # Of equals at the extremes, `respond` takes the first, whatever it costs or earns.
         total = double_double.where(multiplier > 0, total, prepared.dearest)
         return double_double.where(multiplier < prepared.steepest, total, prepared.cheapest)
@@ -280,26 +280,18 @@ def gridded(prepared: PreparedProblem, points: int) -> tuple[jax.Array, jax.Arra
 
 
 @partial(jax.jit, static_argnames="points")
-def _gridded_jit(prepared: PreparedProblem, points: int) -> Frontier:
-    specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
-    kernel = on_mesh(lambda prepared: gridded(prepared, points), prepared.mesh, specs, out=P())
+def _gridded_jit(prepared: ProblemInRows, points: int) -> Frontier:
+    kernel = on_mesh(lambda prepared: gridded(prepared, points), prepared.mesh, prepared.specs, out=P())
     return Frontier(*kernel(prepared), prepared)
 
 
-def grid(prepared: PreparedProblem, points: int) -> jax.Array:
+def grid(prepared: ProblemInRows, points: int) -> jax.Array:
     """f32[points] falling multipliers, at which a sample's best responses spread evenly over the spend.
 
     The grid does not depend on the weights, so that under vmap over bootstrap weights all share the best responses.
     """
     width = max(1, min(prepared.cost.shape[2], GRID_SAMPLE // prepared.cost.shape[1]))
-    sample = PreparedProblem(
-        **{
-            **{name: getattr(prepared, name) for name in prepared.__dataclass_fields__},
-            "utility": prepared.utility[:, :, :width],
-            "cost": prepared.cost[:, :, :width],
-        }
-    )
-    hull = hulls(sample)
+    hull = hulls(replace(prepared, utility=prepared.utility[:, :, :width], cost=prepared.cost[:, :, :width]))
     slope = hull.slope.reshape(-1)
     extra = jnp.where(slope > 0, (hull.after - hull.before).real.reshape(-1), 0)
     order = jnp.argsort(-slope)
@@ -313,15 +305,14 @@ def grid(prepared: PreparedProblem, points: int) -> jax.Array:
 
 @jax.jit
 def _at_grid(
-    prepared: PreparedProblem, spend: jax.Array, multiplier: jax.Array, wanted: double_double.DoubleDouble
+    prepared: ProblemInRows, spend: jax.Array, multiplier: jax.Array, wanted: double_double.DoubleDouble
 ) -> Solution:
     # The points' spends are rounded: where the budget is one of them, the bracket reaches over it.
     margin = 8 * jnp.finfo(spend.dtype).eps
     less = (spend * (1 + margin) <= wanted.hi).sum() - 1
     more = (spend * (1 - margin) <= wanted.hi).sum()
     low, high = multiplier[jnp.minimum(more, spend.size - 1)], multiplier[jnp.maximum(less, 0)]
-    specs = specs_of(prepared.mesh, prepared.size, prepared.weight is not None)
-    return on_mesh(between, prepared.mesh, specs, out=solution_specs(prepared.mesh))(prepared, wanted, low, high)
+    return on_its_mesh(between, prepared)(prepared, wanted, low, high)
 
 
 called_as_its_function(__name__)

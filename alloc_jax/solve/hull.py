@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alloc_jax.solve.layout import PreparedProblem
+from alloc_jax.solve.layout import ProblemInRows
 
 
 class Hull(NamedTuple):
@@ -19,7 +19,7 @@ class Hull(NamedTuple):
     after: jax.Array  # c64[K, rows, WIDTH] and of the action it leads to
 
 
-def hulls(prepared: PreparedProblem) -> Hull:
+def hulls(prepared: ProblemInRows) -> Hull:
     """All hulls at once, in two elementwise passes of K^2 comparisons; costs may come in any order.
 
     Action k lies on the hull where the least slope that leads to it, min (u_k - u_j) / (c_k - c_j) over cheaper j, is above

@@ -1,13 +1,15 @@
-"""The layout the kernels read.
+"""What `prepare` makes of a problem, and the layout for one resource: rows of questions.
 
 Arrays come as [N, K] and are kept as [K, rows, WIDTH]: an action is one contiguous stream, so that a best response is K
-multiply-adds and compares a question, in registers. Question i sits at row i // WIDTH, column i % WIDTH. `prepare` does this once,
-and `solve` takes what it returns, so that many budgets on one table pay for it once.
+multiply-adds and compares per question, in registers. Question i sits at row i // WIDTH, column i % WIDTH. Many budgets on
+one table pay for the layout once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,42 +17,130 @@ from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.double_double import DoubleDouble
+from alloc_jax.solve.mesh import (
+    devices,
+    exact_sum_over,
+    filled,
+    max_over,
+    on_mesh,
+    questions_on,
+    specs_of,
+    whole_shares,
+)
 from alloc_jax.solve.plans import extremes, row_totals
 from alloc_jax.types import AllocationProblem
 
 WIDTH = 1024  # questions a row: what sums exactly in slices, and small enough to search through
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedProblem:
-    """An `AllocationProblem` with one resource in the kernels' layout, with the totals of its two extreme plans."""
+    """An `AllocationProblem` as the kernels read it: `ProblemInRows` with one resource, `ProblemInChunks` with several.
 
-    utility: jax.Array  # f32[K, rows, WIDTH] lowest float where an action may not be taken; 0 in the padding
-    cost: jax.Array  # f32[K, rows, WIDTH] highest float where an action may not be taken; 0 in the padding
-    weight: jax.Array | None  # f32[rows, WIDTH] 0 in the padding
+    The padding at the end of a row or a chunk costs, earns and counts nothing.
+    """
+
+    utility: jax.Array
+    cost: jax.Array
+    weight: jax.Array | None
     questions: DoubleDouble  # f32[] total weight
-    cheapest: DoubleDouble  # f32[2] total spend and utility where every question takes its cheapest action, the best of several
-    dearest: DoubleDouble  # f32[2] the same where every question takes its best action, the cheapest of several
-    steepest: jax.Array  # f32[] a multiplier at which every question takes its cheapest action
-    invalid: jax.Array  # bool[] a value out of the promised range, NaN among them, or a question without a valid action
-    size: int = field(metadata={"static": True})  # N, or the questions of a device
-    mesh: Mesh | None = field(default=None, metadata={"static": True})  # whose devices share out the rows
+    invalid: jax.Array  # bool[] a value that `validation.explain` refuses
+    count: int = field(metadata={"static": True})  # N
+    mesh: Mesh | None = field(metadata={"static": True})  # whose devices share out the questions
+
+    action_axis: ClassVar[int]  # of the utility
+    width: ClassVar[int]  # questions that lie side by side
 
     @property
-    def axes(self) -> tuple[str, ...] | None:
-        return None if self.mesh is None else self.mesh.axis_names
+    def size(self) -> int:
+        """The questions of a device, padding among those of the last."""
+        return whole_shares(self.count, devices(self.mesh)) // devices(self.mesh)
 
     @property
     def actions(self) -> int:
-        return self.utility.shape[0]
+        """K."""
+        return self.utility.shape[self.action_axis]
+
+    @property
+    def resources(self) -> int:
+        """R."""
+        raise NotImplementedError
+
+    @property
+    def axes(self) -> tuple[str, ...] | None:
+        """The names of the mesh's axes, over which totals are sums."""
+        return None if self.mesh is None else self.mesh.axis_names
+
+    @property
+    def specs(self) -> PreparedProblem | None:
+        """How the arrays lie on the mesh."""
+        return specs_of(type(self), self.mesh, count=self.count, mesh=self.mesh)
+
+    def net_utility(self, multiplier: jax.Array) -> jax.Array:
+        """utility - multiplier * cost, in the layout of the utility."""
+        raise NotImplementedError
+
+    def in_layout(self, x: jax.Array) -> jax.Array:
+        """Numbers [N, K] in the layout of the utility."""
+        x = filled(x.T, self.size * devices(self.mesh), axis=1, value=0)
+        x = in_rows(x.reshape(x.shape[0], -1, self.size), self.width)
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, x.shape[-1]), 0, self.action_axis)
 
 
-def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tuple[AllocationProblem, jax.Array]:
-    """A problem with one resource as [K, rows, WIDTH] and [rows, WIDTH], its forbidden actions masked; and whether it is invalid.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The arrays of a problem with one resource."""
 
-    This is a program of its own: in one with `lay_out`, the compiler transposes again for every loop that reads.
+    utility: jax.Array = field(metadata={"questions": 1})  # f32[K, rows, WIDTH] lowest float for a forbidden action
+    cost: jax.Array = field(metadata={"questions": 1})  # f32[K, rows, WIDTH] highest float for a forbidden action
+    weight: jax.Array | None = field(metadata={"questions": 0})  # f32[rows, WIDTH]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ProblemInRows(PreparedProblem):
+    """A prepared problem with one resource: `Rows`, and the totals of its two extreme plans."""
+
+    utility: jax.Array = field(metadata={"questions": 1})
+    cost: jax.Array = field(metadata={"questions": 1})
+    weight: jax.Array | None = field(metadata={"questions": 0})
+    cheapest: (
+        DoubleDouble  # f32[2] spend and utility where each question takes its cheapest action, the best of several
+    )
+    dearest: DoubleDouble  # f32[2] the same where each question takes its best action, the cheapest of several
+    steepest: jax.Array  # f32[] a multiplier at which every question takes its cheapest action
+
+    action_axis: ClassVar[int] = 0
+    width: ClassVar[int] = WIDTH
+
+    @property
+    def resources(self) -> int:
+        return 1
+
+    def net_utility(self, multiplier: jax.Array) -> jax.Array:
+        return self.utility - multiplier * self.cost
+
+
+def prepare_rows(problem: AllocationProblem, mesh: Mesh | None) -> ProblemInRows:
+    """The layout of a problem with one resource, by two programs.
+
+    In one, the compiler would transpose again for every loop that reads.
     """
+    rows, invalid = transposed(problem, mesh)
+    about = described(rows, invalid, problem.utility.shape[0], mesh)
+    return replace(about, utility=rows.utility, cost=rows.cost, weight=rows.weight)
+
+
+@partial(jax.jit, static_argnames="mesh")
+def transposed(problem: AllocationProblem, mesh: Mesh | None) -> tuple[Rows, jax.Array]:
+    """A problem with one resource in rows, its forbidden actions masked; and whether it is invalid."""
+    problem = filled_problem(problem, whole_shares(problem.utility.shape[0], devices(mesh)))
+    kernel = partial(_transposed, axes=None if mesh is None else mesh.axis_names)
+    return on_mesh(kernel, mesh, questions_on(mesh), out=(specs_of(Rows, mesh), P()))(problem)
+
+
+def _transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tuple[Rows, jax.Array]:
     utility, cost, valid, weight = problem.utility, problem.cost, problem.valid, problem.weight
     cost = cost[..., 0] if cost.ndim == 3 else cost
     bad = validation.out_of_range(cost, validation.COSTS) | ~(jnp.abs(utility) <= validation.GREATEST_UTILITY)
@@ -63,69 +153,61 @@ def transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tupl
     if weight is not None:
         invalid |= validation.out_of_range(weight, validation.WEIGHTS).any()
         weight = in_rows(weight)
-    laid = AllocationProblem(in_rows(utility.T), in_rows(cost.T), None, weight)
-    return laid, highest_of(invalid.astype(jnp.int32), axes) > 0
+    return Rows(in_rows(utility.T), in_rows(cost.T), weight), max_over(invalid.astype(jnp.int32), axes) > 0
 
 
-def lay_out(problem: AllocationProblem, invalid: jax.Array, size: int, mesh: Mesh | None) -> PreparedProblem:
+@partial(jax.jit, static_argnames=("count", "mesh"))
+def described(rows: Rows, invalid: jax.Array, count: int, mesh: Mesh | None) -> ProblemInRows:
     """What the kernels want to know of a problem beside its arrays, which the result leaves out.
 
     Args:
-      problem: from `transposed`, and `invalid` too.
-      size: N, or the questions of a device.
-      mesh: this runs on every device of it, for the device's questions.
+      rows: from `transposed`, and `invalid` too.
+      count: N.
+      mesh: whose devices share out the rows.
     """
+    return on_mesh(partial(_described, count=count, mesh=mesh), mesh, specs_of(Rows, mesh), out=P())(rows, invalid)
+
+
+def _described(rows: Rows, invalid: jax.Array, count: int, mesh: Mesh | None) -> ProblemInRows:
     axes = None if mesh is None else mesh.axis_names
-    problem = jax.lax.stop_gradient(problem)  # an optimal value moves with the arrays alone, see `envelope`
-    utility, cost, weight = problem.utility, problem.cost, problem.weight
-    count = double_double.split(float(size if mesh is None else size * mesh.size), utility.dtype)
-    questions = DoubleDouble(jnp.asarray(count.hi), jnp.asarray(count.lo))
+    rows = jax.lax.stop_gradient(rows)  # an optimal value moves with the arrays alone, see `envelope`
+    weight = rows.weight
+    questions = DoubleDouble(*map(jnp.asarray, double_double.split(float(count), rows.utility.dtype)))
     if weight is not None:
         total = double_double.total(row_totals(jnp.ones_like(weight) + 0j, weight))
-        questions = DoubleDouble(*(x[0] for x in double_double.across(total, axes)))
+        questions = DoubleDouble(*(x[0] for x in exact_sum_over(total, axes)))
         invalid |= ~(questions.hi > 0)
-    cheapest, dearest, steepest = extremes(utility, cost)
+    cheapest, dearest, steepest = extremes(rows.utility, rows.cost)
     cheapest, dearest = (
-        double_double.across(double_double.total(row_totals(plan, weight)), axes) for plan in (cheapest, dearest)
+        exact_sum_over(double_double.total(row_totals(plan, weight)), axes) for plan in (cheapest, dearest)
     )
-    steepest = highest_of(steepest, axes)
-    return PreparedProblem(None, None, None, questions, cheapest, dearest, steepest, invalid, size, mesh)
+    return ProblemInRows(
+        utility=None,
+        cost=None,
+        weight=None,
+        questions=questions,
+        invalid=invalid,
+        count=count,
+        mesh=mesh,
+        cheapest=cheapest,
+        dearest=dearest,
+        steepest=max_over(steepest, axes),
+    )
 
 
-def on_mesh(kernel, mesh: Mesh | None, *specs, out):
-    """The kernel on every device of a mesh, its first argument shared out as the specs say and the others whole."""
-    if mesh is None:
-        return kernel
-    return lambda *args: jax.shard_map(
-        kernel, mesh=mesh, in_specs=specs + (P(),) * (len(args) - len(specs)), out_specs=out, check_vma=False
-    )(*args)
+def filled_problem(problem: AllocationProblem, length: int) -> AllocationProblem:
+    """A problem filled up to a number of questions with such as cost, earn and count nothing."""
+    missing = length - len(problem.utility)  # of each array, so that shapes that do not match still do not
 
+    def of(x, value):
+        return None if x is None else filled(x, len(x) + missing, value=value)
 
-def transposed_specs(mesh: Mesh | None, weighted: bool) -> AllocationProblem | None:
-    """How a transposed problem lies on a mesh."""
-    if mesh is None:
-        return None
-    cells = P(None, mesh.axis_names)
-    return AllocationProblem(cells, cells, None, P(mesh.axis_names) if weighted else None)
-
-
-def specs_of(mesh: Mesh | None, size: int, weighted: bool) -> PreparedProblem | None:
-    """How a `PreparedProblem` lies on a mesh."""
-    if mesh is None:
-        return None
-    cells = P(None, mesh.axis_names)
-    weight = P(mesh.axis_names) if weighted else None
-    return PreparedProblem(cells, cells, weight, P(), P(), P(), P(), P(), size, mesh)
-
-
-def highest_of(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
-    """The highest over the devices of a mesh's axes."""
-    return x if axes is None else jax.lax.pmax(x, axes)
+    utility, cost, valid, weight = problem.utility, problem.cost, problem.valid, problem.weight
+    return AllocationProblem(of(utility, 0), of(cost, 0), of(valid, True), of(weight, 0))
 
 
 def in_rows(x: jax.Array, most: int = WIDTH) -> jax.Array:
     """[..., N] as [..., rows, WIDTH], padded with zeros; another width where `most` says so."""
     width = min(most, x.shape[-1])
-    if x.shape[-1] % width:
-        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % width)])
+    x = filled(x, whole_shares(x.shape[-1], width), axis=x.ndim - 1, value=0)
     return x.reshape(*x.shape[:-1], -1, width)

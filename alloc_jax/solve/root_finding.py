@@ -12,7 +12,7 @@ is where C crosses B; at most one question has to be mixed there. Each evaluatio
               bisection                                     bounds the number of passes where neither helps.
     stop    A question that differs between the ends l_more < l_less gains between l_more and l_less a unit of extra cost. So
             whatever part of them is switched, the loss against the dual bound is at most the extra spend times the
-            distance of the multipliers (`worst_loss`). The search stops when that is 1e-7 of the gain over the cheapest
+            distance of the multipliers (`Chord.worst_loss`). The search stops when that is 1e-7 of the gain over the cheapest
             plan: what utilities have in common counts for nothing.
     fill    Questions that differ between the ends are switched in index order until the budget is met (`fill`).
 
@@ -28,14 +28,15 @@ Three numbers, `more` and `less` (the ends that spend more and less) and the tar
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.layout import PreparedProblem, in_rows
+from alloc_jax.solve.layout import ProblemInRows, in_rows
+from alloc_jax.solve.mesh import exact_sum_over, sum_over
 from alloc_jax.solve.plans import extremes, respond, row_totals
 
 TOLERANCE = 5e-7  # loss at which a search stops, relative to the gain over the cheapest plan
@@ -70,7 +71,7 @@ class Start(NamedTuple):
     slope: jax.Array  # f32[] at least 0: by how much the total falls for a unit of the multiplier
 
 
-def extreme_bracket(prepared: PreparedProblem) -> Bracket:
+def extreme_bracket(prepared: ProblemInRows) -> Bracket:
     """The bracket of every target: the best plan at multiplier 0, the cheapest at the steepest. Their plans stay empty."""
     shape = prepared.cost.shape[1:]
     rows = DoubleDouble(*[jnp.zeros((2, shape[0]), prepared.cost.dtype)] * 2)
@@ -86,7 +87,7 @@ def exceeds(total: DoubleDouble, target: DoubleDouble, goal: str) -> jax.Array:
     return double_double.at_most(target, of(total, goal))
 
 
-def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
+def evaluate(prepared: ProblemInRows, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
     """One pass: the best responses to a multiplier, in the slot that neither end uses."""
     slot = 3 - bracket.more.slot - bracket.less.slot
     # In a loop of one turn, which the compiler cannot know: otherwise each of the sums below evaluates the plan again.
@@ -98,10 +99,10 @@ def evaluate(prepared: PreparedProblem, bracket: Bracket, multiplier: jax.Array)
     )
     plans = jax.lax.dynamic_update_slice(bracket.plans, plan[None], (slot, jnp.int32(0), jnp.int32(0)))
     rows = row_totals(plan, prepared.weight)
-    return plans, End(multiplier, double_double.across(double_double.total(rows), prepared.axes), rows, slot)
+    return plans, End(multiplier, exact_sum_over(double_double.total(rows), prepared.axes), rows, slot)
 
 
-def search(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Bracket:
+def search(prepared: ProblemInRows, target: DoubleDouble, goal: str) -> Bracket:
     """The bracket of the multiplier at which the spend crosses the budget (or the utility its goal).
 
     Args:
@@ -116,17 +117,15 @@ def search(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Bracke
 
 
 def narrowed(
-    prepared: PreparedProblem, target: DoubleDouble, goal: str, start: Start | None, tolerance: float
+    prepared: ProblemInRows, target: DoubleDouble, goal: str, start: Start | None, tolerance: float
 ) -> Bracket:
     """The extremes' bracket, narrowed until any plan between its ends loses less than this share of what it gains."""
 
     def open_(bracket):
-        middle = crossing(bracket)
-        inside = (middle > bracket.more.multiplier) & (middle < bracket.less.multiplier)
-        gain = double_double.subtract(bracket.less.total, prepared.cheapest).hi[1]
-        gain += shareof(bracket, target, goal)[0] * double_double.subtract(bracket.more.total, bracket.less.total).hi[1]
-        loss = worst_loss(bracket, target, goal)
-        return (loss > tolerance * gain) & inside & (bracket.passes < PASSES)
+        chord = chord_of(bracket, target, goal)
+        inside = (chord.crossing > chord.low) & (chord.crossing < chord.high)
+        gained = double_double.subtract(bracket.less.total, prepared.cheapest).hi[1]
+        return chord.is_wide(gained, tolerance) & inside & (bracket.passes < PASSES)
 
     def shrink(bracket):
         plans, end = evaluate(prepared, bracket, propose(bracket, target, goal, start, prepared.steepest))
@@ -140,7 +139,7 @@ def narrowed(
     return jax.lax.while_loop(open_, shrink, extreme_bracket(prepared))
 
 
-def sampled_start(prepared: PreparedProblem, target: DoubleDouble, goal: str) -> Start:
+def sampled_start(prepared: ProblemInRows, target: DoubleDouble, goal: str) -> Start:
     """Where a sample, the first columns of every row, has its multiplier, and its slope around it."""
     full = prepared.cost.shape[2]
     width = full // SAMPLE
@@ -153,43 +152,37 @@ def sampled_start(prepared: PreparedProblem, target: DoubleDouble, goal: str) ->
     if weight is None:
         share = (prepared.size // full * width + min(prepared.size % full, width)) / prepared.size
     else:
-        share = everywhere(weight.sum(), prepared.axes) / prepared.questions.hi
+        share = sum_over(weight.sum(), prepared.axes) / prepared.questions.hi
     *plans, _ = extremes(utility, cost)
-    cheapest, dearest = (
-        double_double.across(double_double.total(row_totals(plan, weight)), prepared.axes) for plan in plans
-    )
+    cheapest, dearest = (exact_sum_over(double_double.total(row_totals(plan, weight)), prepared.axes) for plan in plans)
     sample = dataclasses.replace(
         prepared, utility=utility, cost=cost, weight=weight, cheapest=cheapest, dearest=dearest
     )
-    bracket = narrowed(sample, DoubleDouble(share * target.hi, share * target.lo), goal, None, 1e-5)
-    middle = jnp.clip(crossing(bracket), bracket.more.multiplier, bracket.less.multiplier)
+    target = DoubleDouble(share * target.hi, share * target.lo)
+    bracket = narrowed(sample, target, goal, None, 1e-5)
+    chord = chord_of(bracket, target, goal)
+    middle = jnp.clip(chord.crossing, chord.low, chord.high)
 
     def total(multiplier):
         chosen = respond(utility, cost, multiplier)
         chosen = chosen.real if goal == "spend" else chosen.imag
-        return everywhere((chosen if weight is None else chosen * weight).sum(), prepared.axes)
+        return sum_over((chosen if weight is None else chosen * weight).sum(), prepared.axes)
 
     fall = total(0.97 * middle) - total(1.03 * middle)
     return Start(middle, fall / (0.06 * middle * share))
 
 
-def everywhere(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
-    """The rounded sum over the devices of a mesh's axes."""
-    return x if axes is None else jax.lax.psum(x, axes)
-
-
 def propose(bracket: Bracket, target: DoubleDouble, goal: str, start: Start | None, steepest: jax.Array) -> jax.Array:
     """The next multiplier to evaluate; see the module's docstring."""
-    low, high = bracket.more.multiplier, bracket.less.multiplier
-    share, rest = shareof(bracket, target, goal)
-    root = high + share * (low - high)
+    chord = chord_of(bracket, target, goal)
+    low, high, share, rest = chord.low, chord.high, chord.share, chord.rest
     geometric = jnp.sqrt(jnp.maximum(low, high * 1e-4)) * jnp.sqrt(high)
     bisection = jnp.where(high > 16 * low, geometric, low + (high - low) / 2)
     # From the end next to the target over it, by more than it is away: the other end follows.
     beside = jnp.minimum(jnp.minimum(share, rest) * 2.5, 0.5) * (high - low) + 4 * jnp.finfo(low.dtype).eps * high
     beside = jnp.where(share < 0.5, high - beside, low + beside)
     turn = (bracket.passes - (start is not None)) % 4
-    multiplier = jnp.select([turn == 0, turn == 1, turn == 2], [crossing(bracket), root, beside], bisection)
+    multiplier = jnp.select([turn == 0, turn == 1, turn == 2], [chord.crossing, chord.root, beside], bisection)
     if start is not None:
         # While an end is still an extreme, step from the other towards the root, further each time.
         from_more = low > 0
@@ -203,34 +196,86 @@ def propose(bracket: Bracket, target: DoubleDouble, goal: str, start: Start | No
         first = jnp.where(bracket.passes == 0, start.multiplier, here + step)
         stepping = (bracket.passes == 0) | (one_sided & (bracket.passes < 5))
         multiplier = jnp.where(stepping & (first > low) & (first < high), first, multiplier)
-    return jnp.clip(multiplier, jnp.nextafter(low, high), jnp.nextafter(high, low))
+    # Beside 0 the next float is one that the device may flush to 0.
+    least = jnp.maximum(jnp.nextafter(low, high), jnp.finfo(low.dtype).tiny)
+    return jnp.clip(multiplier, least, jnp.nextafter(high, low))
 
 
-def crossing(bracket: Bracket) -> jax.Array:
-    """Where the tangents of the dual at the two ends cross: the multiplier itself where the target lies on a kink."""
-    extra, gain = double_double.subtract(bracket.more.total, bracket.less.total).hi
-    return jnp.where(extra > 0, gain / jnp.where(extra > 0, extra, 1), bracket.less.multiplier)
+class Chord(NamedTuple):
+    """The differences between the ends of a bracket, by which a search and a certificate decide.
 
-
-def shareof(bracket: Bracket, target: DoubleDouble, goal: str) -> tuple[jax.Array, jax.Array]:
-    """Where the target lies between the ends, as the parts of the way from `less` and from `more`.
-
-    They add up to 1, and each has its own digits: beside an end, 1 less the other would have none.
+    Totals are two floats here, and float64 in `streaming`; their differences are single numbers in either. So the decisions stand
+    here once, in an array namespace `xp`: `jax.numpy`, or `numpy` on the host.
     """
-    less, more = (of(end.total, goal) for end in (bracket.less, bracket.more))
-    span = double_double.subtract(more, less).hi
-    span = jnp.where(span > 0, span, 1)
-    parts = double_double.subtract(target, less).hi / span, double_double.subtract(more, target).hi / span
-    return tuple(jnp.clip(part, 0, 1) for part in parts)
+
+    xp: Any
+    low: Any  # multiplier of `more`
+    high: Any  # multiplier of `less`
+    extra: Any  # what `more` spends beyond `less`
+    gain: Any  # what `more` earns beyond `less`
+    share: Any  # where the target lies, as the part of the way from `less`; in [0, 1]
+    rest: Any  # the part of the way from `more`: beside an end, 1 - share would have no digits
+
+    @classmethod
+    def between(cls, xp, low, high, extra, gain, span, above, below) -> Chord:
+        """The chord of a bracket.
+
+        Args:
+          xp: the array namespace.
+          low: the multiplier of `more`, and `high` that of `less`.
+          extra: what `more` spends beyond `less`, and `gain` what it earns.
+          span: of `extra` and `gain`, the one that the target is about.
+          above: how far the target lies above `less`, and `below` how far below `more`.
+        """
+        span = xp.where(span > 0, span, 1)
+        share, rest = (xp.clip(part / span, 0, 1) for part in (above, below))
+        return cls(xp, low, high, extra, gain, share, rest)
+
+    @property
+    def root(self):
+        """The multiplier at which the interpolated total meets the target."""
+        return self.high + self.share * (self.low - self.high)
+
+    @property
+    def crossing(self):
+        """Where the tangents of the dual at the two ends cross: the multiplier itself where the target lies on a kink."""
+        return self.xp.where(self.extra > 0, self.gain / self.xp.where(self.extra > 0, self.extra, 1), self.high)
+
+    @property
+    def worst_loss(self):
+        """The most that following one end on some questions and the other on the rest can lose to the bound."""
+        xp, middle = self.xp, self.crossing
+        beside = xp.minimum(self.high - middle, middle - self.low)
+        apart = xp.minimum(beside, (self.high - self.low) * xp.minimum(self.share, self.rest))
+        return self.extra * xp.maximum(apart, 0)
+
+    def is_wide(self, gained, tolerance: float):
+        """Whether the worst loss is above a share of what the plan gains over the cheapest one.
+
+        Args:
+          gained: what `less` earns beyond the cheapest plan.
+          tolerance: the share.
+        """
+        return self.worst_loss > tolerance * (gained + self.share * self.gain)
+
+    def less_is_tighter(self, over_less, under_more):
+        """Whether the bound at `less` is the tighter of two: weak duality holds at either end.
+
+        Args:
+          over_less: what the mixed plan spends beyond `less`.
+          under_more: what `more` spends beyond the mixed plan.
+        """
+        return over_less * (self.high - self.crossing) <= under_more * (self.crossing - self.low)
 
 
-def worst_loss(bracket: Bracket, target: DoubleDouble, goal: str) -> jax.Array:
-    """The most that following one end on some questions and the other on the rest can lose to the bound."""
-    extra = double_double.subtract(bracket.more.total, bracket.less.total).hi[0]
-    low, middle, high = bracket.more.multiplier, crossing(bracket), bracket.less.multiplier
-    share, rest = shareof(bracket, target, goal)
-    apart = jnp.minimum(jnp.minimum(high - middle, middle - low), (high - low) * jnp.minimum(share, rest))
-    return extra * jnp.maximum(apart, 0)
+def chord_of(bracket: Bracket, target: DoubleDouble, goal: str) -> Chord:
+    """The chord between the ends: exact differences, each rounded once."""
+    more, less = bracket.more, bracket.less
+    extra, gain = double_double.subtract(more.total, less.total).hi
+    above = double_double.subtract(target, of(less.total, goal)).hi
+    below = double_double.subtract(of(more.total, goal), target).hi
+    span = (extra, gain)[GOALS.index(goal)]
+    return Chord.between(jnp, more.multiplier, less.multiplier, extra, gain, span, above, below)
 
 
 def of(total: DoubleDouble, goal: str) -> DoubleDouble:

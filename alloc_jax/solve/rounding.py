@@ -7,27 +7,26 @@ the rows, a prefix inside one row.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.layout import PreparedProblem
+from alloc_jax.solve.layout import ProblemInRows
+from alloc_jax.solve.mesh import by_device, from_device
 from alloc_jax.solve.plans import actions_of, extremes, row_totals
 from alloc_jax.solve.root_finding import (
     GOALS,
     PASSES,
     Bracket,
-    crossing,
+    Chord,
+    chord_of,
     evaluate,
     exceeds,
     extreme_bracket,
     of,
-    search,
 )
 from alloc_jax.types import MixedPlan, Solution, Status
 
@@ -41,19 +40,7 @@ class Cut(NamedTuple):
     extra: DoubleDouble  # f32[2] what its switch adds
 
 
-def solve_kernel(prepared: PreparedProblem, wanted: DoubleDouble, goal: str = "spend") -> Solution:
-    """The plan for one budget (goal "spend"), or of least spend for one mean utility (goal "utility").
-
-    Args:
-      prepared: from `prepare`.
-      wanted: the mean spend or mean utility, as two floats.
-      goal: "spend" or "utility".
-    """
-    target = total_target(prepared, wanted, goal)
-    return finish(prepared, search(prepared, target, goal), target, goal)
-
-
-def between(prepared: PreparedProblem, wanted: DoubleDouble, low: jax.Array, high: jax.Array) -> Solution:
+def between(prepared: ProblemInRows, wanted: DoubleDouble, low: jax.Array, high: jax.Array) -> Solution:
     """The plan for one budget from two multipliers on either side of it, without a search."""
     bracket = extreme_bracket(prepared)
     for name, multiplier in (("more", low), ("less", high)):
@@ -64,24 +51,14 @@ def between(prepared: PreparedProblem, wanted: DoubleDouble, low: jax.Array, hig
     return finish(prepared, bracket, total_target(prepared, wanted, "spend"), "spend")
 
 
-def solution_specs(mesh: Mesh | None, several: bool = False) -> Solution | None:
-    """How a `Solution` lies on a mesh: plans where their questions are, the rest everywhere."""
-    if mesh is None:
-        return None
-    plan = P(mesh.axis_names)
-    everywhere = {field.name: P() for field in dataclasses.fields(Solution)}
-    mixed = MixedPlan(P(), P(), P(), plan if several else None)
-    return Solution(**{**everywhere, "action": plan, "mixed": mixed})
-
-
-def total_target(prepared: PreparedProblem, wanted: DoubleDouble, goal: str) -> DoubleDouble:
+def total_target(prepared: ProblemInRows, wanted: DoubleDouble, goal: str) -> DoubleDouble:
     """The total that a mean stands for."""
     target = double_double.multiply(wanted, prepared.questions)
     slack = jnp.abs(target.hi) * double_double.slack(target.hi.dtype)
     return double_double.add_float(target, slack if goal == "spend" else -slack)
 
 
-def finish(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal: str) -> Solution:
+def finish(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal: str) -> Solution:
     """The solution in a bracket: its plans, the cut between them, and what certifies it."""
     above, below = ~exceeds(prepared.dearest, target, goal), exceeds(prepared.cheapest, target, goal)
     bracket = with_extremes(prepared, bracket, above, below)
@@ -90,10 +67,10 @@ def finish(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, go
     status = jnp.where(bracket.passes >= PASSES, Status.NOT_CONVERGED, Status.OPTIMAL)
     status = jnp.where(infeasible, Status.INFEASIBLE, status)
     status = jnp.where(prepared.invalid | ~jnp.isfinite(target.hi), Status.INVALID, status)
-    return certified(prepared, bracket, cut, goal, status.astype(jnp.int32))
+    return certified(prepared, bracket, cut, chord_of(bracket, target, goal), goal, status.astype(jnp.int32))
 
 
-def with_extremes(prepared: PreparedProblem, bracket: Bracket, above: jax.Array, below: jax.Array) -> Bracket:
+def with_extremes(prepared: ProblemInRows, bracket: Bracket, above: jax.Array, below: jax.Array) -> Bracket:
     """The bracket with the plans of its extreme ends in place, and closed where the target lies beyond an extreme."""
     at_best, at_cheapest = bracket.more.multiplier <= 0, bracket.less.multiplier >= prepared.steepest
 
@@ -122,13 +99,14 @@ def with_extremes(prepared: PreparedProblem, bracket: Bracket, above: jax.Array,
     return Bracket(*closed, plans, passes)
 
 
-def fill(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal: str) -> Cut:
+def fill(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal: str) -> Cut:
     """The cut of a bracket at a target: before it every switch fits, the one at it does not."""
     more, less, axes = bracket.more, bracket.less, prepared.axes
     steps = double_double.subtract(more.rows, less.rows)
     base, device = less.total, 0
     if axes is not None:
-        device, base = _prefix_within(double_double.by_device(double_double.total(steps), axes), base, target, goal)
+        of_devices = DoubleDouble(*(x.T for x in by_device(double_double.total(steps), axes)))
+        device, base = _prefix_within(of_devices, base, target, goal)
     row, before = _prefix_within(steps, base, target, goal)
     weight = None if prepared.weight is None else prepared.weight[row]
     cells = [bracket.plans[end.slot, row] for end in (more, less)]
@@ -143,14 +121,6 @@ def fill(prepared: PreparedProblem, bracket: Bracket, target: DoubleDouble, goal
     share = jnp.clip(rounded(double_double.divide(room, switch)), 0, 1) * (extra.hi[k] > 0)
     question = device * prepared.size + jnp.minimum(row * cells[0].shape[0] + column, prepared.size)
     return from_device(Cut(question, total, share, extra), device, axes)
-
-
-def from_device(tree, device, axes: tuple[str, ...] | None):
-    """What one device of a mesh's axes has, on all of them."""
-    if axes is None:
-        return tree
-    here = jax.lax.axis_index(axes) == device
-    return jax.lax.psum(jax.tree.map(lambda x: jnp.where(here, x, 0), tree), axes)
 
 
 def _values(cells: jax.Array, weight: jax.Array | None) -> DoubleDouble:
@@ -185,7 +155,9 @@ def _prefix_within(
     return fits, with_first(fits)
 
 
-def certified(prepared: PreparedProblem, bracket: Bracket, cut: Cut, goal: str, status: jax.Array) -> Solution:
+def certified(
+    prepared: ProblemInRows, bracket: Bracket, cut: Cut, chord: Chord, goal: str, status: jax.Array
+) -> Solution:
     """The plans on either side of a cut, their means, and the dual bound at the better end."""
     more, less = bracket.more, bracket.less
     plans = [jax.lax.dynamic_index_in_dim(bracket.plans, end.slot, keepdims=False) for end in (more, less)]
@@ -196,8 +168,7 @@ def certified(prepared: PreparedProblem, bracket: Bracket, cut: Cut, goal: str, 
     action = actions_of(prepared.utility, prepared.cost, jnp.where(position < last, *plans)).reshape(-1)[
         : prepared.size
     ]
-    devices = 1 if prepared.mesh is None else prepared.mesh.size
-    question = jnp.minimum(cut.question, devices * prepared.size - 1)
+    question = jnp.minimum(cut.question, prepared.count - 1)
     local = question % prepared.size
     at = (slice(None), local // width, local % width)
     raised, lowered = (actions_of(prepared.utility[at], prepared.cost[at], plan[at[1:]]) for plan in plans)
@@ -210,12 +181,10 @@ def certified(prepared: PreparedProblem, bracket: Bracket, cut: Cut, goal: str, 
     if goal == "utility":
         total, other, probability = double_double.add(cut.total, cut.extra), lowered, 1 - cut.share
 
-    # Weak duality holds at either end; the tighter bound is taken, and its multiplier reported.
-    middle = crossing(bracket)
-    from_less = double_double.subtract(mixed, less.total).hi[0] * (less.multiplier - middle)
-    from_more = double_double.subtract(more.total, mixed).hi[0] * (middle - more.multiplier)
+    over_less, under_more = double_double.subtract(mixed, less.total), double_double.subtract(more.total, mixed)
+    tighter = chord.less_is_tighter(over_less.hi[0], under_more.hi[0])
     multiplier, at_end = jax.tree.map(
-        lambda a, b: jnp.where(from_less <= from_more, a, b),
+        lambda a, b: jnp.where(tighter, a, b),
         (less.multiplier, less.total),
         (more.multiplier, more.total),
     )

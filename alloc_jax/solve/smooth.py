@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import validation
-from alloc_jax.solve.chunks import lay_out_resources
 from alloc_jax.solve.derivatives import net_utility
-from alloc_jax.solve.newton import Budgeted, descend
+from alloc_jax.solve.resources.layout import prepare_chunks
+from alloc_jax.solve.resources.newton import Budgeted, descend
 from alloc_jax.types import AllocationProblem
 
 STAGES = (625.0, 125.0, 25.0, 5.0, 1.0)  # temperatures on the way down, in units of the last
@@ -82,7 +82,7 @@ def _multiplier(problem: AllocationProblem, budget: jax.Array, temperature: jax.
         problem.utility, problem.cost.reshape(*problem.utility.shape, -1), problem.valid, problem.weight
     )
     flat = budget.reshape(-1)
-    data = Budgeted.of(lay_out_resources(several), flat)
+    data = Budgeted.of(prepare_chunks(several, None), flat)
     start = jnp.where(data.varies, temperature, 0)
     found = descend(data, start, temperature * jnp.asarray(STAGES, flat.dtype), PASSES)
     return (found.multiplier / data.unit).reshape(budget.shape)

@@ -2,88 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import jax
-from jax.sharding import Mesh, PartitionSpec as P
+from jax.sharding import Mesh
 
-from alloc_jax.solve import double_double, validation
-from alloc_jax.solve.chunks import PreparedResources, lay_out_resources, resource_specs
+from alloc_jax.solve import validation
+from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.envelope import with_envelope
-from alloc_jax.solve.layout import PreparedProblem, lay_out, on_mesh, specs_of, transposed, transposed_specs
-from alloc_jax.solve.resources import solve_resources
-from alloc_jax.solve.rounding import solution_specs, solve_kernel
-from alloc_jax.types import AllocationProblem, OutcomeTable, Solution
+from alloc_jax.solve.layout import PreparedProblem, ProblemInRows, prepare_rows
+from alloc_jax.solve.mesh import on_mesh, specs_of
+from alloc_jax.solve.resources.kernel import solve_resources
+from alloc_jax.solve.resources.layout import prepare_chunks
+from alloc_jax.solve.root_finding import search
+from alloc_jax.solve.rounding import finish, total_target
+from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution
 
 
-@partial(jax.jit, static_argnames="mesh")
-def transposed_jit(problem: AllocationProblem, mesh: Mesh | None) -> tuple[AllocationProblem, jax.Array]:
-    """`transposed`, compiled."""
-    axes = None if mesh is None else mesh.axis_names
-    out = transposed_specs(mesh, problem.weight is not None), P()
-    return on_mesh(partial(transposed, axes=axes), mesh, _questions(mesh), out=out)(problem)
+def on_its_mesh(kernel: Callable[..., Solution], prepared: PreparedProblem) -> Callable[..., Solution]:
+    """A kernel of a prepared problem on the problem's mesh, without the questions that fill up the last share."""
+    mesh, count = prepared.mesh, prepared.count
+    specs = specs_of(Solution, mesh, mixed=specs_of(MixedPlan, mesh))
+    shared = on_mesh(kernel, mesh, prepared.specs, out=specs)
+
+    def solved(*args) -> Solution:
+        found = shared(*args)
+        mixed = found.mixed
+        if mixed.action is not None:
+            mixed = replace(mixed, action=mixed.action[:count])
+        return replace(found, action=found.action[:count], mixed=mixed)
+
+    return solved
 
 
-@partial(jax.jit, static_argnames=("size", "mesh"))
-def lay_out_jit(problem: AllocationProblem, invalid: jax.Array, size: int, mesh: Mesh | None):
-    """`lay_out`, compiled."""
-    kernel = partial(lay_out, size=size, mesh=mesh)
-    return on_mesh(kernel, mesh, transposed_specs(mesh, problem.weight is not None), out=P())(problem, invalid)
+def solve_one_resource(prepared: ProblemInRows, wanted: DoubleDouble, goal: str) -> Solution:
+    """The plan for one budget (goal "spend"), or of least spend for one mean utility (goal "utility").
 
-
-@partial(jax.jit, static_argnames=("size", "mesh"))
-def _lay_out_resources_jit(problem: AllocationProblem, size: int, mesh: Mesh | None) -> PreparedResources:
-    out = resource_specs(mesh, size)
-    return on_mesh(partial(lay_out_resources, mesh=mesh), mesh, _questions(mesh), out=out)(problem)
-
-
-def _questions(mesh: Mesh | None) -> P | None:
-    return None if mesh is None else P(mesh.axis_names)
+    Args:
+      prepared: from `prepare`.
+      wanted: the mean spend or mean utility, as two floats.
+      goal: "spend" or "utility".
+    """
+    target = total_target(prepared, wanted, goal)
+    return finish(prepared, search(prepared, target, goal), target, goal)
 
 
 @partial(jax.jit, static_argnames="goal")
-def _solve_jit(
-    prepared: PreparedProblem | PreparedResources, wanted: double_double.DoubleDouble, goal: str
-) -> Solution:
-    mesh, several = prepared.mesh, isinstance(prepared, PreparedResources)
-    if several:
-        kernel, specs = solve_resources, resource_specs(mesh, prepared.size)
-    else:
-        kernel, specs = partial(solve_kernel, goal=goal), specs_of(mesh, prepared.size, prepared.weight is not None)
-    return with_envelope(on_mesh(kernel, mesh, specs, out=solution_specs(mesh, several)), goal)(prepared, wanted)
+def _solve_jit(prepared: PreparedProblem, wanted: DoubleDouble, goal: str) -> Solution:
+    kernel = partial(solve_one_resource, goal=goal) if isinstance(prepared, ProblemInRows) else solve_resources
+    return with_envelope(on_its_mesh(kernel, prepared), goal)(prepared, wanted)
 
 
-def prepare(
-    problem: AllocationProblem | OutcomeTable, *, mesh: Mesh | None = None
-) -> PreparedProblem | PreparedResources:
-    """What `solve` and `frontier` make of a problem first; pass it in the problem's place to pay for it once.
+def prepare(problem: AllocationProblem | OutcomeTable, *, mesh: Mesh | None = None) -> PreparedProblem:
+    """Validate a problem and lay it out for the kernels, so that many budgets on one table pay for it once.
 
     Args:
       problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R]; or a table that holds them.
       mesh: share the questions out over the devices of a mesh. `solve` and the gridded frontier then run where the
-        questions are, and exchange a few scalars a pass.
+        questions are, and exchange a few scalars per pass. Where N does not divide, the last share is filled up with questions
+        that cost, earn and count nothing, and plans are gathered at the end.
 
     Raises:
-      ValueError: like `solve`; or N is not a multiple of the mesh's size.
+      ValueError: like `solve`.
     """
     problem = validation.as_arrays(problem.problem() if isinstance(problem, OutcomeTable) else problem)
-    if mesh is not None and problem.utility.shape[0] % mesh.size:
-        raise ValueError(f"a mesh of {mesh.size} devices takes equal shares, got {problem.utility.shape[0]} questions")
-    size = problem.utility.shape[0] // (1 if mesh is None else mesh.size)
-    if problem.cost.ndim == 3 and problem.cost.shape[2] > 1:
-        prepared = _lay_out_resources_jit(problem, size, mesh)
-    else:
-        laid, invalid = transposed_jit(problem, mesh)
-        about = lay_out_jit(laid, invalid, size, mesh)
-        prepared = replace(about, utility=laid.utility, cost=laid.cost, weight=laid.weight)
+    several = problem.cost.ndim == 3 and problem.cost.shape[2] > 1
+    prepared = prepare_chunks(problem, mesh) if several else prepare_rows(problem, mesh)
     if not validation.is_traced(prepared.invalid) and bool(prepared.invalid):
         validation.explain(problem)
     return prepared
 
 
 def solve(
-    problem: AllocationProblem | OutcomeTable | PreparedProblem | PreparedResources,
+    problem: AllocationProblem | OutcomeTable | PreparedProblem,
     budget=None,
     *,
     utility=None,
@@ -134,12 +127,10 @@ def solve(
     if (budget is None) == (utility is None):
         raise ValueError("pass a budget, or the utility to reach at least spend: one of the two")
     name, value, goal = ("budget", budget, "spend") if utility is None else ("utility", utility, "utility")
-    prepared = problem if isinstance(problem, (PreparedProblem, PreparedResources)) else prepare(problem)
-    count = None
-    if isinstance(prepared, PreparedResources):
-        count = prepared.resources
-        if goal == "utility":
-            raise ValueError("the least spend for a utility has a meaning for one resource only")
+    prepared = problem if isinstance(problem, PreparedProblem) else prepare(problem)
+    count = prepared.resources if prepared.resources > 1 else None
+    if count is not None and goal == "utility":
+        raise ValueError("the least spend for a utility has a meaning for one resource only")
     solution = _solve_jit(prepared, validation.as_pair(value, prepared.utility.dtype, name, count), goal=goal)
     if check:
         validation.raise_unless_optimal(solution.status, name)

@@ -99,7 +99,7 @@ def explain(problem: AllocationProblem, first: int = 0) -> None:
         bad = out_of_range(weight, WEIGHTS)
         if bad.any():
             raise ValueError(
-                f"weight of question {first + np.argmax(bad)} is {weight[bad][0]}: weights are 0 or {WEIGHTS[0]:g} to "
+                f"weight of question {first + np.argmax(bad)} is {weight[bad][0]:g}: weights are 0 or {WEIGHTS[0]:g} to "
                 f"{WEIGHTS[1]:g}, and only their ratios matter"
             )
         if weight.sum() <= 0:
@@ -119,10 +119,10 @@ def as_pair(value, dtype, name: str, count: int | None = None) -> DoubleDouble:
       ValueError: of another shape, NaN, or (a budget) negative.
     """
     shape = () if count is None else (count,)
-    if count is None and jnp.shape(value) == (1,):
+    if count is None and np.shape(value) == (1,):
         value = jnp.reshape(value, ()) if is_traced(value) else np.reshape(value, ())
-    if jnp.shape(value) != shape:
-        raise ValueError(f"{name} has shape {shape} for this problem, got {jnp.shape(value)}")
+    if np.shape(value) != shape:
+        raise ValueError(f"{name} has shape {shape} for this problem, got {np.shape(value)}")
     if is_traced(value):
         value = jnp.asarray(value)
         hi = value.astype(dtype)
@@ -137,7 +137,7 @@ def as_pair(value, dtype, name: str, count: int | None = None) -> DoubleDouble:
 
 def shaped_like(solution: Solution, budget) -> Solution:
     """A solution with multiplier and spends [1] where the budget is, as several resources have them [R]."""
-    if jnp.shape(budget) != (1,):
+    if np.shape(budget) != (1,):
         return solution
     return replace(solution, **{name: getattr(solution, name)[None] for name in ("multiplier", "spend", "mixed_spend")})
 

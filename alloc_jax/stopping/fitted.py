@@ -13,9 +13,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import Mesh, PartitionSpec as P
 
-from alloc_jax.solve.layout import on_mesh
+from alloc_jax.solve.mesh import on_mesh, shared_out
 from alloc_jax.stopping.contexts import Contexts
 from alloc_jax.stopping.paths import Paths
 from alloc_jax.stopping.states import Lattice
@@ -43,12 +43,8 @@ def fitted_indices(paths: Paths, lattice: Lattice, near: Contexts, may_stop: np.
     cell = near.of[:, None, None] * lattice.states + number
     table = np.stack([_basis(lattice, n, near.center) for n in range(cap)])
     walked = [np.moveaxis(x, 2, 0).reshape(x.shape[2], -1) for x in (cell, paths.utility, paths.cost)]
-    if mesh is not None:  # what fills up the last share is in no state
-        spare = ((0, 0), (0, -walked[0].shape[1] % mesh.size))
-        walked = [
-            np.pad(x, spare, constant_values=fill) for x, fill in zip(walked, (table.shape[1], 0, 0), strict=True)
-        ]
-        walked = jax.device_put(walked, NamedSharding(mesh, P(None, mesh.axis_names)))
+    spare = (table.shape[1], 0, 0)  # what fills up the last share is in no state
+    walked = [shared_out(x, mesh, axis=1, value=value) for x, value in zip(walked, spare, strict=True)]
     draws, *root = _iterate(*walked, np.float32(table), may_stop, prices, 1 / number.shape[1], mesh)
     draws = np.asarray(draws).reshape(cap, len(near.center), lattice.states, PRICES)
     greatest = np.where(draws.any(axis=3), prices[np.argmax(draws, axis=3)], 0)

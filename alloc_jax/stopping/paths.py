@@ -19,12 +19,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import Mesh
 
 from alloc_jax.actions import single
 from alloc_jax.measure.costs import check_resources, priced, sample_costs
 from alloc_jax.measure.u_statistics import Pairs
 from alloc_jax.price_book import PriceBook
+from alloc_jax.solve.mesh import shared_out
 from alloc_jax.types import SampleLog
 
 ANSWERS = ("vote", "verified", "best")
@@ -125,7 +126,7 @@ def sample_paths(
     each = (jax.random.split(jax.random.key(seed), len(log)), count, code, worth, level, cost)
     parts = []
     for first in range(0, len(log), rows):
-        block = _shared_out([x[first : first + rows] for x in each], mesh)
+        block = shared_out([x[first : first + rows] for x in each], mesh)
         found = _walks(*block, edges, answer=answer, cap=cap, orders=orders)
         parts.append([np.asarray(x)[: len(log) - first] for x in found])
     names = ("lead", "chase", "distinct", "utility", "cost", "code")
@@ -134,14 +135,6 @@ def sample_paths(
         ids=log.ids,
         **{name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)},
     )
-
-
-def _shared_out(block: list, mesh: Mesh | None) -> list:
-    """Arrays [rows, ...] on the devices of a mesh, equally many rows on each: the first ones again where they do not divide."""
-    if mesh is None:
-        return block
-    turn = np.arange(len(block[0]) + -len(block[0]) % mesh.size) % len(block[0])
-    return jax.device_put([x[turn] for x in block], NamedSharding(mesh, P(mesh.axis_names)))
 
 
 def _what_counts(log: SampleLog, pairs: Pairs, m: int, answer: str):

@@ -1,8 +1,9 @@
-"""The search for a price when a pass over the data is dear: many multipliers a pass, and the totals in float64 on the host.
+"""The search for a multiplier when a pass over the data is dear: many multipliers a pass, and the totals in float64 on the host.
 
 `search` evaluates one multiplier a pass, as the data lies in memory and a pass is a sum. Here a pass reads a file, and a
-block that has been read answers sixteen multipliers in about the time it took to read it. The ends, the interpolated root, the
-crossing of the dual's tangents and the loss at which to stop are those of `root_finding.search`; its docstring derives them.
+block that has been read answers sixteen multipliers in about the time it took to read it. What decides is shared (`Chord`):
+the interpolated root, the crossing of the dual's tangents, the loss at which to stop, the tighter of two bounds.
+`root_finding` derives them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alloc_jax.solve.root_finding import TOLERANCE
+from alloc_jax.solve.root_finding import TOLERANCE, Chord
 
 MULTIPLIERS = 16  # evaluated in one pass
 PASSES = 40  # never reached: the bracket shrinks at least sevenfold a pass, and a float32 has 24 bits
@@ -51,14 +52,14 @@ def first_multipliers(guess: float, steepest: float) -> np.ndarray:
 
 def next_multipliers(bracket: Bracket, target: float) -> np.ndarray:
     """f32[at most MULTIPLIERS] strictly inside the bracket: close to where the budget should be crossed, and spread over the rest."""
-    low, high = bracket.more.multiplier, bracket.less.multiplier
-    root = high + share_of(bracket, target)[0] * (low - high)
+    chord = chord_of(bracket, target)
+    low, high, root = chord.low, chord.high, chord.root
     beside = 8.0 ** -np.arange(1, 5)
     near = [root + (high - root) * beside, root + (low - root) * beside]
     parts = np.arange(1, MULTIPLIERS - 9) / (MULTIPLIERS - 9)
     start = max(low, high * 1e-6)
     spread = start * (high / start) ** parts if high > 16 * low else low + (high - low) * parts
-    found = np.unique(np.float32(np.concatenate([[crossing(bracket), root], *near, spread])))
+    found = np.unique(np.float32(np.concatenate([[chord.crossing, root], *near, spread])))
     return found[(found > low) & (found < high)]
 
 
@@ -76,26 +77,15 @@ def narrowed(bracket: Bracket, ends: list[End], target: float) -> Bracket:
     return bracket._replace(more=more, less=less, passes=bracket.passes + 1)
 
 
-def crossing(bracket: Bracket) -> float:
-    """Where the tangents of the dual at the two ends cross: the multiplier itself where the target lies on a kink."""
+def chord_of(bracket: Bracket, target: float) -> Chord:
+    """The chord between the ends, in float64."""
     more, less = bracket.more, bracket.less
-    extra = more.spend - less.spend
-    return (more.utility - less.utility) / extra if extra > 0 else less.multiplier
-
-
-def share_of(bracket: Bracket, target: float) -> tuple[float, float]:
-    """Where the target lies between the ends, as the parts of the way from `less` and from `more`, each with its own digits."""
-    less, more = bracket.less.spend, bracket.more.spend
-    extra = more - less if more > less else 1.0
-    return tuple(min(max(part / extra, 0.0), 1.0) for part in (target - less, more - target))
+    extra, gain = np.float64(more.spend) - less.spend, np.float64(more.utility) - less.utility
+    above, below = target - less.spend, more.spend - target
+    return Chord.between(np, more.multiplier, less.multiplier, extra, gain, extra, above, below)
 
 
 def is_narrow(bracket: Bracket, target: float) -> bool:
     """Whether any plan between the ends loses less than a share of the utility that does not show."""
-    more, less = bracket.more, bracket.less
-    middle, (share, rest) = crossing(bracket), share_of(bracket, target)
-    width = less.multiplier - more.multiplier
-    apart = min(less.multiplier - middle, middle - more.multiplier, width * share, width * rest)
-    loss = (more.spend - less.spend) * max(apart, 0.0)
-    gain = less.utility - bracket.cheapest + share * (more.utility - less.utility)
-    return loss <= TOLERANCE * gain or not next_multipliers(bracket, target).size
+    gained = bracket.less.utility - bracket.cheapest
+    return not chord_of(bracket, target).is_wide(gained, TOLERANCE) or not next_multipliers(bracket, target).size

@@ -7,7 +7,6 @@ same expression differently.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,9 +19,9 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec as P
 
 from alloc_jax.solve import double_double, validation
-from alloc_jax.solve.layout import on_mesh, transposed_specs
+from alloc_jax.solve.layout import Rows, described, filled_problem, transposed
+from alloc_jax.solve.mesh import devices, exact_sum_over, on_mesh, questions_on, specs_of, whole_shares
 from alloc_jax.solve.plans import actions_of, extremes, respond, row_totals
-from alloc_jax.solve.solver import lay_out_jit, transposed_jit
 from alloc_jax.solve.streaming.bracketing import MULTIPLIERS
 from alloc_jax.types import AllocationProblem
 
@@ -33,7 +32,7 @@ class Block(NamedTuple):
     """A block on the device, in the kernels' layout."""
 
     questions: int  # without the padding
-    laid: AllocationProblem  # f32[K, rows, WIDTH] utility and cost, forbidden actions masked
+    rows: Rows  # forbidden actions masked
     invalid: jax.Array  # bool[]
     size: int  # questions of a device, with the padding
     mesh: Mesh | None
@@ -75,7 +74,7 @@ def run_pass(
         if multipliers.size:
             responses, _ = respond_to(block, multipliers)
         if with_extremes:
-            about = lay_out_jit(block.laid, block.invalid, block.size, block.mesh)
+            about = described(block.rows, block.invalid, block.size * devices(block.mesh), block.mesh)
             cheapest, best, steepest = about.cheapest, about.dearest, about.steepest
         # One block is computed while the next is read and a third is on its way to the device: no more are held.
         if waiting is not None and settle(waiting):
@@ -98,7 +97,7 @@ def respond_to(block: Block, multipliers: np.ndarray) -> tuple[double_double.Dou
     """Totals f32[MULTIPLIERS, 2] of best responses, and the plans c64[2, rows, WIDTH] of the last two (even, odd place)."""
     padded = np.zeros(MULTIPLIERS, np.float32)
     padded[: multipliers.size] = multipliers
-    return _respond_jit(block.laid, padded, np.int32(multipliers.size), block.mesh)
+    return _respond_jit(block.rows, padded, np.int32(multipliers.size), block.mesh)
 
 
 def end_plans(block: Block, more: float, less: float, steepest: float) -> tuple[np.ndarray, jax.Array]:
@@ -114,69 +113,68 @@ def end_plans(block: Block, more: float, less: float, steepest: float) -> tuple[
     totals = _as_float64(totals)[:2]
     at_best, at_cheapest = np.float32([more, less]) <= 0, np.float32([more, less]) >= np.float32(steepest)
     if (at_best | at_cheapest).any():
-        about = lay_out_jit(block.laid, block.invalid, block.size, block.mesh)
+        about = described(block.rows, block.invalid, block.size * devices(block.mesh), block.mesh)
         best, cheapest = map(_as_float64, (about.dearest, about.cheapest))
         totals = np.where(at_best[:, None], best, np.where(at_cheapest[:, None], cheapest, totals))
-        plans = _with_extremes_jit(block.laid, plans, at_best, at_cheapest, block.mesh)
+        plans = _with_extremes_jit(block.rows, plans, at_best, at_cheapest, block.mesh)
     return plans, totals
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _respond_jit(laid: AllocationProblem, multipliers: jax.Array, count: jax.Array, mesh: Mesh | None):
-    def kernel(laid, multipliers, count):
+def _respond_jit(rows: Rows, multipliers: jax.Array, count: jax.Array, mesh: Mesh | None):
+    def kernel(rows, multipliers, count):
         axes = None if mesh is None else mesh.axis_names
-        shape, dtype = laid.cost.shape[1:], jnp.result_type(laid.cost, jnp.complex64)
+        shape, dtype = rows.cost.shape[1:], jnp.result_type(rows.cost, jnp.complex64)
 
         def one(m, state):
             hi, lo, plans = state
             # A loop of one turn, for the reason that `root_finding.evaluate` states.
             plan, _ = jax.lax.while_loop(
                 lambda state: ~state[1],
-                lambda _: (respond(laid.utility, laid.cost, multipliers[m]), jnp.bool_(True)),
+                lambda _: (respond(rows.utility, rows.cost, multipliers[m]), jnp.bool_(True)),
                 (jnp.zeros(shape, dtype), multipliers[m] < 0),
             )
             total = double_double.total(row_totals(plan, None))
             plans = jax.lax.dynamic_update_slice(plans, plan[None], (m % 2, 0, 0))
             return hi.at[m].set(total.hi), lo.at[m].set(total.lo), plans
 
-        zeros = jnp.zeros((MULTIPLIERS, 2), laid.cost.dtype)
+        zeros = jnp.zeros((MULTIPLIERS, 2), rows.cost.dtype)
         start = zeros, zeros, jnp.zeros((2, *shape), dtype)
         hi, lo, plans = jax.lax.fori_loop(0, count, one, start)
-        return double_double.across(double_double.DoubleDouble(hi, lo), axes), plans
+        return exact_sum_over(double_double.DoubleDouble(hi, lo), axes), plans
 
-    out = None if mesh is None else (P(), P(None, mesh.axis_names))
-    return on_mesh(kernel, mesh, transposed_specs(mesh, False), out=out)(laid, multipliers, count)
+    return on_mesh(kernel, mesh, specs_of(Rows, mesh), out=(P(), questions_on(mesh, 1)))(rows, multipliers, count)
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _with_extremes_jit(laid: AllocationProblem, plans: jax.Array, at_best, at_cheapest, mesh: Mesh | None):
-    def kernel(laid, plans, at_best, at_cheapest):
-        cheapest, best, _ = extremes(laid.utility, laid.cost)
+def _with_extremes_jit(rows: Rows, plans: jax.Array, at_best, at_cheapest, mesh: Mesh | None):
+    def kernel(rows, plans, at_best, at_cheapest):
+        cheapest, best, _ = extremes(rows.utility, rows.cost)
         at_best, at_cheapest = at_best[:, None, None], at_cheapest[:, None, None]
         return jnp.where(at_best, best[None], jnp.where(at_cheapest, cheapest[None], plans))
 
-    split = None if mesh is None else P(None, mesh.axis_names)
-    specs = transposed_specs(mesh, False), split
-    return on_mesh(kernel, mesh, *specs, out=split)(laid, plans, at_best, at_cheapest)
+    split = questions_on(mesh, 1)
+    specs = specs_of(Rows, mesh), split
+    return on_mesh(kernel, mesh, *specs, out=split)(rows, plans, at_best, at_cheapest)
 
 
 @partial(jax.jit, static_argnames=("size", "mesh"))
-def actions_jit(laid: AllocationProblem, plans: jax.Array, size: int, mesh: Mesh | None) -> jax.Array:
+def actions_jit(rows: Rows, plans: jax.Array, size: int, mesh: Mesh | None) -> jax.Array:
     """u8 or i32[2, N]: the actions of two plans, with the padding.
 
     Args:
-      laid: a transposed problem.
+      rows: a block's.
       plans: c64[2, rows, WIDTH].
       size: questions of a device.
       mesh: its devices share out the rows.
     """
 
-    def kernel(laid, plans):
-        found = jnp.stack([actions_of(laid.utility, laid.cost, plan) for plan in plans])
-        return found.astype(jnp.uint8 if laid.cost.shape[0] <= 256 else jnp.int32).reshape(2, -1)[:, :size]
+    def kernel(rows, plans):
+        found = jnp.stack([actions_of(rows.utility, rows.cost, plan) for plan in plans])
+        return found.astype(jnp.uint8 if rows.cost.shape[0] <= 256 else jnp.int32).reshape(2, -1)[:, :size]
 
-    split = None if mesh is None else P(None, mesh.axis_names)
-    return on_mesh(kernel, mesh, transposed_specs(mesh, False), split, out=split)(laid, plans)
+    split = questions_on(mesh, 1)
+    return on_mesh(kernel, mesh, specs_of(Rows, mesh), split, out=split)(rows, plans)
 
 
 def _as_float64(pair: double_double.DoubleDouble) -> np.ndarray:
@@ -235,16 +233,11 @@ def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | N
         raise ValueError(f"block {number}: a table of several resources does not stream")
     if problem.weight is not None:
         raise ValueError(f"block {number}: a table with weights does not stream")
-    count, devices = len(problem.utility), 1 if mesh is None else mesh.size
-    room = math.ceil(max(room, count) / devices) * devices
-    padded = {}
-    for name in ("utility", "cost", "valid"):
-        x = getattr(problem, name)
-        fill = [(0, room - count)] + [(0, 0)] * (np.ndim(x) - 1)
-        padded[name] = x if x is None or room == count else np.pad(x, fill, constant_values=name == "valid")
+    count, shares = len(problem.utility), devices(mesh)
+    room = whole_shares(max(room, count), shares)
     try:
-        arrays = validation.as_arrays(AllocationProblem(**padded))
+        arrays = validation.as_arrays(filled_problem(problem, room))
     except ValueError as error:
         raise ValueError(f"block {number}: {error}") from None
-    laid, invalid = transposed_jit(arrays, mesh)
-    return Block(count, laid, invalid, room // devices, mesh)
+    rows, invalid = transposed(arrays, mesh)
+    return Block(count, rows, invalid, room // shares, mesh)

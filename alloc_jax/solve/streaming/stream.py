@@ -11,12 +11,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alloc_jax.solve import double_double, validation
+from alloc_jax.solve.mesh import devices
 from alloc_jax.solve.solver import prepare, solve
 from alloc_jax.solve.streaming.bracketing import (
     PASSES,
     Bracket,
     End,
-    crossing,
+    chord_of,
     first_multipliers,
     is_narrow,
     narrowed,
@@ -81,7 +82,7 @@ class StreamSolution:
             plans, totals = end_plans(block, *self.ends)
             if number >= len(self.totals) or not np.allclose(totals, self.totals[number], rtol=1e-12, atol=0):
                 raise ValueError(f"block {number} is not what it was when it was solved")
-            more, less = np.asarray(actions_jit(block.laid, plans, block.size, block.mesh))[:, : block.questions]
+            more, less = np.asarray(actions_jit(block.rows, plans, block.size, block.mesh))[:, : block.questions]
             last = block.questions if number < self.cut.block else self.cut.position * (number == self.cut.block)
             yield np.where(np.arange(block.questions) < last, more, less)
         if number + 1 != len(self.totals):
@@ -247,7 +248,7 @@ def _find_cut(
         chosen = 0 if switched else min(_fitting(by_block[:, 0], target - total[0]), len(sizes) - 1)
         there = to_device(blocks[chosen], chosen, int(sizes[0]), mesh)
         plans, _ = end_plans(there, bracket.more.multiplier, bracket.less.multiplier, bracket.steepest)
-        values = np.asarray(plans).reshape(2, mesh.size if mesh else 1, -1)[:, :, : there.size].reshape(2, -1)
+        values = np.asarray(plans).reshape(2, devices(mesh), -1)[:, :, : there.size].reshape(2, -1)
         values = values[:, : there.questions].astype(np.complex128)
         by_question = (values[0] - values[1]).view(np.float64).reshape(-1, 2)
         if not switched:
@@ -255,7 +256,7 @@ def _find_cut(
             position = min(_fitting(by_question[:, 0], target - total[0]), there.questions - 1)
             total = _sums(np.vstack([total, by_question[:position]]))
             block = chosen
-        raised = int(np.asarray(actions_jit(there.laid, plans, there.size, mesh))[0, position])
+        raised = int(np.asarray(actions_jit(there.rows, plans, there.size, mesh))[0, position])
         found = np.array([sizes[:chosen].sum() + position, *total, *by_question[position] * (not switched), raised])
     found = peers.gather(found)[0 if switched else process]
     first = int(said[:process, 4].sum()) * (not switched)
@@ -263,7 +264,10 @@ def _find_cut(
 
 
 def _fitting(steps: np.ndarray, room: float) -> int:
-    """How many leading steps fit; by bisection with exact sums, of which the invariant, that `fits` do, needs no order."""
+    """How many leading steps fit, by bisection with exact sums: the invariant, that `fits` do, needs no order.
+
+    `rounding._prefix_within` is the same bisection inside a compiled program, with sums in two floats; the host has `fsum`.
+    """
     fits, beyond = 0, len(steps) + 1
     while beyond - fits > 1:
         middle = (fits + beyond) // 2
@@ -274,28 +278,29 @@ def _fitting(steps: np.ndarray, room: float) -> int:
 def _certified(
     bracket: Bracket, cut: Cut, totals: np.ndarray, budget: float, status: Status, mesh: Mesh | None
 ) -> StreamSolution:
-    """What certifies a cut; see `rounding.certified`."""
+    """What certifies a cut.
+
+    `rounding.certified` says the same of totals in two floats; here float64 has digits enough, also for a product of two.
+    """
     more, less, count = bracket.more, bracket.less, bracket.questions
     (spend, utility), extra = cut.total.tolist(), cut.extra.tolist()
     target = _target(budget, count)
     share = min(max((target - spend) / extra[0], 0.0), 1.0) if extra[0] > 0 else 0.0
     mixed_spend, mixed_utility = spend + share * extra[0], utility + share * extra[1]
-    middle = crossing(bracket)
-    from_less = (mixed_spend - less.spend) * (less.multiplier - middle)
-    from_more = (more.spend - mixed_spend) * (middle - more.multiplier)
-    end = less if from_less <= from_more else more
-    price = end.multiplier
+    tighter = chord_of(bracket, target).less_is_tighter(mixed_spend - less.spend, more.spend - mixed_spend)
+    end = less if tighter else more
+    multiplier = end.multiplier
     gap, mixed_gap = (
-        (end.utility - u) - price * (end.spend - c) for c, u in ((spend, utility), (mixed_spend, mixed_utility))
+        (end.utility - u) - multiplier * (end.spend - c) for c, u in ((spend, utility), (mixed_spend, mixed_utility))
     )
     # Sums are exact but for the slack, which is all that a spend can be above its budget.
     within = math.inf if status == Status.INFEASIBLE else float(budget)
     return StreamSolution(
-        multiplier=price,
+        multiplier=multiplier,
         spend=min(spend / count, within),
         utility=utility / count,
         dual_value=(mixed_utility + mixed_gap) / count,
-        gap=(gap + price * (mixed_spend - spend)) / count,
+        gap=(gap + multiplier * (mixed_spend - spend)) / count,
         mixed=MixedPlan(*(np.array([x]) for x in (cut.question, cut.raised, share))),
         mixed_spend=min(mixed_spend / count, within),
         mixed_utility=mixed_utility / count,

@@ -1,6 +1,6 @@
 """The end of a solve with several resources: from prices near the best ones to certified plans.
 
-`resources` tells the whole algorithm. A round frees the contested questions, solves their linear programme, and makes an integral
+`kernel` tells the whole algorithm. A round frees the contested questions, solves their linear programme, and makes an integral
 plan of it; it keeps the best mixed plan, the best integral plan and the least bound. Rounds end when the bound has closed on the
 mixed plan and an integral plan fits, or when it is proven that none can.
 
@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
-from alloc_jax.solve.chunks import PreparedResources, totals
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.newton import Budgeted, net_of
-from alloc_jax.solve.root_finding import everywhere
-from alloc_jax.solve.simplex import Contested, Mix, may_take, optimise, settle
+from alloc_jax.solve.mesh import by_device, devices, sum_over
+from alloc_jax.solve.resources.layout import ProblemInChunks, totals
+from alloc_jax.solve.resources.newton import Budgeted, net_of
+from alloc_jax.solve.resources.simplex import Contested, Mix, may_take, optimise, settle
 from alloc_jax.types import MixedPlan, Solution, Status
 
 CONTESTED = 4096  # questions of the linear programme, spread over all chunks
@@ -70,7 +70,7 @@ class Rounds(NamedTuple):
 
 
 def finished(
-    prepared: PreparedResources,
+    prepared: ProblemInChunks,
     data: Budgeted,
     wanted: DoubleDouble,
     plan: jax.Array,
@@ -156,7 +156,7 @@ def finished(
 
 
 def certified(
-    prepared: PreparedResources,
+    prepared: ProblemInChunks,
     data: Budgeted,
     target: DoubleDouble,
     state: Rounds,
@@ -234,7 +234,7 @@ def unmixed(plan: Plan) -> Mixed:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def targets(prepared: PreparedResources, wanted: DoubleDouble) -> DoubleDouble:
+def targets(prepared: ProblemInChunks, wanted: DoubleDouble) -> DoubleDouble:
     """f32[R] the totals that the budgets allow."""
     questions = DoubleDouble(*(jnp.broadcast_to(x, wanted.hi.shape) for x in prepared.questions))
     target = double_double.multiply(wanted, questions)
@@ -297,7 +297,7 @@ def mixture(contested: Contested, mix: Mix, unit: jax.Array) -> DoubleDouble:
 
 
 def priced(
-    prepared: PreparedResources, data: Budgeted, key: jax.Array, multiplier: jax.Array, target: DoubleDouble
+    prepared: ProblemInChunks, data: Budgeted, key: jax.Array, multiplier: jax.Array, target: DoubleDouble
 ) -> tuple[Bound, jax.Array]:
     """The bound at a multiplier, its rounding known, and f32[chunks, width] what each question gains by the best of its other actions."""
     price = multiplier / data.unit
@@ -321,7 +321,7 @@ def priced(
     terms = split(jnp.where(may_take(data.utility), size, 0), response)[0]
     lost = (prepared.weight * jnp.maximum(at_most - at_least, 0)).sum()
     terms = (prepared.weight * terms).sum()
-    lost, terms = (everywhere(x, prepared.axes) for x in (lost, terms))
+    lost, terms = (sum_over(x, prepared.axes) for x in (lost, terms))
 
     total = totals(prepared, response)
     unspent = double_double.multiply(double_double.subtract(target, spends_of(total)), double_double.pair(price))
@@ -335,11 +335,10 @@ def priced(
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def contest(prepared: PreparedResources, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, Contested]:
+def contest(prepared: ProblemInChunks, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, Contested]:
     """The questions of every chunk that gain most: i32[chunks, some] their columns, and those of all devices."""
     chunks, width = gain.shape
-    devices = 1 if prepared.mesh is None else prepared.mesh.size
-    where = jax.lax.top_k(gain, min(width, max(1, CONTESTED // (chunks * devices))))[1]
+    where = jax.lax.top_k(gain, min(width, max(1, CONTESTED // (chunks * devices(prepared.mesh)))))[1]
     utility = jnp.take_along_axis(data.utility, where[:, None], axis=2)[:, None]
     cost = jnp.take_along_axis(data.cost, where[:, None, None], axis=3) / data.unit[None, :, None, None]
     cells = jnp.concatenate([utility, cost], axis=1)  # [chunks, 1 + R, K, some]
@@ -348,7 +347,7 @@ def contest(prepared: PreparedResources, data: Budgeted, gain: jax.Array) -> tup
     return where, Contested(cells[:, 0], jnp.moveaxis(cells[:, 1:], 1, 0), weight)
 
 
-def numbers(prepared: PreparedResources, where: jax.Array) -> jax.Array:
+def numbers(prepared: ProblemInChunks, where: jax.Array) -> jax.Array:
     """i32[M] the contested questions' places in the problem."""
     chunk = prepared.weight.shape[1] * jnp.arange(where.shape[0], dtype=jnp.int32)
     number = chunk[:, None] + where
@@ -365,8 +364,5 @@ def put(x: jax.Array, where: jax.Array, values: jax.Array, axes: tuple[str, ...]
 
 
 def gathered(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
-    """[devices * M, ...] what every device has, by one all-reduce."""
-    if axes is None:
-        return x
-    everyone = jnp.zeros((jax.lax.axis_size(axes), *x.shape), x.dtype).at[jax.lax.axis_index(axes)].set(x)
-    return jax.lax.psum(everyone, axes).reshape(-1, *x.shape[1:])
+    """[devices * M, ...] what every device has."""
+    return by_device(x, axes).reshape(-1, *x.shape[1:])

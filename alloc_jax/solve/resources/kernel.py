@@ -22,10 +22,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from alloc_jax.solve.chunks import PreparedResources, forbidden
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.newton import Budgeted, descend, net_of, scale_of
-from alloc_jax.solve.polish import finished
+from alloc_jax.solve.resources.layout import ProblemInChunks, forbidden
+from alloc_jax.solve.resources.newton import Budgeted, descend, net_of, scale_of
+from alloc_jax.solve.resources.polish import finished
 from alloc_jax.types import AllocationProblem, Solution
 
 SAMPLE = 20_000  # questions: their multipliers lie within 1e-4 of the dual value
@@ -34,7 +34,7 @@ PASSES = 120  # over the data at most; on more than 2 SAMPLE questions two to fo
 STAGES = 12  # temperatures: half a decade apart, from the utility's range to a millionth of it
 
 
-def solve_resources(prepared: PreparedResources, wanted: DoubleDouble) -> Solution:
+def solve_resources(prepared: ProblemInChunks, wanted: DoubleDouble) -> Solution:
     """The plan for R budgets, one a resource.
 
     Args:

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
-from alloc_jax.solve.chunks import forbidden
 from alloc_jax.solve.double_double import DoubleDouble
+from alloc_jax.solve.resources.layout import forbidden
 
 SLACK, OVERSPEND, ACTION = range(3)  # kinds of columns
 DEAREST = 1e12  # times the first penalty: where an overspend still pays, the budgets cannot be met

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.solve import double_double
-from alloc_jax.solve.simplex import Contested, optimise, settle
+from alloc_jax.solve.resources.simplex import Contested, optimise, settle
 
 
 def instance(rng, questions, actions, resources, tied):

@@ -1,52 +1,58 @@
 """The layout for several resources: chunks of questions whose costs of every resource fit into a core's cache.
 
-One resource has a layout of its own (`layout`): there a pass is bound by memory. Here a chunk is read once, and its softmax
+One resource has a layout of its own (`solve.layout`): there a pass is bound by memory. Here a chunk is read once, and its softmax
 used by R + R^2 sums.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec as P
+from jax.sharding import Mesh
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
-from alloc_jax.solve.layout import highest_of, in_rows
+from alloc_jax.solve.layout import PreparedProblem, filled_problem, in_rows
+from alloc_jax.solve.mesh import (
+    devices,
+    exact_sum_over,
+    filled,
+    max_over,
+    on_mesh,
+    questions_on,
+    specs_of,
+    whole_shares,
+)
 from alloc_jax.types import AllocationProblem
 
 CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class PreparedResources:
-    """An `AllocationProblem` with several resources in chunks. Question i sits at chunk i // width, column i % width."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ProblemInChunks(PreparedProblem):
+    """A prepared problem with several resources. Question i sits at chunk i // width, column i % width."""
 
-    utility: jax.Array  # f32[chunks, K, width] `forbidden` where an action may not be taken; 0 in the padding
-    cost: jax.Array  # f32[chunks, R, K, width] 0 where an action may not be taken, and in the padding
-    weight: jax.Array  # f32[chunks, width] 1 where there are no weights; 0 in the padding
-    questions: DoubleDouble  # f32[] total weight
+    utility: jax.Array = field(metadata={"questions": 0})  # f32[chunks, K, width] `forbidden` where it may not be taken
+    cost: jax.Array = field(metadata={"questions": 0})  # f32[chunks, R, K, width] 0 where an action may not be taken
+    weight: jax.Array = field(metadata={"questions": 0})  # f32[chunks, width] 1 where there are no weights
     least: DoubleDouble  # f32[] total utility where every question takes its worst action
     cheapest: DoubleDouble  # f32[R] total cost of each resource where every question takes its cheapest action for it
     varies: jax.Array  # bool[R] whether the actions of any question differ in it; if not, its budget decides nothing
-    invalid: jax.Array  # bool[] NaN, an infinity, a negative cost or weight, or a question without a valid action
-    size: int = field(metadata={"static": True})  # N, or the questions of a device
-    mesh: Mesh | None = field(default=None, metadata={"static": True})  # whose devices share out the chunks
 
-    @property
-    def axes(self) -> tuple[str, ...] | None:
-        return None if self.mesh is None else self.mesh.axis_names
+    action_axis: ClassVar[int] = 1
+    width: ClassVar[int] = CHUNK
 
     @property
     def resources(self) -> int:
         return self.cost.shape[1]
 
-    @property
-    def actions(self) -> int:
-        return self.utility.shape[1]
+    def net_utility(self, multiplier: jax.Array) -> jax.Array:
+        return self.utility - jnp.tensordot(multiplier, self.cost, axes=(0, 1))
 
 
 def forbidden(dtype) -> float:
@@ -54,13 +60,18 @@ def forbidden(dtype) -> float:
     return float(jnp.finfo(dtype).min / 4)
 
 
-def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> PreparedResources:
-    """The chunks of a problem.
+@partial(jax.jit, static_argnames="mesh")
+def prepare_chunks(problem: AllocationProblem, mesh: Mesh | None) -> ProblemInChunks:
+    """The layout of a problem with cost f32[N, K, R]."""
+    count = problem.utility.shape[0]
+    if problem.weight is None:
+        problem = replace(problem, weight=jnp.ones_like(problem.utility[:, 0]))
+    problem = filled_problem(problem, whole_shares(count, devices(mesh)))
+    out = specs_of(ProblemInChunks, mesh, count=count, mesh=mesh)
+    return on_mesh(partial(_prepared, count=count, mesh=mesh), mesh, questions_on(mesh), out=out)(problem)
 
-    Args:
-      problem: utility f32[N, K], cost f32[N, K, R].
-      mesh: this runs on every device of it, for the device's questions.
-    """
+
+def _prepared(problem: AllocationProblem, count: int, mesh: Mesh | None) -> ProblemInChunks:
     axes = None if mesh is None else mesh.axis_names
     utility, cost, valid = problem.utility, problem.cost, problem.valid
     bad = ~(jnp.isfinite(utility) & (jnp.isfinite(cost) & (cost >= 0)).all(axis=2))
@@ -73,12 +84,12 @@ def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> P
         cheapest = jnp.where(valid[:, :, None], cost, jnp.inf).min(axis=1)
         dearest = jnp.where(valid[:, :, None], cost, 0).max(axis=1)
         utility, cost = jnp.where(valid, utility, forbidden(utility.dtype)), jnp.where(valid[:, :, None], cost, 0)
+    weight = problem.weight
     size = utility.shape[0]
-    weight = jnp.ones_like(worst) if problem.weight is None else problem.weight
     width = min(CHUNK, size)
 
     def chunked(x):
-        x = jnp.pad(x, [(0, -size % width)] + [(0, 0)] * (x.ndim - 1))
+        x = filled(x, whole_shares(size, width), value=0)
         return jnp.moveaxis(x.reshape(-1, width, *x.shape[1:]), 1, -1)
 
     # Totals that no derivative goes through.
@@ -87,29 +98,21 @@ def lay_out_resources(problem: AllocationProblem, mesh: Mesh | None = None) -> P
     questions, least = (DoubleDouble(*(x[part] for x in sums)) for part in (0, 1))
     varies = ((dearest > cheapest) & (weight > 0)[:, None]).any(axis=0)
     invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all() | ~(questions.hi > 0)
-    return PreparedResources(
+    return ProblemInChunks(
         utility=chunked(utility),
         cost=chunked(cost).swapaxes(1, 2),
         weight=chunked(weight),
         questions=questions,
         least=least,
         cheapest=DoubleDouble(*(x[2:] for x in sums)),
-        varies=highest_of(varies.astype(jnp.int32), axes) > 0,
-        invalid=highest_of(invalid.astype(jnp.int32), axes) > 0,
-        size=size,
+        varies=max_over(varies.astype(jnp.int32), axes) > 0,
+        invalid=max_over(invalid.astype(jnp.int32), axes) > 0,
+        count=count,
         mesh=mesh,
     )
 
 
-def resource_specs(mesh: Mesh | None, size: int) -> PreparedResources | None:
-    """How a `PreparedResources` lies on a mesh."""
-    if mesh is None:
-        return None
-    cells = P(mesh.axis_names)
-    return PreparedResources(cells, cells, cells, P(), P(), P(), P(), P(), size, mesh)
-
-
-def totals(prepared: PreparedResources, action: jax.Array) -> DoubleDouble:
+def totals(prepared: ProblemInChunks, action: jax.Array) -> DoubleDouble:
     """f32[1 + R] total utility and costs of a plan i32[chunks, width], to twice the precision of the type."""
 
     def chosen(x):
@@ -129,6 +132,6 @@ def summed(values: jax.Array, weight: jax.Array, axes: tuple[str, ...] | None) -
     top = double_double.power_above(jnp.abs(high).max(axis=(1, 2), keepdims=True))
     first, second, third = double_double.slices(high, jnp.broadcast_to(top, high.shape))
     first, second, third = (x.sum(axis=2) for x in (first, second, third + low))
-    return double_double.across(
+    return exact_sum_over(
         double_double.total(double_double.add_float(double_double.two_sum(first, second), third)), axes
     )

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
-from alloc_jax.solve.chunks import PreparedResources, forbidden
-from alloc_jax.solve.root_finding import everywhere
+from alloc_jax.solve.mesh import sum_over
+from alloc_jax.solve.resources.layout import ProblemInChunks, forbidden
 
 
 @jax.tree_util.register_dataclass
@@ -39,7 +39,7 @@ class Budgeted:
     axes: tuple[str, ...] | None = field(metadata={"static": True})  # of the mesh
 
     @classmethod
-    def of(cls, prepared: PreparedResources, budget: jax.Array) -> Budgeted:
+    def of(cls, prepared: ProblemInChunks, budget: jax.Array) -> Budgeted:
         unit = jnp.where(budget > 0, double_double.power_above(jnp.where(budget > 0, budget, 1)), 1)
         share = prepared.weight / prepared.questions.hi
         return cls(prepared.utility, prepared.cost, share, unit, budget / unit, prepared.varies, prepared.axes)
@@ -49,7 +49,7 @@ class Budgeted:
         chunks, _, width = self.utility.shape
         columns = max(1, min(width, questions // chunks))
         share = self.share[:, :columns]
-        share = share / everywhere(share.sum(), self.axes)
+        share = share / sum_over(share.sum(), self.axes)
         return replace(self, utility=self.utility[..., :columns], cost=self.cost[..., :columns], share=share)
 
 
@@ -71,7 +71,7 @@ def scale_of(data: Budgeted) -> jax.Array:
     some = allowed.any(axis=1)
     size = jnp.where(some, jnp.maximum(jnp.abs(top), jnp.abs(bottom)), 0)
     spread = jnp.where(some, top - bottom, 0)
-    spread, size = (everywhere((data.share * x).sum(), data.axes) for x in (spread, size))
+    spread, size = (sum_over((data.share * x).sum(), data.axes) for x in (spread, size))
     # Below the rounding of the utilities there is no difference to trade.
     eps = jnp.finfo(spread.dtype).eps
     return jnp.maximum(spread, 1e3 * eps * size) + eps * jnp.finfo(spread.dtype).tiny ** 0.5
@@ -112,7 +112,7 @@ def sums_at(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> Su
     shapes = ((), (), (), (resources,), (resources,) * 2)
     zeros = tuple(jnp.zeros(shape, multiplier.dtype) for shape in shapes)
     found, _ = jax.lax.scan(add_chunk, zeros, (data.utility, data.cost, data.share))
-    best, spread, loss, spend, curvature = (everywhere(x, data.axes) for x in found)
+    best, spread, loss, spend, curvature = (sum_over(x, data.axes) for x in found)
     dual = (multiplier * data.budget).sum() + best
     unspent = jnp.where(data.varies, data.budget - spend / data.unit, 0)
     return Sums(dual, dual + temperature * spread, unspent, curvature / temperature, loss)
