@@ -7,7 +7,7 @@ the same questions, samples, orders and resamples, so that differences are paire
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -314,7 +314,7 @@ def _rivals(
     limits, cost = bench.limits, frontier.cost
     chains = [ladder for ladder in cascades.ladders(cost, most=min(cascades.LONGEST, max(bench.cap, 2)))]
     same = [(m,) * limit for m, limit in enumerate(limits) if limit > 1]
-    sweeps = {
+    sweeps: dict[str, Callable[..., Sweep]] = {
         "best single source": cascades.singles,
         "uniform mix, learned": cascades.singles,
     }
