@@ -372,9 +372,7 @@ class MixedPlan(Shown):
     question: jax.Array  # i32[J]
     other: jax.Array  # i32[J] the second action of each mixed question
     probability: jax.Array  # f32[J] of taking it
-    action: jax.Array | None = field(
-        default=None, metadata={"questions": 0}
-    )  # i32[N] the questions' own actions; None: those of the integral plan
+    action: jax.Array | None = field(default=None, metadata={"questions": 0})  # i32[N]; None: the integral plan's
 
 
 @jax.tree_util.register_dataclass
@@ -382,9 +380,7 @@ class MixedPlan(Shown):
 class Solution(Shown):
     """A plan for one budget, with what certifies it."""
 
-    action: jax.Array = field(
-        metadata={"questions": 0}
-    )  # i32[N] the integral plan: one action per question, spend never above the budget
+    action: jax.Array = field(metadata={"questions": 0})  # i32[N] the integral plan, whose spend is within the budget
     multiplier: jax.Array  # f32[] or f32[R] the price of one unit of cost
     spend: jax.Array  # f32[] or f32[R] mean cost of the integral plan
     utility: jax.Array  # f32[] mean utility of the integral plan

@@ -29,7 +29,7 @@ from instances import FAMILIES, instance, several
 from alloc_jax.report.text import markdown_table
 from alloc_jax.solve import double_double, frontier, prepare, solve
 from alloc_jax.solve.root_finding import Bracket, evaluate, exceeds, extreme_bracket
-from alloc_jax.solve.rounding import finish, total_target
+from alloc_jax.solve.rounding import finish
 from alloc_jax.types import AllocationProblem
 
 # The most questions each rival is given, one resource and several, and the package it needs.
@@ -55,8 +55,8 @@ HEADER = ["what", "data", "N", "budgets", "ms", "first s", "passes", "memory", "
 
 @jax.jit
 def jitted_bisection(prepared, wanted):
-    """Bisection on the price with the package's own evaluation and fill: only the search differs."""
-    target = total_target(prepared, wanted, "spend")
+    """Bisection on the multiplier with the package's own evaluation and rounding: only the search differs."""
+    target = prepared.target(wanted)
 
     def halve(_, bracket):
         low, high = bracket.more.multiplier, bracket.less.multiplier

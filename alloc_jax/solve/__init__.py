@@ -1,4 +1,4 @@
-"""The solver: a problem and a budget in; a price, a plan and a bound out."""
+"""The solver: a problem and a budget in; a multiplier, a plan and a bound out."""
 
 from alloc_jax.exports import exports
 

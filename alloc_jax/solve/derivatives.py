@@ -13,8 +13,8 @@ from alloc_jax.types import AllocationProblem
 def net_utility(problem: AllocationProblem, multiplier: jax.Array) -> jax.Array:
     """f32[N, K] utility - multiplier * cost, the lowest float where an action may not be taken."""
     if problem.cost.ndim == 3:
-        price = jnp.reshape(jnp.asarray(multiplier, problem.cost.dtype), (1, 1, -1))
-        net = problem.utility - (problem.cost * price).sum(-1)
+        per_resource = jnp.reshape(jnp.asarray(multiplier, problem.cost.dtype), (1, 1, -1))
+        net = problem.utility - (problem.cost * per_resource).sum(-1)
     else:
         net = problem.utility - jnp.asarray(multiplier, problem.cost.dtype) * problem.cost
     return net if problem.valid is None else jnp.where(problem.valid, net, jnp.finfo(net.dtype).min)
@@ -25,7 +25,7 @@ def best_response(problem: AllocationProblem, multiplier) -> jax.Array:
 
     Args:
       problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R].
-      multiplier: f32[] or f32[R], at least 0, in utility a unit of cost.
+      multiplier: f32[] or f32[R], at least 0, in utility per unit of cost.
 
     Returns:
       i32[N] the actions.

@@ -82,7 +82,7 @@ class Frontier(Tabular):
         return jnp.where(budget < self.spend[0], jnp.nan, value)
 
     def at(self, budget) -> Solution:
-        """The plan of one budget, without a new solve: the steps up to it, or the fill between two points of the grid."""
+        """The plan of one budget, without a new solve: the steps up to it, or the cut between two points of the grid."""
         if self.steps is None:
             wanted = validation.as_pair(budget, self.spend.dtype, "budget")
             return validation.shaped_like(_at_grid(self.prepared, self.spend, self.multiplier, wanted), budget)
@@ -273,9 +273,7 @@ def gridded(prepared: ProblemInRows, points: int) -> tuple[jax.Array, jax.Array,
     inner = jax.lax.map(at, multiplier[1:-1])
     parts = zip(prepared.cheapest, inner, prepared.dearest, strict=True)
     total = double_double.DoubleDouble(*(jnp.concatenate([first[None], x, last[None]]) for first, x, last in parts))
-    mean = double_double.divide(
-        total, double_double.DoubleDouble(*(jnp.broadcast_to(x, total.hi.shape) for x in prepared.questions))
-    )
+    mean = prepared.mean(total)
     return double_double.rounded_up(mean)[:, 0], mean.hi[:, 1], multiplier
 
 

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve.layout import ProblemInRows
+from alloc_jax.solve.plans import as_plan, computed_once
 
 
 class Hull(NamedTuple):
     """The steps along every question's hull, each at the action it leads to; slope 0 where an action ends no step."""
 
     start: jax.Array  # i32[rows, WIDTH] the cheapest action, the best of several
-    slope: jax.Array  # f32[K, rows, WIDTH] utility gained a unit of cost; falls strictly along a question's hull
+    slope: jax.Array  # f32[K, rows, WIDTH] utility gained per unit of cost; falls strictly along a question's hull
     before: jax.Array  # c64[K, rows, WIDTH] cost + i utility of where the step begins
     after: jax.Array  # c64[K, rows, WIDTH] and of the action it leads to
 
@@ -51,7 +52,7 @@ def hulls(prepared: ProblemInRows) -> Hull:
                 ~less & ~more & better, highest, leads_on
             )  # at the same cost only the best is a vertex
         vertex.append(leads_to > leads_on)
-    vertex = jax.lax.optimization_barrier(jnp.stack(vertex))
+    vertex = computed_once(jnp.stack(vertex))
 
     before_cost, before_utility = jnp.full_like(cost, -1), jnp.zeros_like(utility)
     for j in actions:
@@ -60,4 +61,4 @@ def hulls(prepared: ProblemInRows) -> Hull:
         before_utility = jnp.where(nearer, utility[j][None], before_utility)
     ends = vertex & (before_cost >= 0)
     slope = jnp.where(ends, (utility - before_utility) / jnp.where(ends, cost - before_cost, 1), 0)
-    return Hull(start, slope, jax.lax.complex(before_cost, before_utility), jax.lax.complex(cost, utility))
+    return Hull(start, slope, as_plan(before_cost, before_utility), as_plan(cost, utility))

@@ -30,7 +30,7 @@ from alloc_jax.solve.mesh import (
 from alloc_jax.solve.plans import extremes, row_totals
 from alloc_jax.types import AllocationProblem
 
-WIDTH = 1024  # questions a row: what sums exactly in slices, and small enough to search through
+WIDTH = 1024  # questions per row: what sums exactly in slices, and small enough to search through
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,6 +75,19 @@ class PreparedProblem:
     def specs(self) -> PreparedProblem | None:
         """How the arrays lie on the mesh."""
         return specs_of(type(self), self.mesh, count=self.count, mesh=self.mesh)
+
+    def mean(self, total: DoubleDouble) -> DoubleDouble:
+        """The mean per question that a total stands for."""
+        return double_double.divide(total, self._questions_as(total))
+
+    def target(self, wanted: DoubleDouble, goal: str = "spend") -> DoubleDouble:
+        """The total that a mean stands for; a budget gives way, and a wanted utility too, by the rounding of totals."""
+        total = double_double.multiply(wanted, self._questions_as(wanted))
+        slack = jnp.abs(total.hi) * double_double.slack(total.hi.dtype)
+        return double_double.add_float(total, slack if goal == "spend" else -slack)
+
+    def _questions_as(self, x: DoubleDouble) -> DoubleDouble:
+        return DoubleDouble(*(jnp.broadcast_to(part, x.hi.shape) for part in self.questions))
 
     def net_utility(self, multiplier: jax.Array) -> jax.Array:
         """utility - multiplier * cost, in the layout of the utility."""

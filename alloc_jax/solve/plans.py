@@ -1,11 +1,15 @@
 """Plans: what every question chooses, and what that adds up to.
 
-A plan is c64[rows, WIDTH], the chosen cost + i utility of every question. It is one complex array because two arrays
-would be two loops over the data, and it holds values and not action numbers because totals then read it and not the data. The
-values are copies, so the actions are found again by comparing for equality.
+A plan is c64[rows, WIDTH], the chosen cost + i utility of every question (`as_plan`). It holds values and not action numbers
+because totals then read the plan and not the data. The values are copies, so comparing for equality finds the actions again.
+
+What the XLA compiler needs to be told stands here, once each: `as_plan`, `computed_once`, `respond_once`, `update_if` and `greatest`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +17,33 @@ import jax.numpy as jnp
 from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 
+Tree = TypeVar("Tree")
+
 FOLD = 8  # parts of a row that are added lane by lane before it is summed
+
+
+def as_plan(cost: jax.Array, utility: jax.Array) -> jax.Array:
+    """Costs and utilities as one complex array: two arrays would be two loops over the data."""
+    return jax.lax.complex(cost, utility)
+
+
+def computed_once(x: Tree) -> Tree:
+    """Arrays that the compiler computes here, and not again in each loop that reads them, where they may round otherwise."""
+    return jax.lax.optimization_barrier(x)
+
+
+def update_if(condition: jax.Array, update: Callable[[Tree], Tree], state: Tree) -> Tree:
+    """The state, updated where a condition holds: a loop of one turn at most, because a branch would copy the plans."""
+    return jax.lax.while_loop(lambda x: x[1], lambda x: (update(x[0]), jnp.bool_(False)), (state, condition))[0]
+
+
+def respond_once(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
+    """`respond` as an array of its own: in a plain expression, each of the sums over the plan would evaluate it again.
+
+    A barrier does not stop the CPU compiler from that, a loop whose one turn it cannot foresee does.
+    """
+    empty = jnp.zeros(cost.shape[1:], jnp.result_type(cost, jnp.complex64))
+    return update_if(~(multiplier < 0), lambda _: respond(utility, cost, multiplier), empty)
 
 
 def respond(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
@@ -31,7 +61,7 @@ def respond(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.A
         # Differences, not scores: what all actions of a question earn or cost alike takes no digits from what they differ by.
         better = utility[k] - best_utility > multiplier * (cost[k] - best_cost)
         best_cost, best_utility = jnp.where(better, cost[k], best_cost), jnp.where(better, utility[k], best_utility)
-    return jax.lax.complex(best_cost, best_utility)
+    return as_plan(best_cost, best_utility)
 
 
 def extremes(utility: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -54,7 +84,7 @@ def extremes(utility: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array,
         rises = (gain > 0) & (extra > 0)
         steepest = jnp.maximum(steepest, jnp.where(rises, gain / jnp.where(rises, extra, 1), 0))
     steepest = greatest(steepest) * (1 + 8 * jnp.finfo(utility.dtype).eps)  # the margin covers the slope's rounding
-    return jax.lax.complex(cheap_cost, cheap_utility), jax.lax.complex(best_cost, best_utility), steepest
+    return as_plan(cheap_cost, cheap_utility), as_plan(best_cost, best_utility), steepest
 
 
 def greatest(x: jax.Array) -> jax.Array:
@@ -85,8 +115,8 @@ def row_totals(plan: jax.Array, weight: jax.Array | None) -> DoubleDouble:
         values = [x[:, lane] for x in folded]
         for part, terms in enumerate(_slices(*values, ceiling=ceiling)):
             sums[part] = sums[part] + terms
-    # Without the barrier the compiler makes one long sum of the two, which it neither vectorises nor spreads over cores.
-    sums = [x.sum(axis=1) for x in jax.lax.optimization_barrier(sums)]
+    # In two steps: of one long sum the compiler neither vectorises nor spreads over cores.
+    sums = [x.sum(axis=1) for x in computed_once(sums)]
     first, second, third = (jnp.stack([x.real, x.imag]) for x in sums)
     return double_double.add_float(double_double.two_sum(first, second), third)
 
@@ -99,7 +129,7 @@ def _ceilings(plan: jax.Array, weight: jax.Array | None = None) -> jax.Array:
         values = values if weight is None else [x * weight[:, lane] for x in values]
         tops = zip((highest.real, highest.imag), values, strict=True)
         highest = jax.lax.complex(*(jnp.where(x > top, x, top) for top, x in tops))
-    highest = jax.lax.optimization_barrier(highest)
+    highest = computed_once(highest)
     tops = (x.max(axis=1, keepdims=True) for x in (highest.real, highest.imag))
     return jax.lax.complex(*map(double_double.power_above, tops))
 

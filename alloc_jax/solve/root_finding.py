@@ -1,6 +1,6 @@
-"""One budget in a handful of passes: sample, root-find, fill.
+"""One budget in a handful of passes: sample, find the root, round.
 
-The spend C(l) of the best response to a multiplier l falls as l rises, and so does its utility U(l). The price of a budget B
+The spend C(l) of the best response to a multiplier l falls as l rises, and so does its utility U(l). The multiplier of a budget B
 is where C crosses B; at most one question has to be mixed there. Each evaluation of C and U is one pass over the data.
 
     sample  The same search on one question in SAMPLE gives l to about 1 % and the slope of C, for a third of a pass.
@@ -10,11 +10,11 @@ is where C crosses B; at most one question has to be mixed there. Each evaluatio
               a short step over the target from the nearer  brings the other end up,
               the crossing of the dual's tangents           exact where l is a kink, that is, at ties,
               bisection                                     bounds the number of passes where neither helps.
-    stop    A question that differs between the ends l_more < l_less gains between l_more and l_less a unit of extra cost. So
+    stop    A question that differs between the ends l_more < l_less gains between l_more and l_less per unit of extra cost. So
             whatever part of them is switched, the loss against the dual bound is at most the extra spend times the
             distance of the multipliers (`Chord.worst_loss`). The search stops when that is 1e-7 of the gain over the cheapest
             plan: what utilities have in common counts for nothing.
-    fill    Questions that differ between the ends are switched in index order until the budget is met (`fill`).
+    round   Questions that differ between the ends are switched in index order until the budget is met (`rounding`).
 
 Every step is elementwise work and sums: no sort, no scatter. A numpy hull-and-sort is exact as well and some ten times slower.
 
@@ -37,7 +37,7 @@ from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import ProblemInRows, in_rows
 from alloc_jax.solve.mesh import exact_sum_over, sum_over
-from alloc_jax.solve.plans import extremes, respond, row_totals
+from alloc_jax.solve.plans import extremes, respond, respond_once, row_totals
 
 TOLERANCE = 5e-7  # loss at which a search stops, relative to the gain over the cheapest plan
 PASSES = 100  # never reached: a bracket of two adjacent floats ends the search before
@@ -90,13 +90,7 @@ def exceeds(total: DoubleDouble, target: DoubleDouble, goal: str) -> jax.Array:
 def evaluate(prepared: ProblemInRows, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
     """One pass: the best responses to a multiplier, in the slot that neither end uses."""
     slot = 3 - bracket.more.slot - bracket.less.slot
-    # In a loop of one turn, which the compiler cannot know: otherwise each of the sums below evaluates the plan again.
-    empty = jnp.zeros(prepared.cost.shape[1:], bracket.plans.dtype), multiplier < 0
-    plan, _ = jax.lax.while_loop(
-        lambda state: ~state[1],
-        lambda _: (respond(prepared.utility, prepared.cost, multiplier), jnp.bool_(True)),
-        empty,
-    )
+    plan = respond_once(prepared.utility, prepared.cost, multiplier)
     plans = jax.lax.dynamic_update_slice(bracket.plans, plan[None], (slot, jnp.int32(0), jnp.int32(0)))
     rows = row_totals(plan, prepared.weight)
     return plans, End(multiplier, exact_sum_over(double_double.total(rows), prepared.axes), rows, slot)

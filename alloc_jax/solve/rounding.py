@@ -16,7 +16,7 @@ from alloc_jax.solve import double_double
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.layout import ProblemInRows
 from alloc_jax.solve.mesh import by_device, from_device
-from alloc_jax.solve.plans import actions_of, extremes, row_totals
+from alloc_jax.solve.plans import actions_of, extremes, row_totals, update_if
 from alloc_jax.solve.root_finding import (
     GOALS,
     PASSES,
@@ -48,21 +48,14 @@ def between(prepared: ProblemInRows, wanted: DoubleDouble, low: jax.Array, high:
         inside = (multiplier > 0) & (multiplier < prepared.steepest)
         end = jax.tree.map(lambda new, old, inside=inside: jnp.where(inside, new, old), end, getattr(bracket, name))
         bracket = bracket._replace(**{name: end, "plans": plans})
-    return finish(prepared, bracket, total_target(prepared, wanted, "spend"), "spend")
-
-
-def total_target(prepared: ProblemInRows, wanted: DoubleDouble, goal: str) -> DoubleDouble:
-    """The total that a mean stands for."""
-    target = double_double.multiply(wanted, prepared.questions)
-    slack = jnp.abs(target.hi) * double_double.slack(target.hi.dtype)
-    return double_double.add_float(target, slack if goal == "spend" else -slack)
+    return finish(prepared, bracket, prepared.target(wanted), "spend")
 
 
 def finish(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal: str) -> Solution:
     """The solution in a bracket: its plans, the cut between them, and what certifies it."""
     above, below = ~exceeds(prepared.dearest, target, goal), exceeds(prepared.cheapest, target, goal)
     bracket = with_extremes(prepared, bracket, above, below)
-    cut = fill(prepared, bracket, target, goal)
+    cut = cut_at(prepared, bracket, target, goal)
     infeasible = below if goal == "spend" else above
     status = jnp.where(bracket.passes >= PASSES, Status.NOT_CONVERGED, Status.OPTIMAL)
     status = jnp.where(infeasible, Status.INFEASIBLE, status)
@@ -74,8 +67,7 @@ def with_extremes(prepared: ProblemInRows, bracket: Bracket, above: jax.Array, b
     """The bracket with the plans of its extreme ends in place, and closed where the target lies beyond an extreme."""
     at_best, at_cheapest = bracket.more.multiplier <= 0, bracket.less.multiplier >= prepared.steepest
 
-    def fill_in(state):
-        bracket, _ = state
+    def put_extremes(bracket: Bracket) -> Bracket:
         cheapest, best, _ = extremes(prepared.utility, prepared.cost)
         extremes_ = ("more", best, prepared.dearest, at_best), ("less", cheapest, prepared.cheapest, at_cheapest)
         for name, extreme, total, here in extremes_:
@@ -87,10 +79,9 @@ def with_extremes(prepared: ProblemInRows, bracket: Bracket, above: jax.Array, b
             totals = {"total": (total, end.total), "rows": (rows, end.rows)}
             totals = {part: double_double.where(here, *both) for part, both in totals.items()}
             bracket = bracket._replace(plans=plans, **{name: end._replace(**totals)})
-        return bracket, False
+        return bracket
 
-    # A loop of one turn at most: unlike a branch, it leaves the plans where they are.
-    bracket, _ = jax.lax.while_loop(lambda state: state[1], fill_in, (bracket, at_best | at_cheapest))
+    bracket = update_if(at_best | at_cheapest, put_extremes, bracket)
     more, less, plans, passes = bracket
     closed = (
         jax.tree.map(lambda here, other, close=close: jnp.where(close, other, here), end, other)
@@ -99,7 +90,7 @@ def with_extremes(prepared: ProblemInRows, bracket: Bracket, above: jax.Array, b
     return Bracket(*closed, plans, passes)
 
 
-def fill(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal: str) -> Cut:
+def cut_at(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal: str) -> Cut:
     """The cut of a bracket at a target: before it every switch fits, the one at it does not."""
     more, less, axes = bracket.more, bracket.less, prepared.axes
     steps = double_double.subtract(more.rows, less.rows)
@@ -188,16 +179,14 @@ def certified(
         (less.multiplier, less.total),
         (more.multiplier, more.total),
     )
-    prices = double_double.pair(jnp.stack([-multiplier, jnp.ones_like(multiplier)]))
+    weights = double_double.pair(jnp.stack([-multiplier, jnp.ones_like(multiplier)]))
 
     def short_of_bound(total):
-        """Of differences, so that a gap of 1e-8 is one, and a steep price of a large spend takes no digits."""
+        """Bound less utility, of differences: a gap of 1e-8 is one, and a steep multiplier of a large spend takes no digits."""
         over = double_double.subtract(at_end, total)
-        return double_double.total(double_double.multiply(over, prices))
+        return double_double.total(double_double.multiply(over, weights))
 
-    def mean(x):
-        return double_double.divide(x, prepared.questions)
-
+    mean = prepared.mean
     gap = short_of_bound(mixed)
     dual = double_double.add(of(mixed, "utility"), gap)
     # Within a budget, what is left of it is part of the gap; a wanted utility is held against the bound at its own spend.

@@ -10,7 +10,7 @@ The multiplier is an implicit function of the problem: grad D_t(l) = 0. So
 
     dl = - H^-1 d(grad D_t)        H = mean covariance of the costs under the plan, over t
 
-on the resources whose price is positive; one that does not bind has price 0 and derivative 0. `smooth_multiplier` carries this as its rule, for
+on the resources whose multiplier is positive; one that does not bind has multiplier 0 and derivative 0. `smooth_multiplier` carries this as its rule, for
 forward and reverse mode; iterations are never differentiated (those of a bisection would give zero). The derivative is not defined where
 a budget just begins to bind, nor where no question trades off (H = 0), and is 0 in the second case.
 
@@ -33,7 +33,7 @@ PASSES = 200  # at most; five a temperature are usual
 
 
 def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Array:
-    """The price at which the smoothed plan spends the budget.
+    """The multiplier at which the smoothed plan spends the budget.
 
     Differentiable, forward and reverse, under jit and vmap, with respect to utility, cost, weight, budget and temperature.
 
@@ -43,7 +43,7 @@ def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Ar
       temperature: f32[] above 0, in units of utility.
 
     Returns:
-      f32[] or f32[R], 0 where the budget does not bind. Below the cheapest smoothed plan there is no such price, and the one returned is just
+      f32[] or f32[R], 0 where the budget does not bind. Below the cheapest smoothed plan there is no such multiplier, and the one returned is just
       large.
 
     Raises:
@@ -93,7 +93,7 @@ def _implicit(primals, tangents):
     multiplier = _multiplier(*primals)
     problem, budget, temperature = primals
     _, change = jax.jvp(lambda p, b, t: unspent(p, b, multiplier, t), primals, tangents)
-    curvature = jax.jacfwd(lambda price: unspent(problem, budget, price, temperature))(multiplier)
+    curvature = jax.jacfwd(lambda at: unspent(problem, budget, at, temperature))(multiplier)
     curvature, change, free = curvature.reshape(budget.size, -1), change.reshape(-1), multiplier.reshape(-1) > 0
     moves = free & (jnp.diag(curvature) > 0)
     matrix = jnp.where(moves[:, None] & moves[None], curvature, jnp.eye(budget.size, dtype=curvature.dtype))

@@ -1,4 +1,4 @@
-"""The front door: one budget in, one certified plan out."""
+"""Solve for one budget: validate, lay out, find the multiplier, round to plans, certify."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alloc_jax.solve.mesh import on_mesh, specs_of
 from alloc_jax.solve.resources.kernel import solve_resources
 from alloc_jax.solve.resources.layout import prepare_chunks
 from alloc_jax.solve.root_finding import search
-from alloc_jax.solve.rounding import finish, total_target
+from alloc_jax.solve.rounding import finish
 from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution
 
 
@@ -45,7 +45,7 @@ def solve_one_resource(prepared: ProblemInRows, wanted: DoubleDouble, goal: str)
       wanted: the mean spend or mean utility, as two floats.
       goal: "spend" or "utility".
     """
-    target = total_target(prepared, wanted, goal)
+    target = prepared.target(wanted, goal)
     return finish(prepared, search(prepared, target, goal), target, goal)
 
 
@@ -86,12 +86,12 @@ def solve(
 
         max mean_i utility[i, a_i]   subject to   mean_i cost[i, a_i] <= budget
 
-    `action` is one action a question, and never spends more than the budget; `mixed` splits one question between two
+    `action` is one action per question, and never spends more than the budget; `mixed` splits one question between two
     actions so that the budget is spent to the end, and is optimal among all mixed plans. `dual_value` bounds both from above.
 
     Args:
       problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R]; or what `prepare` made of it.
-      budget: allowed mean cost a question, a number or f32[R]. A Python number keeps its digits; inside jit it is a float32.
+      budget: allowed mean cost per question, a number or f32[R]. A Python number keeps its digits; inside jit it is a float32.
         With one resource, [1] is a number, and multiplier and spends come back as [1].
       utility: instead of a budget, the mean utility to reach. The integral plan reaches it and the mixed plan meets it;
         INFEASIBLE says that no plan does, and the best one is returned. Then `dual_value` bounds the utility of any plan that spends

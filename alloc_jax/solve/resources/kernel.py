@@ -1,15 +1,15 @@
-"""Several budgets at once: Newton finds the prices, a small linear programme ends the solve exactly.
+"""Several budgets at once: Newton finds the multipliers, a small linear programme makes the plan exact.
 
     sample   Above 40,000 questions Newton (`newton`) first runs on 20,000 of them. The whole table begins where they ended, and
              takes two to four passes until the dual is within 2e-7 of its minimum: on smooth data at a temperature of 1e-4 of
              the utility's range, on ties, which a softmax plan splits, at 1e-6.
     round    The softmax plan meets the budgets, ties included. Question i takes the action that a point of a
              low-discrepancy sequence picks, so that spends stay near the softmax plan's.
-    contest  Some 4,000 questions are freed: those that have most to gain, or least to lose, by another action.
-    vertex   The linear programme over the contested ones (`simplex`) is solved exactly. At most R questions are mixed in
-             it, and its prices, in one pass, bound every plan of the whole table. Where the bound has not closed,
+    core     Some 4,000 questions are freed: those that have most to gain, or least to lose, by another action.
+    vertex   The linear programme over the core (`simplex`) is solved exactly. At most R questions are mixed in
+             it, and its multipliers, in one pass, bound every plan of the whole table. Where the bound has not closed,
              a second round starts from there.
-    settle   The mixed questions take one of their actions; single moves buy back what is overspent and spend what is left.
+    search   The mixed questions take one of their actions; single moves buy back what is overspent and spend what is left.
              Where they cannot, a tabu search looks for a plan that fits, and the next round's budgets are lowered by what
              rounding may cost. Where neither finds one, the status is MIXED_ONLY and the action the plan that overspends least.
 
@@ -23,9 +23,10 @@ import jax
 import jax.numpy as jnp
 
 from alloc_jax.solve.double_double import DoubleDouble
+from alloc_jax.solve.plans import computed_once
 from alloc_jax.solve.resources.layout import ProblemInChunks, forbidden
 from alloc_jax.solve.resources.newton import Budgeted, descend, net_of, scale_of
-from alloc_jax.solve.resources.polish import finished
+from alloc_jax.solve.resources.polish import polished
 from alloc_jax.types import AllocationProblem, Solution
 
 SAMPLE = 20_000  # questions: their multipliers lie within 1e-4 of the dual value
@@ -56,7 +57,7 @@ def solve_resources(prepared: ProblemInChunks, wanted: DoubleDouble) -> Solution
         start, stage = found.multiplier, found.stage
     found = descend(data, start, temperatures, PASSES, tolerance, stage)
     plan = rounded(data, found.multiplier, temperatures[found.stage])
-    return finished(prepared, data, wanted, plan, found.best, scale)
+    return polished(prepared, data, wanted, plan, found.best, scale)
 
 
 def rounded(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> jax.Array:
@@ -67,7 +68,7 @@ def rounded(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> ja
         number, utility, cost = entry
         allowed = utility > forbidden(utility.dtype)
         net = jnp.where(allowed, net_of(utility, cost, multiplier / data.unit), jnp.finfo(utility.dtype).min)
-        net = jax.lax.optimization_barrier(net)  # computed twice, it may round otherwise, and its maximum be none of it
+        net = computed_once(net)  # or its maximum may be none of its values
         plan = jnp.where(allowed, jnp.exp((net - net.max(axis=0)[None]) / temperature), 0)
         plan = plan / plan.sum(axis=0)[None]
         index = number.astype(jnp.uint32) * jnp.uint32(width) + jnp.arange(width, dtype=jnp.uint32)

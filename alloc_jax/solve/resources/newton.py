@@ -6,7 +6,7 @@ Its gradient is the unspent budget of the softmax plan, its Hessian the mean cov
 that come out of the same pass. A step is Newton's on the resources whose budget binds, damped until D_t falls.
 
     cool    The temperature falls by the stages it is given, as soon as a Newton step is smaller than it.
-    stop    The softmax plan loses `loss` to the best responses at its prices, so the plain dual D(l), which bounds every plan,
+    stop    The softmax plan loses `loss` to the best responses at its multipliers, so the plain dual D(l), which bounds every plan,
             is within loss + (l - l*) . unspent of its minimum. At a tolerance of it the search ends.
 
 Costs are counted in powers of two next to the budgets, so that units do not matter and nothing is rounded by it.
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.mesh import sum_over
+from alloc_jax.solve.plans import computed_once
 from alloc_jax.solve.resources.layout import ProblemInChunks, forbidden
 
 
@@ -35,7 +36,7 @@ class Budgeted:
     share: jax.Array  # f32[chunks, width] weights that sum to 1 over all devices
     unit: jax.Array  # f32[R] powers of two
     budget: jax.Array  # f32[R] in these units
-    varies: jax.Array  # bool[R] False where a question's actions all cost the same: that price stays 0
+    varies: jax.Array  # bool[R] False where a question's actions all cost the same: that multiplier stays 0
     axes: tuple[str, ...] | None = field(metadata={"static": True})  # of the mesh
 
     @classmethod
@@ -60,7 +61,7 @@ class Sums(NamedTuple):
     smooth: jax.Array  # f32[] D_t(l)
     unspent: jax.Array  # f32[R] gradient of D_t
     curvature: jax.Array  # f32[R, R] its Hessian
-    loss: jax.Array  # f32[] what the softmax plan loses to the best responses at these prices
+    loss: jax.Array  # f32[] what the softmax plan loses to the best responses at these multipliers
 
 
 def scale_of(data: Budgeted) -> jax.Array:
@@ -77,11 +78,11 @@ def scale_of(data: Budgeted) -> jax.Array:
     return jnp.maximum(spread, 1e3 * eps * size) + eps * jnp.finfo(spread.dtype).tiny ** 0.5
 
 
-def net_of(utility: jax.Array, cost: jax.Array, price: jax.Array) -> jax.Array:
-    """utility - price . cost of one chunk, f32[K, width]."""
+def net_of(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
+    """utility - multiplier . cost of one chunk, f32[K, width]."""
     net = utility
     for r in range(cost.shape[0]):
-        net = net - price[r] * cost[r]
+        net = net - multiplier[r] * cost[r]
     return net
 
 
@@ -96,10 +97,10 @@ def sums_at(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> Su
         best = net.max(axis=0)
         plan = jnp.exp((net - best[None]) / temperature)
         mass = plan.sum(axis=0)
-        plan = jax.lax.optimization_barrier(plan * (share / mass)[None])  # read by every sum, computed once
+        plan = computed_once(plan * (share / mass)[None])
         mean = (plan[None] * cost).sum(axis=1) / jnp.where(share > 0, share, 1)[None]
         deviation = (cost - mean[:, None]) * jnp.sqrt(plan)[None]
-        deviation = jax.lax.optimization_barrier(deviation.reshape(resources, -1) / unit)
+        deviation = computed_once(deviation.reshape(resources, -1) / unit)
         new = (
             (share * best).sum(),
             (share * jnp.log(mass)).sum(),
@@ -119,10 +120,10 @@ def sums_at(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> Su
 
 
 def newton_step(multiplier: jax.Array, sums: Sums, temperature: jax.Array, damping: jax.Array | float) -> jax.Array:
-    """Newton's step on the resources that bind: those with a price, and those overspent at price 0.
+    """Newton's step on the resources that bind: those with a multiplier, and those overspent at multiplier 0.
 
-    The ridge |unspent| / reach stops a price without curvature from leaping; it vanishes with the gradient. Where neither the
-    gradient nor what the curvature makes of it within reach is above the rounding of a spend, a price stays: it would run away.
+    The ridge |unspent| / reach stops a multiplier without curvature from leaping; it vanishes with the gradient. Where neither the
+    gradient nor what the curvature makes of it within reach is above the rounding of a spend, a multiplier stays: it would run away.
     """
     tiny, noise = jnp.finfo(multiplier.dtype).tiny, 16 * jnp.finfo(multiplier.dtype).eps
     curvature = jnp.diag(sums.curvature)
@@ -142,7 +143,7 @@ def newton_step(multiplier: jax.Array, sums: Sums, temperature: jax.Array, dampi
 
 
 class Descent(NamedTuple):
-    """Where the search for the prices stands."""
+    """The state of the descent."""
 
     multiplier: jax.Array  # f32[R]
     sums: Sums

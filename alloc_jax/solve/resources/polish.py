@@ -1,6 +1,6 @@
-"""The end of a solve with several resources: from prices near the best ones to certified plans.
+"""The end of a solve with several resources: from multipliers near the best ones to certified plans.
 
-`kernel` tells the whole algorithm. A round frees the contested questions, solves their linear programme, and makes an integral
+`kernel` tells the whole algorithm. A round frees the questions of the core, solves their linear programme, and makes an integral
 plan of it; it keeps the best mixed plan, the best integral plan and the least bound. Rounds end when the bound has closed on the
 mixed plan and an integral plan fits, or when it is proven that none can.
 
@@ -22,10 +22,10 @@ from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.mesh import by_device, devices, sum_over
 from alloc_jax.solve.resources.layout import ProblemInChunks, totals
 from alloc_jax.solve.resources.newton import Budgeted, net_of
-from alloc_jax.solve.resources.simplex import Contested, Mix, may_take, optimise, settle
+from alloc_jax.solve.resources.simplex import Core, Mix, local_search, may_take, optimise
 from alloc_jax.types import MixedPlan, Solution, Status
 
-CONTESTED = 4096  # questions of the linear programme, spread over all chunks
+CORE = 4096  # questions of the linear programme, spread over all chunks
 ROUNDS = 6  # one or two are usual
 CERTIFIED = 5  # times the gap at which rounds end: what is still optimal when they have run out
 
@@ -58,7 +58,7 @@ class Mixed(NamedTuple):
 
 
 class Rounds(NamedTuple):
-    """Where the ending stands."""
+    """The state of the rounds."""
 
     mixed: Mixed  # the best so far
     integral: Plan
@@ -69,7 +69,7 @@ class Rounds(NamedTuple):
     round: jax.Array  # i32[]
 
 
-def finished(
+def polished(
     prepared: ProblemInChunks,
     data: Budgeted,
     wanted: DoubleDouble,
@@ -86,7 +86,7 @@ def finished(
       multiplier: f32[R] near the best, in the units of `data`.
       scale: f32[] how much utilities differ.
     """
-    target = targets(prepared, wanted)
+    target = prepared.target(wanted)
     close = 1e-7 if scale.dtype == jnp.float32 else 1e-11
 
     def closed(state: Rounds, part: float = close):
@@ -109,13 +109,13 @@ def finished(
         return ~(closed(state) & state.integral.fits) & ~impossible(state) & (state.round < ROUNDS)
 
     def improve(state: Rounds) -> Rounds:
-        where, contested = contest(prepared, data, state.gain)
+        where, core = core_of(prepared, data, state.gain)
         rest = left_of(target, state.key.total, data.unit)
-        swing = (contested.weight[None] * jnp.ptp(contested.cost, axis=2)).max(axis=1)
+        swing = (core.weight[None] * jnp.ptp(core.cost, axis=2)).max(axis=1)
         own = gathered(jnp.take_along_axis(state.key.action, where, axis=1).reshape(-1), prepared.axes)
         penalty = jnp.maximum(2 * state.best.multiplier, scale)
-        mix = optimise(contested, own, double_double.add_float(rest, -state.tighten * swing), penalty)
-        worth = worths(contested, data.unit)
+        mix = optimise(core, own, double_double.add_float(rest, -state.tighten * swing), penalty)
+        worth = worths(core, data.unit)
 
         def moved(plan: Plan, before: jax.Array, after: jax.Array) -> Plan:
             total = double_double.add(
@@ -125,15 +125,15 @@ def finished(
 
         key = moved(state.key, own, mix.key)
         beside = MixedPlan(numbers(prepared, where)[mix.question], mix.action, mix.share, None)
-        mixed_total = double_double.add(key.total, mixture(contested, mix, data.unit))
+        mixed_total = double_double.add(key.total, mixture(core, mix, data.unit))
         mixed = Mixed(Plan(key.action, mixed_total, mix.fits & nearly_within(mixed_total, target)), beside)
-        slack = rounding(scale.dtype) * jnp.abs(target.hi / data.unit)
-        action = settle(contested, mix.key, left_of(target, key.total, data.unit), slack, penalty)
+        slack = double_double.slack(scale.dtype) * jnp.abs(target.hi / data.unit)
+        action = local_search(core, mix.key, left_of(target, key.total, data.unit), slack, penalty)
         integral = moved(key, mix.key, action)
 
-        # Where the budgets as they are could not be met, the prices with their penalties may prove that none can.
-        prices = jnp.where(mix.fits | (state.tighten == 0), mix.multiplier, state.best.multiplier)
-        bound, gain = priced(prepared, data, key.action, prices, target)
+        # Where the budgets as they are could not be met, the multipliers with their penalties may prove that none can.
+        multiplier = jnp.where(mix.fits | (state.tighten == 0), mix.multiplier, state.best.multiplier)
+        bound, gain = bound_at(prepared, data, key.action, multiplier, target)
         mixed = choose(integral.fits & ~mixed.plan.fits, unmixed(integral), mixed)
         integral = choose(better(integral, state.integral, target), integral, state.integral)
         tighten = jnp.where(integral.fits, 0, jnp.maximum(2 * state.tighten, 1)).astype(scale.dtype)
@@ -147,7 +147,7 @@ def finished(
             round=state.round + 1,
         )
 
-    bound, gain = priced(prepared, data, plan, multiplier, target)
+    bound, gain = bound_at(prepared, data, plan, multiplier, target)
     integral = plan_of(plan, totals(prepared, plan), target)
     mixed = unmixed(integral)
     start = Rounds(mixed, integral, bound, integral, gain, jnp.zeros_like(scale), jnp.int32(0))
@@ -172,8 +172,7 @@ def certified(
     status = jnp.where(impossible & ~integral.fits, Status.INFEASIBLE, status)
     status = jnp.where(prepared.invalid | ~jnp.isfinite(target.hi).all(), Status.INVALID, status)
 
-    def mean(x: DoubleDouble) -> DoubleDouble:
-        return double_double.divide(x, DoubleDouble(*(jnp.broadcast_to(q, x.hi.shape) for q in prepared.questions)))
+    mean = prepared.mean
 
     def flat(action):
         return action.reshape(-1)[: prepared.size]
@@ -217,7 +216,7 @@ def overspent(total: DoubleDouble, target: DoubleDouble) -> jax.Array:
 def tighter(one: Bound, other: Bound) -> jax.Array:
     """Whether a bound is below another; one that is equal but for rounding counts, too.
 
-    The later prices are a vertex of the dual, where a budget that changes nothing has none.
+    The later multipliers are a vertex of the dual, where that of a budget that changes nothing is 0.
     """
     rounding = jnp.finfo(one.margin.dtype).eps / 8 * jnp.abs(other.value.hi)
     return double_double.subtract(one.upper, other.upper).hi <= rounding
@@ -232,18 +231,6 @@ def unmixed(plan: Plan) -> Mixed:
 # ---------------------------------------------------------------------------------------------------------------
 # Totals
 # ---------------------------------------------------------------------------------------------------------------
-
-
-def targets(prepared: ProblemInChunks, wanted: DoubleDouble) -> DoubleDouble:
-    """f32[R] the totals that the budgets allow."""
-    questions = DoubleDouble(*(jnp.broadcast_to(x, wanted.hi.shape) for x in prepared.questions))
-    target = double_double.multiply(wanted, questions)
-    return double_double.add_float(target, rounding(target.hi.dtype) * jnp.abs(target.hi))
-
-
-def rounding(dtype) -> float:
-    """Totals carry 2^-47: a budget equal to what a plan spends must not fail by the rounding of either."""
-    return 2.0**-42 if dtype == jnp.float32 else 2.0**-50
 
 
 def nearly_within(total: DoubleDouble, target: DoubleDouble) -> jax.Array:
@@ -270,23 +257,23 @@ def plan_of(action: jax.Array, total: DoubleDouble, target: DoubleDouble) -> Pla
     return Plan(action, total, double_double.at_most(spends_of(total), target).all())
 
 
-def worths(contested: Contested, unit: jax.Array) -> DoubleDouble:
-    """f32[1 + R, M, K] what the contested questions' actions add to the totals of a plan."""
-    utility, cost, weight = contested
+def worths(core: Core, unit: jax.Array) -> DoubleDouble:
+    """f32[1 + R, M, K] what the core's actions add to the totals of a plan."""
+    utility, cost, weight = core
     values = jnp.concatenate([utility[None], cost * unit[:, None, None]])
     return double_double.two_product(values, jnp.broadcast_to(weight[None, :, None], values.shape))
 
 
 def summed_at(worth: DoubleDouble, action: jax.Array) -> DoubleDouble:
-    """f32[1 + R] the totals of the contested questions alone."""
+    """f32[1 + R] the totals of the core alone."""
     return double_double.total(
         DoubleDouble(*(jnp.take_along_axis(x, action[None, :, None], axis=2)[:, :, 0] for x in worth))
     )
 
 
-def mixture(contested: Contested, mix: Mix, unit: jax.Array) -> DoubleDouble:
+def mixture(core: Core, mix: Mix, unit: jax.Array) -> DoubleDouble:
     """f32[1 + R] what the mixed questions add to the totals of the keys."""
-    utility, cost, weight = contested
+    utility, cost, weight = core
     question, key = mix.question, mix.key[mix.question]
     gain = utility[question, mix.action] - utility[question, key]
     extra = (cost[:, question, mix.action] - cost[:, question, key]) * unit[:, None]
@@ -296,14 +283,14 @@ def mixture(contested: Contested, mix: Mix, unit: jax.Array) -> DoubleDouble:
     )
 
 
-def priced(
+def bound_at(
     prepared: ProblemInChunks, data: Budgeted, key: jax.Array, multiplier: jax.Array, target: DoubleDouble
 ) -> tuple[Bound, jax.Array]:
     """The bound at a multiplier, its rounding known, and f32[chunks, width] what each question gains by the best of its other actions."""
-    price = multiplier / data.unit
+    per_cost = multiplier / data.unit
     net = jax.vmap(net_of, in_axes=(0, 0, None))
-    size = -net(-jnp.abs(data.utility), data.cost, price)  # what the terms of a net utility add up to
-    net, lowest = net(data.utility, data.cost, price), jnp.finfo(price.dtype).min
+    size = -net(-jnp.abs(data.utility), data.cost, per_cost)  # what the terms of a net utility add up to
+    net, lowest = net(data.utility, data.cost, per_cost), jnp.finfo(per_cost.dtype).min
     net = jnp.where(may_take(data.utility), net, lowest)
     response = jnp.argmax(net, axis=1).astype(jnp.int32)
 
@@ -313,9 +300,9 @@ def priced(
         return jnp.where(own, x, lowest).max(axis=1), jnp.where(own, lowest, x).max(axis=1)
 
     at_key, beside = split(net, key)
-    # The rounding of a net utility: a product and a difference for each price that is not 0.
-    priced = (price > 0).sum()
-    part = jnp.where(priced > 0, (priced + 2) * jnp.finfo(price.dtype).eps / 2, 0).astype(price.dtype)
+    # The rounding of a net utility: a product and a difference for each multiplier that is not 0.
+    binding = (per_cost > 0).sum()
+    part = jnp.where(binding > 0, (binding + 2) * jnp.finfo(per_cost.dtype).eps / 2, 0).astype(per_cost.dtype)
     at_most = split(jnp.where(may_take(data.utility), net + part * size, lowest), response)[1]
     at_least = split(net - part * size, response)[0]
     terms = split(jnp.where(may_take(data.utility), size, 0), response)[0]
@@ -324,31 +311,31 @@ def priced(
     lost, terms = (sum_over(x, prepared.axes) for x in (lost, terms))
 
     total = totals(prepared, response)
-    unspent = double_double.multiply(double_double.subtract(target, spends_of(total)), double_double.pair(price))
+    unspent = double_double.multiply(double_double.subtract(target, spends_of(total)), double_double.pair(per_cost))
     value = double_double.add(utility_of(total), double_double.total(unspent))
-    margin = 1.001 * lost + rounding(price.dtype) * (terms + (price * target.hi).sum())
+    margin = 1.001 * lost + double_double.slack(per_cost.dtype) * (terms + (per_cost * target.hi).sum())
     return Bound(multiplier, value, margin), jnp.where(prepared.weight > 0, beside - at_key, lowest)
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# The contested questions
+# The core
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def contest(prepared: ProblemInChunks, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, Contested]:
+def core_of(prepared: ProblemInChunks, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, Core]:
     """The questions of every chunk that gain most: i32[chunks, some] their columns, and those of all devices."""
     chunks, width = gain.shape
-    where = jax.lax.top_k(gain, min(width, max(1, CONTESTED // (chunks * devices(prepared.mesh)))))[1]
+    where = jax.lax.top_k(gain, min(width, max(1, CORE // (chunks * devices(prepared.mesh)))))[1]
     utility = jnp.take_along_axis(data.utility, where[:, None], axis=2)[:, None]
     cost = jnp.take_along_axis(data.cost, where[:, None, None], axis=3) / data.unit[None, :, None, None]
     cells = jnp.concatenate([utility, cost], axis=1)  # [chunks, 1 + R, K, some]
     cells = gathered(cells.transpose(0, 3, 1, 2).reshape(-1, *cells.shape[1:3]), prepared.axes)
     weight = gathered(jnp.take_along_axis(prepared.weight, where, axis=1).reshape(-1), prepared.axes)
-    return where, Contested(cells[:, 0], jnp.moveaxis(cells[:, 1:], 1, 0), weight)
+    return where, Core(cells[:, 0], jnp.moveaxis(cells[:, 1:], 1, 0), weight)
 
 
 def numbers(prepared: ProblemInChunks, where: jax.Array) -> jax.Array:
-    """i32[M] the contested questions' places in the problem."""
+    """i32[M] the places of the core's questions in the problem."""
     chunk = prepared.weight.shape[1] * jnp.arange(where.shape[0], dtype=jnp.int32)
     number = chunk[:, None] + where
     if prepared.axes is not None:
@@ -357,7 +344,7 @@ def numbers(prepared: ProblemInChunks, where: jax.Array) -> jax.Array:
 
 
 def put(x: jax.Array, where: jax.Array, values: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
-    """[chunks, width] with the contested questions' values, [M] of all devices, in their places."""
+    """[chunks, width] with the values of the core's questions, [M] of all devices, in their places."""
     if axes is not None:
         values = jax.lax.dynamic_index_in_dim(values.reshape(-1, where.size), jax.lax.axis_index(axes), keepdims=False)
     return jnp.put_along_axis(x, where, values.reshape(where.shape), axis=1, inplace=False)

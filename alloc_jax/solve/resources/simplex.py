@@ -1,16 +1,17 @@
-"""The end of a solve with several resources, exactly: a small linear programme over the questions that are contested.
+"""A small linear programme over the core: the questions whose actions are still open near the optimal multipliers.
 
-Newton ends so near the optimal prices that nearly every question's action is settled. Those that are not, the
-contested ones, share what the others leave of each budget:
+Newton ends so near the optimal multipliers that nearly every question's action is settled. Those that are not, the
+core, share what the others leave of each budget:
 
     max sum w u x   subject to   sum w c_r x <= rest_r  for each resource,   every question's x adds up to 1
 
-Its simplex method needs no row a question (generalised upper bounds): each question has a `key` action that takes what its
+Its simplex method needs no row per question (generalised upper bounds): each question has a `key` action that takes what its
 other actions leave, and a basis is R columns, each an action beside its question's key, the slack of a budget, or an overspend at a
 penalty. A pivot prices all actions at the multipliers of the basis, which is one best response, and solves R x R systems. At the end at
-most R questions are mixed. `settle` makes an integral plan of it, by single moves.
+most R questions are mixed. `local_search` makes an integral plan of it, by single moves.
 
-Source: G. Dantzig and R. Van Slyke, Generalized upper bounding techniques, 1967.
+Source: G. Dantzig and R. Van Slyke, Generalized upper bounding techniques, 1967; the core of a knapsack problem, E. Balas and
+E. Zemel, An algorithm for large zero-one knapsack problems, 1980.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DEAREST = 1e12  # times the first penalty: where an overspend still pays, the bu
 TRIES = 400  # moves of the search for an integral plan where buying back has failed
 
 
-class Contested(NamedTuple):
+class Core(NamedTuple):
     """Some questions; costs in units of about the budgets."""
 
     utility: jax.Array  # f32[M, K]
@@ -46,7 +47,7 @@ class Basis(NamedTuple):
 
 
 class Vertex(NamedTuple):
-    """Where the simplex method stands: every question at its key but for what the basis says."""
+    """The state of the simplex method: every question at its key but for what the basis says."""
 
     key: jax.Array  # i32[M]
     basis: Basis
@@ -61,18 +62,18 @@ class Mix(NamedTuple):
     """The optimum: the columns that are actions, and how much of their question they take from its key."""
 
     key: jax.Array  # i32[M]
-    question: jax.Array  # i32[R] among the contested
+    question: jax.Array  # i32[R] in the core
     action: jax.Array  # i32[R]
     share: jax.Array  # f32[R] 0 where the column is no action
     multiplier: jax.Array  # f32[R] in these units
     fits: jax.Array  # bool[] nothing is overspent
 
 
-def optimise(contested: Contested, key: jax.Array, rest: DoubleDouble, penalty: jax.Array) -> Mix:
+def optimise(core: Core, key: jax.Array, rest: DoubleDouble, penalty: jax.Array) -> Mix:
     """The optimum, from a plan near it.
 
     Args:
-      contested: the questions.
+      core: the questions.
       key: i32[M] their actions now.
       rest: f32[R] what those leave of each budget.
       penalty: f32[R] on a unit of overspend, to begin with; it rises where overspending pays.
@@ -85,10 +86,10 @@ def optimise(contested: Contested, key: jax.Array, rest: DoubleDouble, penalty: 
     limit = 8 * key.size + 100 * resources
     vertex = jax.lax.while_loop(
         lambda v: v.open & (v.pivots < limit) & (v.idle < 200 + 20 * resources),
-        lambda v: pivot(contested, v, penalty),
+        lambda v: pivot(core, v, penalty),
         Vertex(key, basis, rest, penalty, zero, zero, jnp.bool_(True)),
     )
-    share, multiplier = refined(contested, vertex)
+    share, multiplier = refined(core, vertex)
     kind, at, action = vertex.basis
     actions = kind == ACTION
     question = jnp.where(actions, at, 0)
@@ -105,9 +106,9 @@ def optimise(contested: Contested, key: jax.Array, rest: DoubleDouble, penalty: 
     )
 
 
-def solved(contested: Contested, vertex: Vertex) -> tuple[jax.Array, jax.Array, jax.Array]:
+def solved(core: Core, vertex: Vertex) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The inverse of the basis, the values of its columns, and the multipliers."""
-    utility, cost, weight = contested
+    utility, cost, weight = core
     (kind, at, action), key = vertex.basis, vertex.key
     acts = kind == ACTION
     question = jnp.where(acts, at, 0)
@@ -120,11 +121,11 @@ def solved(contested: Contested, vertex: Vertex) -> tuple[jax.Array, jax.Array, 
     return inverse, inverse @ vertex.rest.hi, gain @ inverse
 
 
-def refined(contested: Contested, vertex: Vertex) -> tuple[jax.Array, jax.Array]:
+def refined(core: Core, vertex: Vertex) -> tuple[jax.Array, jax.Array]:
     """The values of the basis' columns and the multipliers, by one step of iterative refinement to the last digits."""
-    utility, cost, weight = contested
+    utility, cost, weight = core
     (kind, at, action), key = vertex.basis, vertex.key
-    inverse, value, multiplier = solved(contested, vertex)
+    inverse, value, multiplier = solved(core, vertex)
     acts = kind == ACTION
     question = jnp.where(acts, at, 0)
     values = jnp.concatenate([cost, utility[None]])[:, question]  # [R + 1, R, K]
@@ -146,16 +147,16 @@ def refined(contested: Contested, vertex: Vertex) -> tuple[jax.Array, jax.Array]
     return value + inverse @ left.hi, multiplier + unpaid.hi @ inverse
 
 
-def pivot(contested: Contested, vertex: Vertex, first_penalty: jax.Array) -> Vertex:
+def pivot(core: Core, vertex: Vertex, first_penalty: jax.Array) -> Vertex:
     """One step: the column that gains most enters, the one that first reaches a bound leaves."""
-    utility, cost, weight = contested
+    utility, cost, weight = core
     (kind, at, action), key = vertex.basis, vertex.key
     (questions, actions), resources = utility.shape, kind.size
     eps = jnp.finfo(utility.dtype).eps
     acts = kind == ACTION
-    inverse, value, multiplier = solved(contested, vertex)
+    inverse, value, multiplier = solved(core, vertex)
 
-    # What enters: an action by what it gains over its key at these prices, or a slack whose price is negative.
+    # What enters: an action by what it gains over its key at these multipliers, or a slack whose multiplier is negative.
     net = utility
     for r in range(resources):
         net = net - multiplier[r] * cost[r]
@@ -217,7 +218,7 @@ def pivot(contested: Contested, vertex: Vertex, first_penalty: jax.Array) -> Ver
     over = (kind == OVERSPEND) & (value > 8 * eps)
     over = (over[None] & (at[None] == jnp.arange(resources)[:, None])).any(axis=1)
     dearer = ~improves & over & (vertex.penalty < DEAREST * first_penalty)
-    # A budget that is met needs no penalty: an overspend of 0 would leave its price in the multipliers.
+    # A budget that is met needs no penalty: an overspend of 0 would stay in the multipliers.
     met = ~improves & (kind == OVERSPEND) & (value <= 8 * eps)
     basis = basis._replace(kind=jnp.where(met, SLACK, basis.kind))
     gained = jnp.where(slackens, negative, gain[new, to]) * steps[first]
@@ -237,8 +238,8 @@ def may_take(utility: jax.Array) -> jax.Array:
     return utility > forbidden(utility.dtype)
 
 
-class Settling(NamedTuple):
-    """Where the moves to an integral plan stand."""
+class Search(NamedTuple):
+    """The state of the local search."""
 
     action: jax.Array  # i32[M]
     rest: DoubleDouble  # f32[R]
@@ -250,8 +251,8 @@ class Settling(NamedTuple):
     open: jax.Array  # bool[]
 
 
-def settle(
-    contested: Contested, action: jax.Array, rest: DoubleDouble, slack: jax.Array, price: jax.Array
+def local_search(
+    core: Core, action: jax.Array, rest: DoubleDouble, slack: jax.Array, first_penalty: jax.Array
 ) -> jax.Array:
     """An integral plan within the budgets, by single moves: what is overspent is bought back, what is left is spent.
 
@@ -260,18 +261,18 @@ def settle(
     so that the next moves complete a change of two or three questions and do not undo it.
 
     Args:
-      contested: the questions.
+      core: the questions.
       action: i32[M] their actions now.
       rest: f32[R] what those leave of each budget.
       slack: f32[R] by how much a budget may be exceeded: the rounding of the totals.
-      price: f32[R] above 0; penalties begin at four times as much.
+      first_penalty: f32[R] above 0; penalties begin at four times as much.
 
     Returns:
       i32[M] a plan within the budgets in which no single move that fits gains; where none was found, the one that overspent least.
 
     Source: F. Glover, Tabu search, 1989.
     """
-    utility, cost, weight = contested
+    utility, cost, weight = core
     resources, (questions, actions) = rest.hi.size, utility.shape
     scaled = double_double.two_product(jnp.broadcast_to(weight[None, :, None], cost.shape), cost)
     eps = jnp.finfo(utility.dtype).eps
@@ -284,7 +285,7 @@ def settle(
     def at(place):
         return DoubleDouble(*(jnp.take_along_axis(x, place[None, :, None], axis=2) for x in scaled))
 
-    def move(state: Settling) -> Settling:
+    def move(state: Search) -> Search:
         action, rest, penalty, held, nearest, excess, turn, _ = state
         kept = DoubleDouble(*(jnp.broadcast_to(x[:, None, None], (resources, questions, 1)) for x in rest))
         kept = DoubleDouble(*(jnp.broadcast_to(x, cost.shape) for x in double_double.add(kept, at(action))))
@@ -297,14 +298,14 @@ def settle(
         place = jnp.argmax(gain)
         question, to = place // actions, (place % actions).astype(jnp.int32)
         gains = gain[question, to] > 8 * eps * (now + jnp.abs(utility[question, to]) * weight[question])
-        dearest = (penalty >= DEAREST * price).any()
+        dearest = (penalty >= DEAREST * first_penalty).any()
         dearer = ~gains & (now > 0) & ~dearest
         moves = gains | ((now > 0) & dearest & (gain[question, to] > -jnp.inf))
         pause = jnp.minimum(2 + turn % 7, questions // 2)
         action = jnp.where(moves, action.at[question].set(to), action)
         rest = double_double.where(moves, DoubleDouble(*(x[:, question, to] for x in left)), rest)
         over = overspend(rest, jnp.ones_like(penalty))
-        return Settling(
+        return Search(
             action,
             rest,
             jnp.where(dearer, 16 * penalty, penalty),
@@ -315,13 +316,13 @@ def settle(
             moves | dearer,
         )
 
-    start = Settling(
+    start = Search(
         action,
         rest,
-        4 * price,
+        4 * first_penalty,
         jnp.zeros_like(action),
         action,
-        overspend(rest, jnp.ones_like(price)),
+        overspend(rest, jnp.ones_like(first_penalty)),
         jnp.int32(0),
         jnp.bool_(True),
     )

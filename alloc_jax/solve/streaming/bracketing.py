@@ -1,4 +1,4 @@
-"""The search for a multiplier when a pass over the data is dear: many multipliers a pass, and the totals in float64 on the host.
+"""The search for a multiplier when a pass over the data is dear: many multipliers per pass, and the totals in float64 on the host.
 
 `search` evaluates one multiplier a pass, as the data lies in memory and a pass is a sum. Here a pass reads a file, and a
 block that has been read answers sixteen multipliers in about the time it took to read it. What decides is shared (`Chord`):

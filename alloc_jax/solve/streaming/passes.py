@@ -21,7 +21,7 @@ from jax.sharding import Mesh, PartitionSpec as P
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.layout import Rows, described, filled_problem, transposed
 from alloc_jax.solve.mesh import devices, exact_sum_over, on_mesh, questions_on, specs_of, whole_shares
-from alloc_jax.solve.plans import actions_of, extremes, respond, row_totals
+from alloc_jax.solve.plans import actions_of, extremes, respond_once, row_totals
 from alloc_jax.solve.streaming.bracketing import MULTIPLIERS
 from alloc_jax.types import AllocationProblem
 
@@ -61,7 +61,7 @@ def run_pass(
     """
     questions, found, waiting = [], [], None
 
-    def settle(said) -> bool:
+    def receive(said) -> bool:
         values = jax.device_get(said)
         found.append(values)
         return bool(values[-1])
@@ -77,12 +77,12 @@ def run_pass(
             about = described(block.rows, block.invalid, block.size * devices(block.mesh), block.mesh)
             cheapest, best, steepest = about.cheapest, about.dearest, about.steepest
         # One block is computed while the next is read and a third is on its way to the device: no more are held.
-        if waiting is not None and settle(waiting):
+        if waiting is not None and receive(waiting):
             questions.pop()
             waiting = None
             break
         waiting = (best, cheapest, responses, steepest, block.invalid)
-    invalid = settle(waiting) if waiting is not None else bool(found)
+    invalid = receive(waiting) if waiting is not None else bool(found)
 
     return Totals(
         np.array(questions, np.int64),
@@ -128,12 +128,7 @@ def _respond_jit(rows: Rows, multipliers: jax.Array, count: jax.Array, mesh: Mes
 
         def one(m, state):
             hi, lo, plans = state
-            # A loop of one turn, for the reason that `root_finding.evaluate` states.
-            plan, _ = jax.lax.while_loop(
-                lambda state: ~state[1],
-                lambda _: (respond(rows.utility, rows.cost, multipliers[m]), jnp.bool_(True)),
-                (jnp.zeros(shape, dtype), multipliers[m] < 0),
-            )
+            plan = respond_once(rows.utility, rows.cost, multipliers[m])
             total = double_double.total(row_totals(plan, None))
             plans = jax.lax.dynamic_update_slice(plans, plan[None], (m % 2, 0, 0))
             return hi.at[m].set(total.hi), lo.at[m].set(total.lo), plans
@@ -177,8 +172,8 @@ def actions_jit(rows: Rows, plans: jax.Array, size: int, mesh: Mesh | None) -> j
     return on_mesh(kernel, mesh, specs_of(Rows, mesh), split, out=split)(rows, plans)
 
 
-def _as_float64(pair: double_double.DoubleDouble) -> np.ndarray:
-    return np.asarray(pair.hi, np.float64) + np.asarray(pair.lo, np.float64)
+def _as_float64(x: double_double.DoubleDouble) -> np.ndarray:
+    return np.asarray(x.hi, np.float64) + np.asarray(x.lo, np.float64)
 
 
 # ---------------------------------------------------------------------------------------------------------------

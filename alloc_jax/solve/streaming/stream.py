@@ -100,14 +100,14 @@ def solve_stream(
 ) -> StreamSolution:
     """`solve` for a table that is read block by block, as often as it takes: two to four times.
 
-    The first block's own price is the first guess. Each pass evaluates sixteen multipliers and narrows the bracket of the
-    price until no plan inside it loses more than 1e-7 of the utility; questions that differ between its ends then follow the dearer one
+    The first block's own multiplier is the first guess. Each pass evaluates sixteen multipliers and narrows the bracket of the
+    multiplier until no plan inside it loses more than 1e-7 of the utility; questions that differ between its ends then follow the dearer one
     in index order until the budget is spent. A block that does not represent the table costs passes, and nothing else.
 
     Args:
       blocks: problems of NumPy arrays, utility f32[n, K] and cost f32[n, K], of bounded n; read in order once a pass, and
         one of them once more at the end. With several processes, this one's part: the parts follow each other in the order of the ranks.
-      budget: allowed mean cost a question, over all processes; a number, or an array of one.
+      budget: allowed mean cost per question, over all processes; a number, or an array of one.
       peers: the processes that solve together; None: this one alone.
       resume: what `save` was last given; the process of rank 0 decides for all.
       save: called after every pass in the process of rank 0.
@@ -190,7 +190,7 @@ def _target(budget: float, questions: int) -> float:
 
 
 def _guess(blocks: Sequence[AllocationProblem], budget: float, peers: Peers) -> tuple[float, float]:
-    """The median over the processes of their first blocks' own prices, and the steepest multiplier."""
+    """The median over the processes of their first blocks' own multipliers, and the steepest multiplier."""
     try:
         prepared = prepare(blocks[0])
         mine = [float(solve(prepared, budget).multiplier), float(prepared.steepest)]

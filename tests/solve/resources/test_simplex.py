@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.solve import double_double
-from alloc_jax.solve.resources.simplex import Contested, optimise, settle
+from alloc_jax.solve.resources.simplex import Core, local_search, optimise
 
 
 def instance(rng, questions, actions, resources, tied):
@@ -47,8 +47,8 @@ def test_the_vertex_is_the_optimum_wherever_it_starts(resources, tied):
         utility, cost, weight, budget = instance(rng, 40, 4, resources, tied)
         key = rng.integers(0, 4, 40).astype(np.int32)
         rest = double_double.pair(jnp.asarray(budget - spent(cost, weight, key), jnp.float32))
-        contested = Contested(*map(jnp.asarray, (utility, cost, weight)))
-        mix = optimise(contested, jnp.asarray(key), rest, jnp.ones(resources))
+        core = Core(*map(jnp.asarray, (utility, cost, weight)))
+        mix = optimise(core, jnp.asarray(key), rest, jnp.ones(resources))
         assert mix.fits
         share = np.zeros(utility.shape)
         share[np.arange(40), mix.key] = 1
@@ -70,19 +70,19 @@ def test_what_cannot_be_met_does_not_fit():
     rest = double_double.pair(
         jnp.asarray(np.float32([0.9 * lowest[0], budget[1]]) - spent(cost, weight, np.zeros(20, int)))
     )
-    contested = Contested(*map(jnp.asarray, (utility, cost, weight)))
-    assert not optimise(contested, jnp.zeros(20, jnp.int32), rest, jnp.ones(2)).fits
+    core = Core(*map(jnp.asarray, (utility, cost, weight)))
+    assert not optimise(core, jnp.zeros(20, jnp.int32), rest, jnp.ones(2)).fits
 
 
 def test_settling_buys_back_what_is_overspent_and_spends_what_is_left():
     for seed in range(5):
         utility, cost, weight, budget = instance(np.random.default_rng(seed), 40, 4, 2, False)
-        contested = Contested(*map(jnp.asarray, (utility, cost, weight)))
+        core = Core(*map(jnp.asarray, (utility, cost, weight)))
         for start in (cost[0].argmax(axis=1), cost.sum(axis=0).argmin(axis=1)):
             rest = jnp.asarray(budget - spent(cost, weight, start), jnp.float32)
             price = jnp.ones(2) / budget.mean()
             action = np.asarray(
-                settle(contested, jnp.asarray(start, jnp.int32), double_double.pair(rest), 0 * rest, price)
+                local_search(core, jnp.asarray(start, jnp.int32), double_double.pair(rest), 0 * rest, price)
             )
             left = budget - spent(cost, weight, action)
             assert (left >= -1e-6).all()
