@@ -54,7 +54,7 @@ setup(
         "test": [
             "alloc_jax[collect,docs,export,grade,inspect,pandas,parquet,plot,serve,tokenizer,trees]",
             "pytest>=8",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.8",
             "hypothesis>=6.100",
             "highspy>=1.7",
             "ipykernel>=6",

@@ -73,12 +73,35 @@ FAST = (
 )
 
 
+# A file stays with one worker: those that take longest come first, or one worker would end on them while the others wait.
+LONGEST = (
+    "jobs/test_compare.py",
+    "solve/test_one_budget.py",
+    "solve/test_resources.py",
+    "solve/test_envelope.py",
+    "solve/test_frontier.py",
+    "learn/test_policy.py",
+    "jobs/test_job.py",
+    "notebooks/test_notebooks.py",
+    "jobs/test_streaming.py",
+    "solve/test_shards.py",
+    "jobs/test_paper.py",
+    "solve/test_simplex.py",
+    "jobs/test_sequential_job.py",
+    "reasoner/test_model.py",
+    "evaluate/test_trees.py",
+    "evaluate/test_coverage.py",
+)
+
+
 def pytest_collection_modifyitems(items):
-    """Marks the fast tests."""
+    """Marks the fast tests, and puts the longest files first."""
     chosen = tuple(f"tests/{name}" for name in FAST)
     for item in items:
         if item.nodeid.startswith(chosen) and "long" not in item.keywords:
             item.add_marker(pytest.mark.fast)
+    place = {f"tests/{name}": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
 MOST_MAPS = 20_000  # memory maps of a process; Linux gives 65,530, and compiling another program then ends in a segmentation fault
