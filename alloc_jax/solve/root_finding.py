@@ -18,8 +18,8 @@ is where C crosses B; at most one question has to be mixed there. Each evaluatio
 
 Every step is elementwise work and sums: no sort, no scatter. A numpy hull-and-sort is exact as well and some ten times slower.
 
-The sums that decide what is within the budget carry 48 bits (`double_double`), and belong to the very plan that is returned: plans are kept, not
-evaluated again, because a compiler may round the same expression differently in two places.
+The sums that decide what is within the budget carry 48 bits (`double_double`), and belong to the very plan that is returned: plans
+are kept, not evaluated again, because a compiler may round the same expression differently in two places.
 
 Three numbers, `more` and `less` (the ends that spend more and less) and the target, make up the state. The goal is either the
 "spend" to stay within or the "utility" to reach at least spend; both fall with l, so one search serves both.

@@ -86,10 +86,10 @@ def by_group(problem: AllocationProblem, group: jax.Array, budget: jax.Array) ->
     Args:
       problem: utility f32[N, K], cost f32[N, K].
       group: i32[N] every question's group, in 0..G-1.
-      budget: f32[G] allowed mean cost of a question of each group.
+      budget: f32[G] allowed mean cost per question of each group.
 
     Returns:
-      The problem with cost f32[N, K, G], and its budget f32[G] a question of the whole table. `solve` takes both.
+      The problem with cost f32[N, K, G], and its budget f32[G] per question of the whole table. `solve` takes both.
     """
     budget = jnp.asarray(budget, jnp.asarray(problem.cost).dtype)
     member = (jnp.asarray(group)[:, None] == jnp.arange(budget.size)[None]).astype(budget.dtype)

@@ -1,11 +1,11 @@
-"""The end of a solve with several resources: from multipliers near the best ones to certified plans.
+"""Polish a solve with several resources: from multipliers near the best ones to certified plans.
 
 `kernel` tells the whole algorithm. A round frees the questions of the core, solves their linear programme, and makes an integral
 plan of it; it keeps the best mixed plan, the best integral plan and the least bound. Rounds end when the bound has closed on the
 mixed plan and an integral plan fits, or when it is proven that none can.
 
 The dual value is rounded up. Totals are exact but for 2^-42, and what a best response can lose because net utilities are rounded
-is known question by question: nothing, unless two actions are nearer to each other than their rounding. Its `margin`
+is known question by question: nothing, unless two actions are nearer to each other than their rounding. `Bound.margin`
 holds both, and is part of the bound, so that no plan within the budgets earns more.
 """
 

@@ -105,7 +105,7 @@ def solve_stream(
     in index order until the budget is spent. A block that does not represent the table costs passes, and nothing else.
 
     Args:
-      blocks: problems of NumPy arrays, utility f32[n, K] and cost f32[n, K], of bounded n; read in order once a pass, and
+      blocks: problems of NumPy arrays, utility f32[n, K] and cost f32[n, K], of bounded n; read in order once per pass, and
         one of them once more at the end. With several processes, this one's part: the parts follow each other in the order of the ranks.
       budget: allowed mean cost per question, over all processes; a number, or an array of one.
       peers: the processes that solve together; None: this one alone.
