@@ -110,7 +110,7 @@ def serve(gateway, host: str, port: int) -> None:
     """Runs until it is interrupted; then requests that are being answered are finished and settled."""
     import uvicorn
 
-    from alloc_jax.serve.connections import timed
+    from alloc_jax.serve.web.connections import timed
 
     core = gateway.core
     if not gateway.config.keys:
@@ -153,8 +153,8 @@ def _is_local(host: str) -> bool:
 
 def _gateway():
     try:
-        from alloc_jax.serve.gateway import Gateway, GatewayConfig
-        from alloc_jax.serve.upstream import Upstream
+        from alloc_jax.serve.web.gateway import Gateway, GatewayConfig
+        from alloc_jax.serve.web.upstream import Upstream
     except ImportError as error:
         raise ImportError(f"the gateway needs {error.name}: pip install 'alloc_jax[serve]'") from None
     policy = _policy()

@@ -9,12 +9,12 @@ import pytest
 import alloc_jax as aj
 from alloc_jax.actions import Action
 from alloc_jax.collect import parse_recipes
-from alloc_jax.serve.answer_keys import AnswerKeys
 from alloc_jax.serve.core import Core, fingerprint
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import Passed, Question, Refused, Seen, Tenant
 from alloc_jax.serve.voting import count_votes
+from alloc_jax.serve.web.answer_keys import AnswerKeys
 from tests.serve.made import RECIPES, AgreementOfTwo
 
 EASY, HARD = "1 + 2", "4321 + 1234"

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from alloc_jax.logs.grade import METHODS, Grader
-from alloc_jax.serve.fair import Pool
+from alloc_jax.serve.web.fair import Pool
 
 _LONGEST = 1 << 16  # characters of a text that are read; an answer stands at the end
 _READ = 4096  # characters that a method reads, whose time may grow with their square

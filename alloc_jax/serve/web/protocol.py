@@ -11,7 +11,7 @@ from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.tickets import Passed, Question, Refused, Ticket
 
 if TYPE_CHECKING:
-    from alloc_jax.serve.answering import Answer
+    from alloc_jax.serve.web.answering import Answer
 
 PREFIX = "alloc/"
 _LONGEST_HEADER = 1000  # characters of a list in a header

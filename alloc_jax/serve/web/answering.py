@@ -11,13 +11,13 @@ from typing import Any
 
 from alloc_jax.collect.recipes import beside_bytes, request_seed
 from alloc_jax.collect.replies import Fault, Most, Usage
-from alloc_jax.serve.answer_keys import AnswerKeys
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.meter import limit_of
-from alloc_jax.serve.protocol import json_bytes
 from alloc_jax.serve.tickets import Question, Seen, Ticket
-from alloc_jax.serve.upstream import Drawn, Upstream
 from alloc_jax.serve.voting import Verdict, count_votes, decided
+from alloc_jax.serve.web.answer_keys import AnswerKeys
+from alloc_jax.serve.web.protocol import json_bytes
+from alloc_jax.serve.web.upstream import Drawn, Upstream
 
 _GRACE = 2.0  # samples that cannot change the vote are waited for, in units of what those took that decided it
 _LEAST_GRACE_S = 0.25
