@@ -70,8 +70,8 @@ def run_upstream(port: int) -> None:
 
 
 def run_gateway(port: int, upstream: str, policy: str, ledger: str) -> None:
-    from alloc_jax.serve.gateway import Gateway
-    from alloc_jax.serve.upstream import Upstream
+    from alloc_jax.serve.web.gateway import Gateway
+    from alloc_jax.serve.web.upstream import Upstream
 
     gateway = Gateway(make_core(load_policy(policy), ledger), Upstream(upstream))
     uvicorn.run(gateway.app(), host="127.0.0.1", port=port, log_level="error", access_log=False)

@@ -9,16 +9,15 @@ easiest question, 1 the hardest), so that the difficulty shifts halfway; each qu
 samples. The paced price is set beside the fixed one that the calibration found.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from alloc_jax import PolicyConfig, load_policy, measure, menu, read_log, train
 from alloc_jax.jobs.console import show_progress
+from alloc_jax.price_book import PriceBook
 from alloc_jax.report.text import markdown_table
-from alloc_jax.serve.patience import Patience
+from alloc_jax.serve.escalator import rules_beside
+from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.replay import compare_paces
-from alloc_jax.stopping.rules import FILE, load_stopping
 
 FLAGS = flags.FLAGS
 
@@ -29,11 +28,14 @@ def define_flags():
     flags.DEFINE_string("source", "large/think", "The source whose votes a trained policy chooses among.")
     flags.DEFINE_string("resource", "samples", "What a trained policy is paid in.")
     flags.DEFINE_float("train_share", 0.5, "Share of the log that a policy is trained on.", 0.0, 1.0)
+    flags.DEFINE_string("prices", None, "Price book (JSON), by the sources' names, for dollars.")
     flags.DEFINE_float("budget", 3.0, "Mean cost per question, in the policy's unit.")
     flags.DEFINE_integer("questions", 2000, "Length of the stream.", lower_bound=2)
     flags.DEFINE_list("late", ["0.5", "1"], "Where the second half comes from; 0,1 for a stream that does not drift.")
     flags.DEFINE_list("steps", ["0", "0.01", "0.03", "0.1"], "Of the pace; 0 is the fixed price.")
-    flags.DEFINE_bool("sequential", True, "Follow the stopping rules in the policy's folder, where there are any.")
+    flags.DEFINE_bool(
+        "sequential", True, "Follow the escalation or stopping rules in the policy's folder, where there are any."
+    )
     flags.DEFINE_integer("seed", 0, "Of the split and the stream.")
 
 
@@ -43,11 +45,11 @@ def main(argv):
     late = tuple(map(float, FLAGS.late))
     if len(late) != 2:
         raise ValueError(f"--late is two numbers, got {FLAGS.late}")
-    stopping = None
-    if FLAGS.policy and FLAGS.sequential and (Path(FLAGS.policy) / FILE).is_file():
-        stopping = Patience(load_stopping(FLAGS.policy), policy)
+    stopping = rules_beside(FLAGS.policy, policy) if FLAGS.policy and FLAGS.sequential else None
+    book = PriceBook.load(FLAGS.prices) if FLAGS.prices else None
+    meter = Meter(policy.resource, policy.unit, {model: book.price(model) for model in book.models} if book else {})
     steps = map(float, FLAGS.steps)
-    rows = compare_paces(policy, log, FLAGS.budget, FLAGS.questions, late, steps, FLAGS.seed, stopping)
+    rows = compare_paces(policy, log, FLAGS.budget, FLAGS.questions, late, steps, FLAGS.seed, stopping, meter)
     header = ("step", "spend / budget", "first half", "second half", "price, first to last", "accuracy")
     print(f"{FLAGS.questions} questions, budget {FLAGS.budget:g} {policy.unit}, second half from {late}\n")
     print(markdown_table(header, rows))

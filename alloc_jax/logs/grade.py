@@ -12,11 +12,13 @@ answer, counted and shown. No text makes a grader raise.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -81,14 +83,17 @@ def grade(
 class Grader:
     """What `grade` does, for responses that come in parts: the processes live until the end of the `with` block."""
 
-    def __init__(self, method: str = "math", timeout_s: float = 5.0, workers: int | None = None):
+    def __init__(
+        self, method: str = "math", timeout_s: float = 5.0, workers: int | None = None, remembered: int | None = None
+    ):
+        """Args: as of `grade`; `remembered`: answers that `same` can still compare, the last ones; None: all."""
         if method not in METHODS:
             raise ValueError(f"unknown grader {method!r}; known: {', '.join(METHODS)}")
         if not timeout_s > 0:
             raise ValueError(f"timeout_s is {timeout_s}; a limit is positive")
         self.method = method
         self.answer_of = METHODS[method]
-        self.pool = None if self.answer_of else _MathPool(timeout_s, workers or os.cpu_count() or 1)
+        self.pool = None if self.answer_of else _MathPool(timeout_s, workers or os.cpu_count() or 1, remembered)
 
     def __enter__(self) -> Grader:
         return self
@@ -123,19 +128,20 @@ class Grader:
         same = self.same([key for key in found if key is not None])
         return [same.get(key, key) for key in found]
 
-    def same(self, *groups: Sequence[str]) -> dict[str, str]:
+    def same(self, *groups: Sequence[str], seconds: float = math.inf) -> dict[str, str]:
         """Which keys of one question are one answer: a map from a key to that of its equals which comes first.
 
         Args:
           *groups: keys that this grader gave, the most frequent first. Only keys of one group are compared: those that
             were right, and those that were wrong.
+          seconds: after which no further pair is compared.
         """
         if self.pool is None:
             return {}
         united: dict[str, str] = {}
-        left = _COMPARED
+        left, until = _COMPARED, time.monotonic() + seconds
         for group in groups:
-            left = self.pool.unite(list(dict.fromkeys(group)), united, left)
+            left = self.pool.unite(list(dict.fromkeys(group)), united, left, until)
         return united
 
     def _compare(self, response: str, gold: str) -> Grade:
@@ -173,8 +179,8 @@ class _MathPool:
     They are started as scripts, so that the caller's own script needs no guard, and never import JAX.
     """
 
-    def __init__(self, timeout_s: float, workers: int):
-        self.timeout_s = timeout_s
+    def __init__(self, timeout_s: float, workers: int, remembered: int | None = None):
+        self.timeout_s, self.remembered = timeout_s, remembered
         self.threads = ThreadPoolExecutor(workers)
         self.idle: SimpleQueue[_Worker | None] = SimpleQueue()
         self.idle.put(_Worker())  # the first says whether math-verify is there
@@ -190,9 +196,10 @@ class _MathPool:
         *said, written = self._ask("grade", *pair)
         if written is not None:
             self.written.setdefault(said[0], written)
+            self._forget(self.written)
         return Grade(*said)
 
-    def unite(self, keys: Sequence[str], united: dict[str, str], left: int) -> int:
+    def unite(self, keys: Sequence[str], united: dict[str, str], left: int, until: float) -> int:
         """Adds to `united` which of the keys say the same; returns how many comparisons are left."""
         classes: list[list[str]] = []
         for key in keys:
@@ -204,7 +211,7 @@ class _MathPool:
                     if self._cannot_be(key, other):
                         continue
                     left -= 1
-                    if left < 0:
+                    if left < 0 or time.monotonic() > until:
                         return 0
                     if self._are_equal(key, other):
                         if home is None:
@@ -228,10 +235,20 @@ class _MathPool:
         return a is not None and b is not None and abs(a - b) > Fraction(1, 10**4) * max(abs(a), abs(b))
 
     def _are_equal(self, key: str, other: str) -> bool:
-        pair = self.written[key], self.written[other]
-        if pair not in self.equal:
-            self.equal[pair] = self._ask("equal", *pair) is True  # a failure tells nothing
-        return self.equal[pair]
+        pair = self.written.get(key), self.written.get(other)
+        if None in pair:  # forgotten meanwhile
+            return False
+        known = self.equal.get(pair)
+        if known is None:
+            known = self.equal[pair] = self._ask("equal", *pair) is True  # a failure tells nothing
+            self._forget(self.equal)
+        return known
+
+    def _forget(self, of: dict) -> None:
+        """Drops what came first, where more is held than is to be remembered."""
+        while self.remembered is not None and len(of) > self.remembered:
+            with suppress(StopIteration, RuntimeError):  # another thread drops, too
+                of.pop(next(iter(of)), None)
 
     def _ask(self, *question: str) -> Any:
         """What a process answers; a failed grade where it does not."""

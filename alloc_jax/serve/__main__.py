@@ -23,11 +23,10 @@ from alloc_jax.learn.policy import load_policy
 from alloc_jax.logs.grade import METHODS
 from alloc_jax.price_book import PriceBook
 from alloc_jax.serve.core import Core
+from alloc_jax.serve.escalator import rules_beside
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import CAPPED, Meter
-from alloc_jax.serve.patience import Patience
 from alloc_jax.serve.tickets import ADMIN, Tenant
-from alloc_jax.stopping.rules import FILE as STOPPING_FILE, load_stopping
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("policy", None, "Folder of the policy.", required=True)
@@ -52,7 +51,9 @@ flags.DEFINE_integer("image_tokens", None, "The most tokens of an image, without
 flags.DEFINE_string("prices", None, "Price book (JSON), by the models' names, for dollars.")
 flags.DEFINE_string("ledger", "alloc_ledger.sqlite", "The ledger's file; empty keeps it in memory.")
 flags.DEFINE_float("step", 0.03, "How fast the price follows the spend; 0: not at all.", lower_bound=0.0)
-flags.DEFINE_bool("sequential", True, "Draw one sample after the other, where the policy's folder has stopping rules.")
+flags.DEFINE_bool(
+    "sequential", True, "Draw sample by sample, where the policy's folder has escalation or stopping rules."
+)
 flags.DEFINE_float("quantile", 0.9, "Of an action's measured costs, that a cap which is not hard reserves.", 0.0, 1.0)
 flags.DEFINE_enum("answer", "number", list(METHODS), "How answers are read: as the policy's log was graded.")
 flags.DEFINE_string("answer_pattern", None, "Regular expression (RE2) whose last match holds the answer.")
@@ -110,7 +111,7 @@ def serve(gateway, host: str, port: int) -> None:
     """Runs until it is interrupted; then requests that are being answered are finished and settled."""
     import uvicorn
 
-    from alloc_jax.serve.connections import timed
+    from alloc_jax.serve.web.connections import timed
 
     core = gateway.core
     if not gateway.config.keys:
@@ -125,7 +126,11 @@ def serve(gateway, host: str, port: int) -> None:
         limit = "no budget" if tenant.budget is None else f"{tenant.budget:g} {core.policy.unit} per question"
         cap = "" if tenant.cap is None else f", at most {tenant.cap:g} {core.cap.resource} in {tenant.window_s:g} s"
         print(f"{name}: {limit} at a price of {core.price(name):.4g}{cap}", flush=True)
-    how = "one sample after the other" if core.stopping else "all samples of an action at once"
+    how = (
+        f"sample by sample from {', '.join(core.stopping.sources)}"
+        if core.stopping
+        else "all samples of an action at once"
+    )
     print(f"{core.policy.name}, {how}, at http://{host}:{port}/v1 in front of {gateway.upstream.url}{lost}", flush=True)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     sys.setswitchinterval(5e-4)  # threads that read long texts hold up the event loop for no longer than this
@@ -153,8 +158,8 @@ def _is_local(host: str) -> bool:
 
 def _gateway():
     try:
-        from alloc_jax.serve.gateway import Gateway, GatewayConfig
-        from alloc_jax.serve.upstream import Upstream
+        from alloc_jax.serve.web.gateway import Gateway, GatewayConfig
+        from alloc_jax.serve.web.upstream import Upstream
     except ImportError as error:
         raise ImportError(f"the gateway needs {error.name}: pip install 'alloc_jax[serve]'") from None
     policy = _policy()
@@ -171,9 +176,7 @@ def _gateway():
     admin = os.environ.get(FLAGS.admin_key_env) or None
     if admin in keys:
         raise ValueError(f"{FLAGS.admin_key_env} holds a tenant's key")
-    stopping = None
-    if FLAGS.sequential and (Path(FLAGS.policy) / STOPPING_FILE).is_file():
-        stopping = Patience(load_stopping(FLAGS.policy), policy)
+    stopping = rules_beside(FLAGS.policy, policy) if FLAGS.sequential else None
     core = Core(
         policy,
         recipes,

@@ -16,14 +16,14 @@ import numpy as np
 
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import Recipe
-from alloc_jax.learn.policy import Policy, Prediction
+from alloc_jax.learn.policy import Policy, Prediction, lottery
 from alloc_jax.serve.allocator import Decision, decide
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.pacing import Pace, make_pace
 from alloc_jax.serve.pricing import Prices
 from alloc_jax.serve.reservation import Reservations
-from alloc_jax.serve.tickets import Passed, Plan, Question, Refused, Stopping, Tenant, Ticket
+from alloc_jax.serve.tickets import Passed, Plan, Pooled, Question, Refused, Stopping, Tenant, Ticket
 
 SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither rewards nor a verifier
 
@@ -73,7 +73,7 @@ class Core:
         self._try()
         self.reservations = Reservations(policy, recipes, ledger, self.cap, quantile, clock)
         self.reservations.check(tenants, policy)
-        mark = f"{policy.unit}, {fingerprint(policy)}" + " stopping" * (stopping is not None)
+        mark = f"{policy.unit}, {fingerprint(policy)}" + (f" {stopping.mark}" if stopping else "")
         self.prices = Prices(self._pace, tenants, ledger, mark)
         mean = policy.calibration_cost.mean(axis=0, dtype=np.float64)
         self.means = dict(zip(policy.actions, map(float, mean), strict=True))
@@ -107,7 +107,7 @@ class Core:
                 expected = self.means[chosen.name]
             else:
                 price = self.prices.price(tenant.name, question.budget)
-                decision, plan, chosen = self._decide(prediction, price, allowed, question.max_samples)
+                decision, plan, chosen = self._decide(prediction, price, allowed, question)
                 expected = decision.cost
             ticket = Ticket(
                 asked=question,
@@ -239,13 +239,14 @@ class Core:
         return make_pace(self.policy, budget, self.step)
 
     def _decide(
-        self, prediction: Prediction, price: float, allowed: Collection[str] | None, max_samples: int | None
-    ) -> tuple[Decision, Plan | None, Action]:
+        self, prediction: Prediction, price: float, allowed: Collection[str] | None, question: Question
+    ) -> tuple[Decision, Plan | None, Action | Pooled]:
         """The best action, or the stopping rule's, whose utility nobody predicts."""
         decision = decide(self.policy, prediction, price, allowed)
         if self.stopping is None:
             return decision, None, self.actions[decision.action]
-        plan = self.stopping.plan(prediction, price, max_samples)
+        ticket = float(lottery([question.text])[0])  # the same text always gets the same rule
+        plan = self.stopping.plan(prediction, price, question.max_samples, ticket)
         decision = replace(decision, action=plan.action.name, utility=None, spread=None, cost=plan.expected)
         return replace(decision, runner_up=None, margin=math.inf), plan, plan.action
 

@@ -24,6 +24,8 @@ class Patience:
       ValueError: the rules do not answer by vote, or are paid in something else than the policy.
     """
 
+    mark = "stopping"
+
     def __init__(self, frontier: StoppingFrontier, policy: Policy):
         if frontier.answer != "vote":
             raise ValueError(f"the stopping rules answer by {frontier.answer!r}, and a gateway by vote")
@@ -47,8 +49,8 @@ class Patience:
         start = float(min(prices[rule.more if rule.weight >= 0.5 else rule.less], high))
         return Pace(budget=budget, start=start, low=0.0, high=float(high), scale=max(start, 1e-3 * high) / 4, step=step)
 
-    def plan(self, prediction: Prediction, price: float, max_samples: int | None) -> Plan:
-        """The rule of a price, for a question of which the policy predicts this."""
+    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float) -> Plan:
+        """The rule of a price, for a question of which the policy predicts this; its index holds at any price, so nothing is mixed."""
         frontier = self.frontier
         context = frontier.context(prior_features(prediction.score)[0] if frontier.center.shape[1] else None)
         # The rules' prices fall: the last one that is not below this price.
@@ -57,14 +59,14 @@ class Patience:
         most = frontier.cap if max_samples is None else min(frontier.cap, max_samples)
         index = frontier.index[source, context]  # f32[T, J] the price below which drawing on is worth it
 
-        def following(seen: Sequence[Seen]) -> str | None:
+        def following(seen: Sequence[Seen]) -> tuple[str, ...]:
             """The source of the next sample: here always the same one, until the price is above what one more is worth."""
             if not seen:
-                return name
+                return (name,)
             state = vote_state([one.key for one in seen])
             if state.drawn >= most or index[state.drawn, state.lead * frontier.width + state.chase] < price:
-                return None
-            return name
+                return ()
+            return (name,)
 
         name = self.sources[source]
-        return Plan(action=vote(name, most), expected=float(frontier.spend[at]), next=following, sources=(name,))
+        return Plan(action=vote(name, most), expected=float(frontier.spend[at]), next=following, limits={name: most})

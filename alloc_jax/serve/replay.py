@@ -12,8 +12,9 @@ from alloc_jax.collect.replies import Usage
 from alloc_jax.learn.policy import Policy
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import Question, Seen, Stopping, Tenant, Ticket
-from alloc_jax.serve.voting import count_votes
+from alloc_jax.serve.voting import count_votes, pool_answers
 from alloc_jax.types import SampleLog
 
 
@@ -41,6 +42,7 @@ def replay(
     rows: Sequence[int] | np.ndarray | None = None,
     step: float = 0.03,
     stopping: Stopping | None = None,
+    meter: Meter | None = None,
     ledger: Ledger | None = None,
 ) -> Replay:
     """Runs questions through the core: each action draws its source's first samples of the question, and votes.
@@ -51,14 +53,23 @@ def replay(
       budget: mean cost a question, in the policy's unit.
       rows: the questions in the order in which they come; may name one twice. Default: the log's own order.
       step: of the pace; 0 keeps the calibrated price.
-      stopping: rules that draw one sample after the other, as the gateway has them.
+      stopping: rules that draw sample by sample, as the gateway has them.
+      meter: with the prices of the sources, for dollars; by default the policy's unit alone.
       ledger: in memory by default.
 
     Raises:
       ValueError: a question has too few samples for the action decided on, or lacks what its cost needs.
     """
     recipes = {source.name: Recipe(name=source.name, model=source.name) for source in log.sources}
-    core = Core(policy, recipes, {"default": Tenant(budget=budget)}, ledger or Ledger(), step=step, stopping=stopping)
+    core = Core(
+        policy,
+        recipes,
+        {"default": Tenant(budget=budget)},
+        ledger or Ledger(),
+        meter=meter,
+        step=step,
+        stopping=stopping,
+    )
     rows = range(len(log)) if rows is None else rows
     actions, prices, costs, correct = [], [], [], []
     for turn, i in enumerate(rows):
@@ -96,18 +107,23 @@ def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, in
     action = ticket.action
     seen: list[Seen] = []
     taken: list[tuple[int, int]] = []  # source and number of each sample
-    while (source := _following(ticket, seen)) is not None:
-        m = log.source_index(source)
-        j = sum(one.source == source for one in seen)
-        if j >= log.count[i, m]:
-            wanted = action.samples if ticket.plan is None else j + 1
-            raise ValueError(f"question {log.ids[i]!r} has {log.count[i, m]} samples of {source!r}, not {wanted}")
-        code = log.answer[i, m, j]
-        seen.append(Seen(source, None if code < 0 else log.answers[i][code]))
-        taken.append((m, j))
+    plan, turn = ticket.plan, 0
+    while wave := plan.next(seen) if plan else [action.source] * (action.samples - len(seen)):
+        for source in wave:
+            m = log.source_index(source)
+            j = sum(one.source == source for one in seen)
+            if j >= log.count[i, m]:
+                wanted = j + 1 if plan else action.samples
+                raise ValueError(f"question {log.ids[i]!r} has {log.count[i, m]} samples of {source!r}, not {wanted}")
+            code = log.answer[i, m, j]
+            seen.append(Seen(source, None if code < 0 else log.answers[i][code], turn))
+            taken.append((m, j))
+        turn += 1
     if not seen:
         return 0.0, 0, False
-    verdict = count_votes([one.key for one in seen], action, ticket.id)
+    keys = [one.key for one in seen]
+    pooled = plan is not None and plan.choose is not None
+    verdict = pool_answers(keys, *plan.choose(seen)) if pooled else count_votes(keys, action, ticket.id)
     cost = 0.0
     for m in {m for m, _ in taken}:
         k = sum(other == m for other, _ in taken)
@@ -117,13 +133,6 @@ def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, in
             raise ValueError(f"question {log.ids[i]!r}: its cost in {core.policy.unit} is not in the log")
         cost += part
     return cost, len(seen), verdict.winner is not None and bool(log.correct[(i, *taken[verdict.winner])])
-
-
-def _following(ticket: Ticket, seen: Sequence[Seen]) -> str | None:
-    """The source of a ticket's next sample; None where it has all."""
-    if ticket.plan is not None:
-        return ticket.plan.next(seen)
-    return ticket.action.source if len(seen) < ticket.action.samples else None
 
 
 def _sums(log: SampleLog, i: int, m: int, k: int) -> Mapping[str, float | None]:
@@ -144,12 +153,13 @@ def compare_paces(
     steps: Iterable[float],
     seed: int = 0,
     stopping: Stopping | None = None,
+    meter: Meter | None = None,
 ) -> list[tuple[str, ...]]:
     """A row for each step of the pace: what it spends of the budget, in all and in either half, its prices, its accuracy."""
     stream = drifting(log, questions, late, seed)
     rows = []
     for step in steps:
-        ran = replay(policy, log, budget, rows=stream, step=step, stopping=stopping)
+        ran = replay(policy, log, budget, rows=stream, step=step, stopping=stopping, meter=meter)
         halves = (part.mean() / budget for part in np.array_split(ran.cost, 2))
         prices = f"{ran.price[0]:.4g} to {ran.price[-1]:.4g}"
         shares = (f"{share:.4f}" for share in (ran.spend / budget, *halves))

@@ -15,7 +15,7 @@ from alloc_jax.collect.recipes import Recipe
 from alloc_jax.learn.policy import Policy
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import CAPPED, Meter, limit_of
-from alloc_jax.serve.tickets import Passed, Question, Refused, Tenant, Ticket
+from alloc_jax.serve.tickets import Passed, Pooled, Question, Refused, Tenant, Ticket
 
 _log = logging.getLogger("alloc_jax.serve")
 
@@ -137,7 +137,12 @@ class Reservations:
         samples = ticket.asked.samples if action is None else action.samples
         if tenant.cap is None or not samples:
             return 0.0
-        return samples * ticket.worst if tenant.hard or action is None else self._usual(action)
+        if tenant.hard or action is None:
+            return samples * ticket.worst
+        if isinstance(action, Pooled):  # the dearest samples that may come
+            each = (self._dearest(source) for source, most in ticket.plan.limits.items() for _ in range(most))
+            return sum(sorted(each, reverse=True)[:samples])
+        return self._usual(action)
 
     def extend(self, ticket: Ticket, samples: int) -> bool:
         """Reserves for samples that are drawn again, where what was sent may have been charged; False where the cap forbids it."""
@@ -195,5 +200,8 @@ class Reservations:
         """The quantile of an action's measured costs; for more samples than any action draws, the dearest sample's as often."""
         if action.name in self.quantiles:
             return self.quantiles[action.name]
-        known = {name: a.samples for name, a in self.actions.items() if a.source == action.source}
-        return action.samples * max(self.quantiles[name] / samples for name, samples in known.items())
+        return action.samples * self._dearest(action.source)
+
+    def _dearest(self, source: str) -> float:
+        """The most of a source's actions' quantiles that falls to a sample."""
+        return max(self.quantiles[name] / a.samples for name, a in self.actions.items() if a.source == source)

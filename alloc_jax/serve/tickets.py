@@ -109,30 +109,46 @@ class Seen(NamedTuple):
 
     source: str
     key: str | None  # of its answer; None where it gives none
+    round: int = 0  # in which it was drawn; samples of one round were asked for at once
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What stands in an action's place where samples of several sources are pooled."""
+
+    sources: tuple[str, ...]
+    samples: int  # at most
+    aggregator: str = "pooled"
+
+    @property
+    def name(self) -> str:
+        return f"escalate({','.join(self.sources)})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a question is drawn for, sample by sample."""
+    """How a question is drawn for, round by round."""
 
-    action: Action  # with the most samples there will be
+    action: Action | Pooled  # with the most samples there will be
     expected: float  # cost, in the policy's unit
-    next: Callable[[Sequence[Seen]], str | None] = field(
-        repr=False
-    )  # the source to draw from; None: what was seen suffices
-    sources: tuple[str, ...]  # all that may be drawn from
+    # The sources of the next samples, all drawn at once; none: what was seen suffices.
+    next: Callable[[Sequence[Seen]], Sequence[str]] = field(repr=False)
+    limits: Mapping[str, int]  # the most samples of every source that may be drawn from
+    # The key that answers, None where no sample has one, and the chance that it is right; None: the vote.
+    choose: Callable[[Sequence[Seen]], tuple[str | None, float]] | None = field(default=None, repr=False)
 
 
 class Stopping(Protocol):
     """Stopping rules of all prices: instead of how many samples to draw, they say after each what the next is drawn from."""
 
+    mark: str  # of their kind: with other rules, a tenant's price begins anew
     sources: tuple[str, ...]
 
     def pace(self, budget: float, step: float) -> Pace:
         """The pace of a budget; ValueError where it is below what the rules spend at least."""
 
-    def plan(self, prediction: Prediction, price: float, max_samples: int | None) -> Plan:
-        """The rule of a price for a question of which the policy predicts this."""
+    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float) -> Plan:
+        """The rule of a price for a question of which the policy predicts this; its ticket in [0, 1) decides between adjacent rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +157,7 @@ class Ticket:
 
     asked: Question | Passed
     tenant: Tenant
-    action: Action | None = None  # None: passed through
+    action: Action | Pooled | None = None  # None: passed through
     decision: Decision | None = None  # None where the client named the action
     plan: Plan | None = None  # None: all samples are drawn at once
     window: int  # number of the cap's window
@@ -159,5 +175,5 @@ class Ticket:
     def sources(self) -> tuple[str, ...]:
         """All that may be drawn from."""
         if self.plan is not None:
-            return self.plan.sources
-        return () if self.action is None or self.action.source is None else (self.action.source,)
+            return tuple(self.plan.limits)
+        return () if not isinstance(self.action, Action) or self.action.source is None else (self.action.source,)

@@ -20,6 +20,7 @@ class Verdict:
     winner: int | None  # the sample that speaks for all; None where the action gives no answer
     share: float  # of the samples that agree with it
     answers: int  # distinct ones
+    posterior: float | None = None  # the chance that it is right, where a belief says so
 
 
 def count_votes(keys: Sequence[str | None], action: Action, seed: str) -> Verdict:
@@ -31,7 +32,7 @@ def count_votes(keys: Sequence[str | None], action: Action, seed: str) -> Verdic
       seed: draws among the tied; the same seed draws the same.
 
     >>> count_votes(["4", "5", "4"], Action("m", 3), "q1")
-    Verdict(winner=0, share=0.6666666666666666, answers=2)
+    Verdict(winner=0, share=0.6666666666666666, answers=2, posterior=None)
     """
     counts = Counter(key for key in keys if key is not None)
     if action.aggregator == "single" or not counts:
@@ -47,6 +48,18 @@ def count_votes(keys: Sequence[str | None], action: Action, seed: str) -> Verdic
     else:
         chosen = tied[0]
     return Verdict(None if chosen is None else keys.index(chosen), most / len(keys), len(counts))
+
+
+def pool_answers(keys: Sequence[str | None], answer: str | None, posterior: float) -> Verdict:
+    """The verdict for an answer that a belief has chosen, however many samples agree with it.
+
+    >>> pool_answers(["4", "4", "5"], "5", 0.8)
+    Verdict(winner=2, share=0.3333333333333333, answers=2, posterior=0.8)
+    """
+    counts = Counter(key for key in keys if key is not None)
+    winner = None if not keys else 0 if answer is None else keys.index(answer)
+    share = counts[answer] / len(keys) if answer is not None else 0.0
+    return Verdict(winner, share, len(counts), posterior)
 
 
 def decided(keys: Sequence[str | None], left: int, action: Action) -> bool:

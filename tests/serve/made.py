@@ -58,25 +58,30 @@ def make_policy(resource="samples", questions=400) -> Policy:
     utility = by_size[size - 1]
     per_sample = {"samples": np.ones(questions), "tokens": 12 + 3.0 * size + 1.5}[resource]
     cost = per_sample[:, None] * np.array(votes, float)
+    return fitted_policy(log, ACTIONS, utility, cost, resource)
+
+
+def fitted_policy(log, actions, utility, cost, resource) -> Policy:
+    """A value policy whose network is one layer."""
     featurizer = TextFeatures(shape_buckets=16, character_buckets=8, word_buckets=8)
     features = featurizer.encode(log.question)
     mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-3)
     action_cost = cost.mean(axis=0)
     targets = np.concatenate([utility - utility[:, :1], utility[:, :1], np.log(cost / action_cost)], axis=1)
-    x = np.concatenate([(features - mean) / scale, np.ones((questions, 1))], axis=1)
+    x = np.concatenate([(features - mean) / scale, np.ones((len(log), 1))], axis=1)
     solved = np.linalg.solve(x.T @ x + np.eye(x.shape[1]), x.T @ targets)
     weights = {
         "feature_mean": mean,
         "feature_scale": scale,
         "action_cost": action_cost,
-        "is_gain": np.array([0.0, 1.0, 1.0, 1.0]),
+        "is_gain": np.arange(len(actions)).clip(0, 1).astype(float),
         "Dense_0/kernel": solved[None, :-1],
         "Dense_0/bias": solved[None, -1],
     }
     policy = Policy(
         name=f"sums in {resource}",
         kind="value",
-        actions=tuple(action.name for action in ACTIONS),
+        actions=tuple(action.name for action in actions),
         resource=resource,
         unit={"samples": "samples", "tokens": "prompt + completion tokens"}[resource],
         featurizer=featurizer,
@@ -86,10 +91,44 @@ def make_policy(resource="samples", questions=400) -> Policy:
     return replace(policy, calibration=(Unseen(policy.predict(log.question)),))
 
 
+TWO = parse_recipes({name: {"model": name, "max_tokens": 512} for name in ("small", "large")})
+
+
+def two_sources_log(questions=400, samples=2, seed=0) -> SampleLog:
+    """Sums of which a small source gets some wrong that no text gives away, often in the same way, and a large one seldom, for twenty times the tokens."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(10, 100, (2, questions))
+    hard = rng.random(questions) < 0.5
+    chance = np.stack([np.where(hard, 0.25, 0.97), np.full(questions, 0.9)], axis=1)
+    right = rng.random((questions, 2, samples)) < chance[:, :, None]
+    wrong = np.where(rng.random(right.shape) < 0.5, 1, rng.integers(2, 8, right.shape))
+    tokens = np.broadcast_to(np.float32([8, 388])[:, None], right.shape)
+    return SampleLog(
+        ids=tuple(f"q{i}" for i in range(questions)),
+        question=tuple(f"{x} + {y}" for x, y in zip(a, b, strict=True)),
+        gold=tuple(str(x + y) for x, y in zip(a, b, strict=True)),
+        group=(None,) * questions,
+        sources=(Source("small"), Source("large")),
+        answers=tuple(tuple(str(x + y + d) for d in range(8)) for x, y in zip(a, b, strict=True)),
+        count=np.full((questions, 2), samples, np.int32),
+        answer=np.where(right, 0, wrong).astype(np.int32),
+        correct=right,
+        prompt_tokens=np.full(right.shape, 12, np.float32),
+        completion_tokens=tokens + rng.integers(-2, 3, right.shape).astype(np.float32),
+    )
+
+
+def two_sources_policy(log, resource="tokens") -> Policy:
+    """A policy that chooses between one sample of either source."""
+    utility = log.correct.mean(axis=2)
+    cost = (log.prompt_tokens + log.completion_tokens).mean(axis=2) if resource == "tokens" else np.ones((len(log), 2))
+    return fitted_policy(log, [aj.single("small"), aj.single("large")], utility, cost, resource)
+
+
 class AgreementOfTwo:
     """A stopping rule, whatever the price: two answers that agree, or 16."""
 
-    sources = ("m",)
+    mark, sources = "agreement", ("m",)
 
     def __init__(self, policy):
         self.policy = policy
@@ -97,11 +136,11 @@ class AgreementOfTwo:
     def pace(self, budget, step):
         return make_pace(self.policy, budget, step)
 
-    def plan(self, prediction, price, max_samples):
+    def plan(self, prediction, price, max_samples, ticket):
         most = min(16, max_samples or 16)
 
         def following(seen):
             votes = Counter(one.key for one in seen)
-            return None if len(seen) >= most or max(votes.values(), default=0) >= 2 else "m"
+            return () if len(seen) >= most or max(votes.values(), default=0) >= 2 else ("m",)
 
-        return Plan(action=aj.vote("m", most), expected=3.0, next=following, sources=("m",))
+        return Plan(action=aj.vote("m", most), expected=3.0, next=following, limits={"m": most})

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 import openai
 
-from alloc_jax.serve.connections import timed
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.gateway import Gateway, GatewayConfig
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.tickets import Tenant
-from alloc_jax.serve.upstream import Upstream
+from alloc_jax.serve.web.connections import timed
+from alloc_jax.serve.web.gateway import Gateway, GatewayConfig
+from alloc_jax.serve.web.upstream import Upstream
 from tests.fake_server import fake_server, served
 from tests.serve.made import RECIPES
 

@@ -1,5 +1,6 @@
 """What is decided, reserved and settled, without any HTTP."""
 
+import asyncio
 import threading
 from dataclasses import replace
 
@@ -9,12 +10,13 @@ import pytest
 import alloc_jax as aj
 from alloc_jax.actions import Action
 from alloc_jax.collect import parse_recipes
-from alloc_jax.serve.answer_keys import AnswerKeys
+from alloc_jax.logs import Grader
 from alloc_jax.serve.core import Core, fingerprint
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import Passed, Question, Refused, Seen, Tenant
 from alloc_jax.serve.voting import count_votes
+from alloc_jax.serve.web.answer_keys import AnswerKeys
 from tests.serve.made import RECIPES, AgreementOfTwo
 
 EASY, HARD = "1 + 2", "4321 + 1234"
@@ -244,6 +246,26 @@ def test_mathematics_votes_on_what_it_means():
     assert one == other == "1/2" and none is None
 
 
+def test_answers_that_say_the_same_share_a_vote():
+    pytest.importorskip("math_verify")
+    keys = AnswerKeys("math")
+
+    async def votes(*texts):
+        return await keys.unite(await keys.read(texts))
+
+    percent, other, number, none = asyncio.run(votes(r"\boxed{50\%}", r"\boxed{7}", r"\boxed{50}", "no"))
+    keys.close()
+    assert percent == number != other and none is None
+
+
+def test_what_a_grader_remembers_is_bounded():
+    pytest.importorskip("math_verify")
+    with Grader("math", workers=1, remembered=2) as grader:
+        grader.keys([rf"\boxed{{{n}}}" for n in range(5)])
+        assert list(grader.pool.written) == ["3", "4"]
+        assert grader.keys([r"\boxed{50\%}", r"\boxed{50}"]) == 2 * ["1/2 as %"]
+
+
 def seen(*keys):
     return [Seen("m", key) for key in keys]
 
@@ -252,8 +274,8 @@ def test_a_stopping_rule_takes_the_policys_place(policy):
     rule = AgreementOfTwo(policy)
     made = core(policy, stopping=rule, tenant={"cap": 1000.0})
     ticket = admit(made, "a", HARD)
-    assert ticket.action.samples == 16 and ticket.plan.next(seen("1", "2", "1")) is None
-    assert ticket.plan.next([]) == "m" == ticket.plan.next(seen("1", None))
+    assert ticket.action.samples == 16 and ticket.plan.next(seen("1", "2", "1")) == ()
+    assert ticket.plan.next([]) == ("m",) == ticket.plan.next(seen("1", None))
     assert ticket.decision.action == "vote(m,16)" and ticket.decision.utility is None
     assert ticket.reserved == 16  # of an action that the policy does not know, by the sample
     assert admit(made, "b", HARD, action="vote(m,2)").plan is None

@@ -8,13 +8,13 @@ import openai
 import pytest
 
 from alloc_jax.collect import parse_recipes
-from alloc_jax.serve import upstream as upstream_module
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.gateway import Gateway
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import Tenant
-from alloc_jax.serve.upstream import Upstream
+from alloc_jax.serve.web import upstream as upstream_module
+from alloc_jax.serve.web.gateway import Gateway
+from alloc_jax.serve.web.upstream import Upstream
 from tests.fake_server import fake_server, served
 from tests.serve.made import RECIPES, AgreementOfTwo
 from tests.serve.running import QUESTION, Running, running

@@ -7,12 +7,12 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from alloc_jax.serve import answering as answering_module, upstream as upstream_module
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.gateway import Gateway
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.tickets import Tenant
-from alloc_jax.serve.upstream import Upstream
+from alloc_jax.serve.web import answering as answering_module, upstream as upstream_module
+from alloc_jax.serve.web.gateway import Gateway
+from alloc_jax.serve.web.upstream import Upstream
 from tests.fake_server import FAULTS, fake_server, served
 from tests.serve.made import RECIPES
 

@@ -10,11 +10,11 @@ import openai
 import pytest
 
 from alloc_jax.collect import parse_recipes
-from alloc_jax.serve.answer_keys import AnswerKeys
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import Passed, Question, Refused, Tenant
+from alloc_jax.serve.web.answer_keys import AnswerKeys
 from tests.serve.made import RECIPES
 from tests.serve.running import QUESTION, running
 

@@ -13,13 +13,13 @@ import openai
 import pytest
 
 from alloc_jax.collect.replies import Fault
-from alloc_jax.serve import upstream as upstream_module
-from alloc_jax.serve.breaker import Breaker
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.doors import failed
-from alloc_jax.serve.fair import Fair
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.tickets import Tenant
+from alloc_jax.serve.web import upstream as upstream_module
+from alloc_jax.serve.web.breaker import Breaker
+from alloc_jax.serve.web.doors import failed
+from alloc_jax.serve.web.fair import Fair
 from tests.fake_server import fake_server, served
 from tests.serve.made import RECIPES
 from tests.serve.running import QUESTION, Running, running

@@ -5,11 +5,11 @@ import openai
 import pytest
 
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.gateway import Gateway
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.replay import drifting, replay
 from alloc_jax.serve.tickets import Tenant
-from alloc_jax.serve.upstream import Upstream
+from alloc_jax.serve.web.gateway import Gateway
+from alloc_jax.serve.web.upstream import Upstream
 from tests.fake_server import Fake, served
 from tests.serve.made import RECIPES, AgreementOfTwo, sums_log
 

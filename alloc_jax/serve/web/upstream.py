@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 
 from alloc_jax.collect.replies import Choice, Fault, Most, Reply, Usage, read_reply, redact, status_fault
-from alloc_jax.serve.breaker import Breaker
-from alloc_jax.serve.fair import Fair
+from alloc_jax.serve.web.breaker import Breaker
+from alloc_jax.serve.web.fair import Fair
 
 _PAUSE = 0.05  # seconds before the first retry; doubles with each
 _LONGEST_PAUSE = 2.0

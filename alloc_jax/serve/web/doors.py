@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from alloc_jax.collect.replies import Fault
-from alloc_jax.serve.protocol import STATUS, error_body, fault_status, json_bytes
 from alloc_jax.serve.tickets import Refused
+from alloc_jax.serve.web.protocol import STATUS, error_body, fault_status, json_bytes
 
 _log = logging.getLogger("alloc_jax.serve")
 

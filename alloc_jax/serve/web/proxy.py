@@ -16,14 +16,14 @@ from starlette.responses import Response, StreamingResponse
 
 from alloc_jax.collect.recipes import LIMITS
 from alloc_jax.collect.replies import Choice, Fault, Most, read_usage
-from alloc_jax.serve.answering import bounds, settle
-from alloc_jax.serve.doors import listening
-from alloc_jax.serve.protocol import error_body, fault_status, json_bytes
 from alloc_jax.serve.tickets import Passed, Ticket
-from alloc_jax.serve.upstream import Drawn, Sample
+from alloc_jax.serve.web.answering import bounds, settle
+from alloc_jax.serve.web.doors import listening
+from alloc_jax.serve.web.protocol import error_body, fault_status, json_bytes
+from alloc_jax.serve.web.upstream import Drawn, Sample
 
 if TYPE_CHECKING:
-    from alloc_jax.serve.gateway import Gateway
+    from alloc_jax.serve.web.gateway import Gateway
 
 _BUFFER = 1 << 18  # bytes between upstream and a client that reads more slowly
 _LINE = 1 << 20  # bytes of a line that is looked into

@@ -6,7 +6,7 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from alloc_jax.serve.protocol import error_body, json_bytes
+from alloc_jax.serve.web.protocol import error_body, json_bytes
 
 _HEADER_BYTES = 1 << 16  # of a request's line and headers
 

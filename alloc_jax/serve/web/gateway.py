@@ -27,13 +27,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from alloc_jax.collect.replies import Fault
-from alloc_jax.serve.answer_keys import AnswerKeys
-from alloc_jax.serve.answering import Answer, answer
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.doors import Door, body_of, listening, reply
-from alloc_jax.serve.fair import Fair, Pool
-from alloc_jax.serve.metrics import Metrics
-from alloc_jax.serve.protocol import (
+from alloc_jax.serve.tickets import ADMIN, Question, Refused, Ticket
+from alloc_jax.serve.web.answer_keys import AnswerKeys
+from alloc_jax.serve.web.answering import Answer, answer
+from alloc_jax.serve.web.doors import Door, body_of, listening, reply
+from alloc_jax.serve.web.fair import Fair, Pool
+from alloc_jax.serve.web.metrics import Metrics
+from alloc_jax.serve.web.protocol import (
     PREFIX,
     answered,
     error_body,
@@ -44,9 +45,8 @@ from alloc_jax.serve.protocol import (
     read_question,
     streamed,
 )
-from alloc_jax.serve.proxy import pass_through
-from alloc_jax.serve.tickets import ADMIN, Question, Refused, Ticket
-from alloc_jax.serve.upstream import Drawn, Upstream
+from alloc_jax.serve.web.proxy import pass_through
+from alloc_jax.serve.web.upstream import Drawn, Upstream
 
 _AT_ONCE = 512  # characters of a question that are read in the event loop
 _log = logging.getLogger("alloc_jax.serve")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from bisect import bisect
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from alloc_jax.collect.recipes import beside_bytes, request_seed
 from alloc_jax.collect.replies import Fault, Most, Usage
-from alloc_jax.serve.answer_keys import AnswerKeys
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.meter import limit_of
-from alloc_jax.serve.protocol import json_bytes
 from alloc_jax.serve.tickets import Question, Seen, Ticket
-from alloc_jax.serve.upstream import Drawn, Upstream
-from alloc_jax.serve.voting import Verdict, count_votes, decided
+from alloc_jax.serve.voting import Verdict, count_votes, decided, pool_answers
+from alloc_jax.serve.web.answer_keys import AnswerKeys
+from alloc_jax.serve.web.protocol import json_bytes
+from alloc_jax.serve.web.upstream import Drawn, Upstream
 
 _GRACE = 2.0  # samples that cannot change the vote are waited for, in units of what those took that decided it
 _LEAST_GRACE_S = 0.25
@@ -36,6 +38,7 @@ class Answer:
     faults: tuple[str, ...]  # what went wrong on the way
     fallback: str | None = None  # why one sample took the place of a vote
     early: str | None = None  # why samples that were asked for were not waited for
+    seen: tuple[Seen, ...] = ()  # the samples in order, where a belief has chosen the answer
 
 
 async def answer(
@@ -95,7 +98,10 @@ class _Drawing:
         self.question: Question = ticket.asked
         self.drawn = drawn
         drawn.retries = upstream.retries(ticket.action.samples)
-        self.keys: list[str | None] = []  # of the samples that have been read
+        self.read: list[str | None] = []  # keys of the samples that have been read
+        self.keys: list[str | None] = []  # the same, with one key for what says the same
+        self.starts: list[int] = []  # the first sample of each round
+        self.lost: list[Seen] = []  # samples that were asked for and did not come
         self.bodies: dict[tuple[str, int], tuple[bytes, Most]] = {}  # by source and number of samples
         self.fallback: str | None = None
         self.early: str | None = None
@@ -128,7 +134,11 @@ class _Drawing:
         drawn, action = self.drawn, self.ticket.action
         if action.samples and not drawn.samples:
             raise drawn.faults[-1] if drawn.faults else Fault("time-out")
-        if len(drawn.samples) == 1 and action.aggregator != "unanimous":
+        seen: tuple[Seen, ...] = ()
+        if drawn.samples and self.ticket.plan and self.ticket.plan.choose and not self.fallback:
+            seen = tuple(await self._seen())
+            verdict = pool_answers(await self._read(), *self.ticket.plan.choose(seen))
+        elif len(drawn.samples) == 1 and action.aggregator != "unanimous":
             verdict = Verdict(0, 1.0, 1)  # whatever it says
         else:
             verdict = count_votes(await self._read(), action, self.ticket.id)
@@ -142,28 +152,38 @@ class _Drawing:
             faults=tuple(map(str, drawn.faults)),
             fallback=self.fallback,
             early=self.early,
+            seen=seen,
         )
 
     async def _votable(self) -> bool:
-        """Whether the first sample has an answer; one that was cut off tells nothing."""
-        if (await self._read())[0] is not None or self.drawn.samples[0].choice.finish_reason == "length":
+        """Whether the first samples have an answer; one that was cut off tells nothing."""
+        keys = await self._read()
+        if any(key is not None for key in keys) or self.drawn.samples[0].choice.finish_reason == "length":
             return True
         self.fallback = "the first sample has no answer that could be voted on"
         return False
 
     async def _in_turn(self, probe: bool) -> None:
-        """Draws from whichever source the plan says next, until it says that what was seen suffices."""
+        """Draws from whichever sources the plan says next, until it says that what was seen suffices."""
         plan, gradable = self.ticket.plan, self.question.gradable
-        while (source := plan.next(self._seen(await self._read()))) is not None:
+        while wave := plan.next(await self._seen()):
             before = len(self.drawn.samples)
-            wave = min(self.core.recipes[source].n, plan.action.samples - before)
-            await self._draw(source, wave)
-            if len(self.drawn.samples) == before:  # upstream has given up; what came before still counts
+            self.starts.append(before)
+            wanted = Counter(wave[:1] if gradable is False else wave)
+            if len(plan.limits) == 1:  # as many as one request gives
+                wanted = Counter({wave[0]: min(self.core.recipes[wave[0]].n, plan.action.samples - before)})
+            async with asyncio.TaskGroup() as group:
+                for source, samples in wanted.items():
+                    group.create_task(self._draw(source, samples))
+            came = Counter(sample.source for sample in self.drawn.samples[before:])
+            if not came and len(plan.limits) == 1:  # upstream has given up; what came before still counts
                 return
+            # Another source may still answer: what did not come counts as a sample without an answer.
+            self.lost += [Seen(source, None, len(self.starts) - 1) for source in (wanted - came).elements()]
             if gradable is False:
                 self.fallback = "the request says that there is nothing to vote on"
                 return
-            if not before and probe and gradable is None and not await self._votable():
+            if came and not before and probe and gradable is None and not await self._votable():
                 return
 
     async def _draw(self, source: str, samples: int) -> None:
@@ -222,13 +242,17 @@ class _Drawing:
 
     async def _read(self) -> list[str | None]:
         """The keys of the samples so far; each is read once."""
-        new = [sample.choice.text for sample in self.drawn.samples[len(self.keys) :]]
+        new = [sample.choice.text for sample in self.drawn.samples[len(self.read) :]]
         if new:
-            self.keys += await self.reader.read(new, self.ticket.tenant.name)
+            self.read += await self.reader.read(new, self.ticket.tenant.name)
+            self.keys = await self.reader.unite(self.read, self.ticket.tenant.name)
         return self.keys
 
-    def _seen(self, keys: list[str | None]) -> list[Seen]:
-        return [Seen(sample.source, key) for sample, key in zip(self.drawn.samples, keys, strict=False)]
+    async def _seen(self) -> list[Seen]:
+        """What the samples told, round by round."""
+        pairs = zip(self.drawn.samples, await self._read(), strict=False)
+        came = [Seen(sample.source, key, bisect(self.starts, j) - 1) for j, (sample, key) in enumerate(pairs)]
+        return sorted(came + self.lost, key=lambda one: one.round)
 
 
 def bounds(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.tickets import Passed, Question, Refused, Ticket
 
 if TYPE_CHECKING:
-    from alloc_jax.serve.answering import Answer
+    from alloc_jax.serve.web.answering import Answer
 
 PREFIX = "alloc/"
 _LONGEST_HEADER = 1000  # characters of a list in a header
@@ -193,6 +194,9 @@ def headers_of(ticket: Ticket, given: Answer, policy: str, debug: bool) -> dict[
         found["price"] = f"{decision.price:.6g}"
     if question.ignored:
         found["ignored"] = ",".join(question.ignored)[:_LONGEST_HEADER]
+    if given.seen:
+        found |= {"path": _path([one.source for one in given.seen], given), "votes": _votes(given)}
+        found["posterior"] = f"{given.verdict.posterior:.4f}"
     found |= {name: said for name in ("fallback", "early") if (said := getattr(given, name))}
     if debug:
         found |= {"answers": str(given.verdict.answers), "reserved": f"{ticket.reserved:.6g}"}
@@ -201,6 +205,20 @@ def headers_of(ticket: Ticket, given: Answer, policy: str, debug: bool) -> dict[
             found |= {"runner-up": str(decision.runner_up), "margin": f"{decision.margin:.6g}"}
             found |= {"expected": f"{ticket.expected:.6g}", "predicted": json.dumps(decision.predicted)}
     return {f"x-alloc-{name}": _printable(value) for name, value in found.items()}
+
+
+def _path(said: Sequence[str], given: Answer) -> str:
+    """What is to be said of every sample; ` > ` stands between rounds."""
+    rounds = groupby(zip(given.seen, said, strict=True), key=lambda pair: pair[0].round)
+    return " > ".join(" + ".join(text for _, text in wave) for _, wave in rounds)[:_LONGEST_HEADER]
+
+
+def _votes(given: Answer) -> str:
+    """Which samples agree: answers by number, in the order of their appearance; `-` for none."""
+    numbers: dict[str, str] = {}
+    return _path(
+        ["-" if key is None else numbers.setdefault(key, str(len(numbers) + 1)) for _, key, _ in given.seen], given
+    )
 
 
 def json_bytes(body: Any) -> bytes:

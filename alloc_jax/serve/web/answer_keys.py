@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import partial
 
 from alloc_jax.logs.grade import METHODS, Grader
-from alloc_jax.serve.fair import Pool
+from alloc_jax.serve.web.fair import Pool
 
 _LONGEST = 1 << 16  # characters of a text that are read; an answer stands at the end
 _READ = 4096  # characters that a method reads, whose time may grow with their square
 _AT_ONCE = 2048  # characters that are read in the event loop
 _WORKERS = 4  # processes of a slow method
+_KEPT = 4096  # answers that a slow method remembers, to compare others with
 _ONE_S, _ALL_S = 2.0, 5.0  # that a slow method may take for a text, and for all of a request's
 _log = logging.getLogger("alloc_jax.serve")
 
@@ -49,7 +52,9 @@ class AnswerKeys:
             raise ValueError(f"unknown way to read answers {method!r}; known: {', '.join(METHODS)}")
         self.read_one = METHODS[method]
         self.whole = method == "text"
-        self.grader = None if self.read_one else Grader(method, _ONE_S, _WORKERS)  # processes, which `close` ends
+        self.grader = (
+            None if self.read_one else Grader(method, _ONE_S, _WORKERS, _KEPT)
+        )  # processes, which `close` ends
         self.pool = Pool(_WORKERS, tenants)
         self.seen: set[type] = set()  # errors that were logged
 
@@ -78,6 +83,20 @@ class AnswerKeys:
             except TimeoutError:
                 _log.warning("answers of tenant %r could not be read within %g s", tenant, _ALL_S)
         return keys
+
+    async def unite(self, keys: Sequence[str | None], tenant: str = "default") -> list[str | None]:
+        """The keys of one question's answers, of which those that say the same become one; as they are, if that takes too long."""
+        counts = Counter(key for key in keys if key is not None)
+        if self.grader is None or len(counts) < 2:
+            return list(keys)
+        distinct = [key for key, _ in counts.most_common()]
+        try:
+            async with asyncio.timeout(_ALL_S + _ONE_S):
+                same = await self.pool.run(tenant, partial(self.grader.same, distinct, seconds=_ALL_S))
+        except TimeoutError:
+            _log.warning("answers of tenant %r could not be compared within %g s", tenant, _ALL_S)
+            return list(keys)
+        return [key if key is None else same.get(key, key) for key in keys]
 
     def key(self, text: str) -> str | None:
         """The key of one text; None where it has no answer, or one that cannot be read."""

@@ -1,0 +1,122 @@
+"""Escalation as the gateway follows it: at whatever price the pace has reached, the next samples come from the sources that are worth it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from alloc_jax.actions import Action
+from alloc_jax.learn.policy import Policy, Prediction
+from alloc_jax.serve.pacing import Pace
+from alloc_jax.serve.patience import Patience
+from alloc_jax.serve.tickets import Plan, Pooled, Seen, Stopping
+from alloc_jax.stopping.escalation import FILE, EscalationFrontier, EscalationRule, Question, load_escalation
+from alloc_jax.stopping.rules import FILE as STOPPING_FILE, load_stopping
+
+
+class Escalator:
+    """The rules in a frontier. A price between those of two adjacent rules mixes them: a question's ticket says which it follows.
+
+    Args:
+      frontier: fitted beside the policy.
+      policy: whose predictions of one sample of every source are the prior.
+
+    Raises:
+      ValueError: the rules answer by a verifier, are paid in something else than the policy, or ask a source of which the policy predicts
+        nothing.
+    """
+
+    mark = "escalation"
+
+    def __init__(self, frontier: EscalationFrontier, policy: Policy):
+        if frontier.answer != "vote":
+            raise ValueError(f"the escalation rules answer by {frontier.answer!r}, and a gateway by vote")
+        if (frontier.resource, frontier.unit) != (policy.resource, policy.unit):
+            raise ValueError(
+                f"the escalation rules are paid in {frontier.resource} ({frontier.unit}), the policy in {policy.resource}"
+                f" ({policy.unit})"
+            )
+        if not policy.predicts_utility:
+            raise ValueError(f"an {policy.kind} policy predicts no utilities, which are the escalation rules' prior")
+        ones = {action.source: k for k, action in enumerate(map(Action.parse, policy.actions)) if action.samples == 1}
+        if missing := [name for name in frontier.sources if name not in ones]:
+            raise ValueError(f"the escalation rules ask {missing[0]!r}, of which the policy predicts no single sample")
+        self.frontier, self.sources = frontier, frontier.sources
+        self.ones = [ones[name] for name in frontier.sources]
+        self._rule(float(frontier.multiplier[0])).start()  # what all questions share is made before the first one comes
+
+    def pace(self, budget: float, step: float) -> Pace:
+        """The pace of a budget, from the price that mixes its two rules.
+
+        Raises:
+          ValueError: the budget is below what the rules spend at least.
+        """
+        rule, prices = self.frontier.at(budget), self.frontier.multiplier
+        start = float(prices[rule.less] ** (1 - rule.weight) * prices[rule.more] ** rule.weight)
+        high = float(prices[0])  # above it nothing changes
+        return Pace(budget=budget, start=start, low=0.0, high=high, scale=max(start, 1e-3 * high) / 4, step=step)
+
+    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float) -> Plan:
+        """The rule of a price, for a question of which the policy predicts this."""
+        frontier, rule = self.frontier, self._rule(price)
+        accuracy = np.clip(prediction.score[0, self.ones], 0, 1)
+        start = rule.start(accuracy, np.maximum(prediction.cost[0, self.ones], 0), ticket)
+        most = frontier.cap if max_samples is None else min(frontier.cap, max_samples)
+
+        def reached(seen: Sequence[Seen]) -> Question:
+            """Where the samples have led, round by round."""
+            question = start
+            for _, wave in groupby(seen, key=lambda one: one.round):
+                wave = list(wave)
+                question = question.after([self.sources.index(one.source) for one in wave], [one.key for one in wave])
+            return question
+
+        def following(seen: Sequence[Seen]) -> tuple[str, ...]:
+            """The sources of the next samples; none: the answer of what was seen is worth more than what they cost."""
+            move = rule.decide(reached(seen))
+            return tuple(self.sources[m] for m in move)[: max(most - len(seen), 0)]
+
+        def chosen(seen: Sequence[Seen]) -> tuple[str | None, float]:
+            """The answer with the greatest posterior, and that."""
+            question = reached(seen)
+            return question.answer, question.posterior
+
+        return Plan(
+            action=Pooled(self.sources, most),
+            expected=float(frontier.spend[rule.more if ticket < rule.weight else rule.less]),
+            next=following,
+            limits=dict(zip(self.sources, frontier.limits, strict=True)),
+            choose=chosen,
+        )
+
+    def _rule(self, price: float) -> EscalationRule:
+        """The mix of two adjacent rules at a price, even in its logarithm; beyond the last rule, that one."""
+        spend, last = self.frontier.spend, len(self.frontier.spend) - 1
+        at = (
+            last
+            if price <= 0
+            else float(np.interp(-math.log(price), -np.log(self.frontier.multiplier), np.arange(last + 1)))
+        )
+        less, more = int(at), min(int(at) + 1, last)
+        weight = at - less
+        return EscalationRule(
+            self.frontier, float((1 - weight) * spend[less] + weight * spend[more]), less, more, weight
+        )
+
+
+def rules_beside(folder: str | Path, policy: Policy) -> Stopping | None:
+    """The rules in a policy's folder: of several sources, else of one; None where it holds none.
+
+    Raises:
+      ValueError: they are damaged, or do not fit the policy.
+    """
+    folder = Path(folder)
+    if (folder / FILE).is_file():
+        return Escalator(load_escalation(folder), policy)
+    if (folder / STOPPING_FILE).is_file():
+        return Patience(load_stopping(folder), policy)
+    return None

@@ -1,0 +1,1 @@
+"""The gateway's HTTP: routes and protocol in front, upstream requests behind, and reading the answers between them."""
