@@ -54,25 +54,23 @@ def logs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(logs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "one"
-    config = CompareConfig(logs=logs[:1], budgets=(2.0, 4.0), ablate=SMALL, transfer=True, ablations=("size",), **QUICK)
+    config = CompareConfig(logs=logs[:1], budgets=(2.0, 4.0), ablate=SMALL, transfer=True, **QUICK)
     return compare_policies(config, folder)[0], folder
+
+
+def metrics(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
 def test_a_run_leaves_everything_it_promised(run):
     comparison, folder = run
     names = {path.name for path in folder.iterdir()}
-    assert names == {"report.md", "first_frontier.png", "first_sizes.png", "metrics.jsonl", "config.json", "stamp.json"}
+    assert names == {"report.md", "first_frontier.png", "metrics.jsonl", "config.json", "stamp.json"}
     page = (folder / "report.md").read_text()
-    assert "wins / ties / losses" in page and "learned from large" in page and "ablation of size" in page
-    lines = [
-        json.loads(line, parse_constant=pytest.fail) for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert {line["of"] for line in lines} == {
-        "first",
-        "first, ablation of size",
-        "transfer to small",
-        "transfer to large",
-    }
+    assert "wins / ties / losses" in page and "learned from large" in page
+    lines = metrics(folder)
+    assert {line["of"] for line in lines} == {"first", "transfer to small", "transfer to large"}
     assert sum(line["of"] == "first" for line in lines) == len(comparison.report.rows)
 
 
@@ -110,11 +108,19 @@ def test_the_best_baseline_is_the_best_at_that_budget(run):
     assert len(difference_table(comparison)[1]) == 2
 
 
-def test_ablations_and_transfers_have_a_row_for_every_variant(run):
-    comparison, _ = run
+@pytest.mark.long  # as many programs as sizes
+def test_an_ablation_has_a_row_for_every_variant_and_a_picture(logs, tmp_path):
+    config = CompareConfig(logs=logs[:1], budgets=(2.0, 4.0), ablate=SMALL, ablations=("size",), **QUICK)
+    (comparison,) = compare_policies(config, tmp_path / "run")
     header, rows = variant_table(comparison.ablations["size"])
     assert len(header) == 3 and len(rows) == 8
-    reports = {"small": comparison.report}
+    assert (tmp_path / "run" / "first_sizes.png").exists()
+    assert "ablation of size" in (tmp_path / "run" / "report.md").read_text()
+    assert {line["of"] for line in metrics(tmp_path / "run")} == {"first", "first, ablation of size"}
+
+
+def test_transfers_have_a_row_for_every_variant(run):
+    reports = {"small": run[0].report}
     assert transfer_table(reports)[1][0][0] == "small"
 
 

@@ -23,18 +23,22 @@ from tests.conftest import made_log
 ROOT = Path(__file__).parents[2]
 
 
+QUESTIONS = 120  # of every table, after what is left out: one shape, one program
+
+
 @pytest.fixture(scope="module")
 def log_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "samples.jsonl"
-    write_log(made_log(questions=120), path)
+    write_log(made_log(questions=QUESTIONS), path)
     return str(path)
 
 
 @pytest.fixture(scope="module")
 def run(log_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "one"
-    report = solve_then_learn(JobConfig(log=log_file, resource="samples", budgets=(1.5, 3.0)), folder)
-    return report, folder
+    kinds = ("value", "decision", "imitation")
+    config = JobConfig(log=log_file, resource="samples", budgets=(1.5, 3.0), policies=kinds)
+    return solve_then_learn(config, folder), folder
 
 
 def lines(path):
@@ -58,7 +62,7 @@ def test_a_run_leaves_everything_it_promised(run):
         "config.json",
         "stamp.json",
     }
-    assert {path.name for path in (folder / "policy").iterdir()} == {"value", "imitation"}
+    assert {path.name for path in (folder / "policy").iterdir()} == {"value", "decision", "imitation"}
     metrics = [json.loads(line, parse_constant=pytest.fail) for line in lines(folder / "metrics.jsonl")]
     assert len(metrics) == len(report.rows)
     predictions = [json.loads(line) for line in lines(folder / "predictions.jsonl")]
@@ -108,7 +112,7 @@ def test_a_page_that_reads_badly_is_found_out(tmp_path):
 def test_a_report_begins_with_its_answer(run):
     report, folder = run
     page, web = ((folder / name).read_text() for name in ("report.md", "report.html"))
-    best = best_policy(report, ("value", "imitation"))
+    best = best_policy(report, ("value", "decision", "imitation"))
     assert (
         f"# Who gets the compute\n\n**At a budget of 1.5 samples per question the policy '{best}' is right on " in page
     )
@@ -155,7 +159,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
 
 
 def test_dollars_come_from_a_price_book_and_questions_without_counts_are_refused_or_left_out(tmp_path, caplog):
-    log = made_log(questions=60)
+    log = made_log(questions=QUESTIONS + 1)
     tokens = log.completion_tokens.copy()
     tokens[7, 1, 3] = np.nan
     write_log(replace(log, prompt_tokens=log.completion_tokens, completion_tokens=tokens), tmp_path / "log.jsonl")
@@ -172,31 +176,31 @@ def test_dollars_come_from_a_price_book_and_questions_without_counts_are_refused
     ):
         solve_only(config, tmp_path / "run")
     report = solve_only(replace(config, missing="drop"), tmp_path / "run")
-    assert report.questions == 59 and report.unit == "usd (prices of 2025-01-01)"
-    assert "1 of 60 questions" in caplog.text and "'q7'" in caplog.text
+    assert report.questions == QUESTIONS and report.unit == "usd (prices of 2025-01-01)"
+    assert "1 of 121 questions" in caplog.text and "'q7'" in caplog.text
 
 
 def test_questions_without_samples_of_a_source_are_refused_or_left_out_and_counted(tmp_path, caplog):
-    log = made_log(questions=60)
+    log = made_log(questions=QUESTIONS + 3)
     count = log.count.copy()
     count[:3, 1] = 0  # of more than a tenth, the source would be left out
     write_log(replace(log, count=count), tmp_path / "log.jsonl")
     config = FrontierConfig(log=str(tmp_path / "log.jsonl"), resource="samples", budgets=(2.0,))
-    with pytest.raises(ValueError, match=r"3 of 60 questions have no samples of some source, .* 'q0' none of 'large'"):
+    with pytest.raises(ValueError, match=r"3 of 123 questions have no samples of some source, .* 'q0' none of 'large'"):
         solve_only(config, tmp_path / "run")
     report = solve_only(replace(config, missing="drop"), tmp_path / "run")
-    assert (report.questions, report.dropped) == (57, 3) and "'q0' none of 'large': they are left out" in caplog.text
+    assert (report.questions, report.dropped) == (QUESTIONS, 3)
+    assert "'q0' none of 'large': they are left out" in caplog.text
     assert sorted(round(cost.value, 3) for cost in report.fixed_cost) == [1, 1, 4, 4, 8, 8]
     assert "; 3 questions that lack" in (tmp_path / "run" / "report.md").read_text()
 
 
-def test_decision_policies_are_among_the_predictions(log_file, tmp_path):
-    config = JobConfig(log=log_file, resource="samples", budgets=(2.0,), policies=("decision", "imitation"))
-    report = solve_then_learn(config, tmp_path / "run")
-    first = json.loads(lines(tmp_path / "run" / "predictions.jsonl")[0])
-    assert first["predicted"].keys() == {"decision"} and first["chosen"]["imitation"].keys() == {"2"}
-    policy = load_policy(tmp_path / "run" / "policy" / "decision")
-    assert report.row("decision", 2.0).regret.multiplier == pytest.approx(policy.price(2.0).mean)
+def test_decision_policies_are_among_the_predictions(run):
+    report, folder = run
+    first = json.loads(lines(folder / "predictions.jsonl")[0])
+    assert first["predicted"].keys() == {"value", "decision"} and first["chosen"]["imitation"].keys() == {"1.5", "3"}
+    policy = load_policy(folder / "policy" / "decision")
+    assert report.row("decision", 1.5).regret.multiplier == pytest.approx(policy.price(1.5).mean)
 
 
 def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are_not_shrunken(tmp_path):

@@ -48,6 +48,7 @@ def test_samples_must_fill_the_largest_vote_twice():
         PaperConfig(samples=31)
 
 
+@pytest.mark.long
 def test_fixed_spends_the_largest_vote_within_the_budget_and_the_oracle_is_best(found):
     reproduction, _ = found
     for budget, rung in ((1.5, 1), (2.0, 2), (3.0, 2)):
@@ -59,6 +60,7 @@ def test_fixed_spends_the_largest_vote_within_the_budget_and_the_oracle_is_best(
     assert reproduction.row("Fixed", 3.0).accuracy == pytest.approx(reproduction.row("Fixed", 1.5).accuracy, abs=1e-5)
 
 
+@pytest.mark.long
 def test_the_honest_reading_has_all_questions_and_disjoint_samples(found):
     report = found[0].honest.report
     assert report.questions == 100
@@ -67,6 +69,7 @@ def test_the_honest_reading_has_all_questions_and_disjoint_samples(found):
         assert len(np.unique(report.row("trees (classes)", budget).plan)) <= 3  # averaged over two repetitions
 
 
+@pytest.mark.long
 def test_the_page_has_published_rows_beside_ours(found):
     reproduction, folder = found
     header, rows = published_table(reproduction, CONFIG.budgets)

@@ -11,7 +11,14 @@ from alloc_jax.logs import write_log
 from alloc_jax.stopping.rules import load_stopping, prior_features, vote_state
 from tests.conftest import made_log
 
-OPTIONS = {"cap": 6, "orders": 4, "folds": 2, "policies": ("value(epochs=5)",), "replicates": 50, "contexts": 2}
+OPTIONS = {
+    "cap": 6,
+    "orders": 4,
+    "folds": 2,
+    "policies": ("value(epochs=5, folds=2, left_out=1)",),
+    "replicates": 50,
+    "contexts": 2,
+}
 
 
 @pytest.fixture(scope="module")
