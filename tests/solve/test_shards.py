@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 
-PROGRAM = """
+import pytest
+
+SETTING = """
 import jax, numpy as np
 from alloc_jax.solve import frontier, prepare, solve
 from alloc_jax.solve.frontier import _gridded_jit
@@ -15,6 +17,8 @@ from alloc_jax.types import AllocationProblem
 from tests.solve.instances import mean_of, smooth, tied
 
 mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+"""
+PROGRAM = """
 for family in (smooth, tied):
     rng = np.random.default_rng(0)
     questions = 8 * 1500 - 3 * (family is smooth)  # a last share that is filled up, and equal shares
@@ -43,6 +47,13 @@ for family in (smooth, tied):
     np.testing.assert_allclose(grid.utility, exact.value(grid.spend), atol=1e-5)
     budget = 0.5 * (low + high)
     np.testing.assert_allclose(grid.at(budget).mixed_utility, solve(one, budget).mixed_utility, rtol=1e-3)
+for goal in ("spend", "utility"):
+    print("==", _solve_jit.lower(all_, validation.as_pair(2.0, np.float32, "budget"), goal=goal).compile().as_text())
+print("==", _gridded_jit.lower(all_, 9).compile().as_text())
+"""
+BOOTSTRAP = """
+rng = np.random.default_rng(0)
+utility, cost = tied(rng, 8 * 1500, 4)
 weights = rng.multinomial(len(utility), np.full(len(utility), 1 / len(utility)), 3).astype(np.float32)
 
 @jax.jit
@@ -54,19 +65,23 @@ def bootstrap(weight):
 for weight, spend, gained in zip(weights, *bootstrap(weights), strict=True):
     exact = frontier(AllocationProblem(utility, cost, weight=weight))
     np.testing.assert_allclose(gained, exact.value(spend), atol=1e-5)
-for goal in ("spend", "utility"):
-    print("==", _solve_jit.lower(all_, validation.as_pair(2.0, np.float32, "budget"), goal=goal).compile().as_text())
-print("==", _gridded_jit.lower(all_, 9).compile().as_text())
 print("==", bootstrap.lower(weights).compile().as_text())
 """
 
 
-def test_shards_give_the_answer_of_one_device_by_all_reduces_only():
+@pytest.mark.parametrize(
+    ("program", "count"),
+    [
+        pytest.param(PROGRAM, 3, id="solve and frontier"),  # a budget, a utility, a grid
+        pytest.param(BOOTSTRAP, 1, id="a bootstrap of grids", marks=pytest.mark.long),
+    ],
+)
+def test_shards_give_the_answer_of_one_device_by_all_reduces_only(program, count):
     flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", SETTING + program], env=flags, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-4000:]
     programs = run.stdout.split("== ")[1:]
-    assert len(programs) == 4  # a budget, a utility, a grid, a bootstrap of grids
-    for program in programs:
-        collectives = re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", program)
+    assert len(programs) == count
+    for text in programs:
+        collectives = re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", text)
         assert set(collectives) == {"all-reduce"}
