@@ -93,9 +93,9 @@ def test_a_grid_works_under_jit_and_vmap():
 
 def test_a_grid_rises_where_nothing_or_little_is_useful():
     rng = np.random.default_rng(20)
-    cost = np.float32(rng.random((200, 4)))
-    for utility in (np.zeros((200, 4)), -cost, np.where(rng.random((200, 1)) < 0.02, cost, 0.5)):
-        grid = frontier(AllocationProblem(np.float32(utility), cost), points=9)
+    cost = np.float32(rng.random((300, 8)))
+    for utility in (np.zeros((300, 8)), -cost, np.where(rng.random((300, 1)) < 0.02, cost, 0.5)):
+        grid = frontier(AllocationProblem(np.float32(utility), cost), points=12)
         assert (np.diff(grid.spend) >= 0).all() and (np.diff(grid.utility) >= 0).all()
 
 

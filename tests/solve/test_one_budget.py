@@ -1,5 +1,6 @@
 """One budget, one resource: feasible, optimal, certified, on every kind of input."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -74,12 +75,12 @@ def test_x64_agrees_with_the_reference_more_closely(case):
 def test_the_integral_plan_is_within_one_question_of_the_bound():
     rng = np.random.default_rng(0)
     for family in (smooth, tied):
-        utility, cost = family(rng, 2000, 4)
+        utility, cost = family(rng, 20_000, 4)
         for share in (0.1, 0.5, 0.9):
             budget = cost[:, 0].mean() + share * (cost[:, -1].mean() - cost[:, 0].mean())
             solution = solve(AllocationProblem(utility, cost), budget)
-            assert budget - solution.spend <= cost.max() / 2000
-            assert 0 <= solution.gap <= 1 / 2000
+            assert budget - solution.spend <= cost.max() / 20_000
+            assert 0 <= solution.gap <= 1 / 20_000
 
 
 def test_a_deterministic_plan_can_be_short_of_the_mixed_one():
@@ -146,9 +147,9 @@ def test_units_of_cost_only_rescale_the_multiplier():
 
 def test_the_order_of_questions_does_not_change_the_value():
     rng = np.random.default_rng(4)
-    utility, cost = tied(rng, 3000)
-    order = rng.permutation(3000)
-    one, other = (solve(AllocationProblem(utility[o], cost[o]), 2.7) for o in (np.arange(3000), order))
+    utility, cost = tied(rng, 2000)
+    order = rng.permutation(2000)
+    one, other = (solve(AllocationProblem(utility[o], cost[o]), 2.7) for o in (np.arange(2000), order))
     np.testing.assert_allclose(one.mixed_utility, other.mixed_utility, rtol=1e-6)
 
 
@@ -189,14 +190,16 @@ def test_one_trace_a_shape():
 
 def test_inside_jit_bad_values_are_a_status():
     utility, cost = smooth(np.random.default_rng(8), 300)
-    for array, value in ((utility, np.nan), (utility, np.inf), (cost, -1.0), (cost, np.nan)):
-        arrays = {"utility": utility.copy(), "cost": cost.copy()}
-        arrays["utility" if array is utility else "cost"][3, 1] = value
-        assert jax.jit(solve)(AllocationProblem(**arrays), 3.0).status == Status.INVALID
-    masked = np.ones(utility.shape, bool)
+    good = AllocationProblem(utility, cost, np.ones(utility.shape, bool), np.ones(300, np.float32))
+    assert jax.jit(solve)(good, 3.0).status == Status.OPTIMAL
+    for name, value in (("utility", np.nan), ("utility", np.inf), ("cost", -1.0), ("cost", np.nan)):
+        array = getattr(good, name).copy()
+        array[3, 1] = value
+        assert jax.jit(solve)(replace(good, **{name: array}), 3.0).status == Status.INVALID
+    masked = good.valid.copy()
     masked[7] = False
-    assert jax.jit(solve)(AllocationProblem(utility, cost, masked), 3.0).status == Status.INVALID
-    assert jax.jit(solve)(AllocationProblem(utility, cost), float("nan")).status == Status.INVALID
+    assert jax.jit(solve)(replace(good, valid=masked), 3.0).status == Status.INVALID
+    assert jax.jit(solve)(good, float("nan")).status == Status.INVALID
 
 
 def test_x64_agrees_with_float32():
@@ -212,8 +215,8 @@ def test_x64_agrees_with_float32():
 
 def test_what_a_questions_utilities_have_in_common_changes_nothing():
     rng = np.random.default_rng(10)
-    utility, cost = np.sort(rng.integers(0, 65, (400, 4)), axis=1) / np.float32(64), np.float32(rng.random((400, 4)))
-    common = 1000 * rng.integers(-1, 2, (400, 1)).astype(np.float32)
+    utility, cost = np.sort(rng.integers(0, 65, (300, 4)), axis=1) / np.float32(64), np.float32(rng.random((300, 4)))
+    common = 1000 * rng.integers(-1, 2, (300, 1)).astype(np.float32)
     for budget in (0.1, 0.22, 0.3):
         plain, shifted = (solve(AllocationProblem(np.float32(u), cost), budget) for u in (utility, utility + common))
         assert plain.action.tolist() == shifted.action.tolist()
@@ -224,7 +227,7 @@ def test_what_a_questions_utilities_have_in_common_changes_nothing():
 def test_costs_that_differ_in_their_last_digits_bound_the_optimum():
     """Scores of utility - multiplier * cost would have no digits left at the steep multipliers."""
     rng = np.random.default_rng(11)
-    utility, cost = np.float32(rng.random((50, 4))), np.float32(1000 + rng.integers(0, 9, (50, 4)) * 2.0**-13)
+    utility, cost = np.float32(rng.random((300, 4))), np.float32(1000 + rng.integers(0, 9, (300, 4)) * 2.0**-13)
     spend, _, _ = reference.frontier(utility, cost)
     for budget in spend[0] + np.linspace(0.05, 0.95, 7) * (spend[-1] - spend[0]):
         assert_certified(solve(AllocationProblem(utility, cost), budget), utility, cost, None, None, budget)
@@ -259,10 +262,10 @@ def test_thirty_decades_of_cost_in_one_table():
     ],
 )
 def test_numbers_out_of_the_promised_range_are_refused(name, value, message):
-    utility, cost = smooth(np.random.default_rng(14), 50)
-    arrays = {"utility": utility, "cost": cost, "weight": np.ones(50, np.float32)}
+    utility, cost = smooth(np.random.default_rng(14), 300)
+    arrays = {"utility": utility, "cost": cost, "weight": np.ones(300, np.float32)}
     arrays[name][(3, 1) if arrays[name].ndim == 2 else 3] = value
-    problem = AllocationProblem(arrays["utility"], arrays["cost"], None, arrays["weight"])
+    problem = AllocationProblem(arrays["utility"], arrays["cost"], np.ones(utility.shape, bool), arrays["weight"])
     with pytest.raises(ValueError, match=message):
         solve(problem, 3.0)
     assert jax.jit(solve)(problem, 3.0).status == Status.INVALID
@@ -270,7 +273,7 @@ def test_numbers_out_of_the_promised_range_are_refused(name, value, message):
 
 def test_the_next_multiplier_lies_strictly_inside_the_bracket():
     """An end evaluated again would be taken for an extreme, whose totals are those of another plan."""
-    prepared = prepare(AllocationProblem(*smooth(np.random.default_rng(15), 100)))
+    prepared = prepare(AllocationProblem(*smooth(np.random.default_rng(15), 300)))
     for share in (0.0, 2.0**-40, 1 - 2.0**-40, 1.0):
         low, high = (double_double.DoubleDouble(x.hi[0], x.lo[0]) for x in (prepared.cheapest, prepared.dearest))
         span = double_double.subtract(high, low)
@@ -282,7 +285,7 @@ def test_the_next_multiplier_lies_strictly_inside_the_bracket():
 
 
 def test_one_resource_may_come_with_an_axis_of_its_own():
-    utility, cost = tied(np.random.default_rng(16), 60)
+    utility, cost = tied(np.random.default_rng(16), 300)
     problem, plain = AllocationProblem(utility, cost[:, :, None]), solve(AllocationProblem(utility, cost), 2.5)
     curves = [frontier(problem), frontier(problem, points=8)]
     for given in ([2.5], np.float32([2.5]), 2.5):
