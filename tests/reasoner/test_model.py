@@ -14,11 +14,12 @@ from alloc_jax.reasoner.sampler import sample
 from alloc_jax.reasoner.weights import load_weights, save_weights
 
 TINY = ModelConfig(hidden_size=16, intermediate_size=24)
+APPLY = jax.jit(Llama(TINY).apply, static_argnames="method")  # one program, not one for each operation
 
 
 @pytest.fixture(scope="module")
 def params():
-    scaled = init_params(TINY, jax.random.key(0))
+    scaled = jax.jit(init_params, static_argnums=0)(TINY, jax.random.key(0))
     return jax.tree.map(lambda leaf: 3 * leaf, scaled)  # away from the flat start, so that differences show
 
 
@@ -27,17 +28,16 @@ def codes(text):
 
 
 def test_later_tokens_do_not_change_earlier_logits(params):
-    model = Llama(TINY)
     long = codes("T8-2=8-2=6")[None]
-    whole, part = model.apply({"params": params}, long), model.apply({"params": params}, long[:, :5])
+    whole, part = (APPLY({"params": params}, text) for text in (long, long[:, :5]))
     np.testing.assert_allclose(whole[:, :5], part, rtol=1e-4, atol=1e-4)
 
 
 def test_padding_in_front_does_not_change_what_is_read(params):
-    model, text = Llama(TINY), codes("T(8-2)*6=")
-    plain = model.apply({"params": params}, text[None])[:, -1]
+    text = codes("T(8-2)*6=")
+    plain = APPLY({"params": params}, text[None])[:, -1]
     padded = np.concatenate([np.zeros(7, np.int32), text])[None]
-    logits, _ = model.apply({"params": params}, padded, jnp.array([7]), method="prefill")
+    logits, _ = APPLY({"params": params}, padded, jnp.array([7]), method="prefill")
     np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-4)
 
 
@@ -45,14 +45,14 @@ def test_padding_in_front_does_not_change_what_is_read(params):
 def test_writing_token_by_token_agrees_with_reading_at_once(params):
     prompts = ["T8-2=", "T(8-2)*6="]
     written = codes("8-2=6#")
-    model, length, slots = Llama(TINY), 16, 8
+    length, slots = 16, 8
     padding = np.array([length - len(p) for p in prompts])
     tokens = np.stack([np.concatenate([np.full(n, PAD), codes(p)]) for n, p in zip(padding, prompts, strict=True)])
-    _, prompt_cache = model.apply({"params": params}, tokens, jnp.asarray(padding), method="prefill")
+    _, prompt_cache = APPLY({"params": params}, tokens, jnp.asarray(padding), method="prefill")
     shape = (2, TINY.num_attention_heads, 1, slots, TINY.head_dim)
     cache = [(jnp.zeros(shape), jnp.zeros(shape)) for _ in range(TINY.num_hidden_layers)]
     for step, token in enumerate(written):
-        logits, cache = model.apply(
+        logits, cache = APPLY(
             {"params": params},
             jnp.full((2, 1), token),
             jnp.int32(step),
@@ -62,7 +62,7 @@ def test_writing_token_by_token_agrees_with_reading_at_once(params):
             method="decode",
         )
     for row, prompt in enumerate(prompts):
-        whole = model.apply({"params": params}, np.concatenate([codes(prompt), written])[None])
+        whole = APPLY({"params": params}, np.concatenate([codes(prompt), written])[None])
         np.testing.assert_allclose(logits[row, 0], whole[0, -1], rtol=1e-4, atol=1e-4)
 
 
