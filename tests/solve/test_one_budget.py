@@ -273,7 +273,7 @@ def test_numbers_out_of_the_promised_range_are_refused(name, value, message):
 
 def test_the_next_multiplier_lies_strictly_inside_the_bracket():
     """An end evaluated again would be taken for an extreme, whose totals are those of another plan."""
-    prepared = prepare(AllocationProblem(*smooth(np.random.default_rng(15), 300)))
+    prepared = prepare(AllocationProblem(*smooth(np.random.default_rng(15), 100)))
     for share in (0.0, 2.0**-40, 1 - 2.0**-40, 1.0):
         low, high = (double_double.DoubleDouble(x.hi[0], x.lo[0]) for x in (prepared.cheapest, prepared.dearest))
         span = double_double.subtract(high, low)
@@ -285,7 +285,7 @@ def test_the_next_multiplier_lies_strictly_inside_the_bracket():
 
 
 def test_one_resource_may_come_with_an_axis_of_its_own():
-    utility, cost = tied(np.random.default_rng(16), 300)
+    utility, cost = tied(np.random.default_rng(16), 60)
     problem, plain = AllocationProblem(utility, cost[:, :, None]), solve(AllocationProblem(utility, cost), 2.5)
     curves = [frontier(problem), frontier(problem, points=8)]
     for given in ([2.5], np.float32([2.5]), 2.5):
