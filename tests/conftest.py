@@ -75,21 +75,20 @@ FAST = (
 
 # A file stays with one worker: those that take longest come first, or one worker would end on them while the others wait.
 LONGEST = (
-    "jobs/test_compare.py",
     "solve/test_one_budget.py",
-    "solve/test_resources.py",
+    "solve/resources/test_kernel.py",
     "solve/test_envelope.py",
     "solve/test_frontier.py",
-    "learn/test_policy.py",
     "jobs/test_job.py",
+    "learn/test_policy.py",
+    "jobs/test_compare.py",
     "notebooks/test_notebooks.py",
     "jobs/test_streaming.py",
     "solve/test_shards.py",
-    "jobs/test_paper.py",
-    "solve/test_simplex.py",
+    "solve/resources/test_simplex.py",
     "jobs/test_sequential_job.py",
     "reasoner/test_model.py",
-    "evaluate/test_trees.py",
+    "evaluate/comparison/test_trees.py",
     "evaluate/test_coverage.py",
 )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import alloc_jax
-from tests.conftest import FAST
+from tests.conftest import FAST, LONGEST
 
 ROOT = Path(alloc_jax.__file__).parent
 STAGES = ("collect", "logs", "measure", "solve", "stopping", "learn", "evaluate", "report", "jobs", "commands")
@@ -88,6 +88,7 @@ def test_the_fast_tests_are_there_and_of_every_stage():
     for file, _, test in names:
         text = (Path(__file__).parent / file).read_text()
         assert f"def {test.partition('[')[0]}" in text, f"{file}: {test}"
+    assert all((Path(__file__).parent / file).is_file() for file in LONGEST)
     assert {file.partition("/")[0] for file, _, _ in names if "/" in file} >= {*STAGES, "serve"}
 
 

@@ -112,7 +112,7 @@ def test_a_page_that_reads_badly_is_found_out(tmp_path):
 def test_a_report_begins_with_its_answer(run):
     report, folder = run
     page, web = ((folder / name).read_text() for name in ("report.md", "report.html"))
-    best = best_policy(report, ("value", "imitation"))
+    best = best_policy(report, ("value", "decision", "imitation"))
     assert (
         f"# Who gets the compute\n\n**At a budget of 1.5 samples per question the policy '{best}' is right on " in page
     )
