@@ -37,7 +37,7 @@ def hulls(prepared: ProblemInRows) -> Hull:
         at_cost, at_utility = jnp.where(cheaper, cost[k], at_cost), jnp.where(cheaper, utility[k], at_utility)
 
     highest = jnp.finfo(cost.dtype).max
-    vertex = []
+    vertices = []
     for k in actions:
         leads_to, leads_on = jnp.full_like(at_cost, highest), jnp.zeros_like(at_cost)
         for j in actions:
@@ -51,8 +51,8 @@ def hulls(prepared: ProblemInRows) -> Hull:
             leads_on = jnp.where(
                 ~less & ~more & better, highest, leads_on
             )  # at the same cost only the best is a vertex
-        vertex.append(leads_to > leads_on)
-    vertex = computed_once(jnp.stack(vertex))
+        vertices.append(leads_to > leads_on)
+    vertex = computed_once(jnp.stack(vertices))
 
     before_cost, before_utility = jnp.full_like(cost, -1), jnp.zeros_like(utility)
     for j in actions:
