@@ -114,14 +114,6 @@ def test_the_likeliest_answer_is_not_the_most_frequent_one(escalator, made):
     assert plan.choose([Seen("small", None), Seen("small", None, 1)]) == (None, 0.0)
 
 
-def test_planning_takes_little(escalator, made):
-    said = made.predict([TEXT])
-    start = time.perf_counter()
-    for _ in range(20):
-        escalator.plan(said, 1e-4, None, 0.5)
-    print("plan ms", (time.perf_counter() - start) / 20 * 1e3)
-
-
 def test_no_more_samples_are_drawn_than_the_request_allows(escalator, made):
     plan, seen = planned(escalator, made, 2), []
     while wave := plan.next(seen):
@@ -137,8 +129,7 @@ def test_a_decision_takes_no_time(escalator, made):
         start = time.perf_counter()
         plan.next(seen)
         took.append(time.perf_counter() - start)
-    print("us", np.median(took) * 1e6)
-    assert np.median(took) < 500e-6  # 30e-6 on an idle machine
+    assert np.median(took) < 500e-6  # 9e-6 on a busy machine
 
 
 def test_the_budget_is_kept_when_difficulty_shifts(escalator, frontier, made):
@@ -146,7 +137,6 @@ def test_the_budget_is_kept_when_difficulty_shifts(escalator, frontier, made):
     rows = drifting(log, 2000, late=(0.4, 0.8))
     paced = replay(made, log, BUDGET, rows=rows, stopping=escalator)
     fixed = replay(made, log, BUDGET, rows=rows, stopping=escalator, step=0.0)
-    print("drift", paced.spend / BUDGET, fixed.spend / BUDGET)
     assert abs(paced.spend / BUDGET - 1) < 0.025 < abs(fixed.spend / BUDGET - 1)
     assert set(paced.action) == {"escalate(small,large)"} and len({round(c, -1) for c in paced.cost}) > 2
 
@@ -154,7 +144,6 @@ def test_the_budget_is_kept_when_difficulty_shifts(escalator, frontier, made):
 def test_it_is_right_more_often_than_the_policy_alone_for_the_same_spend(escalator, made):
     log = two_sources_log(1500, seed=4)
     pooled, alone = replay(made, log, BUDGET, stopping=escalator), replay(made, log, BUDGET)
-    print("still", pooled.spend / BUDGET, pooled.correct.mean(), alone.correct.mean())
     assert abs(pooled.spend / BUDGET - 1) < 0.025 and abs(alone.spend / BUDGET - 1) < 0.025
     assert pooled.correct.mean() > alone.correct.mean() + 0.05
 
