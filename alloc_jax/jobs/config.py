@@ -25,6 +25,7 @@ ByGroup = Annotated[bool, "Keep the questions of a group on one side of a split,
 Seeds = Annotated[int, "Repetitions with other folds or splits and seeds."]
 TrainShare = Annotated[float, "Share of the questions to learn from; the rest is held out."]
 Replicates = Annotated[int, "Resamples of the bootstrap over questions."]
+Orders = Annotated[int, "Orders of every question's samples that are walked through."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,29 @@ class LogConfig:
     ] = "error"
     budgets: Budgets = ()
     seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawConfig:
+    """How rules that draw sample by sample are compared on a log."""
+
+    log: Log = "builtin"
+    resource: Resource = ""
+    prices: Prices = ""
+    budgets: Budgets = ()
+    wave: Annotated[int, "Samples that are drawn at a time."] = 1
+    rounds: Annotated[int, "The most waves; 0: as many as the cap allows."] = 0
+    orders: Orders = 4
+    policies: Policies = ("value",)
+    folds: Folds = 5
+    replicates: Replicates = 2000
+    skip_bad: Annotated[bool, "Leave bad records and questions without samples out, or else stop at the first."] = False
+    seed: Seed = 0
+
+    def __post_init__(self):
+        for name in ("wave", "orders", "folds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
 
 
 def option_help(config: Any, name: str) -> str:

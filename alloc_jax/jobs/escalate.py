@@ -26,7 +26,7 @@ from alloc_jax.evaluate.evaluation import deploy
 from alloc_jax.evaluate.ladder import default_ladder
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
-from alloc_jax.jobs.config import Budgets, ByGroup, Folds, Log, Policies, Prices, Questions, Replicates, Resource, Seed
+from alloc_jax.jobs.config import Budgets, ByGroup, DrawConfig, Policies, Questions, Resource
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
@@ -49,37 +49,27 @@ FIXED = (1, 2, 3, 4, 6, 8, 12, 16)  # votes of one source
 
 
 @dataclass(frozen=True, kw_only=True)
-class EscalateConfig:
+class EscalateConfig(DrawConfig):
     """What is compared, on which log."""
 
-    log: Log = "builtin"
     sources: Annotated[
         tuple[str, ...], "Sources that samples are drawn from; default: those on or near the cost-accuracy hull."
     ] = ()
     answer: Annotated[str, "How a question is answered: vote, or verified (an exact verifier)."] = "vote"
     resource: Resource = "usd"
-    prices: Prices = ""
     budgets: Budgets = ()  # empty: SHARES of the dearest source's cost
     limits: Annotated[
         tuple[str, ...],
         "The most samples of each source, in the order of the sources; default: as many as the log allows, up to 4.",
     ] = ()
     cap: Annotated[int, "The most samples of a question; 0: 3, or 6 where sources repeat."] = 0
-    wave: Annotated[int, "Samples that are drawn at a time."] = 1
-    rounds: Annotated[int, "The most waves; 0: as many as the cap allows."] = 0
-    orders: Annotated[int, "Orders of every question's samples that are walked through."] = 4
     beliefs: Annotated[tuple[str, ...], "Families of beliefs to choose from."] = tuple(BELIEFS)
     policies: Policies = ("value",)  # the one-shot policy, whose predictions are the prior, too; empty: no text
-    folds: Folds = 5
     by_group: ByGroup = False
     questions: Questions = 0  # drawn at random; 0: all
-    replicates: Replicates = 2000
-    skip_bad: Annotated[bool, "Leave bad records and questions without samples out, rather than stop at the first."] = (
-        False
-    )
-    seed: Seed = 0
 
     def __post_init__(self):
+        super().__post_init__()
         if self.answer not in ("vote", "verified"):
             raise ValueError(f"answer is vote or verified, got {self.answer!r}")
         if len(self.policies) > 1:
@@ -87,9 +77,6 @@ class EscalateConfig:
         for text in self.policies:
             if parse_policy(text, (1.0,)).kind == "imitation":
                 raise ValueError("an imitation policy predicts no utilities: use a value policy")
-        for name in ("wave", "orders"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
         if any(not limit.isdigit() or limit == "0" for limit in self.limits):
             raise ValueError(f"limits are whole numbers of samples from 1 on, got {self.limits}")
 

@@ -26,7 +26,7 @@ from alloc_jax.evaluate.replay import mixed, replay, replay_frontier, replay_rul
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
 from alloc_jax.evaluate.uniform import upper_hull
-from alloc_jax.jobs.config import Budgets, Folds, Log, Policies, Prices, Replicates, Resource, Seed
+from alloc_jax.jobs.config import Budgets, DrawConfig, Orders, Policies, Resource
 from alloc_jax.jobs.priced_log import paid_with
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
@@ -53,10 +53,9 @@ VARIANTS = {  # of the priced rule, each compared with and without the text prio
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequentialConfig:
+class SequentialConfig(DrawConfig):
     """What is compared, on which log."""
 
-    log: Log = "builtin"
     sources: Annotated[
         tuple[str, ...],
         "Sources that samples are drawn from; of several, the rule chooses one first. Default: the log's most accurate one.",
@@ -65,27 +64,19 @@ class SequentialConfig:
         str, "How a question is answered: vote, verified (an exact verifier) or best (the greatest reward)."
     ] = "vote"
     resource: Resource = "samples"
-    prices: Prices = ""
     budgets: Budgets = (1.5, 2.0, 2.5, 3.0, 4.0)
     cap: Annotated[int, "The most samples of a question."] = 16
-    wave: Annotated[int, "Samples that are drawn at a time."] = 1
-    rounds: Annotated[int, "The most waves; 0: as many as the cap allows."] = 0
     contexts: Annotated[int, "The most groups of questions that a text prior tells apart."] = 16
-    orders: Annotated[int, "Orders of every question's samples that are walked through."] = 16
+    orders: Orders = 16
     policies: Policies = ("value", "imitation")
-    folds: Folds = 5
-    replicates: Replicates = 2000
-    skip_bad: Annotated[bool, "Leave bad records and questions without samples out, rather than stop at the first."] = (
-        False
-    )
-    seed: Seed = 0
 
     def __post_init__(self):
+        super().__post_init__()
         if self.answer not in ACTIONS:
             raise ValueError(f"answer is one of {', '.join(ACTIONS)}, got {self.answer!r}")
         for text in self.policies:
             parse_policy(text, (1.0,))
-        for name in ("cap", "wave", "orders", "folds", "contexts"):
+        for name in ("cap", "contexts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
 
