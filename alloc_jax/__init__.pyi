@@ -63,15 +63,6 @@ from alloc_jax.solve.solver import (
     solve as solve,
 )
 from alloc_jax.solve.streaming.stream import solve_stream as solve_stream
-from alloc_jax.stopping.escalate import (
-    Promise as Promise,
-    solve_escalation as solve_escalation,
-)
-from alloc_jax.stopping.escalation import (
-    EscalationFrontier as EscalationFrontier,
-    EscalationRule as EscalationRule,
-    load_escalation as load_escalation,
-)
 from alloc_jax.stopping.rules import (
     Prior as Prior,
     State as State,
@@ -83,6 +74,15 @@ from alloc_jax.stopping.rules import (
     vote_state as vote_state,
 )
 from alloc_jax.stopping.sequential import solve_sequential as solve_sequential
+from alloc_jax.stopping.sources.rules import (
+    EscalationFrontier as EscalationFrontier,
+    EscalationRule as EscalationRule,
+    load_escalation as load_escalation,
+)
+from alloc_jax.stopping.sources.solver import (
+    Promise as Promise,
+    solve_escalation as solve_escalation,
+)
 from alloc_jax.types import (
     AllocationProblem as AllocationProblem,
     MixedPlan as MixedPlan,

@@ -28,10 +28,10 @@ import numpy as np
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.replay import mixed
 from alloc_jax.evaluate.uniform import upper_hull
-from alloc_jax.stopping.patterns import Patterns
 from alloc_jax.stopping.rules import adjacent
-from alloc_jax.stopping.walking import Walkers
-from alloc_jax.stopping.walks import Walks
+from alloc_jax.stopping.sources.patterns import Patterns
+from alloc_jax.stopping.sources.walking import Walkers
+from alloc_jax.stopping.sources.walks import Walks
 
 LONGEST = 4  # sources of a chain, of the many that could be tried
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)  # of confidence

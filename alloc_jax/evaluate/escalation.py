@@ -9,12 +9,12 @@ import numpy as np
 
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.learn.policy import lottery
-from alloc_jax.stopping.classes import log_odds
-from alloc_jax.stopping.escalate import Promise, play
-from alloc_jax.stopping.escalation import EscalationRule
 from alloc_jax.stopping.rules import nearest
-from alloc_jax.stopping.walking import walk
-from alloc_jax.stopping.walks import Walks
+from alloc_jax.stopping.sources.classes import log_odds
+from alloc_jax.stopping.sources.rules import EscalationRule
+from alloc_jax.stopping.sources.solver import Promise, play
+from alloc_jax.stopping.sources.walking import walk
+from alloc_jax.stopping.sources.walks import Walks
 from alloc_jax.types import SampleLog
 
 

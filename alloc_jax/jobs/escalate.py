@@ -36,11 +36,11 @@ from alloc_jax.measure.costs import sample_costs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.report.escalation import write_report
 from alloc_jax.report.stopping import score_outcomes
-from alloc_jax.stopping.classes import log_odds
-from alloc_jax.stopping.escalate import BELIEFS, Promise, solve_escalation
-from alloc_jax.stopping.escalation import EscalationFrontier
 from alloc_jax.stopping.rules import nearest
-from alloc_jax.stopping.walks import Walks, make_walks, shared_questions
+from alloc_jax.stopping.sources.classes import log_odds
+from alloc_jax.stopping.sources.rules import EscalationFrontier
+from alloc_jax.stopping.sources.solver import BELIEFS, Promise, solve_escalation
+from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 
 PRICED, BLIND = "escalate", "escalate, no text"

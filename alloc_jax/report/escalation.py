@@ -16,7 +16,7 @@ from alloc_jax.report.canvas import COLOURS, GREY, pyplot, save
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.stopping import ahead_table, rules_table
 from alloc_jax.report.text import markdown_table, percent
-from alloc_jax.stopping.escalation import EscalationFrontier
+from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.types import SampleLog
 
 SHOWN = 10  # questions with their paths

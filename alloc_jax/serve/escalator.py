@@ -14,8 +14,8 @@ from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
 from alloc_jax.serve.patience import Patience
 from alloc_jax.serve.tickets import Plan, Pooled, Seen, Stopping
-from alloc_jax.stopping.escalation import FILE, EscalationFrontier, EscalationRule, Question, load_escalation
 from alloc_jax.stopping.rules import FILE as STOPPING_FILE, load_stopping
+from alloc_jax.stopping.sources.rules import FILE, EscalationFrontier, EscalationRule, Question, load_escalation
 
 
 class Escalator:

@@ -1,12 +1,3 @@
-from alloc_jax.stopping.escalate import (
-    Promise as Promise,
-    solve_escalation as solve_escalation,
-)
-from alloc_jax.stopping.escalation import (
-    EscalationFrontier as EscalationFrontier,
-    EscalationRule as EscalationRule,
-    load_escalation as load_escalation,
-)
 from alloc_jax.stopping.rules import (
     Prior as Prior,
     State as State,
@@ -18,3 +9,12 @@ from alloc_jax.stopping.rules import (
     vote_state as vote_state,
 )
 from alloc_jax.stopping.sequential import solve_sequential as solve_sequential
+from alloc_jax.stopping.sources.rules import (
+    EscalationFrontier as EscalationFrontier,
+    EscalationRule as EscalationRule,
+    load_escalation as load_escalation,
+)
+from alloc_jax.stopping.sources.solver import (
+    Promise as Promise,
+    solve_escalation as solve_escalation,
+)

@@ -8,7 +8,7 @@ from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, UNIFORM
 from alloc_jax.jobs.escalate import BLIND, PRICED, EscalateConfig, compare_escalation
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.logs import write_log
-from alloc_jax.stopping.escalation import load_escalation
+from alloc_jax.stopping.sources.rules import load_escalation
 from tests.conftest import made_log
 from tests.stopping.test_escalate import SOURCES, made_answers
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.escalation import replay_escalation, served_paths
-from alloc_jax.stopping.classes import Classes, log_odds, tables
-from alloc_jax.stopping.escalate import Promise, solve_escalation
-from alloc_jax.stopping.escalation import FILE, load_escalation
-from alloc_jax.stopping.latent import fit_classes, read_kinds
-from alloc_jax.stopping.patterns import all_moves, best_moves, make_patterns
-from alloc_jax.stopping.superprocess import certify, solve_patterns, whittle
-from alloc_jax.stopping.walks import make_walks
+from alloc_jax.stopping.sources.classes import Classes, log_odds, tables
+from alloc_jax.stopping.sources.latent import fit_classes, read_kinds
+from alloc_jax.stopping.sources.patterns import all_moves, best_moves, make_patterns
+from alloc_jax.stopping.sources.rules import FILE, load_escalation
+from alloc_jax.stopping.sources.solver import Promise, solve_escalation
+from alloc_jax.stopping.sources.superprocess import certify, solve_patterns, whittle
+from alloc_jax.stopping.sources.walks import make_walks
 from alloc_jax.types import SampleLog, Source
 from tests.conftest import made_log
 
@@ -248,7 +248,7 @@ def test_a_strong_source_outvotes_two_weak_ones_that_agree():
 def test_rules_are_saved_and_decide_without_jax(frontier, tmp_path):
     frontier.save(tmp_path)
     code = (
-        "import sys; from alloc_jax.stopping.escalation import load_escalation\n"
+        "import sys; from alloc_jax.stopping.sources.rules import load_escalation\n"
         f"rule = load_escalation({str(tmp_path)!r}).at(4.0)\n"
         "question = rule.start([0.6, 0.7, 0.9])\n"
         "while move := rule.decide(question): question = question.after(move, ['12'] * len(move))\n"
@@ -360,7 +360,7 @@ def test_repeated_samples_share_plans_between_like_questions():
 def test_few_programs_compile(answers):
     """Folds of other sizes reuse what was compiled."""
     solve_escalation(answers, SOURCES, resource="usd", beliefs=("independent",))
-    from alloc_jax.stopping import latent, superprocess
+    from alloc_jax.stopping.sources import latent, superprocess
 
     before = latent._fit._cache_size(), superprocess._solve._cache_size()
     solve_escalation(made_answers(390), SOURCES, resource="usd", beliefs=("independent",))

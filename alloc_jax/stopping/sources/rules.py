@@ -23,9 +23,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from alloc_jax.stopping.classes import Belief, Classes, Counted, Table, log_odds
-from alloc_jax.stopping.patterns import Patterns, all_moves, best_moves, make_patterns
 from alloc_jax.stopping.rules import adjacent, nearest
+from alloc_jax.stopping.sources.classes import Belief, Classes, Counted, Table, log_odds
+from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves, make_patterns
 
 FILE = "escalation.npz"
 SCHEMA_VERSION = 1

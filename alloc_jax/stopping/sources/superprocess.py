@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alloc_jax.stopping.patterns import Patterns, best_moves
+from alloc_jax.stopping.sources.patterns import Patterns, best_moves
 
 
 class Plan(NamedTuple):

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alloc_jax.stopping.patterns import Patterns
+from alloc_jax.stopping.sources.patterns import Patterns
 
 RIGHT, TRAP, SECOND, STRAY, NONE = range(5)
 KINDS = 5

@@ -16,16 +16,16 @@ import numpy as np
 
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.price_book import PriceBook
-from alloc_jax.stopping.classes import Belief, log_odds, uncounted
 from alloc_jax.stopping.contexts import make_contexts
-from alloc_jax.stopping.counted import count_patterns
-from alloc_jax.stopping.escalation import PLANNED, EscalationFrontier
-from alloc_jax.stopping.latent import Kinds, fit_classes, read_kinds
-from alloc_jax.stopping.patterns import Patterns, all_moves, make_patterns
 from alloc_jax.stopping.rules import nearest
-from alloc_jax.stopping.superprocess import Certificate, certify, solve_patterns
-from alloc_jax.stopping.walking import Walked, walk
-from alloc_jax.stopping.walks import Walks, make_walks
+from alloc_jax.stopping.sources.classes import Belief, log_odds, uncounted
+from alloc_jax.stopping.sources.counted import count_patterns
+from alloc_jax.stopping.sources.latent import Kinds, fit_classes, read_kinds
+from alloc_jax.stopping.sources.patterns import Patterns, all_moves, make_patterns
+from alloc_jax.stopping.sources.rules import PLANNED, EscalationFrontier
+from alloc_jax.stopping.sources.superprocess import Certificate, certify, solve_patterns
+from alloc_jax.stopping.sources.walking import Walked, walk
+from alloc_jax.stopping.sources.walks import Walks, make_walks
 from alloc_jax.types import SampleLog
 
 PRICES = 48

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alloc_jax.stopping.patterns import Patterns
-from alloc_jax.stopping.walks import Walks
+from alloc_jax.stopping.sources.patterns import Patterns
+from alloc_jax.stopping.sources.walks import Walks
 
 CHUNK = 400_000  # walkers at a time
 

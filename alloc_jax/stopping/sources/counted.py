@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from alloc_jax.stopping.classes import Counted, Table
-from alloc_jax.stopping.patterns import Patterns
-from alloc_jax.stopping.walking import Walkers
-from alloc_jax.stopping.walks import Walks
+from alloc_jax.stopping.sources.classes import Counted, Table
+from alloc_jax.stopping.sources.patterns import Patterns
+from alloc_jax.stopping.sources.walking import Walkers
+from alloc_jax.stopping.sources.walks import Walks
 
 FURTHEST = 2.0  # log-odds that counts may shift
 
