@@ -385,9 +385,7 @@ class Solution(Shown):
     spend: jax.Array  # f32[] or f32[R] mean cost of the integral plan
     utility: jax.Array  # f32[] mean utility of the integral plan
     dual_value: jax.Array  # f32[] upper bound on the utility of any plan within the budget
-    gap: (
-        jax.Array
-    )  # f32[] dual_value - utility, never clipped: the bound is rounded up, so that below 0 it is a contradiction
+    gap: jax.Array  # f32[] dual_value - utility, never clipped: below 0 is a contradiction
     mixed: MixedPlan
     mixed_spend: jax.Array  # f32[] or f32[R] min(budget, dearest useful spend)
     mixed_utility: jax.Array  # f32[]
