@@ -35,6 +35,7 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
       promise: what the questions' texts promise; None: what a question of which no text is known does.
     """
     frontier = rule.frontier
+    promise = promise if frontier.read else None
     shape = (len(walks), len(frontier.sources))
     promised = np.broadcast_to(frontier.typical, shape) if promise is None else log_odds(promise.accuracy)
     read = promise is not None and promise.features is not None

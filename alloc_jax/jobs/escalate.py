@@ -313,7 +313,7 @@ def _rivals(
         sweeps["ESC"] = partial(cascades.esc, chains=chains + same)
     found = {name: (make(known), make(walks)) for name, make in sweeps.items()}
     own = []
-    for part, given in ((known, promise), (walks, held)):
+    for part, given in ((known, promise), (walks, held)) if frontier.read else ((known, None), (walks, None)):
         shape = (len(part), len(bench.sources))
         promised = np.broadcast_to(frontier.typical, shape) if given is None else log_odds(given.accuracy)
         paid = np.broadcast_to(cost, shape) if given is None or given.cost is None else given.cost

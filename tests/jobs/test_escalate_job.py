@@ -12,7 +12,12 @@ from alloc_jax.stopping.sources.rules import load_escalation
 from tests.conftest import made_log
 from tests.stopping.test_escalate import SOURCES, made_answers
 
-OPTIONS = {"folds": 2, "policies": ("value(epochs=5)",), "replicates": 50, "beliefs": ("classes",)}
+OPTIONS = {
+    "folds": 2,
+    "policies": ("value(epochs=5)",),
+    "replicates": 50,
+    "beliefs": ("classes", "classes without text"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +25,7 @@ def single_run(tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "answers.jsonl"
     write_log(made_answers(300), path)
     folder = tmp_path_factory.mktemp("runs") / "one"
-    config = EscalateConfig(log=str(path), sources=SOURCES, budgets=(3.0, 6.0), **OPTIONS)
+    config = EscalateConfig(log=str(path), sources=SOURCES, budgets=(2.5, 6.0), **OPTIONS)
     return compare_escalation(config, folder), folder
 
 
@@ -44,11 +49,12 @@ def test_a_run_leaves_everything_it_promised(single_run):
     assert "Where questions go" in text and "posterior" in text and "mean seconds" in text
 
 
-def test_the_rule_spends_about_its_budget_on_held_out_questions(single_run):
+def test_the_rule_spends_its_budget_on_held_out_questions_and_is_not_below_the_uniform_mix(single_run):
     report, _ = single_run
-    for budget in (3.0, 6.0):
+    for budget in (2.5, 6.0):  # beside the kink of the uniform mix at 3, the price of a source
         row = report.row(PRICED, budget)
         assert row.spend.value == pytest.approx(budget, rel=0.15)  # 150 questions to learn from
+        assert row.over_uniform.high > 0
 
 
 def test_the_saved_rules_serve_beside_their_policy(single_run):

@@ -46,6 +46,7 @@ class EscalationFrontier:
     wave: int  # the most samples at a time
     rounds: int | None  # the most moves of a question; None: any number
     family: str  # of beliefs, that won on training questions
+    read: bool  # whether it believes what the text promises
     multiplier: np.ndarray = field(repr=False)  # f64[L] falling
     spend: np.ndarray = field(repr=False)  # f64[L] rising
     utility: np.ndarray = field(repr=False)  # f64[L]
@@ -180,7 +181,8 @@ class EscalationRule:
         """A question before its first sample, planned.
 
         Args:
-          accuracy: f[M] in [0, 1] that its text promises of every source; None: that of the training questions.
+          accuracy: f[M] in [0, 1] that its text promises of every source; None, or rules that do not read: that of the training
+            questions.
           cost: f[M] of a sample of every source; None: the mean.
           features: f[D] of its text, for a belief that was fitted with features; None: an average text.
           ticket: in [0, 1), the same for all samples of a question: which of the two rules it follows.
@@ -189,6 +191,8 @@ class EscalationRule:
           ValueError: not M numbers, or not finite.
         """
         frontier = self.frontier
+        if not frontier.read:
+            accuracy = cost = features = None
         promised = frontier.typical if accuracy is None else log_odds(self._checked(accuracy, "accuracy"))
         price = self.more if ticket < self.weight else self.less
         if len(frontier.cell):
