@@ -1,18 +1,19 @@
 """The main job: from logged samples to a policy that keeps its budget.
 
     alloc report --workdir=runs/main
-    alloc report --workdir=runs/mine --log=samples.jsonl --resource=samples --budgets=1.5,2,3
+    alloc report samples.jsonl --workdir=runs/mine --resource=samples --budgets=1.5,2,3
+    alloc report samples_gsm8k.jsonl --workdir=runs/mine --grader=number
 
 Without --log it runs on the samples of the built-in reasoner, in under a minute on 2 cores. The workdir then holds
 report.md and report.html, frontier.png, who_gets_compute.png, price.png, calibration.png, regret.png, policy/,
-predictions.jsonl, metrics.jsonl, config.json and stamp.json. On the built-in log and budgets expect the value policy to close about half of the gap between
-the best uniform mix and the oracle, which is what knowing the generator's own variables would close.
+predictions.jsonl, metrics.jsonl, config.json and stamp.json.
 """
 
 from absl import flags
 
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.solve_then_learn import JobConfig, solve_then_learn
+from alloc_jax.logs.flags import define_reading_flags, told_options
 from alloc_jax.report.answer import answer, answer_table, best_policy
 from alloc_jax.report.text import plain_table
 
@@ -22,12 +23,13 @@ FLAGS = flags.FLAGS
 
 def define_flags():
     define_config_flags(_DEFAULT)
+    define_reading_flags()
 
 
 def main(argv):
     show_progress()
     config = read_config(_DEFAULT)
-    report = solve_then_learn(config, FLAGS.workdir, FLAGS.overwrite)
+    report = solve_then_learn(config, FLAGS.workdir, FLAGS.overwrite, told_options())
     best = best_policy(report, config.candidates)
     print(f"{answer(report, best)}\n\n{plain_table(*answer_table(report, best))}")
     print(f"{report.questions} held-out questions, seed {config.seed}; report: {FLAGS.workdir}/report.html")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,7 +40,9 @@ class PricedLog:
     dropped: int = 0  # questions that were left out
 
     @classmethod
-    def read(cls, path: str, config: LogConfig, questions: int = 0) -> PricedLog:
+    def read(
+        cls, path: str, config: LogConfig, questions: int = 0, reading: Mapping[str, Any] | None = None
+    ) -> PricedLog:
         """Reads a log and leaves out, or refuses, the questions that cannot be priced.
 
         Args:
@@ -47,11 +50,12 @@ class PricedLog:
           config: actions (empty: `default_actions`), resource (empty: the first of `PAID` in which most samples can be priced),
             prices, what to do with what is missing, the seed of the drawn questions.
           questions: at most so many, drawn at random; 0: all.
+          reading: options of `read_logs`.
 
         Raises:
           ValueError: the log, the actions or the prices; a question that cannot be priced, unless missing is "drop".
         """
-        log, generator = read_log(path), builtin_difficulty() if path == "builtin" else None
+        log, generator = read_log(path, **(reading or {})), builtin_difficulty() if path == "builtin" else None
         if 0 < questions < len(log):
             rows = np.sort(np.random.default_rng(config.seed).permutation(len(log))[:questions])
             log, generator = log.select(rows), None if generator is None else generator[rows]

@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import jax
 import numpy as np
 
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
+from alloc_jax.evaluate.comparison.cases import default_budgets
 from alloc_jax.evaluate.comparison.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score_plans
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.jobs.config import Budgets, ByGroup, Log, LogConfig, Policies, Resource, TrainShare
+from alloc_jax.jobs.config import ByGroup, Log, LogConfig, Policies, TrainShare
 from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.inputs import Given
@@ -36,6 +37,8 @@ from alloc_jax.report.records import write_metrics
 from alloc_jax.solve import frontier
 from alloc_jax.types import OutcomeTable
 
+# Beside the kinks of the built-in log's uniform mix, at 0.37, 1, 4 and 8: one sample of think, or 4 and 8 of the larger one.
+BUILTIN_BUDGETS = (0.5, 1.5, 3.0, 6.0)
 CURVE_REPLICATES = 300  # of the bootstrap: bands of a picture need fewer than intervals
 
 
@@ -44,16 +47,17 @@ class FrontierConfig(LogConfig):
     """What is solved."""
 
     log: Log = "builtin"
-    resource: Resource = "compute"
-    # Beside the kinks of the built-in log's uniform mix, at 0.37, 1, 4 and 8: one sample of think, or 4 and 8 of the larger one.
-    budgets: Budgets = (0.5, 1.5, 3.0, 6.0)
+    budgets: Annotated[
+        tuple[float, ...],
+        "Mean costs per question, in the resource's unit; default: three between the cheapest and the dearest useful action.",
+    ] = ()
     shrink: Annotated[
         str, "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are."
     ] = ""
 
     def __post_init__(self):
         positive = all(np.isfinite(budget) and budget > 0 for budget in self.budgets)
-        if not self.budgets or not positive or len(set(self.budgets)) < len(self.budgets):
+        if not positive or len(set(self.budgets)) < len(self.budgets):
             raise ValueError(f"budgets are different positive numbers, got {self.budgets}")
 
 
@@ -81,6 +85,9 @@ class JobConfig(FrontierConfig):
         return self.policies or (KNN,)
 
 
+_Config = TypeVar("_Config", bound=FrontierConfig)
+
+
 @dataclass(frozen=True)
 class Tables:
     """What the job measured: one table to learn from and two of the held-out questions."""
@@ -90,15 +97,23 @@ class Tables:
     score: OutcomeTable  # from samples that choose has not seen; choose itself where samples cannot be halved
 
 
-def solve_then_learn(config: JobConfig, workdir: str | Path, overwrite: bool = False) -> Report:
+def solve_then_learn(
+    config: JobConfig, workdir: str | Path, overwrite: bool = False, reading: Mapping[str, Any] | None = None
+) -> Report:
     """Runs the main job and writes report.md, report.html, pictures, policies, predictions and records into a folder.
+
+    Args:
+      config: what is solved, learned and scored.
+      workdir: the folder; must be new or empty.
+      overwrite: whether a folder of an earlier run is replaced.
+      reading: options of `read_logs`, for a log that does not tell everything itself.
 
     Raises:
       ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
     """
-    with new_workdir(workdir, asdict(config), overwrite) as folder:
+    with new_workdir(workdir, asdict(config) | {"reading": dict(reading or {})}, overwrite) as folder:
         clock = _Clock()
-        known = _read(config)
+        known, config = _read(config, reading)
         tables = _split_and_measure(known, config, config.seed)
         samples, split = int(known.log.count.sum()), f"{len(tables.train)} to learn from, {len(tables.score)} held out"
         clock.log(
@@ -138,7 +153,7 @@ def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = Fa
       ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        known = _read(config)
+        known, config = _read(config)
         choose, score = known.measure_halves(known.log, jax.random.key(config.seed), config.shrink or None)
         report = replace(score_plans([], choose, score, config.budgets, seed=config.seed), dropped=known.dropped)
         exact = frontier(choose.problem())
@@ -153,7 +168,7 @@ def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = Fa
 
 def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison over many splits of the questions: seeds config.seed, config.seed + 1, ..."""
-    known = _read(config)
+    known, config = _read(config)
     found: dict[tuple[str, float], list] = {}
     for seed in range(config.seed, config.seed + splits):
         tables = _split_and_measure(known, config, seed)
@@ -181,9 +196,13 @@ def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]
     return header, rows
 
 
-def _read(config: FrontierConfig) -> PricedLog:
-    """The log of a configuration, of the questions that were sampled from every source."""
-    return PricedLog.read(config.log, config).where_sampled(config.missing)
+def _read(config: _Config, reading: Mapping[str, Any] | None = None) -> tuple[PricedLog, _Config]:
+    """The log of a configuration, of the questions that were sampled from every source, and the budgets it is solved at."""
+    known = PricedLog.read(config.log, config, reading=reading).where_sampled(config.missing)
+    if not config.budgets:
+        builtin = config.log == "builtin" and known.resource == "compute"
+        config = replace(config, budgets=BUILTIN_BUDGETS if builtin else default_budgets(known.measure(known.log)))
+    return known, config
 
 
 def _split_and_measure(known: PricedLog, config: JobConfig, seed: int) -> Tables:

@@ -47,6 +47,11 @@ def reading_options() -> dict[str, Any]:
     return options
 
 
+def told_options() -> dict[str, Any]:
+    """Those of the flags' values that were told: what is not the default."""
+    return {name: value for name, value in reading_options().items() if value != flags.FLAGS[name].default}
+
+
 def read_flagged(paths: Sequence[str]) -> Reading:
     """Reads a log as the flags say.
 

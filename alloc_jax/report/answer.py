@@ -9,6 +9,8 @@ import numpy as np
 from alloc_jax.evaluate.scoring import UNIFORM, Report
 from alloc_jax.report.text import markdown_table, percent, whole_percent
 
+KEPT = 0.05  # of a budget: a spend as near to it goes without saying
+
 
 def best_policy(report: Report, policies: Sequence[str] = ()) -> str:
     """The policy that earns most above the uniform mix at its own spend, on average over the budgets.
@@ -34,7 +36,9 @@ def answer(report: Report, policy: str) -> str:
     beside = f"treating all questions alike gives {alike}"
     if np.isnan(uniform.accuracy.value):
         beside = "treating all questions alike costs more than that"
-    first = f"At a budget of {budget:g} {report.unit} per question {who} is right on {right} where {beside}."
+    spent = row.spend.value
+    paid = "" if abs(spent - budget) <= KEPT * budget else f", spending {spent:.3g},"
+    first = f"At a budget of {budget:g} {report.unit} per question {who} is right on {right}{paid} where {beside}."
     value, low, high = (100 * end for end in (row.saving.value, row.saving.low, row.saving.high))
     if np.isnan(value):
         return first

@@ -65,8 +65,8 @@ def explain(problem: AllocationProblem, first: int = 0) -> None:
       first: the number of its first question.
 
     Raises:
-      ValueError: NaN or infinite utility or cost, negative cost, a question without a valid action, a bad weight; with one
-        resource, a number out of the promised range.
+      ValueError: NaN or infinite utility or cost, negative cost, a question without a valid action, a bad weight, a
+        number out of the promised range.
     """
     utility, cost = np.asarray(problem.utility), np.asarray(problem.cost)
     valid = np.ones(utility.shape, bool) if problem.valid is None else np.asarray(problem.valid)
@@ -76,13 +76,12 @@ def explain(problem: AllocationProblem, first: int = 0) -> None:
         ("cost is not finite", cost, (~np.isfinite(wide)).any(-1) & valid),
         ("cost is negative", cost, (wide < 0).any(-1) & valid),
     ]
-    if wide.shape[-1] == 1:
-        outside = "{} is outside what the solver has the digits for, {}: choose another unit; found"
-        costs, most = f"0 or {COSTS[0]:g} to {COSTS[1]:g}", f"{GREATEST_UTILITY:g} in size"
-        found += [
-            (outside.format("cost", costs), wide[:, :, 0], out_of_range(wide[:, :, 0], COSTS) & valid),
-            (outside.format("utility", most), utility, (np.abs(utility) > GREATEST_UTILITY) & valid),
-        ]
+    outside = "{} is outside what the solver has the digits for, {}: choose another unit; found"
+    costs, most = f"0 or {COSTS[0]:g} to {COSTS[1]:g}", f"{GREATEST_UTILITY:g} in size"
+    found += [
+        (outside.format("cost", costs), cost, out_of_range(wide, COSTS).any(-1) & valid),
+        (outside.format("utility", most), utility, (np.abs(utility) > GREATEST_UTILITY) & valid),
+    ]
     for what, values, bad in found:
         if bad.any():
             i, k = np.argwhere(bad)[0]

@@ -31,11 +31,14 @@ def changed(report, policy, **values):
 
 def test_the_sentence_holds_the_numbers_of_the_middle_row(report):
     row, uniform = report.row("kNN", 2.0), report.row(UNIFORM, 2.0)
-    first, second = answer(changed(report, "kNN", saving=Interval(0.4, 0.349, 0.426)), "kNN").splitlines()
+    kept = changed(report, "kNN", saving=Interval(0.4, 0.349, 0.426), spend=Interval(2.05, 1.9, 2.2))
+    first, second = answer(kept, "kNN").splitlines()
     assert first == (
         f"At a budget of 2 {report.unit} per question the policy 'kNN' is right on {100 * row.accuracy.value:.1f} % where treating all"
         f" questions alike gives {100 * uniform.accuracy.value:.1f} %."
     )
+    missed = answer(changed(report, "kNN", spend=Interval(2.95, 2.5, 3.4)), "kNN")
+    assert f"{100 * row.accuracy.value:.1f} %, spending 2.95, where" in missed
     assert second.startswith("It spends 40 % less [35, 43] than treating all alike would need to reach the same ")
 
 

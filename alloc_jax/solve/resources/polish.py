@@ -90,14 +90,16 @@ def polished(
     close = 1e-7 if scale.dtype == jnp.float32 else 1e-11
 
     def closed(state: Rounds, part: float = close):
-        """Whether mixed plan and bound meet to this part of them.
+        """Whether mixed plan and bound meet to this part of how much utilities differ, and of what the budgets pay over the cheapest.
 
-        Below the bound that is a part of both its terms. A mixed plan above it contradicts it: there, only the utility's own
-        rounding counts, not what a rounded probability overspends at a steep price.
+        No offset of the costs widens that, and one of the utilities only by their own rounding. A mixed plan above the bound contradicts it: there, only the
+        utility's own rounding counts, not what a rounded probability overspends at a steep price.
         """
         gap = double_double.subtract(state.best.value, utility_of(state.mixed.plan.total)).hi
-        utility, paid = jnp.abs(state.best.value.hi), (state.best.multiplier / data.unit * target.hi).sum()
-        meets = (gap <= part * (utility + paid) + state.best.margin) & (gap >= -part * utility - state.best.margin)
+        differ = part * scale * prepared.questions.hi + jnp.finfo(scale.dtype).eps * jnp.abs(state.best.value.hi)
+        spare = jnp.maximum(double_double.subtract(target, prepared.cheapest).hi, 0)
+        paid = (state.best.multiplier / data.unit * spare).sum()
+        meets = (gap <= differ + part * paid + state.best.margin) & (gap >= -differ - state.best.margin)
         return state.mixed.plan.fits & meets
 
     def impossible(state: Rounds):
@@ -126,7 +128,9 @@ def polished(
         key = moved(state.key, own, mix.key)
         beside = MixedPlan(numbers(prepared, where)[mix.question], mix.action, mix.share, None)
         mixed_total = double_double.add(key.total, mixture(core, mix, data.unit))
-        mixed = Mixed(Plan(key.action, mixed_total, mix.fits & nearly_within(mixed_total, target)), beside)
+        mixed = Mixed(
+            Plan(key.action, mixed_total, mix.fits & nearly_within(mixed_total, target, prepared.cheapest)), beside
+        )
         slack = double_double.slack(scale.dtype) * jnp.abs(target.hi / data.unit)
         action = local_search(core, mix.key, left_of(target, key.total, data.unit), slack, penalty)
         integral = moved(key, mix.key, action)
@@ -233,10 +237,11 @@ def unmixed(plan: Plan) -> Mixed:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def nearly_within(total: DoubleDouble, target: DoubleDouble) -> jax.Array:
-    """bool[] whether a mixed plan is within the budgets, but for the rounding of its probabilities."""
+def nearly_within(total: DoubleDouble, target: DoubleDouble, cheapest: DoubleDouble) -> jax.Array:
+    """bool[] whether a mixed plan is within the budgets, but for the rounding of its probabilities: a part of what they buy."""
     over = double_double.subtract(spends_of(total), target).hi
-    return (over <= 8 * jnp.finfo(over.dtype).eps * target.hi).all()
+    spare = jnp.maximum(double_double.subtract(target, cheapest).hi, 0)
+    return (over <= 8 * jnp.finfo(over.dtype).eps * spare).all()
 
 
 def utility_of(total: DoubleDouble) -> DoubleDouble:
