@@ -33,7 +33,7 @@ from alloc_jax.learn.policy import Policy, Unseen, read_head
 from alloc_jax.learn.protocols import Featurizer
 from alloc_jax.learn.stacking import stacked_gains
 from alloc_jax.learn.targets import LABELS, Targets, decision_targets, imitation_targets, value_targets
-from alloc_jax.types import OutcomeTable
+from alloc_jax.types import OutcomeTable, inseparable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +88,15 @@ def train(
         holds the features of all questions.
 
     Raises:
-      ValueError: fewer than two questions a fold, an action without samples on some question, several resources, actions
+      ValueError: fewer than two texts a fold, an action without samples on some question, several resources, actions
         that never differ in utility, features that are not finite, or weights that diverged.
     """
     featurizer = featurizer or TextFeatures()
-    if len(table) < 2 * config.folds:
+    unit = inseparable(table)
+    units = len(np.unique(unit))
+    if units < 2 * config.folds:
         raise ValueError(
-            f"training on {config.folds} folds needs {2 * config.folds} questions or more, got {len(table)}"
+            f"training on {config.folds} folds needs {2 * config.folds} questions or more, got {units} of different texts"
         )
     if table.cost.ndim != 2:
         raise ValueError(f"a policy prices one resource, the table has {len(table.resources)}: measure one of them")
@@ -120,7 +122,7 @@ def train(
     weights |= targets.described
 
     fold_key, key = jax.random.split(jax.random.key(config.seed))
-    fold = np.asarray(jax.random.permutation(fold_key, len(table))) % config.folds
+    fold = np.asarray(jax.random.permutation(fold_key, units))[unit] % config.folds  # questions of one text share it
     without = np.array(list(combinations(range(config.folds), config.left_out)))
     unseen = (fold == without[:, :, None]).any(axis=1)  # bool[members, N]
     x = standardise(features, weights["feature_mean"], weights["feature_scale"])[:, ~constant].astype(np.float32)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 
 import jax
 import jax.numpy as jnp
@@ -241,6 +242,38 @@ def test_a_numpy_integer_is_a_seed(table, policy, tmp_path):
 def test_a_config_that_makes_no_sense_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         PolicyConfig(**change)
+
+
+def unseen_by_members(table, config, monkeypatch):
+    """bool[members, N] the questions that each member of the ensemble does not learn from."""
+    found = []
+
+    def fit(config, x, targets, unseen, key, mesh):
+        found.append(unseen)
+        raise InterruptedError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr("alloc_jax.learn.training.fit", fit)
+        train(table, config)
+    return found[0]
+
+
+def test_members_leave_out_questions_of_one_text_together(table, monkeypatch):
+    config = PolicyConfig(folds=5, left_out=2)
+    count = len(table)
+    apart = replace(table, question=tuple(f"{i} {text}" for i, text in enumerate(table.question)))
+    fold_key, _ = jax.random.split(jax.random.key(config.seed))
+    fold = np.asarray(jax.random.permutation(fold_key, count)) % config.folds
+    pairs = np.array(list(combinations(range(config.folds), 2)))
+    by_row = (fold == pairs[:, :, None]).any(axis=1)
+    np.testing.assert_array_equal(unseen_by_members(apart, config, monkeypatch), by_row)
+
+    twins = replace(table, question=tuple(f"Question {i % (count // 2)}" for i in range(count // 2)) * 2)
+    unseen = unseen_by_members(twins, config, monkeypatch)
+    np.testing.assert_array_equal(unseen[:, : count // 2], unseen[:, count // 2 :])
+    assert 0 < unseen[0].sum() < count
+    with pytest.raises(ValueError, match="needs 10 questions or more, got 8 of different texts"):
+        train(replace(table, question=tuple(str(i % 8) for i in range(count))), config)
 
 
 def test_tables_that_cannot_be_learned_from_are_refused(table, log):

@@ -19,7 +19,7 @@ from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.policy import Prediction, Price, calibrate
 from alloc_jax.learn.protocols import Featurizer
 from alloc_jax.solve import solve
-from alloc_jax.types import OutcomeTable
+from alloc_jax.types import OutcomeTable, inseparable
 
 TREES, DEPTH, RATE = 100, 5, 0.1
 
@@ -87,15 +87,17 @@ def boosted_gains(table: OutcomeTable, featurizer: Featurizer | None = None, see
 def _boosted(
     name, predicts_utility, table: OutcomeTable, budgets, fits, featurizer, seed: int, folds: int = 5
 ) -> BoostedTrees:
-    if len(table) < 2 * folds:
-        raise ValueError(f"{name}: {folds} folds need {2 * folds} questions or more, got {len(table)}")
+    unit = inseparable(table)
+    units = len(np.unique(unit))
+    if units < 2 * folds:
+        raise ValueError(f"{name}: {folds} folds need {2 * folds} questions or more, got {units} of different texts")
     check_complete(table, name)
     featurizer = featurizer or TextFeatures()
     features = featurizer.encode(table.question)
     varies = np.ptp(features, axis=0) > 0
     features = features[:, varies]
     everything = np.arange(len(table))
-    fold = np.random.default_rng(seed).permutation(everything) % folds
+    fold = np.random.default_rng(seed).permutation(units)[unit] % folds  # questions of one text share it
     unseen = []
     for fit in fits:
         parts = [np.zeros(table.cost.shape, np.float32) for _ in range(2)]

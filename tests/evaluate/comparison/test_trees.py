@@ -1,6 +1,7 @@
 """Boosted trees as rules: they learn, keep their budget on unseen questions, and say what is missing."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from alloc_jax.evaluate import evaluate
 from alloc_jax.evaluate.comparison.trees import boosted_classes, boosted_gains
 from alloc_jax.evaluate.scoring import UNIFORM
+from alloc_jax.learn.calibration import Prediction
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
@@ -69,6 +71,28 @@ def test_calibration_never_sees_its_own_questions(tables):
     gain = train.utility - train.utility[:, [0]]
     errors = [np.mean((prediction.score - gain) ** 2) for prediction in (seen, trees.unseen[0])]
     assert errors[0] < 0.8 * errors[1]
+
+
+def test_questions_of_one_text_are_predicted_by_trees_that_saw_neither(tables, monkeypatch):
+    table = tables[0].select(np.arange(40))
+    learned_from = []
+
+    def fit(gain, cost, features, rows):
+        learned_from.append(rows)
+        return lambda x: Prediction(*(np.zeros((len(x), cost.shape[1]), np.float32) for _ in range(2)))
+
+    def folds(question):
+        learned_from.clear()
+        boosted_gains(replace(table, question=question), FEW, seed=3)
+        *parts, whole = learned_from
+        assert len(whole) == 40
+        return [set(range(40)) - set(rows) for rows in parts]
+
+    monkeypatch.setattr("alloc_jax.evaluate.comparison.trees._fit_gains", fit)
+    by_row = np.random.default_rng(3).permutation(40) % 5
+    assert folds(tuple(map(str, range(40)))) == [set(np.flatnonzero(by_row == k)) for k in range(5)]
+    for held in folds(tuple(map(str, range(20))) * 2):
+        assert len(held) == 8 and held == {(i + 20) % 40 for i in held}
 
 
 def test_seeds_change_the_folds_of_the_calibration(tables):
