@@ -17,7 +17,7 @@ from alloc_jax.learn.inference import standardise
 from alloc_jax.learn.inputs import Embedding
 from alloc_jax.learn.policy import Prediction, Price, calibrate
 from alloc_jax.learn.protocols import Featurizer
-from alloc_jax.types import OutcomeTable
+from alloc_jax.types import OutcomeTable, inseparable
 
 
 def _lengths(questions: Sequence[str]) -> np.ndarray:
@@ -37,7 +37,7 @@ class NearestNeighbours:
     name: str
     table: OutcomeTable  # the training questions
     featurizer: Featurizer = field(default_factory=TextFeatures)
-    neighbours: int = 20
+    neighbours: int = 20  # fewer where a training question has fewer of other texts beside it
     angles: bool = True
     predicts_utility = True
 
@@ -47,8 +47,13 @@ class NearestNeighbours:
         mean, scale = features.mean(axis=0), features.std(axis=0)
         object.__setattr__(self, "_moments", (mean, np.where(scale < 1e-6, np.inf, scale)))
         object.__setattr__(self, "_features", self._placed(features))
-        distances = self._distances(self._features)
-        np.fill_diagonal(distances, np.inf)  # each training question is predicted from the others
+        unit = inseparable(self.table)
+        others = len(unit) - int(np.bincount(unit).max())
+        if others == 0:
+            raise ValueError(f"{self.name}: every question has the same text, and none is left to predict it from")
+        object.__setattr__(self, "_count", min(self.neighbours, others))
+        # Each training question is predicted from those of other texts.
+        distances = np.where(unit[:, None] == unit, np.inf, self._distances(self._features))
         object.__setattr__(self, "_calibration", self._average(distances))
 
     @property
@@ -77,8 +82,7 @@ class NearestNeighbours:
 
     def _average(self, distances: np.ndarray) -> Prediction:
         # Among equally near ones (many prompts are equally long) the earlier question wins: a fixed, arbitrary order.
-        count = min(self.neighbours, distances.shape[1] - 1)
-        near = np.argsort(distances, axis=1, kind="stable")[:, :count]
+        near = np.argsort(distances, axis=1, kind="stable")[:, : self._count]
         return Prediction(*(part[near].mean(axis=1) for part in (self.table.utility, self.table.cost)))
 
 
@@ -87,7 +91,8 @@ class RidgeRegression:
     """Predicts outcomes as linear functions of standardised features, shrunk towards the mean outcomes.
 
     w = (X'X + penalty I)^-1 X'Y, and without question i its residual is r_i / (1 - h_i), h_i its leverage: the price is
-    calibrated on predictions of questions that were left out, at no further cost.
+    calibrated on predictions of questions that were left out, at no further cost. Questions of the same text are left
+    out together: their residuals are (I - H)^-1 r, H their block of the hat matrix.
     """
 
     name: str
@@ -106,8 +111,15 @@ class RidgeRegression:
         inverse = np.linalg.inv(x.T @ x + self.penalty * np.eye(x.shape[1]))
         weights, average = inverse @ x.T @ outcomes, outcomes.mean(axis=0)  # features have a mean of 0
         object.__setattr__(self, "_line", (weights, average))
+        residual = outcomes - x @ weights - average
         leverage = np.einsum("nd,de,ne->n", x, inverse, x) + 1 / len(x)
-        without = outcomes - (outcomes - x @ weights - average) / (1 - leverage[:, None])
+        without = outcomes - residual / (1 - leverage[:, None])
+        unit = inseparable(self.table)
+        for twins in (np.flatnonzero(unit == number) for number in np.flatnonzero(np.bincount(unit) > 1)):
+            if len(twins) == len(unit):
+                raise ValueError(f"{self.name}: every question has the same text, and none is left to predict it from")
+            hat = x[twins] @ inverse @ x[twins].T + 1 / len(x)
+            without[twins] = outcomes[twins] - np.linalg.solve(np.eye(len(twins)) - hat, residual[twins])
         object.__setattr__(self, "_calibration", self._prediction(without))
 
     @property

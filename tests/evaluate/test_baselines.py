@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.baselines import RidgeRegression
+from alloc_jax.evaluate.baselines import NearestNeighbours, RidgeRegression
 from alloc_jax.learn import Given
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
@@ -31,6 +31,46 @@ def test_a_ridge_regression_says_of_a_training_question_what_one_without_it_woul
         said = rest.predict_features(known.encode(table.question[i : i + 1]))
         np.testing.assert_allclose(whole._calibration.score[i], said.score[0], atol=2e-5)
         np.testing.assert_allclose(whole._calibration.cost[i], said.cost[0], rtol=1e-4)
+
+
+def twice(table):
+    """The first 20 questions, and 20 others under the same texts but for the way of writing."""
+    texts = [f"Question {i}" for i in range(20)]
+    return replace(table, question=(*texts, *(text.upper() for text in texts)))
+
+
+def test_a_ridge_regression_leaves_out_questions_of_one_text_together(table):
+    twins = twice(table)
+    known = given(twins)
+    whole = RidgeRegression("ridge", twins, known, penalty=1e-6)
+    for i in (0, 17):
+        pair = [i, i + 20]
+        rest = RidgeRegression("ridge", twins.select(np.delete(np.arange(40), pair)), known, penalty=1e-6)
+        said = rest.predict_features(known.encode([twins.question[j] for j in pair]))
+        np.testing.assert_allclose(whole._calibration.score[pair], said.score, atol=2e-5)
+        np.testing.assert_allclose(whole._calibration.cost[pair], said.cost, rtol=1e-4)
+
+
+def test_neighbours_of_a_training_question_have_other_texts(table):
+    twins = replace(twice(table), question=tuple(map(str, range(20))) * 2)  # the nearest by far
+    text = np.arange(40) % 20
+    told = replace(twins, utility=np.broadcast_to(text[:, None], twins.utility.shape).astype(np.float32))
+    near = NearestNeighbours("kNN", told, neighbours=1)  # predicts which text is the nearest
+    assert (near._calibration.score != text[:, None]).all()
+    np.testing.assert_array_equal(near.predict_features(near.featurizer.encode(twins.question)).score, told.utility)
+    assert (NearestNeighbours("kNN", told, neighbours=99)._calibration.score[0] == told.utility[text > 0].mean()).all()
+
+    alone = NearestNeighbours("kNN", table, neighbours=5)  # where no text repeats, only the question itself is left out
+    distances = alone._distances(alone._features)
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(alone._calibration.score, table.utility[nearest].mean(axis=1))
+
+
+@pytest.mark.parametrize("rule", [NearestNeighbours, RidgeRegression])
+def test_one_text_everywhere_is_refused(table, rule):
+    with pytest.raises(ValueError, match="every question has the same text"):
+        rule("rule", replace(table, question=("the same",) * len(table)))
 
 
 def test_a_ridge_regression_finds_a_linear_outcome_and_shrinks_to_the_mean(table):
