@@ -40,7 +40,7 @@ from alloc_jax.report.records import write_metrics
 from alloc_jax.report.text import HOW_TO_READ, main_table, markdown_table, percent, regret_table, whole_percent
 from alloc_jax.report.verdicts import Comparison, difference_table
 from alloc_jax.solve import solve
-from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
+from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog, inseparable
 
 RUNGS = (1, 2, 4, 8, 16)
 RULES = ("Fixed", "prompt length", "Random", "learned (trees)", "oracle (in sample)")
@@ -153,9 +153,7 @@ def as_published(table: OutcomeTable, config: PaperConfig) -> list[Published]:
     lexical = TextFeatures(shape_buckets=0, character_buckets=0, word_buckets=0)
     found: dict[tuple[str, float], list[tuple]] = {}
     for seed in range(config.seed, config.seed + config.seeds):
-        order = np.random.default_rng(seed).permutation(len(table))
-        cut = round(config.train_share * len(table))
-        train, test = table.select(np.sort(order[:cut])), table.select(np.sort(order[cut:]))
+        train, test = map(table.select, published_split(table, config.train_share, seed))
         bootstrap = Bootstrap(len(test), 1, seed)
         uniform = UniformMix(test, bootstrap)
         trees = boosted_classes(train, config.budgets, lexical, seed)
@@ -183,6 +181,15 @@ def as_published(table: OutcomeTable, config: PaperConfig) -> list[Published]:
                     row += (np.mean(learned == oracle), np.bincount(oracle).max() / len(oracle))
                 found.setdefault((rule, float(budget)), []).append(row)
     return [Published(*key, *np.array(rows).T) for key, rows in found.items()]
+
+
+def published_split(table: OutcomeTable, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that are learned from and those that are scored; questions of one text are on one side."""
+    unit = inseparable(table)
+    order = np.random.default_rng(seed).permutation(unit.max() + 1)
+    sizes = np.cumsum(np.bincount(unit)[order])
+    learned = np.isin(unit, order[: np.argmin(np.abs(sizes - round(share * len(table)))) + 1])
+    return np.flatnonzero(learned), np.flatnonzero(~learned)
 
 
 def published_table(found: Reproduction, budgets: Sequence[float]) -> tuple[list[str], list[list[str]]]:

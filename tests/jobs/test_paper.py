@@ -1,10 +1,21 @@
 """The paper's protocol: what it takes from a log, and that its two readings are scored as they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from alloc_jax.evaluate.scoring import IN_SAMPLE, ORACLE
-from alloc_jax.jobs.paper import RULES, RUNGS, PaperConfig, gains_table, protocol_log, published_table, reproduce
+from alloc_jax.jobs.paper import (
+    RULES,
+    RUNGS,
+    PaperConfig,
+    gains_table,
+    protocol_log,
+    published_split,
+    published_table,
+    reproduce,
+)
 from alloc_jax.logs import write_log
 from tests.conftest import made_log
 
@@ -46,6 +57,17 @@ def test_too_little_for_the_protocol_is_named(changed, message):
 def test_samples_must_fill_the_largest_vote_twice():
     with pytest.raises(ValueError, match="32 or more, got 31"):
         PaperConfig(samples=31)
+
+
+def test_questions_of_one_text_are_learned_from_or_scored():
+    log = made_log(questions=60, samples=4)
+    apart = replace(log, question=tuple(map(str, range(60))))
+    order = np.random.default_rng(5).permutation(60)
+    train, test = published_split(apart, 0.8, 5)
+    assert train.tolist() == sorted(order[:48]) and test.tolist() == sorted(order[48:])
+    train, test = published_split(replace(log, question=tuple(map(str, range(20))) * 3), 0.8, 5)
+    assert len(train) == 48 and sorted([*train, *test]) == list(range(60))
+    assert not set(train % 20) & set(test % 20)
 
 
 @pytest.mark.long
