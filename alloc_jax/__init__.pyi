@@ -58,6 +58,10 @@ from alloc_jax.solve.frontier import (
     Frontier as Frontier,
     frontier as frontier,
 )
+from alloc_jax.solve.smooth import (
+    smooth_multiplier as smooth_multiplier,
+    smooth_plan as smooth_plan,
+)
 from alloc_jax.solve.solver import (
     prepare as prepare,
     solve as solve,

@@ -52,7 +52,8 @@ def dual_value(problem: AllocationProblem, budget, *, multiplier=None) -> jax.Ar
       multiplier: f32[] or f32[R] where to take the bound; None: where it is least.
 
     Returns:
-      f32[] an upper bound on the mean utility of any plan within the budget, the least one without a multiplier.
+      f32[] an upper bound on the mean utility of any plan within the budget. Without a multiplier it is the least one,
+      rounded up; with one it is the sum above in the problem's precision, right up to its rounding to either side.
 
     Raises:
       ValueError: like `solve`.

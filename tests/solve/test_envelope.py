@@ -1,10 +1,13 @@
 """What may be differentiated through `solve`, that it is right, and what is refused."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import alloc_jax as aj
 from alloc_jax.solve import dual_value, prepare, solve
 from alloc_jax.solve.envelope import mixed_plan
 from alloc_jax.types import AllocationProblem
@@ -100,8 +103,10 @@ def test_what_has_no_derivative_is_refused_by_name(name):
         return getattr(solve(problem, budget), name)
 
     for transformed in (jax.grad(value), jax.jit(jax.grad(value)), jax.grad(lambda b: jax.vmap(value)(b[None]).sum())):
-        with pytest.raises(ValueError, match=r"aj\.dual_value.*aj\.smooth_plan"):
+        with pytest.raises(ValueError, match=r"aj\.dual_value.*aj\.smooth_plan") as error:
             transformed(budget)
+        for named in re.findall(r"`aj\.(\w+)", str(error.value)):
+            assert callable(getattr(aj, named)), named
     assert jnp.isnan(jax.jvp(value, (budget,), (budget,))[1])
 
 
