@@ -39,7 +39,9 @@ def with_envelope(kernel: Callable[..., Solution], goal: str) -> Callable[..., S
         def tangent(name, x):
             if not jnp.issubdtype(x.dtype, jnp.floating):
                 return np.zeros(x.shape, jax.dtypes.float0)
-            return change if name in VALUES and goal == "spend" else undefined.bind(jnp.broadcast_to(change, x.shape))
+            if name in VALUES and goal == "spend":
+                return change
+            return undefined.bind(jnp.broadcast_to(change, x.shape), why=OF_A_SOLUTION)
 
         parts = {field.name: getattr(solution, field.name) for field in fields(Solution)}
         mixed = {field.name: getattr(solution.mixed, field.name) for field in fields(MixedPlan)}
@@ -85,19 +87,39 @@ def mixed_plan(solution: Solution, actions: int) -> jax.Array:
 # No derivative
 # ---------------------------------------------------------------------------------------------------------------
 
+OF_A_SOLUTION = (
+    "of a solution, only `dual_value` and `mixed_utility` for a budget have a derivative (as `aj.dual_value` has): "
+    "plans and what they spend and earn change in jumps, and so does the multiplier. "
+    "Differentiate `aj.smooth_plan` or `aj.smooth_multiplier` instead, or put `jax.lax.stop_gradient` around the rest"
+)
+OF_A_FRONTIER = (
+    "the points of a frontier have no derivative: each is a plan, and plans change in jumps. "
+    "Differentiate `aj.dual_value` at budgets instead, or put `jax.lax.stop_gradient` around the problem"
+)
+
+
+def without_derivatives(kernel: Callable[..., tuple[jax.Array, ...]], why: str) -> Callable[..., tuple[jax.Array, ...]]:
+    """A kernel of floating-point results that refuses to be differentiated, and says why."""
+    refusing = jax.custom_jvp(kernel)
+
+    @refusing.defjvp
+    def rule(primals, tangents):
+        results = refusing(*primals)
+        changes = [x.sum() for x in jax.tree.leaves(tangents) if jnp.issubdtype(x.dtype, jnp.floating)]
+        return results, tuple(undefined.bind(jnp.broadcast_to(sum(changes), x.shape), why=why) for x in results)
+
+    return refusing
+
+
 undefined = Primitive("undefined_derivative")
 
 
-def _refuse(cotangent, _):
-    raise ValueError(
-        "of a solution, only `dual_value` and `mixed_utility` for a budget have a derivative (as `aj.dual_value` has): "
-        "plans and what they spend and earn change in jumps, and so does the multiplier. "
-        "Differentiate `aj.smooth_plan` or `aj.smooth_multiplier` instead, or put `jax.lax.stop_gradient` around the rest"
-    )
+def _refuse(cotangent, _, *, why: str):
+    raise ValueError(why)
 
 
-undefined.def_impl(lambda x: x * jnp.nan)
-undefined.def_abstract_eval(lambda x: x)
+undefined.def_impl(lambda x, *, why: x * jnp.nan)
+undefined.def_abstract_eval(lambda x, *, why: x)
 ad.deflinear2(undefined, _refuse)
 batching.defvectorized(undefined)
-mlir.register_lowering(undefined, mlir.lower_fun(lambda x: x * jnp.nan, multiple_results=False))
+mlir.register_lowering(undefined, mlir.lower_fun(lambda x, *, why: x * jnp.nan, multiple_results=False))

@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 from alloc_jax.display import Tabular, span
 from alloc_jax.exports import called_as_its_function
 from alloc_jax.solve import double_double, validation
+from alloc_jax.solve.envelope import OF_A_FRONTIER, without_derivatives
 from alloc_jax.solve.hull import hulls
 from alloc_jax.solve.layout import PreparedProblem, ProblemInRows
 from alloc_jax.solve.mesh import exact_sum_over, from_device, on_mesh
@@ -280,7 +281,7 @@ def gridded(prepared: ProblemInRows, points: int) -> tuple[jax.Array, jax.Array,
 @partial(jax.jit, static_argnames="points")
 def _gridded_jit(prepared: ProblemInRows, points: int) -> Frontier:
     kernel = on_mesh(lambda prepared: gridded(prepared, points), prepared.mesh, prepared.specs, out=P())
-    return Frontier(*kernel(prepared), prepared)
+    return Frontier(*without_derivatives(kernel, OF_A_FRONTIER)(prepared), prepared)
 
 
 def grid(prepared: ProblemInRows, points: int) -> jax.Array:

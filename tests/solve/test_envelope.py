@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import alloc_jax as aj
-from alloc_jax.solve import dual_value, prepare, solve
+from alloc_jax.solve import dual_value, frontier, prepare, solve
 from alloc_jax.solve.envelope import mixed_plan
 from alloc_jax.types import AllocationProblem
 from tests.precision import double_precision
@@ -108,6 +108,28 @@ def test_what_has_no_derivative_is_refused_by_name(name):
         for named in re.findall(r"`aj\.(\w+)", str(error.value)):
             assert callable(getattr(aj, named)), named
     assert jnp.isnan(jax.jvp(value, (budget,), (budget,))[1])
+
+
+@pytest.mark.parametrize("name", ["spend", "utility", "multiplier"])
+def test_the_points_of_a_frontier_are_refused_in_reverse_and_nan_forward(name):
+    problem, _ = problem_of(1)
+
+    def value(utility):
+        moved = AllocationProblem(utility, problem.cost, problem.valid, problem.weight)
+        return getattr(frontier(moved, points=8), name).sum()
+
+    for transformed in (jax.grad(value), jax.jit(jax.grad(value))):
+        with pytest.raises(ValueError, match=r"points of a frontier have no derivative.*`aj\.dual_value`"):
+            transformed(problem.utility)
+    assert jnp.isnan(jax.jvp(value, (problem.utility,), (problem.utility,))[1])
+
+
+def test_the_value_between_the_points_of_a_grid_has_the_slope_of_its_chord():
+    problem, budget = problem_of(1)
+    grid = frontier(problem, points=8)
+    m = int(jnp.searchsorted(grid.spend, budget))
+    chord = (grid.utility[m] - grid.utility[m - 1]) / (grid.spend[m] - grid.spend[m - 1])
+    np.testing.assert_allclose(jax.grad(lambda b: grid.value(b))(budget), chord, rtol=1e-5)
 
 
 def test_the_share_of_a_mixed_plan_and_the_least_spend_have_no_derivative():
