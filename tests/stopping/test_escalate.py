@@ -5,11 +5,13 @@ import sys
 import time
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from alloc_jax.evaluate.escalation import replay_escalation, served_paths
+from alloc_jax.stopping.sources import solver
 from alloc_jax.stopping.sources.classes import Classes, log_odds, tables
 from alloc_jax.stopping.sources.latent import fit_classes, read_kinds
 from alloc_jax.stopping.sources.patterns import all_moves, best_moves, make_patterns
@@ -366,3 +368,25 @@ def test_few_programs_compile(answers):
     solve_escalation(made_answers(390), SOURCES, resource="usd", beliefs=("independent",))
     after = latent._fit._cache_size(), superprocess._solve._cache_size()
     assert after[1] == before[1] and after[0] <= before[0] + 1
+
+
+def test_a_family_is_chosen_on_questions_whose_texts_its_belief_has_not_seen(monkeypatch):
+    fitted, played = [], []
+
+    def play(task, belief, rows):
+        played.append(set(rows))
+        return SimpleNamespace(cost=np.ones((3, 1, 1)), utility=np.ones((3, 1, 1)))
+
+    monkeypatch.setattr(solver, "fit_belief", lambda task, family, rows: fitted.append(set(rows)))
+    monkeypatch.setattr(solver, "_play", play)
+    task = SimpleNamespace(unread=lambda: None)
+    by_row = np.random.default_rng(7).permutation(40) % solver.FOLDS
+    for unit in (np.arange(40), np.arange(40) % 20):
+        fitted.clear(), played.clear()
+        assert solver._best_family(task, ("classes", "independent"), unit, seed=7) in solver.BELIEFS
+        assert all(
+            not set(unit[list(known)]) & set(unit[list(held)]) for known, held in zip(fitted, played, strict=True)
+        )
+        if len(set(unit)) == 40:
+            assert played[::2] == [set(np.flatnonzero(by_row == k)) for k in range(solver.FOLDS)]
+    assert solver._best_family(task, ("classes", "independent"), np.zeros(40, int), seed=7) == "independent"

@@ -26,7 +26,7 @@ from alloc_jax.stopping.sources.rules import PLANNED, EscalationFrontier
 from alloc_jax.stopping.sources.superprocess import Certificate, certify, solve_patterns
 from alloc_jax.stopping.sources.walking import Walked, walk
 from alloc_jax.stopping.sources.walks import Walks, make_walks
-from alloc_jax.types import SampleLog
+from alloc_jax.types import SampleLog, inseparable
 
 PRICES = 48
 SPENDS = 40  # at which families are compared
@@ -164,7 +164,7 @@ def solve_escalation(
         raise ValueError(f"beliefs are some of {', '.join(map(repr, BELIEFS))}; got {tuple(beliefs)}")
     if promise is None:  # families that differ in what they read alone are one
         beliefs = [name for name in beliefs if BELIEFS[name].read] or beliefs
-    best = _best_family(task, beliefs, seed)
+    best = _best_family(task, beliefs, inseparable(log), seed)
     read = promise is not None and BELIEFS[best].read
     task = task if read else task.unread()
     belief = fit_belief(task, BELIEFS[best], np.arange(len(log)))
@@ -325,17 +325,19 @@ def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
     return certify(task.patterns, right, table.chance, table.reach, cost, prices, task.moves, task.rounds)
 
 
-def _best_family(task: Task, names: Sequence[str], seed: int) -> str:
+def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, seed: int) -> str:
     """The simplest family whose rules earn as much as any, on training questions that their beliefs have not seen.
 
     Over all spends that every family reaches. As much is within a standard error over the folds of the difference from the best: so
     a text that says nothing, or few questions, leave the choice to the family that assumes least.
+    Questions of one unit, i64[N], are left out together.
     """
-    if len(names) == 1:
+    names = sorted(names, key=lambda name: BELIEFS[name].simplicity)
+    count = len(np.unique(unit))
+    if len(names) == 1 or count == 1:
         return names[0]
-    count = len(task.promised)
     told = {name: task if BELIEFS[name].read else task.unread() for name in names}
-    fold = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
+    fold = np.random.default_rng(seed).permutation(count)[unit] % min(FOLDS, count)
     earned = {name: [] for name in names}
     for k in range(fold.max() + 1):
         known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
@@ -355,9 +357,7 @@ def _best_family(task: Task, names: Sequence[str], seed: int) -> str:
         behind = np.subtract(earned[best], earned[name])
         return behind.mean() <= behind.std(ddof=1) / np.sqrt(len(behind))
 
-    return next(
-        name for name in sorted(names, key=lambda name: BELIEFS[name].simplicity) if name == best or as_good(name)
-    )
+    return next(name for name in names if name == best or as_good(name))
 
 
 def _rising(spend: np.ndarray) -> np.ndarray:
