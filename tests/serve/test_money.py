@@ -205,6 +205,18 @@ def test_an_image_with_a_bound_is_served_under_a_hard_cap(policy):
     assert 1200 < core.admit_passed(passed).reserved < 1500
 
 
+@pytest.mark.parametrize("model", ["alloc/vote(m,1)", "through"])
+def test_a_question_with_an_image_is_charged_no_more_than_its_worst_case(policy, model):
+    usage = '{"prompt_tokens": 9000000, "completion_tokens": 1}'
+    part = [{"type": "text", "text": "1 + 2"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    tenant, meter = {"cap": 20000.0, "hard": True}, Meter("tokens", image_tokens=900)
+    with running(policy, {"raw_usage": usage}, tenant=tenant, cap=meter) as gateway:
+        gateway.fake.say = answers("it is 3")
+        body = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": part}]}
+        assert gateway.post(json.dumps(body).encode())[0] == 200
+        assert 900 < gateway.settled(1)["charged"] <= 20000
+
+
 def test_caps_in_two_units_on_one_ledger_never_mix(policy, tmp_path):
     def core(cap, resource):
         tenants = {"default": Tenant(budget=3.0, cap=cap, hard=True)}
