@@ -314,6 +314,23 @@ def test_a_usage_that_cannot_be_is_charged_at_its_worst_case_and_moves_no_price_
     assert json.dumps(said.usage.model_dump())
 
 
+# Keys are the operator's ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["echo", "echo with 200"])
+@pytest.mark.parametrize("fields", [{"model": "alloc/vote(m,2)"}, {"model": "x"}, {"model": "x", "stream": True}])
+def test_no_error_of_upstream_repeats_a_key(policy, fields, fault):
+    with running(policy, {"fault": lambda number, body: fault}) as gateway:
+        body = {"messages": MESSAGES, **fields}
+        with gateway.sent(body) as connection, connection.makefile("rb") as said:
+            raw = b""
+            while line := said.readline():
+                raw += line
+                if b"error" in line:
+                    break
+        assert b"error" in raw and b"sk-upstream" not in raw and b"gsk_" not in raw
+
+
 # Votes need votes -----------------------------------------------------------------------------------------------
 
 

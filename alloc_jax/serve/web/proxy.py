@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -15,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from alloc_jax.collect.recipes import LIMITS
-from alloc_jax.collect.replies import Choice, Fault, Most, read_usage
+from alloc_jax.collect.replies import Choice, Fault, Most, parse_json, read_usage
 from alloc_jax.serve.tickets import Passed, Ticket
 from alloc_jax.serve.web.answering import bounds, settle
 from alloc_jax.serve.web.doors import listening
@@ -166,7 +165,7 @@ class _Stream:
                             held = True
                 except (aiohttp.ClientError, TimeoutError) as error:
                     raise self.upstream.broken(error, billed=True) from None
-            self._put(self.rest)
+            self._put(self.upstream.redacted(self.rest))
         finally:
             if held:
                 slots.give(tenant)
@@ -199,7 +198,8 @@ class _Stream:
                 self.usage = said["usage"]
                 if not self.wanted and not said.get("choices"):
                     continue
-            kept.append(line + b"\n")
+            sample = said and said.get("choices") and not said.get("error")
+            kept.append((line if sample else self.upstream.redacted(line)) + b"\n")
         if len(self.rest) > _LINE:
             kept.append(self.rest)
             self.rest = b""
@@ -230,7 +230,7 @@ def _chunk(line: bytes) -> dict[str, Any] | None:
     if not line.startswith(b"data:"):
         return None
     try:
-        said = json.loads(line[5:])
+        said = parse_json(line[5:])
     except (ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from alloc_jax.collect.replies import Choice, Fault, Most, Reply, Usage, read_reply, redact, status_fault
+from alloc_jax.collect.replies import Choice, Fault, Most, Reply, Usage, parse_json, read_reply, redact, status_fault
 from alloc_jax.serve.web.breaker import Breaker
 from alloc_jax.serve.web.fair import Fair
 
@@ -168,7 +167,8 @@ class Upstream:
                     into.mark_odd()
                 into.samples += [Sample(source, choice) for choice in reply.choices]
                 into.usages.append((source, reply.usage))
-                return n - len(reply.choices)
+                short = n - len(reply.choices)  # broken ones are charged, and so are those in their place
+                return short if not reply.broken or allow(reply.broken) else short - reply.broken
         return 0
 
     async def post(self, body: bytes) -> bytes:
@@ -190,7 +190,7 @@ class Upstream:
           Fault: there is none.
         """
         try:
-            reply = read_reply(raw, n, most)
+            reply = read_reply(raw, n, most, self._key)
         except Fault as fault:
             raise self._count(fault) from None
         self.breaker.good()
@@ -230,7 +230,7 @@ class Upstream:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self.broken(error, count=False) from None
         try:
-            found = json.loads(listed)["data"]
+            found = parse_json(listed)["data"]
         except (ValueError, RecursionError, LookupError, TypeError):
             raise Fault("no list of models") from None
         return [model for model in found if isinstance(model, dict) and isinstance(model.get("id"), str)]
@@ -271,6 +271,10 @@ class Upstream:
                     raise self._count(Fault(f"an answer of more than {most} bytes", billed=True))
                 break
         return b"".join(parts)
+
+    def redacted(self, line: bytes) -> bytes:
+        """A line of a stream that holds no sample, without keys."""
+        return redact(line.decode(errors="surrogateescape"), self._key).encode(errors="surrogateescape")
 
     def broken(self, error: Exception, billed: bool = False, count: bool = True) -> Fault:
         """The fault behind a connection that failed; what was sent may have been worked for."""
