@@ -227,6 +227,7 @@ class _Drawing:
         return asyncio.create_task(
             self.upstream.sample(
                 source,
+                recipe.model,
                 b'%b, "seed": %d}' % (raw[:-1], seed),  # a long conversation is written once
                 samples,
                 self.drawn,

@@ -17,6 +17,7 @@ from alloc_jax.collect.recipes import LIMITS
 from alloc_jax.collect.replies import Choice, Fault, Most, parse_json, read_usage
 from alloc_jax.serve.tickets import Passed, Ticket
 from alloc_jax.serve.web.answering import bounds, settle
+from alloc_jax.serve.web.breaker import Breaker
 from alloc_jax.serve.web.doors import listening
 from alloc_jax.serve.web.protocol import error_body, fault_status, json_bytes
 from alloc_jax.serve.web.upstream import Drawn, Sample
@@ -54,21 +55,18 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
     most = bounds(passed.body, raw, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
     if passed.body.get("stream"):
         return await _Stream(gateway, ticket, drawn, most).response(request, stack)
-    upstream, sent = gateway.upstream, False
+    upstream, slot, sent = gateway.upstream, gateway.upstream.slots.slot(ticket.tenant.name), False
     try:
-        async with listening(request), upstream.breaker.passage(), upstream.slots.slot(ticket.tenant.name):
+        async with listening(request), upstream.passage(passed.model) as breaker, slot:
             sent = True
             said = await upstream.post(raw)
+            reply = upstream.read(said, passed.samples, most)
+            breaker.good()
     except Fault as fault:
         _failed(drawn, passed, fault)
         raise
     except BaseException:
         drawn.uncounted += passed.samples * sent
-        raise
-    try:
-        reply = upstream.read(said, passed.samples, most)
-    except Fault as fault:
-        _failed(drawn, passed, fault)
         raise
     if reply.odd:
         drawn.mark_odd()
@@ -118,14 +116,13 @@ class _Stream:
         """Reads the upstream into the buffer."""
         body = {**self.ticket.asked.body, "stream_options": {**self.options, "include_usage": True}}
         try:
-            async with self.upstream.breaker.passage():
-                try:
-                    await self._read(body, begun)
-                except Fault as fault:
-                    if self.options or fault.status not in (400, 422) or "stream_options" not in str(fault):
-                        raise
-                    del body["stream_options"]  # a server that does not know the field
-                    await self._read(body, begun)
+            try:
+                await self._read(body, begun)
+            except Fault as fault:
+                if self.options or fault.status not in (400, 422) or "stream_options" not in str(fault):
+                    raise
+                del body["stream_options"]  # a server that does not know the field
+                await self._read(body, begun)
         except Exception as error:
             self.fault = error if isinstance(error, Fault) else Fault(type(error).__name__, billed=self.sent)
             if not begun.done():
@@ -141,6 +138,10 @@ class _Stream:
                 begun.cancel()
 
     async def _read(self, body: dict[str, Any], begun: asyncio.Future) -> None:
+        async with self.upstream.passage(self.ticket.asked.model) as breaker:
+            await self._copy(body, begun, breaker)
+
+    async def _copy(self, body: dict[str, Any], begun: asyncio.Future, breaker: Breaker) -> None:
         slots, tenant = self.upstream.slots, self.ticket.tenant.name
         whole = self.gateway.config.deadline_s
         timeout = aiohttp.ClientTimeout(total=whole, sock_read=self.upstream.timeout_s)
@@ -148,7 +149,7 @@ class _Stream:
         held = self.sent = True
         try:
             async with self.upstream.opened(json_bytes(body), timeout) as response:
-                self.upstream.breaker.good()
+                breaker.good()
                 if not begun.done():
                     begun.set_result(None)
                 try:

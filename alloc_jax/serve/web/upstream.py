@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from alloc_jax.collect.replies import Choice, Fault, Most, Reply, Usage, parse_json, read_reply, redact, status_fault
-from alloc_jax.serve.web.breaker import Breaker
+from alloc_jax.serve.web.breaker import Breaker, Breakers
 from alloc_jax.serve.web.fair import Fair
 
 _PAUSE = 0.05  # seconds before the first retry; doubles with each
@@ -94,7 +94,7 @@ class Upstream:
     ):
         self.url, self.attempts, self.timeout_s, self.max_reply = url.rstrip("/"), attempts, timeout_s, max_reply
         self.slots = Fair(concurrency, tenants)
-        self.breaker = Breaker()
+        self.breakers = Breakers()
         self.noticed: Callable[[str], None] = lambda status: None  # told the status of every fault, retried or not
         self._key = key
         self._session: aiohttp.ClientSession | None = None
@@ -122,6 +122,7 @@ class Upstream:
     async def sample(
         self,
         source: str,
+        model: str,
         body: bytes,
         n: int,
         into: Drawn,
@@ -134,6 +135,7 @@ class Upstream:
 
         Args:
           source: that the samples are of.
+          model: that the server is asked for.
           body: of the request.
           n: choices that it asks for.
           into: what came, as it comes; nothing of it is lost where this is cancelled.
@@ -147,9 +149,10 @@ class Upstream:
         for attempt in range(self.attempts):
             sent = False
             try:
-                async with self.breaker.passage(), self.slots.slot(tenant):
+                async with self.passage(model) as breaker, self.slots.slot(tenant):
                     sent = True
                     reply = self.read(await self.post(body), n, most)
+                    breaker.good()
             except Fault as fault:
                 into.faults.append(fault)
                 into.uncounted += n * fault.billed
@@ -171,6 +174,22 @@ class Upstream:
                 return short if not reply.broken or allow(reply.broken) else short - reply.broken
         return 0
 
+    @asynccontextmanager
+    async def passage(self, model: str) -> AsyncIterator[Breaker]:
+        """The way to a model, for one request, whose fault counts against it; the breaker is to be told of an answer.
+
+        Raises:
+          Fault: the model is down.
+        """
+        breaker = self.breakers[model]
+        async with breaker.passage():
+            try:
+                yield breaker
+            except Fault as fault:
+                self.noticed(str(fault.status or "none"))
+                breaker.bad(fault)
+                raise
+
     async def post(self, body: bytes) -> bytes:
         """The body of a response whose status says 200; a slot is held.
 
@@ -184,17 +203,12 @@ class Upstream:
                 raise self.broken(error, billed=True) from None
 
     def read(self, raw: bytes, n: int, most: Most | None = None) -> Reply:
-        """`read_reply`, whose faults count as the server's.
+        """`read_reply`, whose faults do not repeat the key.
 
         Raises:
           Fault: there is none.
         """
-        try:
-            reply = read_reply(raw, n, most, self._key)
-        except Fault as fault:
-            raise self._count(fault) from None
-        self.breaker.good()
-        return reply
+        return read_reply(raw, n, most, self._key)
 
     @asynccontextmanager
     async def opened(self, body: bytes, timeout: aiohttp.ClientTimeout | None = None) -> AsyncIterator:
@@ -210,9 +224,9 @@ class Upstream:
                     said = (await self._bounded(response, _ERROR_BYTES, cut=True)).decode(errors="replace")
                 except (aiohttp.ClientError, TimeoutError) as error:
                     raise self.broken(error, billed=True) from None
-                raise self._count(_told(response, redact(said, self._key)))
+                raise _told(response, redact(said, self._key))
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise self._count(Fault("a compressed answer, which nobody asked for", billed=True))
+                raise Fault("a compressed answer, which nobody asked for", billed=True)
             yield response
 
     async def models(self) -> list[dict[str, Any]]:
@@ -228,7 +242,7 @@ class Upstream:
                     raise _told(response, "")
                 listed = await self._bounded(response, self.max_reply)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise self.broken(error, count=False) from None
+            raise self.broken(error) from None
         try:
             found = parse_json(listed)["data"]
         except (ValueError, RecursionError, LookupError, TypeError):
@@ -268,7 +282,7 @@ class Upstream:
             if size > most:
                 response.close()
                 if not cut:
-                    raise self._count(Fault(f"an answer of more than {most} bytes", billed=True))
+                    raise Fault(f"an answer of more than {most} bytes", billed=True)
                 break
         return b"".join(parts)
 
@@ -276,19 +290,14 @@ class Upstream:
         """A line of a stream that holds no sample, without keys."""
         return redact(line.decode(errors="surrogateescape"), self._key).encode(errors="surrogateescape")
 
-    def broken(self, error: Exception, billed: bool = False, count: bool = True) -> Fault:
+    @staticmethod
+    def broken(error: Exception, billed: bool = False) -> Fault:
         """The fault behind a connection that failed; what was sent may have been worked for."""
         if isinstance(error, TimeoutError):
-            fault = Fault("time-out", billed=True)
-        else:  # no address, which is the operator's alone
-            what = "cannot connect" if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
-            fault = Fault(f"no connection: {what}", billed=billed)
-        return self._count(fault) if count else fault
-
-    def _count(self, fault: Fault) -> Fault:
-        self.noticed(str(fault.status or "none"))
-        self.breaker.bad(fault)
-        return fault
+            return Fault("time-out", billed=True)
+        # No address, which is the operator's alone.
+        what = "cannot connect" if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
+        return Fault(f"no connection: {what}", billed=billed)
 
 
 @dataclass
