@@ -38,6 +38,27 @@ def test_a_number_of_thousands_of_digits_costs_one_vote_and_no_answer(policy):
         assert said.choices[0].message.content == "it is 4" and headers["samples"] == "8"
 
 
+@pytest.mark.parametrize("model", ["alloc/vote(m,1)", "through"])
+def test_a_body_with_an_odd_number_is_an_answer_and_is_not_asked_for_again(policy, model):
+    with running(policy, {"raw_usage": '{"prompt_tokens": ' + 5000 * "9" + ', "completion_tokens": 3}'}) as gateway:
+        body = {"model": model, "messages": MESSAGES}
+        with gateway.sent(body) as connection:
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        assert gateway.settled(1)["completion_tokens"] == 3 and len(gateway.fake.requests) == 1
+
+
+@pytest.mark.parametrize(("cap", "again"), [(1e6, 1), (900.0, 0)])
+def test_a_broken_choice_is_drawn_again_as_far_as_a_cap_allows(policy, cap, again):
+    good = {"index": 0, "message": {"role": "assistant", "content": "it is 4"}, "finish_reason": "stop"}
+    tenant = {"cap": cap, "hard": True}
+    recipes = parse_recipes({"m": {"model": "m", "max_tokens": 64, "n": 2}})
+    with running(policy, tenant=tenant, recipes=recipes, cap=Meter("tokens")) as gateway:
+        gateway.fake.extra = {"choices": [good, {"message": None}]}
+        headers = gateway.ask(model="alloc/vote(m,2)")[1]
+        assert len(gateway.fake.requests) == 1 + again and headers["samples"] == str(1 + again)
+        assert gateway.settled(1)["charged"] <= cap
+
+
 @pytest.mark.parametrize("text", ["\ud800 4", "\x00 4", "9" * 4000, "{" * 5000, "\U0001f600"])
 def test_whatever_an_answer_holds_it_reaches_the_client(policy, text):
     with running(policy) as gateway:
