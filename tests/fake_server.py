@@ -79,9 +79,9 @@ class Fake:
         if fault in ("429", "500", "503", "400", "401", "404"):
             wait = {"retry-after": self.retry_after} if fault == "429" else {}
             return JSONResponse({"error": {"message": f"told to say {fault}"}}, int(fault), headers=wait)
-        if fault == "echo":
-            said = f"Incorrect API key provided: {self.headers[number - 1].get('authorization')}"
-            return JSONResponse({"error": {"message": said}}, 401)
+        if fault in ("echo", "echo with 200"):
+            said = f"Incorrect API key provided: {self.headers[number - 1].get('authorization')}, or gsk_0123456789"
+            return JSONResponse({"error": {"message": said}}, 401 if fault == "echo" else 200)
         if self.redirect is not None:
             return Response(status_code=307, headers={"location": f"{self.redirect()}/chat/completions"})
         if fault == "html":

@@ -222,7 +222,7 @@ class _Run:
             start = time.perf_counter()
             raw = await request(client, body)
             seconds = time.perf_counter() - start
-            reply = read_reply(raw.text, len(job.samples), self.most(job))
+            reply = read_reply(raw.text, len(job.samples), self.most(job), client.api_key)
         except Fault as fault:
             return self._failed(job, fault, worst)
         self._notice(job.recipe.name, reply)

@@ -10,17 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 _PLAUSIBLE = 1e7  # tokens of one sample; more are a mistake
-_KEY = re.compile(r"\b(?:sk|pk|rk)-[\w*.-]{6,}|(?<=Bearer )\S+", re.IGNORECASE)  # what looks like a key
+_READ = 4096  # characters of what is no answer, that a fault's text is taken from
+_KEY = re.compile(  # what looks like a key
+    r"\b(?:(?:sk|pk|rk)(?:-|_live_|_test_)|gsk_|xai-)[\w*.-]{6,}|\bhf_[a-z0-9*.]{10,}|\bAIza[\w*.-]{6,}|(?<=Bearer )\S+",
+    re.IGNORECASE,
+)
 
 
 class Fault(Exception):
     """An answer that is none.
 
-    A fault is no wrong answer, and not free of charge either where the server may have worked for it.
+    A fault is no wrong answer, and not free of charge either where the server may have worked for it. Its text reaches
+    clients and journals: what looks like a key is taken out.
     """
 
     def __init__(self, what: str, *, status: int | None = None, billed: bool = False, retry_after: float | None = None):
-        super().__init__(what)
+        super().__init__(redact(what))
         self.status = status  # of HTTP, where it is not 200
         self.billed = billed  # the server may have generated, and charge for, what did not arrive
         self.retry_after = retry_after  # seconds that the server asks to wait
@@ -65,6 +70,7 @@ class Reply:
     odd: bool  # the usage said what cannot be
     model: str | None  # as the server names it
     averaged: bool  # the choices' tokens are the mean over the request's
+    broken: int  # choices that hold no message, whose tokens count all the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,27 +81,29 @@ class Most:
     completion: float | None = None  # of all choices together
 
 
-def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None) -> Reply:
+def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None, secret: str | None = None) -> Reply:
     """The reply in a response's body whose status said 200.
 
     Args:
       text: the body.
       n: choices that were asked for; more are left out.
       most: that the request can have used; a usage beyond it is replaced by it, and marked.
+      secret: the key that was sent, which no fault repeats.
 
     Raises:
       Fault: it is HTML, broken JSON, or has no choices.
     """
     try:
-        body = json.loads(text)
+        body = parse_json(text)
     except (ValueError, RecursionError):
-        start = text[:200].decode(errors="replace") if isinstance(text, bytes) else text[:200]
+        start = text[:_READ].decode(errors="replace") if isinstance(text, bytes) else text[:_READ]
+        start = redact(start, secret)
         what = "HTML" if start.lstrip().startswith("<") else "broken JSON"
         raise Fault(f"{what} with status 200: {start[:60]!r}", billed=what != "HTML") from None
     if not isinstance(body, dict):
-        raise Fault(f"no object but {str(body)[:60]!r} with status 200", billed=True)
+        raise Fault(f"no object but {redact(str(body), secret)[:60]!r} with status 200", billed=True)
     if body.get("error"):
-        raise Fault(f"an error with status 200: {str(body['error'])[:120]}")
+        raise Fault(f"an error with status 200: {redact(str(body['error']), secret)[:120]}")
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise Fault("no choices", billed=True)
@@ -105,8 +113,13 @@ def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None
     own = all(isinstance(ids, list) for ids in tokens)
     total = usage.completion_tokens
     shares = [len(ids) if own else None if total is None else total / len(choices) for ids in tokens]
+    read = [_choice(*pair) for pair in zip(choices, shares, strict=True)]
+    good = tuple(choice for choice in read if choice is not None)
+    if not good:
+        raise Fault(f"a choice without a message: {redact(str(choices[0]), secret)[:60]!r}", billed=True)
     return Reply(
-        choices=tuple(_choice(*pair) for pair in zip(choices, shares, strict=True)),
+        choices=good,
+        broken=len(read) - len(good),
         usage=usage,
         odd=odd,
         model=body["model"] if isinstance(body.get("model"), str) else None,
@@ -114,14 +127,37 @@ def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None
     )
 
 
-def _choice(choice: Any, tokens: float | None) -> Choice:
+def parse_json(text: str | bytes) -> Any:
+    """What a server's JSON holds, whatever else is wrong with it: a byte order mark, bytes that are no UTF-8, and a whole number of
+    more digits than Python reads, which is unknown, lose no answer that was paid for.
+
+    Raises:
+      RecursionError: it is nested too deeply.
+      ValueError: it is none.
+
+    >>> parse_json("\\ufeff[1, " + 5000 * "9" + "]")
+    [1, None]
+    """
+    text = text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text.removeprefix("\ufeff")
+    return json.loads(text, parse_int=_whole)
+
+
+def _whole(digits: str) -> int | None:
+    try:
+        return int(digits)
+    except ValueError:
+        return None
+
+
+def _choice(choice: Any, tokens: float | None) -> Choice | None:
+    """A choice; None where it has no message."""
     message = choice.get("message") if isinstance(choice, dict) else None
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):  # of parts
         said = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(part for part in said if isinstance(part, str))
     if not isinstance(message, dict) or not isinstance(content, (str, type(None))):
-        raise Fault(f"a choice without a message: {str(choice)[:60]!r}", billed=True)
+        return None
     finish = choice.get("finish_reason")
     return Choice(
         text=content or "",  # all the tokens went into thinking
@@ -134,7 +170,8 @@ def read_usage(usage: Any, most: Most | None = None, choices: int = 1) -> tuple[
     """The usage of a response's body, and whether it said what cannot be.
 
     A count that is negative, not finite, or more than the request can have used is replaced by the most that it can;
-    where nothing bounds that, it is unknown.
+    where nothing bounds that, it is unknown. Nor can a part be more than its whole: what was cached, or written to the cache,
+    is of the prompt, and what was reasoned of what was written.
 
     >>> usage, odd = read_usage({"prompt_tokens": 7, "completion_tokens": -5}, Most(completion=64.0))
     >>> usage.prompt_tokens, usage.completion_tokens, odd
@@ -155,12 +192,15 @@ def read_usage(usage: Any, most: Most | None = None, choices: int = 1) -> tuple[
     most = most or Most()
     prompt = count(usage, "prompt_tokens", most.prompt) or None  # no prompt is empty: there, 0 says unknown
     written = count(usage, "completion_tokens", most.completion)
+    of_prompt, of_written = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    bound = most.prompt if prompt is None else prompt
+    stored = count(of_prompt, "cache_write_tokens", bound)  # first, as the dearer
     read = Usage(
         prompt_tokens=prompt,
-        cached_tokens=count(usage.get("prompt_tokens_details"), "cached_tokens", most.prompt),
-        cache_write_tokens=count(usage.get("prompt_tokens_details"), "cache_write_tokens", most.prompt),
+        cached_tokens=count(of_prompt, "cached_tokens", None if bound is None else bound - (stored or 0)),
+        cache_write_tokens=stored,
         completion_tokens=written,
-        reasoning_tokens=count(usage.get("completion_tokens_details"), "reasoning_tokens", most.completion),
+        reasoning_tokens=count(of_written, "reasoning_tokens", most.completion if written is None else written),
     )
     return read, odd
 
@@ -170,6 +210,8 @@ def redact(text: str, *secrets: str | None) -> str:
 
     >>> redact("Incorrect API key provided: sk-abcdef123.", None)
     'Incorrect API key provided: [key]'
+    >>> redact("gsk_0123456789, hf_0123456789, xai-0123456789, AIza0123456789 and sk_live_0123456789")
+    '[key], [key], [key], [key] and [key]'
     """
     for secret in secrets:
         if secret:

@@ -38,6 +38,27 @@ def test_a_number_of_thousands_of_digits_costs_one_vote_and_no_answer(policy):
         assert said.choices[0].message.content == "it is 4" and headers["samples"] == "8"
 
 
+@pytest.mark.parametrize("model", ["alloc/vote(m,1)", "through"])
+def test_a_body_with_an_odd_number_is_an_answer_and_is_not_asked_for_again(policy, model):
+    with running(policy, {"raw_usage": '{"prompt_tokens": ' + 5000 * "9" + ', "completion_tokens": 3}'}) as gateway:
+        body = {"model": model, "messages": MESSAGES}
+        with gateway.sent(body) as connection:
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        assert gateway.settled(1)["completion_tokens"] == 3 and len(gateway.fake.requests) == 1
+
+
+@pytest.mark.parametrize(("cap", "again"), [(1e6, 1), (900.0, 0)])
+def test_a_broken_choice_is_drawn_again_as_far_as_a_cap_allows(policy, cap, again):
+    good = {"index": 0, "message": {"role": "assistant", "content": "it is 4"}, "finish_reason": "stop"}
+    tenant = {"cap": cap, "hard": True}
+    recipes = parse_recipes({"m": {"model": "m", "max_tokens": 64, "n": 2}})
+    with running(policy, tenant=tenant, recipes=recipes, cap=Meter("tokens")) as gateway:
+        gateway.fake.extra = {"choices": [good, {"message": None}]}
+        headers = gateway.ask(model="alloc/vote(m,2)")[1]
+        assert len(gateway.fake.requests) == 1 + again and headers["samples"] == str(1 + again)
+        assert gateway.settled(1)["charged"] <= cap
+
+
 @pytest.mark.parametrize("text", ["\ud800 4", "\x00 4", "9" * 4000, "{" * 5000, "\U0001f600"])
 def test_whatever_an_answer_holds_it_reaches_the_client(policy, text):
     with running(policy) as gateway:
@@ -65,6 +86,10 @@ def test_a_field_of_control_characters_is_named_without_them(policy):
         ('{"model": "alloc/auto", "messages": [{"role": "user", "content": "a"}], "max_tokens": ' + 4000 * "9" + "}", 400),
         ('{"model": "alloc/auto", "messages": [{"role": "user", "content": "a"}], "alloc": {"budget": ' + 4000 * "9" + "}}", 400),
         ('{"model": "m", "messages": [{}], "temperature": NaN}', 400),
+        ('{"model": "m", "messages": [{}], "temperature": 1e999}', 400),
+        ('{"model": "m", "messages": [{}], "temperature": -' + 400 * "9" + '.0}', 400),
+        (r'{"model": "\ud800", "messages": [{}]}', 400),
+        (r'{"model": "alloc/\udfff", "messages": [{"role": "user", "content": "a"}]}', 400),
         ('{"model": "m", "messages": ' + 100000 * "[" + "}", 400),
     ],
 )  # fmt: skip
@@ -205,6 +230,18 @@ def test_an_image_with_a_bound_is_served_under_a_hard_cap(policy):
     assert 1200 < core.admit_passed(passed).reserved < 1500
 
 
+@pytest.mark.parametrize("model", ["alloc/vote(m,1)", "through"])
+def test_a_question_with_an_image_is_charged_no_more_than_its_worst_case(policy, model):
+    usage = '{"prompt_tokens": 9000000, "completion_tokens": 1}'
+    part = [{"type": "text", "text": "1 + 2"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    tenant, meter = {"cap": 20000.0, "hard": True}, Meter("tokens", image_tokens=900)
+    with running(policy, {"raw_usage": usage}, tenant=tenant, cap=meter) as gateway:
+        gateway.fake.say = answers("it is 3")
+        body = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": part}]}
+        assert gateway.post(json.dumps(body).encode())[0] == 200
+        assert 900 < gateway.settled(1)["charged"] <= 20000
+
+
 def test_caps_in_two_units_on_one_ledger_never_mix(policy, tmp_path):
     def core(cap, resource):
         tenants = {"default": Tenant(budget=3.0, cap=cap, hard=True)}
@@ -302,6 +339,22 @@ def test_a_usage_that_cannot_be_is_charged_at_its_worst_case_and_moves_no_price_
     assert json.dumps(said.usage.model_dump())
 
 
+# Keys are the operator's ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["echo", "echo with 200"])
+@pytest.mark.parametrize("fields", [{"model": "alloc/vote(m,2)"}, {"model": "x"}, {"model": "x", "stream": True}])
+def test_no_error_of_upstream_repeats_a_key(policy, fields, fault):
+    with running(policy, {"fault": lambda number, body: fault}) as gateway:
+        body = {"messages": MESSAGES, **fields}
+        with gateway.sent(body) as connection:
+            raw = b""
+            while b"API key provided" not in raw and b"HTTP 401" not in raw:
+                raw += (part := connection.recv(1 << 16))
+                assert part, raw
+        assert b"sk-upstream" not in raw and b"gsk_" not in raw
+
+
 # Votes need votes -----------------------------------------------------------------------------------------------
 
 
@@ -338,6 +391,31 @@ def test_what_is_read_of_an_answer_is_bounded():
     assert keys(["it is 4" + 60_000 * " ", 60_000 * " " + "it is 4", 60_000 * "1 "]) == ["4", "4", "1"]
     assert time.monotonic() - start < 2.0
     assert AnswerKeys("text")([5000 * "a", " Yes."]) == [None, "yes"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"answer": "yes", "sure": 1}',
+        '{"sure":1.0, "answer":"yes"}',
+        'Here is the JSON: {"answer": "yes", "sure": 1e0}',
+        'Let {x} be {"x"}.\n```json\n{"answer": "yes", "sure": 1}\n```\nThat is 9 of 10.',
+    ],
+)
+def test_json_has_one_key_however_it_is_written(text):
+    keys = AnswerKeys("number")
+    assert keys([text, '{"answer": "no", "sure": 1}', r"\frac{1}{2} {}"]) == [
+        '{"answer":"yes","sure":1}',
+        '{"answer":"no","sure":1}',
+        "1/2",
+    ]
+
+
+@pytest.mark.parametrize("text", ['{"a":', '{"', "{" + 20 * " ", '{"a": ["'])
+def test_what_only_begins_like_json_is_read_fast(text):
+    start = time.monotonic()
+    AnswerKeys("text")([text * (1 << 14)])
+    assert time.monotonic() - start < 2.0
 
 
 def test_json_is_voted_on_as_a_whole_and_not_by_a_number_in_it(policy):

@@ -17,7 +17,7 @@ from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.tickets import Tenant
 from alloc_jax.serve.web import upstream as upstream_module
-from alloc_jax.serve.web.breaker import Breaker
+from alloc_jax.serve.web.breaker import Breaker, Breakers
 from alloc_jax.serve.web.doors import failed
 from alloc_jax.serve.web.fair import Fair
 from tests.fake_server import fake_server, served
@@ -264,6 +264,31 @@ def test_a_breaker_lets_one_look_and_the_others_wait_for_what_it_finds():
         return seen
 
     assert asyncio.run(play()) == [True, True, 1.0, True, 2.0, 2.0, False, False, False]
+
+
+def test_a_model_that_is_down_stops_no_other(policy):
+    fault = {"fault": lambda number, body: "500" if body["model"] == "down" else None}
+    with running(policy, fault) as gateway:
+        said = []
+        for _ in range(40):
+            with pytest.raises(openai.APIStatusError) as error:
+                gateway.ask(model="down")
+            said.append(str(error.value))
+        assert "the upstream is down" in said[-1] and gateway.fake.faults["500"] == 32
+        assert gateway.ask(model="up")[0].choices and gateway.ask(model="alloc/vote(m,2)")[1]["samples"] == "2"
+
+
+def test_breakers_that_nobody_needs_are_forgotten():
+    breakers = Breakers()
+    down = breakers["down"]
+    for _ in range(down.most):
+        down.bad(Fault("no connection"))
+    for j in range(5000):
+        breakers[f"{j}"].good()
+    assert breakers["down"] is down and len(breakers.of) <= 1024
+    for j in range(3000):
+        breakers[f"{j}"].bad(Fault("no connection"))
+    assert len(breakers.of) == 1024
 
 
 @contextmanager

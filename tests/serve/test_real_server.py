@@ -111,8 +111,8 @@ def _serve_and_ask(folder, upstream, sources, ask):
     for said, _ in answers:
         used.update(prompt=said.usage.prompt_tokens, completion=said.usage.completion_tokens)
     for kind, tokens in used.items():
-        assert f'alloc_tokens_total{{kind="{kind}"}} {float(tokens)}' in metrics
-    assert f"alloc_samples_total {float(sum(samples))}" in metrics
+        assert f'alloc_tokens_total{{kind="{kind}",tenant="default"}} {float(tokens)}' in metrics
+    assert f'alloc_samples_total{{tenant="default"}} {float(sum(samples))}' in metrics
     ledger = Ledger(folder / "ledger.sqlite")
     totals = ledger.totals()
     assert ledger.lost == 0 and totals["requests"] == ASKED and totals["samples"] == sum(samples)

@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import islice
+from typing import Any
 
 from alloc_jax.logs.grade import METHODS, Grader
 from alloc_jax.serve.web.fair import Pool
@@ -20,6 +24,8 @@ _LONGEST = 1 << 16  # characters of a text that are read; an answer stands at th
 _READ = 4096  # characters that a method reads, whose time may grow with their square
 _AT_ONCE = 2048  # characters that are read in the event loop
 _WORKERS = 4  # processes of a slow method
+_OBJECT = re.compile(r'\{\s*"')  # how a JSON object begins that has fields
+_OBJECTS = 64  # of these that are tried
 _KEPT = 4096  # answers that a slow method remembers, to compare others with
 _ONE_S, _ALL_S = 2.0, 5.0  # that a slow method may take for a text, and for all of a request's
 _log = logging.getLogger("alloc_jax.serve")
@@ -28,7 +34,7 @@ _log = logging.getLogger("alloc_jax.serve")
 class AnswerKeys:
     """Reads answers: called with texts, it gives the keys that votes are counted on; None where a text has no answer.
 
-    A text that is a JSON object or list is its own key, in a canonical form: a number in it is not the answer.
+    The key of a text that is JSON, or holds a JSON object, is that in a canonical form: a number in it is not the answer.
 
     Args:
       method: one of `METHODS`; the grader that the policy's log was graded with.
@@ -134,14 +140,34 @@ class AnswerKeys:
 
 
 def canonical_json(text: str) -> str | None:
-    """A JSON object or list without what does not matter: order of the fields, white space; None for any other text."""
-    text = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```").strip()
-    if not text.startswith(("{", "[")):
-        return None
-    try:
-        return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        return None
+    """JSON without what does not matter: order of the fields, white space, how a number is written, words around an object.
+
+    Returns:
+      The object or list that the text is, else the first object that stands in it; None where there is none.
+
+    >>> canonical_json('Here is the JSON: {"b": 2.0, "a": [1e2]}. I am sure.')
+    '{"a":[100],"b":2}'
+    """
+    bare = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```").strip()
+    if bare.startswith(("{", "[")):
+        with suppress(ValueError, RecursionError):
+            return _canonical(_JSON.decode(bare))
+    for brace in islice(_OBJECT.finditer(text), _OBJECTS):
+        with suppress(ValueError, RecursionError):
+            return _canonical(_JSON.raw_decode(text, brace.start())[0])
+    return None
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+_JSON = json.JSONDecoder(parse_float=_number)
 
 
 def _compiled(pattern: str):

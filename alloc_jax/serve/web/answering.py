@@ -221,11 +221,13 @@ class _Drawing:
             body = recipe.body(recipe.wrap(question.conversation, question.text), samples)
             body |= {**question.extra, **recipe.limited(question.limit)}
             raw = json_bytes(body)
-            self.bodies[source, samples] = raw, bounds(body, raw, samples, limit_of(recipe, question.limit))
+            limit, images = limit_of(recipe, question.limit), self.core.cap.image_tokens
+            self.bodies[source, samples] = raw, bounds(body, raw, samples, limit, images)
         raw, most = self.bodies[source, samples]
         return asyncio.create_task(
             self.upstream.sample(
                 source,
+                recipe.model,
                 b'%b, "seed": %d}' % (raw[:-1], seed),  # a long conversation is written once
                 samples,
                 self.drawn,
@@ -255,9 +257,7 @@ class _Drawing:
         return sorted(came + self.lost, key=lambda one: one.round)
 
 
-def bounds(
-    body: Mapping[str, Any], raw: bytes, samples: int, limit: int | None, image_tokens: int | None = None
-) -> Most:
+def bounds(body: Mapping[str, Any], raw: bytes, samples: int, limit: int | None, image_tokens: int | None) -> Most:
     """The most that a request can use."""
     try:
         # Some servers count the prompt once, some for each choice.

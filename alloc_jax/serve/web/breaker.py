@@ -1,4 +1,4 @@
-"""A circuit breaker: an upstream that is down is not asked by everybody again and again."""
+"""A circuit breaker for each model: one that is down is not asked for by everybody again and again, and stops no other."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from alloc_jax.collect.replies import Fault
 
 _SHORTEST, _LONGEST = 1.0, 30.0  # seconds for which nobody is let through; doubles while the server is down
 _PATIENCE = 5.0  # seconds for which a request waits for the one that looks
+_KEPT = 1024  # breakers; clients name models
 
 
 class Breaker:
@@ -72,3 +73,19 @@ class Breaker:
         if self.looking is not None:
             self.looking.set()
             self.looking = None
+
+
+class Breakers:
+    """A breaker for each model that is asked for; of many, those without a fault are forgotten first."""
+
+    def __init__(self):
+        self.of: dict[str, Breaker] = {}
+
+    def __getitem__(self, model: str) -> Breaker:
+        if model not in self.of:
+            if len(self.of) >= _KEPT:
+                self.of = {name: breaker for name, breaker in self.of.items() if breaker.failed}
+            while len(self.of) >= _KEPT:
+                self.of.pop(next(iter(self.of)))
+            self.of[model] = Breaker()
+        return self.of[model]

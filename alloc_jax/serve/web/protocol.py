@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -39,13 +40,15 @@ def read_body(raw: bytes) -> dict[str, Any]:
       Refused: it is none, or names no model and no messages.
     """
     try:
-        body = json.loads(raw, parse_constant=_no_number)
+        body = json.loads(raw, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise Refused("invalid", f"no JSON: {error}") from None
     if not isinstance(body, dict):
         raise Refused("invalid", f"expected a JSON object, got {type(body).__name__}")
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Refused("invalid", "model: expected a name")
+    if any("\ud800" <= c <= "\udfff" for c in body["model"]):  # no ledger can hold it
+        raise Refused("invalid", "model: half a surrogate pair is no character")
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
         raise Refused("invalid", "messages: expected a list of at least one message")
@@ -256,6 +259,13 @@ def _count(body: Mapping[str, Any], name: str, where: str = "") -> int | None:
 
 def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):  # which would go upstream as no JSON
+        raise ValueError(f"{text[:40]} is beyond what a number can be")
+    return value
 
 
 def _shown(value: Any) -> str:

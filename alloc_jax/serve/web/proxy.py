@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -15,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from alloc_jax.collect.recipes import LIMITS
-from alloc_jax.collect.replies import Choice, Fault, Most, read_usage
+from alloc_jax.collect.replies import Choice, Fault, Most, parse_json, read_usage
 from alloc_jax.serve.tickets import Passed, Ticket
 from alloc_jax.serve.web.answering import bounds, settle
+from alloc_jax.serve.web.breaker import Breaker
 from alloc_jax.serve.web.doors import listening
 from alloc_jax.serve.web.protocol import error_body, fault_status, json_bytes
 from alloc_jax.serve.web.upstream import Drawn, Sample
@@ -55,21 +55,18 @@ async def pass_through(gateway: Gateway, request: Request, passed: Passed, stack
     most = bounds(passed.body, raw, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
     if passed.body.get("stream"):
         return await _Stream(gateway, ticket, drawn, most).response(request, stack)
-    upstream, sent = gateway.upstream, False
+    upstream, slot, sent = gateway.upstream, gateway.upstream.slots.slot(ticket.tenant.name), False
     try:
-        async with listening(request), upstream.breaker.passage(), upstream.slots.slot(ticket.tenant.name):
+        async with listening(request), upstream.passage(passed.model) as breaker, slot:
             sent = True
             said = await upstream.post(raw)
+            reply = upstream.read(said, passed.samples, most)
+            breaker.good()
     except Fault as fault:
         _failed(drawn, passed, fault)
         raise
     except BaseException:
         drawn.uncounted += passed.samples * sent
-        raise
-    try:
-        reply = upstream.read(said, passed.samples, most)
-    except Fault as fault:
-        _failed(drawn, passed, fault)
         raise
     if reply.odd:
         drawn.mark_odd()
@@ -119,14 +116,13 @@ class _Stream:
         """Reads the upstream into the buffer."""
         body = {**self.ticket.asked.body, "stream_options": {**self.options, "include_usage": True}}
         try:
-            async with self.upstream.breaker.passage():
-                try:
-                    await self._read(body, begun)
-                except Fault as fault:
-                    if self.options or fault.status not in (400, 422) or "stream_options" not in str(fault):
-                        raise
-                    del body["stream_options"]  # a server that does not know the field
-                    await self._read(body, begun)
+            try:
+                await self._read(body, begun)
+            except Fault as fault:
+                if self.options or fault.status not in (400, 422) or "stream_options" not in str(fault):
+                    raise
+                del body["stream_options"]  # a server that does not know the field
+                await self._read(body, begun)
         except Exception as error:
             self.fault = error if isinstance(error, Fault) else Fault(type(error).__name__, billed=self.sent)
             if not begun.done():
@@ -142,6 +138,10 @@ class _Stream:
                 begun.cancel()
 
     async def _read(self, body: dict[str, Any], begun: asyncio.Future) -> None:
+        async with self.upstream.passage(self.ticket.asked.model) as breaker:
+            await self._copy(body, begun, breaker)
+
+    async def _copy(self, body: dict[str, Any], begun: asyncio.Future, breaker: Breaker) -> None:
         slots, tenant = self.upstream.slots, self.ticket.tenant.name
         whole = self.gateway.config.deadline_s
         timeout = aiohttp.ClientTimeout(total=whole, sock_read=self.upstream.timeout_s)
@@ -149,7 +149,7 @@ class _Stream:
         held = self.sent = True
         try:
             async with self.upstream.opened(json_bytes(body), timeout) as response:
-                self.upstream.breaker.good()
+                breaker.good()
                 if not begun.done():
                     begun.set_result(None)
                 try:
@@ -166,7 +166,7 @@ class _Stream:
                             held = True
                 except (aiohttp.ClientError, TimeoutError) as error:
                     raise self.upstream.broken(error, billed=True) from None
-            self._put(self.rest)
+            self._put(self.upstream.redacted(self.rest))
         finally:
             if held:
                 slots.give(tenant)
@@ -199,7 +199,8 @@ class _Stream:
                 self.usage = said["usage"]
                 if not self.wanted and not said.get("choices"):
                     continue
-            kept.append(line + b"\n")
+            sample = said and said.get("choices") and not said.get("error")
+            kept.append((line if sample else self.upstream.redacted(line)) + b"\n")
         if len(self.rest) > _LINE:
             kept.append(self.rest)
             self.rest = b""
@@ -230,7 +231,7 @@ def _chunk(line: bytes) -> dict[str, Any] | None:
     if not line.startswith(b"data:"):
         return None
     try:
-        said = json.loads(line[5:])
+        said = parse_json(line[5:])
     except (ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) else None

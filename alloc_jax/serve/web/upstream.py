@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,8 +11,8 @@ from typing import Any
 
 import aiohttp
 
-from alloc_jax.collect.replies import Choice, Fault, Most, Reply, Usage, read_reply, redact, status_fault
-from alloc_jax.serve.web.breaker import Breaker
+from alloc_jax.collect.replies import Choice, Fault, Most, Reply, Usage, parse_json, read_reply, redact, status_fault
+from alloc_jax.serve.web.breaker import Breaker, Breakers
 from alloc_jax.serve.web.fair import Fair
 
 _PAUSE = 0.05  # seconds before the first retry; doubles with each
@@ -95,7 +94,7 @@ class Upstream:
     ):
         self.url, self.attempts, self.timeout_s, self.max_reply = url.rstrip("/"), attempts, timeout_s, max_reply
         self.slots = Fair(concurrency, tenants)
-        self.breaker = Breaker()
+        self.breakers = Breakers()
         self.noticed: Callable[[str], None] = lambda status: None  # told the status of every fault, retried or not
         self._key = key
         self._session: aiohttp.ClientSession | None = None
@@ -123,6 +122,7 @@ class Upstream:
     async def sample(
         self,
         source: str,
+        model: str,
         body: bytes,
         n: int,
         into: Drawn,
@@ -135,6 +135,7 @@ class Upstream:
 
         Args:
           source: that the samples are of.
+          model: that the server is asked for.
           body: of the request.
           n: choices that it asks for.
           into: what came, as it comes; nothing of it is lost where this is cancelled.
@@ -148,9 +149,10 @@ class Upstream:
         for attempt in range(self.attempts):
             sent = False
             try:
-                async with self.breaker.passage(), self.slots.slot(tenant):
+                async with self.passage(model) as breaker, self.slots.slot(tenant):
                     sent = True
                     reply = self.read(await self.post(body), n, most)
+                    breaker.good()
             except Fault as fault:
                 into.faults.append(fault)
                 into.uncounted += n * fault.billed
@@ -168,8 +170,25 @@ class Upstream:
                     into.mark_odd()
                 into.samples += [Sample(source, choice) for choice in reply.choices]
                 into.usages.append((source, reply.usage))
-                return n - len(reply.choices)
+                short = n - len(reply.choices)  # broken ones are charged, and so are those in their place
+                return short if not reply.broken or allow(reply.broken) else short - reply.broken
         return 0
+
+    @asynccontextmanager
+    async def passage(self, model: str) -> AsyncIterator[Breaker]:
+        """The way to a model, for one request, whose fault counts against it; the breaker is to be told of an answer.
+
+        Raises:
+          Fault: the model is down.
+        """
+        breaker = self.breakers[model]
+        async with breaker.passage():
+            try:
+                yield breaker
+            except Fault as fault:
+                self.noticed(str(fault.status or "none"))
+                breaker.bad(fault)
+                raise
 
     async def post(self, body: bytes) -> bytes:
         """The body of a response whose status says 200; a slot is held.
@@ -184,17 +203,12 @@ class Upstream:
                 raise self.broken(error, billed=True) from None
 
     def read(self, raw: bytes, n: int, most: Most | None = None) -> Reply:
-        """`read_reply`, whose faults count as the server's.
+        """`read_reply`, whose faults do not repeat the key.
 
         Raises:
           Fault: there is none.
         """
-        try:
-            reply = read_reply(raw, n, most)
-        except Fault as fault:
-            raise self._count(fault) from None
-        self.breaker.good()
-        return reply
+        return read_reply(raw, n, most, self._key)
 
     @asynccontextmanager
     async def opened(self, body: bytes, timeout: aiohttp.ClientTimeout | None = None) -> AsyncIterator:
@@ -210,9 +224,9 @@ class Upstream:
                     said = (await self._bounded(response, _ERROR_BYTES, cut=True)).decode(errors="replace")
                 except (aiohttp.ClientError, TimeoutError) as error:
                     raise self.broken(error, billed=True) from None
-                raise self._count(_told(response, redact(said, self._key)))
+                raise _told(response, redact(said, self._key))
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise self._count(Fault("a compressed answer, which nobody asked for", billed=True))
+                raise Fault("a compressed answer, which nobody asked for", billed=True)
             yield response
 
     async def models(self) -> list[dict[str, Any]]:
@@ -228,9 +242,9 @@ class Upstream:
                     raise _told(response, "")
                 listed = await self._bounded(response, self.max_reply)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise self.broken(error, count=False) from None
+            raise self.broken(error) from None
         try:
-            found = json.loads(listed)["data"]
+            found = parse_json(listed)["data"]
         except (ValueError, RecursionError, LookupError, TypeError):
             raise Fault("no list of models") from None
         return [model for model in found if isinstance(model, dict) and isinstance(model.get("id"), str)]
@@ -268,23 +282,22 @@ class Upstream:
             if size > most:
                 response.close()
                 if not cut:
-                    raise self._count(Fault(f"an answer of more than {most} bytes", billed=True))
+                    raise Fault(f"an answer of more than {most} bytes", billed=True)
                 break
         return b"".join(parts)
 
-    def broken(self, error: Exception, billed: bool = False, count: bool = True) -> Fault:
+    def redacted(self, line: bytes) -> bytes:
+        """A line of a stream that holds no sample, without keys."""
+        return redact(line.decode(errors="surrogateescape"), self._key).encode(errors="surrogateescape")
+
+    @staticmethod
+    def broken(error: Exception, billed: bool = False) -> Fault:
         """The fault behind a connection that failed; what was sent may have been worked for."""
         if isinstance(error, TimeoutError):
-            fault = Fault("time-out", billed=True)
-        else:  # no address, which is the operator's alone
-            what = "cannot connect" if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
-            fault = Fault(f"no connection: {what}", billed=billed)
-        return self._count(fault) if count else fault
-
-    def _count(self, fault: Fault) -> Fault:
-        self.noticed(str(fault.status or "none"))
-        self.breaker.bad(fault)
-        return fault
+            return Fault("time-out", billed=True)
+        # No address, which is the operator's alone.
+        what = "cannot connect" if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
+        return Fault(f"no connection: {what}", billed=billed)
 
 
 @dataclass
