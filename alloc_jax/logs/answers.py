@@ -174,14 +174,15 @@ def _value(match: re.Match) -> str | None:
 # Choices
 # ---------------------------------------------------------------------------------------------------------------
 
-_OPEN, _CLOSE = r"""[(\[{"'`]*""", r"""[)\]}"'`]*"""
+# Repetitions are bounded, so that the time is linear in the length of any text.
+_OPEN, _CLOSE = r"""[(\[{"'`]{0,4}""", r"""[)\]}"'`]{0,4}"""
 _LIST = rf"{_OPEN}[A-Z]{_CLOSE}(?:\s*(?:,\s*and|,|;|&|/|\+|and|\u3001|\u548c)\s*{_OPEN}(?![AI]\s+[a-z])[A-Z]{_CLOSE}(?![A-Za-z']))+"
 _RUN = r"(?<![A-Za-z'])[A-Z]{2,}(?![A-Za-z'])"
 _WHOLE = re.compile(rf"(?:{_LIST}|{_RUN}|{_OPEN}[A-Z]{_CLOSE})[.:)\u3002]*", re.IGNORECASE)
 _DECLARED = re.compile(
     r"(?:(?i:answers?|choices?|options?)\b\**|\u7b54\u6848|\u9009\u62e9?|\u9078)\W{0,3}"
-    r"(?:(?i:is|are|would be|must be|should be|choice|option|letter|clearly|therefore|thus)\W{1,3}|\u662f|\u4e3a|\u70ba)*"
-    rf"(?P<said>{_LIST}|{_RUN}|(?P<quoted>[(\[{{\"'`]+)[A-Za-z]{_CLOSE}(?![A-Za-z])|[A-Z](?![A-Za-z'])|[a-z](?=\s*(?:[.,;!)]|$)))"
+    r"(?:(?i:is|are|would be|must be|should be|choice|option|letter|clearly|therefore|thus)\W{1,3}|\u662f|\u4e3a|\u70ba){0,4}"
+    rf"(?P<said>{_LIST}|{_RUN}|(?P<quoted>[(\[{{\"'`]{{1,4}})[A-Za-z]{_CLOSE}(?![A-Za-z])|[A-Z](?![A-Za-z'])|[a-z](?=\s*(?:[.,;!)]|$)))"
 )
 _OPTION = re.compile(r"\(?([A-Za-z])[).:]\s+\S(?:(?!\([A-Z]\)).){0,300}")
 # "A" and "I" are words, too: before another word they are choices only in brackets, or after "is" or a colon. Late letters
@@ -189,6 +190,7 @@ _OPTION = re.compile(r"\(?([A-Za-z])[).:]\s+\S(?:(?!\([A-Z]\)).){0,300}")
 _LONE = re.compile(
     rf"(?<![A-Za-z'.\\])(?:{_LIST}|\([A-Z]\)|[\"'`][A-Z][\"'`]|[B-HJ]|(?<=is )[AI]|(?<=: )[AI]|[AI](?!\s+[a-z])|[K-Z](?=\W*$))(?![A-Za-z'])"
 )
+_BEFORE_WORD = re.compile(r"\s+[a-z]")
 _TEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit|mathit|rm|bf)\s*\{([^{}]*)\}")
 
 
@@ -207,7 +209,7 @@ def choice(text: str) -> str | None:
             return found
     for match in reversed(list(_DECLARED.finditer(text))):
         said = match["said"]
-        word = said in ("A", "I") and re.match(r"\s+[a-z]", text[match.end() :]) and not _ends_in_verb(match[0], said)
+        word = said in ("A", "I") and _BEFORE_WORD.match(text, match.end()) and not _ends_in_verb(match[0], said)
         if not word and (found := _selection(said)):
             return found
     if match := _OPTION.fullmatch(text):

@@ -92,6 +92,16 @@ def test_any_text_is_graded_as_mathematics_without_an_exception(grader, response
     assert said.failure in (None, "gold", "timeout", "memory") and not (said.failure and said.correct)
 
 
+@pytest.mark.parametrize(
+    "piece", ["`", "'", '"', "(", "A)", "A,", "choice ", "answer A dog ", "answer ((", "K.", "**A", "A ", "not "]
+)
+def test_a_long_text_takes_little_time(piece):
+    text = piece * (100_000 // len(piece))
+    start = time.process_time()
+    METHODS["choice"](text), METHODS["choice"]("A" + text + "x")
+    assert time.process_time() - start < 1
+
+
 def test_several_accepted_answers_are_each_right():
     said = grade(["Amsterdam", "a'dam", "Utrecht"], [("Amsterdam", "A'dam")] * 3, "text")
     assert [got.correct for got in said] == [True, True, False]
