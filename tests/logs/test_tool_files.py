@@ -256,6 +256,28 @@ def test_output_without_an_envelope_is_read_and_failures_say_what_failed(tmp_pat
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def test_a_failed_body_of_responses_is_a_bad_record_and_an_incomplete_one_no_answer(tmp_path):
+    refusal = {"type": "message", "content": [{"type": "refusal", "refusal": "no 4"}]}
+    bodies = [
+        {"status": "failed", "error": {"code": "server_error", "message": "out of 4 memories"}, "output": []},
+        {"status": "incomplete", "error": None, "output": []},
+        {"status": "completed", "error": None, "output": [refusal]},
+    ]
+    requests, gold = {f"q{j}": "2 + 2?" for j in range(3)}, {f"q{j}": "4" for j in range(3)}
+    rows = [
+        {"custom_id": f"q{j}", "response": {"status_code": "200", "body": {"model": "m", **body}}, "error": None}
+        for j, body in enumerate(bodies)
+    ]
+    path = tmp_path / "results.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    given = {"requests": requests, "gold": gold, "grader": "number"}
+    with pytest.raises(LogError, match="line 1: question 'q0': the request failed: status 200, .*out of 4 memories"):
+        read_log(path, **given)
+    reading = read_logs(path, skip_bad=True, **given)
+    assert reading.skipped == 1 and reading.log.ids == ("q1", "q2")
+    assert (reading.log.answer[:, 0, 0] == -1).all() and not reading.log.correct.any()
+
+
 def test_the_responses_beside_routellms_bits_are_no_models(tmp_path):
     header = ["prompt", "mixtral", "gpt-4", "mixtral_response", "gpt-4_response"]
     logs.dump_csv(tmp_path / "log.csv", header, [["2 + 2?", True, False, "4", "It's 5,\nor not"]])

@@ -100,11 +100,14 @@ def _body(row: dict[str, Any], identity: str) -> dict[str, Any]:
       ValueError: the request failed.
     """
     response, error = row.get("response"), row.get("error")
+    answered = response.get("body", response) if isinstance(response, dict) else None
+    if not error and isinstance(answered, dict) and answered.get("status") == "failed":  # a body of /v1/responses
+        error = answered.get("error") or "its body has status failed"
     bare = isinstance(response, dict) and "status_code" not in response and "body" not in response
     if isinstance(response, dict) and not error:
         if bare and ("choices" in response or "output" in response):
             return response
-        if response.get("status_code") == 200:
+        if str(response.get("status_code")) == "200":
             return field(response, "body", dict, "response")
     status = response.get("status_code") if isinstance(response, dict) else None
     if status is None and not error:
