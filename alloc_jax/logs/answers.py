@@ -176,7 +176,7 @@ def _value(match: re.Match) -> str | None:
 
 # Repetitions are bounded, so that the time is linear in the length of any text.
 _OPEN, _CLOSE = r"""[(\[{"'`]{0,4}""", r"""[)\]}"'`]{0,4}"""
-_LIST = rf"{_OPEN}[A-Z]{_CLOSE}(?:\s*(?:,\s*and|,|;|&|/|\+|and|\u3001|\u548c)\s*{_OPEN}(?![AI]\s+[a-z])[A-Z]{_CLOSE}(?![A-Za-z']))+"
+_LIST = rf"{_OPEN}[A-Z]{_CLOSE}(?:\s*(?:,\s*(?:and|or)\b|,|;|&|/|\+|and|\bor\b|\u3001|\u548c)\s*{_OPEN}(?![AI]\s+[a-z])[A-Z]{_CLOSE}(?![A-Za-z']))+"
 _RUN = r"(?<![A-Za-z'])[A-Z]{2,}(?![A-Za-z'])"
 _WHOLE = re.compile(rf"(?:{_LIST}|{_RUN}|{_OPEN}[A-Z]{_CLOSE})[.:)\u3002]*", re.IGNORECASE)
 _DECLARED = re.compile(
@@ -190,6 +190,10 @@ _OPTION = re.compile(r"\(?([A-Za-z])[).:]\s+\S(?:(?!\([A-Z]\)).){0,300}")
 _LONE = re.compile(
     rf"(?<![A-Za-z'.\\])(?:{_LIST}|\([A-Z]\)|[\"'`][A-Z][\"'`]|[B-HJ]|(?<=is )[AI]|(?<=: )[AI]|[AI](?!\s+[a-z])|[K-Z](?=\W*$))(?![A-Za-z'])"
 )
+_DENIED = re.compile(  # letters that the text says it is not
+    r"(?:\b(?i:not|cannot|never|neither|nor)|(?<=[a-z])n't)\s+(?:(?i:be|the|answer|option|choice|letter|an?)\s+){0,3}"
+    rf"(?:{_LIST}|[(\[\"'`]?[A-Z][)\]\"'`]?(?!\s+[a-z]|[A-Za-z'])|[B-HJ-Z](?![A-Za-z']))(?:\s+nor\s+[A-Z](?![A-Za-z']))*"
+)
 _BEFORE_WORD = re.compile(r"\s+[a-z]")
 _TEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit|mathit|rm|bf)\s*\{([^{}]*)\}")
 
@@ -198,7 +202,7 @@ def choice(text: str) -> str | None:
     r"""The letter that is chosen, A to Z; letters in order, with commas, where it is several.
 
     It is what the text is, where that is a choice and nothing else, in either case; else what is boxed; else what follows
-    the last "answer is", "answer:" or the like; else the last letter that stands as a choice.
+    the last "answer is", "answer:" or the like; else the last letter that stands as a choice. A letter behind "not" is none.
 
     >>> choice("not (B); the answer is (Q)"), choice("A, C"), choice("(b)"), choice("Answer: CDF")
     ('Q', 'A,C', 'B', 'C,D,F')
@@ -207,6 +211,7 @@ def choice(text: str) -> str | None:
     for part in (_marked(text), text):
         if part is not None and (found := _selection(part.strip(" $\\"), whole=True)):
             return found
+    text = _DENIED.sub("not that", text)
     for match in reversed(list(_DECLARED.finditer(text))):
         said = match["said"]
         word = said in ("A", "I") and _BEFORE_WORD.match(text, match.end()) and not _ends_in_verb(match[0], said)
@@ -227,8 +232,8 @@ def _selection(text: str, whole: bool = False) -> str | None:
     """The letters of a choice or of a list of them."""
     if whole and not _WHOLE.fullmatch(text):
         return None
-    letters = re.sub(r"\band\b|[^A-Za-z]", "", text).upper()
-    run = re.search(r"[A-Za-z]{2}", re.sub(r"\band\b", "", text))
+    letters = re.sub(r"\b(?:and|or)\b|[^A-Za-z]", "", text).upper()
+    run = re.search(r"[A-Za-z]{2}", re.sub(r"\b(?:and|or)\b", "", text))
     if run and (list(letters) != sorted(set(letters)) or not text.strip("\"'`()[]{}.: ").isupper()):
         return None  # a word
     return ",".join(sorted(set(letters))) or None

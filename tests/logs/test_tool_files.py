@@ -271,7 +271,7 @@ def test_a_failed_body_of_responses_is_a_bad_record_and_an_incomplete_one_no_ans
     path = tmp_path / "results.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
     given = {"requests": requests, "gold": gold, "grader": "number"}
-    with pytest.raises(LogError, match="line 1: question 'q0': the request failed: status 200, .*out of 4 memories"):
+    with pytest.raises(LogError, match=r"line 1: question 'q0': the request failed: status 200, .*out of 4 memories"):
         read_log(path, **given)
     reading = read_logs(path, skip_bad=True, **given)
     assert reading.skipped == 1 and reading.log.ids == ("q1", "q2")
