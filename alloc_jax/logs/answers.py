@@ -67,15 +67,20 @@ def _marked(text: str) -> str | None:
 # ---------------------------------------------------------------------------------------------------------------
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH_ALONE = (
+    r"(?-i:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
+    r"|Nov(?:ember)?|Dec(?:ember)?)"
+)
 _MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?"
 # Letters of alphabets make a word of the digits behind them (x2); letters of scripts without spaces do not.
 _START = r"(?<![A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u052f0-9_.])"
-_SPACE = r"(?:,|\{,\}|\\,|\\!|[\u00a0\u2009\u202f])"
+_SPACE = r"(?:,|'|\{,\}|\\,|\\!|[\u00a0\u2009\u202f])"
 _DATE = re.compile(
     rf"{_START}(?:(?P<date>\d{{1,4}}(?P<between>[-/.])\d{{1,2}}(?P=between)\d{{1,4}})"
     r"|(?P<clock>\d{1,3}:\d{1,3}(?::\d{2})?)(?:\s?(?P<half>[ap])\.?m\b)?"
     rf"|(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month>{_MONTH}),?\s+(?P<year>\d{{4}})"
-    rf"|(?P<Month>{_MONTH})\s+(?P<Day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<Year>\d{{4}}))(?![\d:])",
+    rf"|(?P<Month>{_MONTH})\s+(?P<Day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<Year>\d{{4}})"
+    rf"|(?P<in_month>{_MONTH_ALONE})\.?,?\s+(?P<in_year>\d{{4}}))(?![\d:])",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
@@ -84,7 +89,8 @@ _NUMBER = re.compile(
     rf"|(?:(?P<mixed>\d+)\s+(?=\d+\s*/\s*\d))?(?:(?P<whole>\d{{1,3}}(?:{_SPACE}\d{{3}})+(?!\d)|\d+)(?P<part>\.\d+)?|(?P<bare>\.\d+))"
     r"(?:\s*/\s*(?P<below>\d+))?"
     r"(?:[eE](?P<power>[-+]?\d{1,9})(?![\w.])"
-    r"|\s*(?:\\times|\\cdot|[x\u00d7*\u00b7])\s*10\s*\^\s*[({]?\s*(?P<ten>[-+]?\d{1,9})\s*[)}]?)?)"
+    r"|\s*(?:\\times|\\cdot|[x\u00d7*\u00b7])\s*10\s*\^\s*[({]?\s*(?P<ten>[-+]?\d{1,9})\s*[)}]?"
+    r"|(?(below)(?!))\s*\^\s*[({]?\s*(?P<raised>[-+]?\d{1,9})(?![\d.])\s*[)}]?)?)"
 )
 _SPACED = re.compile(r"\D?\d{1,3}(?: \d{3})+(?:\.\d+)?\D*")
 
@@ -131,6 +137,8 @@ def _moment(match: re.Match) -> str | None:
         if match["between"] != "/" and not any(len(part) == 4 for part in (parts[0], parts[2])):
             return None  # a version, a phone number, a difference
         return "/".join(parts) if len(parts[0]) < 4 else "-".join(parts)
+    if match["in_month"]:
+        return f"{match['in_month'][:3]} {match['in_year']}"
     day, month, year = (match[name] or match[name.capitalize()] for name in ("day", "month", "year"))
     return f"{year}-{_MONTHS.index(month[:3].lower()) + 1}-{day.lstrip('0')}"
 
@@ -154,11 +162,16 @@ def _value(match: re.Match) -> str | None:
     whole, part, below = match["whole"], match["part"] or match["bare"] or "", match["below"]
     negative = (match["sign"] == "-") != (match["minus"] == "-")
     power = int(match["power"] or match["ten"] or 0)
-    digits = sum(len(group or "") for group in match.groups())
+    raised = int(match["raised"] or 1)
+    digits = sum(len(group or "") for group in match.groups()) * max(1, abs(raised))
     if digits + abs(power) > _DIGITS:
         mantissa = re.sub(r"[^\d.]", "", whole or top or "0").lstrip("0") + part
         return shorten(
-            "-" * negative + mantissa + f"/{below or bottom}" * bool(below or bottom) + f"e{power}" * bool(power)
+            "-" * negative
+            + mantissa
+            + f"/{below or bottom}" * bool(below or bottom)
+            + f"e{power}" * bool(power)
+            + f"^{raised}" * (raised != 1)
         )
     if int(below or bottom or 1) == 0:
         return None
@@ -166,7 +179,9 @@ def _value(match: re.Match) -> str | None:
         value = Fraction(int(top), int(bottom)) + int(match["units"] or 0)
     else:
         value = Fraction(re.sub(r"\D", "", whole or "0") + part) / int(below or 1) + int(match["mixed"] or 0)
-    value *= Fraction(10) ** power
+    if value == 0 and raised < 0:
+        return None
+    value = value**raised * Fraction(10) ** power
     return str(-value if negative else value)
 
 
