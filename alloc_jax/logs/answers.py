@@ -92,6 +92,18 @@ _NUMBER = re.compile(
     r"|\s*(?:\\times|\\cdot|[x\u00d7*\u00b7])\s*10\s*\^\s*[({]?\s*(?P<ten>[-+]?\d{1,9})\s*[)}]?"
     r"|(?(below)(?!))\s*\^\s*[({]?\s*(?P<raised>[-+]?\d{1,9})(?![\d.])\s*[)}]?)?)"
 )
+_ANSWER_IS = re.compile(
+    r"(?P<before>(?<![^\s$(])[-+$]{0,3}\d[\d,./]{0,40}\$?)\s+is\s+(?:the|my)\s+(?:(?:final|correct)\s+)?answer\b"
+    r"|\banswer(?:\s+is|\s?:)[\s:*]{0,6}(?=\W{0,4}\d)",
+    re.IGNORECASE,
+)
+_RECONSIDERED = re.compile(
+    r"\b(?:wait|actually|instead|correction|corrected|mistake|recheck|hmm|but|answer)\b", re.IGNORECASE
+)
+# The answer's sentence ends, or goes on with what is no part of it. A number before it has been read, as `1. 5` shows.
+_REMARK = re.compile(
+    r"(?<=\d)[.!]?[*$)\]]{0,3}(?=\n)|\n|[.!](?=\s)|\s\(|\b(?:because|since|in which|note)\b|$", re.IGNORECASE
+)
 _SPACED = re.compile(r"\D?\d{1,3}(?: \d{3})+(?:\.\d+)?\D*")
 
 
@@ -100,7 +112,7 @@ def number(text: str) -> str | None:
 
     Signs, currencies, thousands separators (`1,250`, `18{,}000`, no-break spaces), fractions (`7/2`, `3 1/2`, `\frac12`),
     exponents (`7e-05`, `7 \times 10^{-5}`) and digits behind letters of Chinese, Japanese or Korean are read. Units and
-    per cent are not.
+    per cent are not. What follows "the answer is" goes before numbers of later sentences.
 
     >>> number("They save \\boxed{6} by taking all 18."), number("at 09:30"), number("the rate is 7e-05")
     ('6', '9:30', '7/100000')
@@ -108,7 +120,21 @@ def number(text: str) -> str | None:
     text = plain(text)
     marked = _marked(text)
     found = None if marked is None else _last_number(marked)
+    if found is None and (said := _declared(text)):
+        found = _last_number(said)
     return _last_number(text) if found is None else found
+
+
+def _declared(text: str) -> str | None:
+    """The sentence part that says what the answer is, where a remark follows that does not take it back."""
+    found = None
+    for found in _ANSWER_IS.finditer(text):
+        pass
+    if found is None or _RECONSIDERED.search(text, found.end()):
+        return None
+    if found["before"]:
+        return found["before"]
+    return text[found.end() : _REMARK.search(text, found.end()).start()]
 
 
 def calendar(text: str) -> str | None:
