@@ -21,6 +21,7 @@ _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _PLAIN = str.maketrans(
     {**_FULL_WIDTH, "\u2212": "-", "\u2044": "/", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 )
+_UNSEEN = str.maketrans("", "", "`\u200b\ufeff")  # what shows a text as code, or nothing
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3})(?=[^\s*_])(.{0,400}?)(?<=[^\s*_])\1(?!\w)")
@@ -127,9 +128,7 @@ def number(text: str) -> str | None:
 
 def _declared(text: str) -> str | None:
     """The sentence part that says what the answer is, where a remark follows that does not take it back."""
-    found = None
-    for found in _ANSWER_IS.finditer(text):
-        pass
+    found = next(reversed(list(_ANSWER_IS.finditer(text))), None)
     if found is None or _RECONSIDERED.search(text, found.end()):
         return None
     if found["before"]:
@@ -286,11 +285,11 @@ def _selection(text: str, whole: bool = False) -> str | None:
 
 
 def words(text: str) -> str | None:
-    """The whole text, but for case, white space, Markdown emphasis, forms of Unicode and a final full stop.
+    """The whole text, but for case, white space, Markdown emphasis and backticks, forms of Unicode and a final full stop.
 
     >>> words("**New  York**."), words("Caf\u0065\u0301\u3002") == words("CAF\u00c9")
     ('new york', True)
     """
-    text = _EMPHASIS.sub(r"\2", unicodedata.normalize("NFKC", text))
+    text = _EMPHASIS.sub(r"\2", unicodedata.normalize("NFKC", text).translate(_UNSEEN))
     text = unicodedata.normalize("NFKC", " ".join(text.split()).casefold())
     return shorten(text.rstrip(".\u3002\uff61 ").strip()) or None
