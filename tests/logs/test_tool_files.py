@@ -115,6 +115,24 @@ def test_an_evaluation_that_was_cancelled_says_how_much_of_it_there_is(tmp_path)
     assert read_logs(path).notes == (f"{path}: the evaluation ended as 'cancelled': 1 of 10 samples are there",)
 
 
+@pytest.mark.parametrize("samples", [{}, {"samples": None}, {"samples": []}])
+@pytest.mark.parametrize("form", ["json", "eval"])
+def test_an_evaluation_that_failed_before_its_first_sample_says_why(tmp_path, samples, form):
+    error = {"message": "no key for the model", "traceback": "Traceback ..."}
+    head = {"version": 2, "status": "error", "eval": {"task": "sums", "model": "m"}, "error": error}
+    path = tmp_path / f"log.{form}"
+    if form == "json":
+        path.write_text(json.dumps({**head, **samples}))
+    else:
+        needs("inspect")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("header.json", json.dumps(head))
+    with pytest.raises(
+        LogError, match="the evaluation ended as 'error' without a sample: no key for the model; run it"
+    ):
+        read_logs(path)
+
+
 def test_an_eval_file_that_never_ended_is_read_by_its_journal(tmp_path):
     needs("inspect")
     start = {"version": 2, "eval": {"task": "sums", "model": "m", "dataset": {"samples": 3}}}

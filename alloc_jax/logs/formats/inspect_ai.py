@@ -12,6 +12,10 @@ from alloc_jax.files import Row
 from alloc_jax.files.text import LARGEST, Document, parse
 from alloc_jax.logs.formats.reader import Reader, accepted, bit, content, conversation, field, number, positive, shown
 
+_STARTS = (
+    "header.json",
+    "_journal/start.json",
+)  # members that say what was evaluated; an evaluation that ended has the first
 _LETTERS = {"C": 1, "I": 0, "P": 0.5, "N": 0}  # correct, incorrect, partial, no answer
 
 
@@ -42,7 +46,18 @@ class InspectJson(Reader):
         return glimpse.kind == "object" and {"version", "eval"} <= glimpse.fields.keys()
 
     def rows(self) -> Iterator[Row]:
-        return self.document.rows()
+        for where, row in self.document.rows():
+            broken = isinstance(row, ValueError) and self._without_samples()
+            yield where, broken or row
+
+    def _without_samples(self) -> ValueError | None:
+        """Why there is no sample, where the log says that the evaluation did not succeed."""
+        status, error = self.header.get("status"), self.header.get("error")
+        if self.read or status in (None, "success"):
+            return None
+        message = error.get("message") if isinstance(error, dict) else error
+        told = f": {str(message)[:200]}" if message else ""
+        return ValueError(f"the evaluation ended as {status!r} without a sample{told}; run it again")
 
     def records(self, row: Any) -> Iterable[dict[str, Any]]:
         self.read += 1
@@ -123,6 +138,8 @@ class InspectJson(Reader):
         return content(_attached(row, output.get("completion"))) if isinstance(output, dict) else ""
 
     def finish(self) -> None:
+        if failed := self._without_samples():
+            raise failed
         if self.unscored and self.unscored == self.read:
             raise ValueError(
                 f"the log was not scored: {self.unscored} of {self.read} samples are unscored; score it (inspect score), or name"
@@ -167,19 +184,19 @@ class InspectEval(InspectJson):
 
     @staticmethod
     def recognises(glimpse) -> bool:
-        return any(_is_sample(name) for name in glimpse.members)
+        return any(_is_sample(name) or name in _STARTS for name in glimpse.members)
 
     def rows(self) -> Iterator[Row]:
         module = _zip()
         try:
             with module.ZipFile(self.path) as archive:
                 names = archive.namelist()
-                start = "header.json" if "header.json" in names else "_journal/start.json"
-                if start not in names:
+                start = next((name for name in _STARTS if name in names), None)
+                if start is None:
                     yield "header.json", ValueError("missing: the evaluation did not end; read its JSON form")
                     return
                 header = _member(archive, archive.getinfo(start))
-                if start != "header.json" and isinstance(header, dict):
+                if start != _STARTS[0] and isinstance(header, dict):
                     header["status"] = "started"  # and never ended
                 if isinstance(header, ValueError):
                     yield "header.json", header
