@@ -1,5 +1,6 @@
 """What tools were seen to write, shape by shape: it is read, or the error says what to do."""
 
+import importlib
 import json
 import zipfile
 from types import SimpleNamespace
@@ -480,3 +481,19 @@ def test_responses_of_a_table_are_graded_and_repeats_are_samples(tmp_path):
     assert log.correct.tolist() == [[[True, False, True]]] and log.answers == (("7", "8"),)
     with pytest.raises(LogError, match="no column says what is right"):
         read_log(tmp_path / "log.csv")
+
+
+def test_a_json_array_of_plain_rows_is_a_table(tmp_path):
+    rows = [{"question": "q", "model": "m", "answer": str(j), "correct": j == 4} for j in (4, 5)]
+    (tmp_path / "log.json").write_text(json.dumps(rows, indent=1))
+    reading = read_logs(tmp_path / "log.json")
+    assert reading.formats == ("table",) and reading.log.correct.tolist() == [[[True, False]]]
+
+
+@pytest.mark.parametrize("pack, tool", [("gzip", "gunzip"), ("bz2", "bunzip2"), ("lzma", "unxz")])
+@pytest.mark.parametrize("format", [None, "table"])
+def test_a_compressed_file_is_named_with_what_to_do(tmp_path, pack, tool, format):
+    path = tmp_path / "log.csv.packed"
+    path.write_bytes(importlib.import_module(pack).compress(b"question,source,correct\nq,m,1\n"))
+    with pytest.raises(ValueError, match=f"log.csv.packed: a compressed file, which is not read: {tool} it"):
+        read_logs(path, format)

@@ -53,8 +53,11 @@ def find_reader(path: Path, format: str | None = None) -> type[Reader]:
     if format is not None:
         if format not in FORMATS:
             raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
-        return FORMATS[format]
     glimpse = Glimpse(path)
+    if glimpse.kind == "compressed":
+        raise ValueError(f"{path}: a compressed file, which is not read: {glimpse.unpacker} it, and read what it holds")
+    if format is not None:
+        return FORMATS[format]
     if glimpse.kind == "pointer":
         raise ValueError(f"{path}: {POINTER}")
     if glimpse.kind == "empty":

@@ -12,18 +12,25 @@ from alloc_jax.files.parquet import parquet_columns
 from alloc_jax.files.text import is_pointer, top_fields
 
 _HEAD = 1 << 20
+_UNPACKERS = {
+    b"\x1f\x8b": "gunzip",
+    b"BZh": "bunzip2",
+    b"\xfd7zXZ": "unxz",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+}  # by first bytes
 
 
 class Glimpse:
     """What the beginning of a file shows.
 
-    `kind` is "zip", "parquet", "pickle", "pointer" (Git LFS), "object" (JSON), "array" (JSON), "text" or "empty".
+    `kind` is "zip", "parquet", "pickle", "compressed", "pointer" (Git LFS), "object" (JSON), "array" (JSON), "text" or "empty".
     """
 
     def __init__(self, path: Path):
         self.path = path
         with open(path, "rb") as file:
             head = file.read(_HEAD)
+        self.unpacker = next((tool for magic, tool in _UNPACKERS.items() if head.startswith(magic)), None)
         self.text = head.decode("utf-8-sig", errors="replace")
         if head.startswith(b"PK"):
             self.kind = "zip"
@@ -31,6 +38,8 @@ class Glimpse:
             self.kind = "parquet"
         elif head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
             self.kind = "pickle"
+        elif self.unpacker:
+            self.kind = "compressed"
         elif is_pointer(self.text):
             self.kind = "pointer"
         else:

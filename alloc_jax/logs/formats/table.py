@@ -1,4 +1,4 @@
-"""A plain long table, the form that most people have: one row a sample, in CSV, parquet, JSON lines, or a frame in memory."""
+"""A plain long table, the form that most people have: one row a sample, in CSV, parquet, JSON, or a frame in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from alloc_jax.files import Row
 from alloc_jax.files.parquet import parquet_columns, parquet_rows
-from alloc_jax.files.text import csv_rows, json_lines
+from alloc_jax.files.text import Document, csv_rows, is_array, json_lines
 from alloc_jax.logs.formats.reader import Reader, bit, number
 from alloc_jax.types import SAMPLE_FIELDS
 
@@ -70,7 +70,7 @@ class Table(Reader):
     """
 
     name = "table"
-    about = "a long table, one row a sample: CSV, parquet, JSON lines, or a frame (pandas, polars, pyarrow)"
+    about = "a long table, one row a sample: CSV, parquet, JSON lines or array, or a frame (pandas, polars, pyarrow)"
     example = "question,source,answer,correct,cost / 2 + 2?,gpt-4,4,1,0.0103"
     uses = ("columns", "grader", "gold", "source", "threshold")
 
@@ -83,8 +83,6 @@ class Table(Reader):
     @staticmethod
     def recognises(glimpse) -> bool:
         columns = glimpse.columns if glimpse.kind in ("text", "parquet") else glimpse.fields.keys()
-        if glimpse.kind == "array":
-            return False
         names = names_of(columns).keys()
         return bool({"question", "id"} & names) and (
             "correct" in names or {"answer", "gold"} <= names or {"response", "gold"} <= names
@@ -98,6 +96,8 @@ class Table(Reader):
                 return parquet_rows(self.path, list(self._name(parquet_columns(self.path)).values()))
             except ValueError as error:
                 return iter([("columns", error)])
+        if is_array(self.path):
+            return Document(self.path).rows()
         return json_lines(self.path) if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else csv_rows(self.path)
 
     def _name(self, columns: Iterable[str]) -> dict[str, str]:
