@@ -50,9 +50,8 @@ def find_reader(path: Path, format: str | None = None) -> type[Reader]:
     Raises:
       ValueError: an unknown name, or a file that looks like no format or like several.
     """
-    if format is not None:
-        if format not in FORMATS:
-            raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     glimpse = Glimpse(path)
     if glimpse.kind == "compressed":
         raise ValueError(f"{path}: a compressed file, which is not read: {glimpse.unpacker} it, and read what it holds")
@@ -88,6 +87,9 @@ def _strangeness(glimpse: Glimpse) -> str:
         return f"a zip of no known format{'' if glimpse.members else ', broken'}"
     if glimpse.kind == "parquet":
         return f"parquet of no known format, with columns {', '.join(glimpse.columns[:8]) or 'that cannot be read'}"
+    for separator, name in (("\t", "tabs"), (";", "semicolons")):
+        if glimpse.text.partition("\n")[0].count(separator) > 1:
+            return f"a table separated by {name}, where commas are read; save it with commas"
     return "no known format"
 
 
