@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from alloc_jax.files.text import json_lines
-from alloc_jax.logs.formats import Frame, Options, Reader, Table, find_reader, is_frame
+from alloc_jax.logs.formats import FORMATS, Frame, Options, Reader, Table, find_reader, is_frame
 from alloc_jax.logs.formats.batch import read_requests
 from alloc_jax.logs.formats.reader import field
 from alloc_jax.logs.grade import METHODS, Grader
@@ -239,7 +239,8 @@ def _open(log: Log, format: str | None, options: Options) -> Reader:
         named = format or (Table.name if options.columns is not None else None)  # naming columns makes it a table
         kind = Frame if is_frame(log) else find_reader(path, named)
     except ValueError as error:
-        raise error if format is not None else LogError(str(error)) from None
+        unknown = named is not None and named not in FORMATS  # the caller's slip, not the file's
+        raise error if unknown else LogError(str(error)) from None
     for option in fields(Options):
         given = getattr(options, option.name) is not None
         if given and option.name not in kind.uses:
