@@ -41,7 +41,7 @@ from alloc_jax.stopping.sources.classes import log_odds
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.stopping.sources.solver import BELIEFS, Promise, solve_escalation
 from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
-from alloc_jax.types import OutcomeTable, SampleLog
+from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
 
 PRICED, BLIND = "escalate", "escalate, no text"
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the dearest source's mean cost: budgets where none are given
@@ -201,18 +201,7 @@ def make_bench(config: EscalateConfig) -> Bench:
 
 
 def _columns(log: SampleLog, columns: Sequence[int]) -> dict:
-    names = (
-        "count",
-        "answer",
-        "correct",
-        "prompt_tokens",
-        "cached_tokens",
-        "completion_tokens",
-        "reasoning_tokens",
-        "latency_s",
-        "usd",
-        "reward",
-    )
+    names = ("count", "answer", "correct", *SAMPLE_FIELDS)
     return {name: None if (x := getattr(log, name)) is None else x[:, columns] for name in names}
 
 
