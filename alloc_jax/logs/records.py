@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,12 @@ class Gatherer:
         self.codes: list[dict[str, int]] = []  # of each question's answers
         self.pairs: dict[tuple[int, str], int] = {}  # (question, source) -> its number
         self.united: dict[int, Mapping[str, str]] = {}  # of a question, answers that are another name of one
-        self.repeats: set[tuple[int, Hashable]] = set()  # (pair, repeat) of pairs that come in pieces
-        self.pieces = (array("q"), array("q"))  # of each record: its pair, its number of samples
+        self.repeats: set[tuple[int, int]] = set()  # (pair, repeat) of pairs that come in pieces
+        self.pieces = (
+            array("q"),
+            array("q"),
+            array("q"),
+        )  # of each record: its pair, its number of samples, its repeat
         self.answer = array("i")
         self.correct = array("b")
         self.fields = {name: array("f") for name in SAMPLE_FIELDS}
@@ -77,12 +81,12 @@ class Gatherer:
         self.sources |= described
         self.only = set(described)
 
-    def add(self, record: Mapping[str, Any], repeat: Hashable = None) -> None:
+    def add(self, record: Mapping[str, Any], repeat: int | None = None) -> None:
         """One question and source with its samples; it changes nothing where it raises.
 
         Args:
           record: the form above.
-          repeat: which part of the pair's samples this is, in logs that hold a pair in pieces; each comes once.
+          repeat: which part of the pair's samples this is, in logs that hold a pair in pieces; each comes once, in any order.
 
         Raises:
           ValueError: something is missing, of the wrong type or contradicts an earlier record.
@@ -122,6 +126,8 @@ class Gatherer:
             ):
                 if old != new:
                     raise ValueError(f"{where}: {name}: {_show(new)} here, {_show(old)} in an earlier line")
+        if repeat is not None and abs(repeat) >= 2**63:
+            raise ValueError(f"{where}: sample {_show(repeat)}: no such number of a sample")
         pair = self.pairs.get((row, source))
         if pair is not None and (repeat is None or (pair, repeat) in self.repeats):
             raise ValueError(f"{where}{'' if repeat is None else f', sample {repeat}'}: this pair occurs twice")
@@ -138,6 +144,7 @@ class Gatherer:
         codes = self.codes[row]
         self.pieces[0].append(pair)
         self.pieces[1].append(n)
+        self.pieces[2].append(repeat or 0)
         self.answer.extend([-1 if answer is None else codes.setdefault(answer, len(codes)) for answer in answers])
         self.correct.extend(correct)
         for name, values in fields.items():
@@ -163,11 +170,11 @@ class Gatherer:
           Their answers are left out: which of them is right is unknown, and their bits are not.
         """
         names = {name: m for m, name in enumerate(self.sources)}
-        pair, size = (np.asarray(part, np.int64) for part in self.pieces)
+        pair, size, repeat = (np.asarray(part, np.int64) for part in self.pieces)
         cell = np.array([row * len(names) + names[source] for row, source in self.pairs], np.int64)[pair]
-        # Samples lie in the order of the records; each goes behind those of its pair that came before.
+        # Samples lie in the order of the records. Those of a pair go by their repeat: tools write what is done first first.
         of_sample = np.repeat(cell, size)
-        order = np.argsort(of_sample, kind="stable")
+        order = np.lexsort((np.repeat(repeat, size), of_sample))
         count = np.bincount(of_sample, minlength=len(self.ids) * len(names)).astype(np.int32)
         first = np.cumsum(count) - count
         shape = (len(self.ids), len(names), int(count.max()))

@@ -110,6 +110,21 @@ def test_inspect_epochs_are_samples_with_the_usage_of_the_model_alone(name, tmp_
     }
 
 
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
+def test_samples_lie_in_the_order_of_their_epochs_whichever_was_done_first(order, tmp_path):
+    sample = next(logs.inspect_samples())
+    samples = [{**sample, "epoch": k, "scores": {"match": {"value": "I", "answer": str(k)}}} for k in order]
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({**logs.INSPECT_HEADER, "samples": samples}))
+    log = read_log(path)
+    assert [log.answers[0][code] for code in log.answer[0, 0]] == ["1", "2", "3"]
+
+
+def test_an_epoch_that_no_integer_holds_is_an_error_with_its_place(tmp_path):
+    with pytest.raises(LogError, match=r"question 'sums/q0', source 'openai/m': sample .* no such number of a sample"):
+        read_log(with_sample(tmp_path, epoch=10**30))
+
+
 def with_sample(tmp_path, **changes):
     path = tmp_path / "log.json"
     sample = {**next(logs.inspect_samples()), **changes}
