@@ -320,9 +320,9 @@ def _rivals(
     if max(bench.limits) == 1:
         found["cascade routing"] = tuple(
             cascades.cascade_routing(
-                part, frontier.patterns, right, 1 / (1 + np.exp(-promised)), _strays(own[0]), paid, prices
+                part, frontier.patterns, right[at], 1 / (1 + np.exp(-promised)), _strays(own[0]), paid, prices
             )
-            for part, promised, paid, right, _ in own
+            for part, promised, paid, right, at in own
         )
     return found
 

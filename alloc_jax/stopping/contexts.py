@@ -28,13 +28,14 @@ class Contexts:
     nearness: np.ndarray  # f64[G, G] by how much the questions of a context count in another
 
 
-def make_contexts(prior: np.ndarray | None, questions: int, most: int) -> Contexts:
+def make_contexts(prior: np.ndarray | None, questions: int, most: int, least: int = CELL) -> Contexts:
     """At most so many contexts; one where there is no prior.
 
     Args:
       prior: f[N, D] features.
       questions: N.
       most: contexts.
+      least: questions of each.
 
     Raises:
       ValueError: the features are no [N, D] array of finite numbers, or fewer than one context is asked for.
@@ -54,7 +55,7 @@ def make_contexts(prior: np.ndarray | None, questions: int, most: int) -> Contex
     scale = np.where(scale > 1e-6, scale, np.inf).astype(np.float32)
     x = (prior - mean) / scale
     cells = [np.arange(questions)]
-    while 2 * len(cells) <= most and min(map(len, cells)) >= 2 * CELL:
+    while 2 * len(cells) <= most and min(map(len, cells)) >= 2 * least:
         cells = [half for cell in cells for half in _halves(x[cell], cell)]
     center = np.stack([x[cell].mean(axis=0) for cell in cells])
     apart = ((center[:, None] - center[None]) ** 2).sum(axis=2)

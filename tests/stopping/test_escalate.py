@@ -304,8 +304,10 @@ def test_features_of_the_text_tell_classes_apart():
     features = np.c_[tempting, rng.normal(size=(2000, 3))]
     kinds, promised = read_kinds(log, SOURCES, False), np.zeros((2000, 3), np.float32)
     model = fit_classes(kinds, promised, 4, features)
-    trap = (model.prior(np.float32([[1, 0, 0, 0], [0, 0, 0, 0]])) @ model.spread[:, :, :2].sum(axis=2)).mean(axis=1)
-    assert trap[0] > trap[1] + 0.05
+    prior = model.prior(np.float32([[1, 0, 0, 0], [0, 0, 0, 0]]))
+    wrong = (prior[:, :, None, None] * model.chances(np.zeros((2, 3), np.float32), prior))[..., 1:].sum(axis=(1, 2))
+    trap = wrong[:, :2].sum(axis=1) / wrong.sum(axis=1)
+    assert trap[0] > trap[1] + 0.3
 
 
 def test_a_verifier_ends_a_question_at_its_first_right_sample(log):
@@ -373,13 +375,18 @@ def test_few_programs_compile(answers):
 def test_a_family_is_chosen_on_questions_whose_texts_its_belief_has_not_seen(monkeypatch):
     fitted, played = [], []
 
-    def play(task, belief, rows):
-        played.append(set(rows))
-        return SimpleNamespace(cost=np.ones((3, 1, 1)), utility=np.ones((3, 1, 1)))
+    def fit(task, family, classes=None):
+        fitted.append(task.rows)
+        return SimpleNamespace(classes=None)
 
-    monkeypatch.setattr(solver, "fit_belief", lambda task, family, rows: fitted.append(set(rows)))
-    monkeypatch.setattr(solver, "_play", play)
-    task = SimpleNamespace(unread=lambda: None)
+    def earned(known, belief, task, prices):
+        played.append(task.rows)
+        return np.ones(1, bool), np.ones(1), np.ones(1)
+
+    monkeypatch.setattr(solver, "fit_belief", fit)
+    monkeypatch.setattr(solver, "_earned", earned)
+    task = SimpleNamespace(select=lambda rows: SimpleNamespace(rows=set(rows)), prices=np.ones(3))
+    task.seen_by = lambda family: task
     by_row = np.random.default_rng(7).permutation(40) % solver.FOLDS
     for unit in (np.arange(40), np.arange(40) % 20):
         fitted.clear(), played.clear()

@@ -78,9 +78,9 @@ class Classes(NamedTuple):
 
 
 def shares(score, xp=np):
-    """Chances f[G, Z] of linear predictions of memberships: none below a small one, and summing to 1."""
-    score = xp.maximum(score, LEAST / score.shape[1])
-    return score / score.sum(axis=1, keepdims=True)
+    """Chances f[G, Z] of a gate's scores: their softmax, none below a small one, and summing to 1."""
+    chance = xp.exp(score - score.max(axis=1, keepdims=True))
+    return (1 - LEAST) * chance / chance.sum(axis=1, keepdims=True) + LEAST / score.shape[1]
 
 
 def balanced(odds, effect, prior, xp=np):
@@ -135,35 +135,22 @@ def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: n
     return Table(right, chance, reach)
 
 
-class Counted(NamedTuple):
-    """Corrections of a table."""
-
-    scale: np.ndarray  # f32[S, M, B + 3] of the chances of outcomes
-    shift: np.ndarray  # f32[S, B] of the log-odds that a block is right
-
-    def corrected(self, table: Table) -> Table:
-        """The table with what was counted."""
-        chance = table.chance * self.scale
-        chance = chance / np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30)
-        odds = table.right * np.exp(self.shift)
-        return Table(odds / np.maximum(odds + 1 - table.right, 1e-30), chance, table.reach)
-
-
 class Belief(NamedTuple):
-    """Latent classes, and what was counted against them."""
+    """Latent classes, and how outcomes were counted against them."""
 
     classes: Classes
-    counted: Counted
+    scale: np.ndarray  # f32[S, M, B + 3] of the chances of outcomes
 
     def table(self, patterns: Patterns, promised: np.ndarray, features: np.ndarray | None = None) -> Table:
         """What it says of every state, for contexts whose texts promise log-odds f[G, M] and have features f[G, D]."""
-        return self.counted.corrected(tables(self.classes, patterns, promised, features))
+        table = tables(self.classes, patterns, promised, features)
+        chance = table.chance * self.scale
+        return table._replace(chance=chance / np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30))
 
 
-def uncounted(patterns: Patterns) -> Counted:
-    """No correction."""
-    shape = patterns.next.shape
-    return Counted(np.ones(shape, np.float32), np.zeros((shape[0], patterns.blocks), np.float32))
+def uncounted(patterns: Patterns) -> np.ndarray:
+    """The scale that changes nothing."""
+    return np.ones(patterns.next.shape, np.float32)
 
 
 class Readings(NamedTuple):

@@ -1,25 +1,22 @@
 """Agreement patterns as they were counted on training questions, shrunk towards what latent classes and texts expect. NumPy alone.
 
-A class model may be wrong about a pattern: two sources that err together more than others, or an answer that only one of them gets wrong. How
-often each outcome followed each state is counted beside how often it was expected, question by question, and so is how often each block was
-right. Expectations are then scaled by counted over expected, and log-odds shifted, both as if some questions more had done as expected; a
-pattern that was never seen keeps what the model says.
+A class model may be wrong about what comes next: two sources that agree more often than others, or a source that gives up where others did. How
+often each outcome followed each state is counted beside how often it was expected, question by question. Expectations are
+scaled by counted over expected, as if some questions more had done as expected; a pattern that was never seen keeps what the model says.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from alloc_jax.stopping.sources.classes import Counted, Table
+from alloc_jax.stopping.sources.classes import Table
 from alloc_jax.stopping.sources.patterns import Patterns
 from alloc_jax.stopping.sources.walking import Walkers
 from alloc_jax.stopping.sources.walks import Walks
 
-FURTHEST = 2.0  # log-odds that counts may shift
 
-
-def count_patterns(patterns: Patterns, table: Table, walks: Walks, context: np.ndarray, strength: float) -> Counted:
-    """What walks did in every state they can come to, against a table.
+def count_patterns(patterns: Patterns, table: Table, walks: Walks, context: np.ndarray, strength: float) -> np.ndarray:
+    """f32[S, M, B + 3] the scale of a belief: what walks did in every state they can come to, against a table.
 
     Args:
       patterns: the states.
@@ -32,15 +29,10 @@ def count_patterns(patterns: Patterns, table: Table, walks: Walks, context: np.n
     question, order = (x.reshape(-1) for x in np.indices((count, orders)))
     share = 1 / orders
     went, expected = np.zeros((2, *patterns.next.shape))
-    over, bend = np.zeros((2, len(patterns), patterns.blocks))
     every = np.arange(len(question))
 
     def visit(walkers: Walkers, first: int) -> None:
         state, where = walkers.state, context[walkers.question]
-        p = np.clip(table.right[where, state], 0.001, 0.999)
-        used = np.arange(patterns.blocks) < patterns.kept[state][:, None]
-        np.add.at(over, state, share * used * (walkers.good[:, :-1] - p))
-        np.add.at(bend, state, share * used * p * (1 - p))
         for m in range(patterns.sources):
             may = (patterns.next[state, m] >= 0).any(axis=-1)
             if not may.any():
@@ -55,9 +47,7 @@ def count_patterns(patterns: Patterns, table: Table, walks: Walks, context: np.n
 
     visit(Walkers(patterns, walks, question, order), 0)
     scale = (went + strength * _even(expected)) / np.maximum(expected + strength * _even(expected), 1e-30)
-    scale = np.where(expected > 0, scale, 1)
-    shift = np.clip(over / (bend + strength / 8), -FURTHEST, FURTHEST)
-    return Counted(scale.astype(np.float32), shift.astype(np.float32))
+    return np.where(expected > 0, scale, 1).astype(np.float32)
 
 
 def _even(expected: np.ndarray) -> np.ndarray:

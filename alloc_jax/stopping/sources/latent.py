@@ -1,12 +1,13 @@
 """Latent classes fitted by EM: what training questions say of how sources err, and err together.
 
 Which wrong answers of a question are its traps is hidden, too, so the E-step sums over readings of every question as it does over classes. In the
-M-step slopes and effects take Newton steps, and the rest has a closed form.
+M-step effects and the gate, which tells classes apart by features of the text, take Newton steps, and the rest has a closed form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import permutations
 from typing import NamedTuple
 
@@ -29,9 +30,11 @@ USUAL = tuple(reading in ((), (0,), (0, 1)) for reading in NAMED)  # more freque
 UNUSUAL = 0.1
 MOST = 16  # samples of a source that EM looks at
 ROUNDS = 40  # of EM
+TRIED = 12  # of EM, to choose a penalty
 STEPS = 12  # of Newton's method
+GATE_STEPS = 4  # of the gate's, in each round of EM
 SPREAD = 1.0  # deviation of the effects' prior, in log-odds
-PENALTIES = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0)  # of the ridge regression
+PENALTIES = (300.0, 3000.0, 30000.0, 1000000.0)  # of regressions on standardised features
 TOGETHER = 6.0  # log-odds that agreement on wrong answers counts where classes begin
 TRUST = 4.0  # of the text's log-odds as they are, in squared log-odds
 SHARED = 5.0  # samples that all classes together count in a class's spread of wrong answers
@@ -78,17 +81,16 @@ def read_kinds(log: SampleLog, sources: Sequence[str], verified: bool, most: int
 
 
 class Text(NamedTuple):
-    """A ridge regression on features of the text, ready for any targets: predictions of questions that were left out are linear, too."""
+    """Features of the texts, turned for regressions on them."""
 
     basis: np.ndarray  # f32[N, R] orthonormal columns
-    kept: np.ndarray  # f32[R] of each column's coefficient
-    leverage: np.ndarray  # f32[N]
+    square: np.ndarray  # f32[R] of the standardised features along each column
     back: np.ndarray  # f32[D, R] from coefficients to weights of the features as they are
     mean: np.ndarray  # f32[D]
 
 
-def read_text(features: np.ndarray, targets: np.ndarray) -> Text:
-    """The regression with the penalty that predicts standardised targets f[N, T] of questions left out best."""
+def read_text(features: np.ndarray) -> Text:
+    """The principal directions of features f[N, D]."""
     features = np.asarray(features, float)
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale < 1e-6, np.inf, scale)
@@ -96,18 +98,19 @@ def read_text(features: np.ndarray, targets: np.ndarray) -> Text:
     square, vectors = np.linalg.eigh(x.T @ x)
     use = square > 1e-6 * square[-1]
     square, vectors = square[use], vectors[:, use]
-    basis = x @ vectors / np.sqrt(square)
-    away = (targets - targets.mean(axis=0)) / np.maximum(targets.std(axis=0), 1e-6)
-    inside, best = basis.T @ away, None
+    back = vectors / scale[:, None] / np.sqrt(square)
+    return Text(*(np.float32(x) for x in (x @ vectors / np.sqrt(square), square, back, mean)))
+
+
+def _left_out(text: Text, target: np.ndarray) -> np.ndarray:
+    """f[N] what the ridge regression that predicts questions left out best says of each from the others."""
+    away = target - target.mean()
+    found = []
     for penalty in PENALTIES:
-        kept = square / (square + penalty)
-        leverage = (basis**2) @ kept + 1 / len(x)
-        error = float((((away - basis @ (kept[:, None] * inside)) / (1 - leverage)[:, None]) ** 2).mean())
-        if best is None or error < best[0]:
-            best = error, kept, leverage, penalty
-    _, kept, leverage, penalty = best
-    back = (vectors / scale[:, None]) * (np.sqrt(square) / (square + penalty))
-    return Text(*(np.float32(x) for x in (basis, kept, leverage, back, mean)))
+        kept = text.square / (text.square + penalty)
+        leverage = text.basis**2 @ kept + 1 / len(target)
+        found.append((away - text.basis @ (kept * (text.basis.T @ away))) / (1 - leverage))
+    return target - min(found, key=lambda missed: (missed**2).mean())
 
 
 def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.ndarray | None = None) -> Classes:
@@ -117,8 +120,8 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.n
       kinds: of the training questions.
       promised: f[N, M] log-odds that their texts promise, by models that have not seen them.
       classes: Z.
-      features: f[N, D] of the texts, which then tell classes apart: a question's prior is what a ridge regression of the other questions'
-        memberships predicts. None: all questions have the same prior.
+      features: f[N, D] of the texts, which then tell classes apart: a question's prior is what a logistic regression of the other
+        questions' memberships predicts. None: all questions have the same prior.
     """
     n = len(promised)
     slope, level = _calibrate(kinds, promised)
@@ -129,12 +132,12 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.n
         surplus = (rate - 1 / (1 + np.exp(-odds))).mean(axis=1)
         rank = np.argsort(np.argsort(surplus, kind="stable"), kind="stable")
         start = np.eye(classes)[rank * classes // n]
-        text = Text(np.zeros((n, 1)), np.zeros(1), np.full(n, 1 / n), np.zeros((0, 1)), np.zeros(0))
+        text = Text(np.zeros((n, 1)), np.ones(1), np.zeros((0, 1)), np.zeros(0))
     else:
+        text = read_text(features)
         together = kinds.spread[:, 1 : 1 + TEMPTING, :, 0].sum(axis=2).max(axis=1) / np.maximum(wrong.sum(axis=1), 1)
-        text = read_text(features, np.concatenate([rate, together[:, None]], axis=1))
-        seen = _left_out(text, together[:, None], np)
-        start = np.eye(classes)[_cells(np.concatenate([odds, TOGETHER * seen], axis=1), classes)]
+        seen = TOGETHER * _left_out(text, together)
+        start = np.eye(classes)[_cells(np.concatenate([odds, seen[:, None]], axis=1), classes)]
     spare = -n % 256  # few shapes, so that few fits compile
 
     def padded(x: np.ndarray, value=0) -> np.ndarray:
@@ -146,23 +149,26 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.n
         padded(kinds.possible, True),
         padded(np.ones(n, np.float32)),
         padded(odds)[:, None],
+        padded(np.float32(text.basis)),
+        np.float32(text.square),
     )
-    padded_text = text._replace(basis=padded(np.float32(text.basis)), leverage=padded(np.float32(text.leverage)))
-    found, mine = _fit(data, Text(*map(np.float32, padded_text)), padded(np.float32(0.8 * start + 0.2 / classes)))
-    mine = np.asarray(mine, float)[:n]
-    mean = mine.mean(axis=0)
-    weights = text.back @ (text.kept[:, None] * (text.basis.T @ (mine - mean)))
-    gate = np.float32(np.concatenate([weights, (mean - text.mean @ weights)[None]]))
+    start = padded(np.float32(0.8 * start + 0.2 / classes))
+    penalty = PENALTIES[0] if features is None else _best_penalty(data, start, features)
+    found, _ = _fit(data, np.float32(penalty), start, ROUNDS)
+    weights = text.back @ np.asarray(found.gate)
+    gate = np.float32(np.concatenate([weights, np.asarray(found.level) - text.mean @ weights]))
+    mean = np.asarray(found.prior, float)[:n].mean(axis=0)
     return Classes(mean.astype(np.float32), slope, level, np.asarray(found.effect), np.asarray(found.spread), gate)
 
 
-def _left_out(text: Text, targets, xp=jnp, weight=None):
-    """f[N, T] what the regression predicts of each question from the others; weight f[N, 1] is 0 in the padding."""
-    weight = xp.ones_like(targets[:, :1]) if weight is None else weight
-    away = (targets - (weight * targets).sum(axis=0, keepdims=True) / weight.sum()) * weight
-    inside = xp.einsum("nr,nt->rt", text.basis, away)
-    fitted = xp.einsum("nr,rt->nt", text.basis, text.kept[:, None] * inside)
-    return targets - (away - fitted) / (1 - text.leverage)[:, None]
+def _best_penalty(data: _Data, start: np.ndarray, features: np.ndarray) -> float:
+    """The penalty of the gate under which a third of the questions, fitted without, are the most likely; those of one text lie together."""
+    rng = np.random.default_rng(0)
+    _, unit = np.unique(features @ rng.normal(size=features.shape[1]).astype(np.float32), return_inverse=True)
+    held = (rng.permutation(unit.max() + 1) % 3 == 0)[unit]
+    held = np.pad(held, (0, len(start) - len(held)))
+    rest = data._replace(weight=data.weight * ~held)
+    return max(PENALTIES, key=lambda penalty: float(_fit(rest, np.float32(penalty), start, TRIED)[1][held].sum()))
 
 
 def _calibrate(kinds: Kinds, promised: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -200,12 +206,16 @@ class _Data(NamedTuple):
     possible: jax.Array  # bool[N, H]
     weight: jax.Array  # f32[N] 0 in the padding
     odds: jax.Array  # f32[N, 1, M] calibrated
+    basis: jax.Array  # f32[N, R] of the texts, as in `Text`
+    square: jax.Array  # f32[R]
 
 
 class _Found(NamedTuple):
     """What EM finds, as in `Classes`; the prior is that of the training questions."""
 
-    prior: jax.Array  # f32[N, Z]
+    prior: jax.Array  # f32[N, Z] each by a gate that has not seen the question
+    gate: jax.Array  # f32[R, Z] coefficients of the texts' basis
+    level: jax.Array  # f32[1, Z]
     effect: jax.Array
     spread: jax.Array
 
@@ -214,9 +224,9 @@ class _Found(NamedTuple):
         return balanced(odds, self.effect[None], self.prior[:, :, None], jnp)
 
 
-@jax.jit
-def _fit(data: _Data, text: Text, start: jax.Array) -> tuple[_Found, jax.Array]:
-    """EM from memberships f32[N, Z]: readings and classes are hidden. Also the memberships it ends with."""
+@partial(jax.jit, static_argnames="rounds")
+def _fit(data: _Data, penalty: jax.Array, start: jax.Array, rounds: int) -> tuple[_Found, jax.Array]:
+    """EM from memberships f32[N, Z]: readings and classes are hidden. Also log likelihoods f32[N], each under a gate that has not seen the question."""
     usual = (
         jnp.where(jnp.asarray(USUAL), 1.0, UNUSUAL)[None] * data.possible
     )  # or EM could not tell a trap from the second
@@ -224,26 +234,29 @@ def _fit(data: _Data, text: Text, start: jax.Array) -> tuple[_Found, jax.Array]:
     chance = (reading * data.weight[:, None])[:, :, None] * start[:, None, :]
     classes, sources = start.shape[1], data.right.shape[2]
     flat = jnp.zeros((classes, sources))
-    even = _Found(jnp.ones_like(start) / classes, flat, jnp.ones((classes, sources, 4)) / 4)
+    even = jnp.ones_like(start) / classes
+    none = jnp.zeros((data.basis.shape[1], classes))
+    begun = _Found(even, none, jnp.zeros((1, classes)), flat, jnp.ones((classes, sources, 4)) / 4)
 
     def improve(found: _Found, _):
-        return _maximise(data, text, _expect(data, found), found), None
+        return _maximise(data, penalty, _expect(data, found)[0], found), None
 
-    found = jax.lax.scan(improve, _maximise(data, text, chance, even), None, length=ROUNDS)[0]
-    return found, _expect(data, found).sum(axis=1)
+    found = jax.lax.scan(improve, _maximise(data, penalty, chance, begun), None, length=rounds)[0]
+    return found, _expect(data, found)[1]
 
 
-def _expect(data: _Data, found: _Found) -> jax.Array:
-    """The chances f[N, H, Z] of readings and classes."""
+def _expect(data: _Data, found: _Found) -> tuple[jax.Array, jax.Array]:
+    """The chances f[N, H, Z] of readings and classes, and log likelihoods f[N]."""
     odds = found.odds(data.odds)
     each = data.right * jax.nn.log_sigmoid(odds) + data.wrong * jax.nn.log_sigmoid(-odds)
     joint = jnp.einsum("nhmk,zmk->nhz", data.spread, jnp.log(found.spread))
     joint = joint + (jnp.log(found.prior) + each.sum(axis=2))[:, None]
     joint = jnp.where(data.possible[:, :, None], joint, -1e9)
-    return jnp.exp(joint - logsumexp(joint, axis=(1, 2), keepdims=True)) * data.weight[:, None, None]
+    total = logsumexp(joint, axis=(1, 2), keepdims=True)
+    return jnp.exp(joint - total) * data.weight[:, None, None], total[:, 0, 0]
 
 
-def _maximise(data: _Data, text: Text, chance: jax.Array, found: _Found) -> _Found:
+def _maximise(data: _Data, penalty: jax.Array, chance: jax.Array, found: _Found) -> _Found:
     """The classes of the greatest penalised likelihood, given f[N, H, Z]; effects take a Newton step."""
     mine = chance.sum(axis=1)  # [N, Z]
     total, p, effect = data.right + data.wrong, jax.nn.sigmoid(found.odds(data.odds)), found.effect
@@ -253,5 +266,30 @@ def _maximise(data: _Data, text: Text, chance: jax.Array, found: _Found) -> _Fou
     seen = jnp.einsum("nhz,nhmk->zmk", chance, data.spread)
     pooled = seen.sum(axis=0, keepdims=True) + 0.5
     seen = seen + SHARED * pooled / pooled.sum(axis=-1, keepdims=True)
-    prior = shares(_left_out(text, mine, jnp, data.weight[:, None]), jnp)
-    return _Found(prior, effect, seen / seen.sum(axis=-1, keepdims=True))
+    prior, gate, level = _gated(data, penalty, mine, found.gate, found.level)
+    return _Found(prior, gate, level, effect, seen / seen.sum(axis=-1, keepdims=True))
+
+
+def _gated(data: _Data, penalty: jax.Array, mine: jax.Array, gate: jax.Array, level: jax.Array):
+    """A multinomial logistic regression of memberships f32[N, Z] on texts, some steps further: priors, coefficients and levels.
+
+    The steps are Newton's with a bound on the curvature (Böhning 1992), which is diagonal in the texts' basis. A prior is what the regression would
+    say had it not seen the question, to first order.
+    """
+    classes = mine.shape[1]
+    even = max(1 - 1 / classes, 0.1) / classes  # variance of an even membership
+    weight, basis = data.weight[:, None], data.basis
+    leverage = (basis**2 @ (data.square / (data.square + penalty)) + 1 / weight.sum())[:, None]
+    penalty = even * (penalty / data.square)[:, None]
+
+    def chances(gate, level):
+        return weight * jax.nn.softmax(basis @ gate + level)
+
+    for _ in range(GATE_STEPS):
+        held = jnp.maximum(chances(gate, level).sum(axis=0, keepdims=True), 1e-3)
+        level = level + jnp.log(jnp.maximum(mine.sum(axis=0, keepdims=True), 1e-3) / held)
+        gate = gate + (basis.T @ (mine - chances(gate, level)) - penalty * gate) / (0.5 + penalty)
+    p = chances(gate, level)
+    spread = jnp.maximum((p * (1 - p)).sum(axis=0, keepdims=True) / weight.sum(), even / 4)
+    unseen = basis @ gate + level - (mine - p) * leverage / ((1 - leverage) * spread)
+    return shares(unseen, jnp), gate, level

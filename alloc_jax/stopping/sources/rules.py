@@ -24,7 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from alloc_jax.stopping.rules import adjacent, nearest
-from alloc_jax.stopping.sources.classes import Belief, Classes, Counted, Table, log_odds
+from alloc_jax.stopping.sources.classes import Belief, Classes, Table, log_odds
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves, make_patterns
 
 FILE = "escalation.npz"
@@ -62,8 +62,7 @@ class EscalationFrontier:
     effect: np.ndarray = field(repr=False)
     spread: np.ndarray = field(repr=False)
     gate: np.ndarray = field(repr=False)
-    scale: np.ndarray = field(repr=False)  # of what was counted against it, as in `Counted`
-    shift: np.ndarray = field(repr=False)
+    scale: np.ndarray = field(repr=False)  # of what was counted against it, as in `Belief`
     cell: np.ndarray = field(
         repr=False
     )  # f32[G, M] log-odds of cells that share a plan; none where each question has its own
@@ -79,7 +78,7 @@ class EscalationFrontier:
     @cached_property
     def belief(self) -> Belief:
         """What states say."""
-        return Belief(*(kind(*(getattr(self, name) for name in kind._fields)) for kind in (Classes, Counted)))
+        return Belief(Classes(*(getattr(self, name) for name in Classes._fields)), self.scale)
 
     @property
     def moves(self) -> tuple[tuple[int, ...], ...]:

@@ -18,7 +18,7 @@ from alloc_jax.measure.costs import unit_name
 from alloc_jax.price_book import PriceBook
 from alloc_jax.stopping.contexts import make_contexts
 from alloc_jax.stopping.rules import nearest
-from alloc_jax.stopping.sources.classes import Belief, log_odds, uncounted
+from alloc_jax.stopping.sources.classes import Belief, Classes, log_odds, uncounted
 from alloc_jax.stopping.sources.counted import count_patterns
 from alloc_jax.stopping.sources.latent import Kinds, fit_classes, read_kinds
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, make_patterns
@@ -30,8 +30,11 @@ from alloc_jax.types import SampleLog, inseparable
 
 PRICES = 48
 SPENDS = 40  # at which families are compared
-FOLDS = 5  # of the training questions, for the choice of a belief and of prices
-CELLS = 64  # of like questions, where patterns are too many to plan each question
+FOLDS = 3  # of the training questions, for the choice of a belief
+THINNED = 3  # every so many prices are tried for that choice
+CELLS = 512  # of like questions at most, where patterns are too many to plan each question,
+CELL_STATES = 400_000  # so many states in all of them together,
+CELL = 8  # and at least so many questions in each
 CHUNK = 256  # contexts that are solved at a time
 COUNTED = 20.0  # questions that count as if they had done as the classes expect
 
@@ -43,11 +46,12 @@ class Family(NamedTuple):
     gated: bool = False  # whether the text tells classes apart
     counted: bool = False  # whether agreement patterns are counted against the classes
     read: bool = True  # whether it believes what the texts promise
+    once: bool = False  # whether it asks once, and looks at no answer
 
     @property
-    def simplicity(self) -> tuple[bool, bool, bool, int]:
-        """Smaller for families that assume less."""
-        return self.read, self.counted, self.gated, self.classes
+    def simplicity(self) -> tuple[bool, bool, bool, bool, int]:
+        """Smaller for families that assume less; one that looks at no answer serves only where it is the best by itself."""
+        return self.once, self.read, self.counted, self.gated, self.classes
 
 
 BELIEFS = {
@@ -58,6 +62,7 @@ BELIEFS = {
     "patterns by text": Family(12, gated=True, counted=True),
     "classes without text": Family(4, read=False),
     "patterns without text": Family(4, counted=True, read=False),
+    "text alone": Family(1, once=True),
 }
 
 
@@ -82,20 +87,29 @@ class Task:
     prices: np.ndarray  # f64[P]
     wave: int
     rounds: int | None
+    read: bool  # whether texts promise anything; without, all questions are alike before the first sample
 
-    def contexts(self, rows: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-        """Log-odds and features of contexts, and i64[N] the contexts of questions: each its own, or where patterns are many, cells."""
-        if len(self.patterns) <= PLANNED:
-            return (self.promised[rows], self.features[rows]), np.arange(len(rows))
-        cell, _, features = self.cells
-        return (cell, features), nearest(self.promised[rows], cell)
+    @property
+    def planned(self) -> bool:
+        """Whether each question has a plan of its own; else like questions share one."""
+        return self.read and len(self.patterns) <= PLANNED
+
+    def select(self, rows: np.ndarray) -> Task:
+        """The task of some of its questions."""
+        kinds = Kinds(*(part[rows] for part in self.kinds))
+        walks, each = self.walks.select(rows), (self.promised[rows], self.cost[rows], self.features[rows])
+        return replace(self, walks=walks, kinds=kinds, promised=each[0], cost=each[1], features=each[2])
 
     @cached_property
     def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Log-odds and costs f32[G, M], and features f32[G, D], of cells of like questions."""
-        near = make_contexts(self.promised, len(self.promised), CELLS)
+        every = self.promised, self.cost, self.features
+        if not self.read:
+            return tuple(x[:1] for x in every)
+        most = max(min(CELLS, CELL_STATES // len(self.patterns)), 1)
+        near = make_contexts(self.promised, len(self.promised), most, CELL)
         of = [near.of == g for g in range(len(near.center)) if (near.of == g).any()]
-        return tuple(np.stack([x[mine].mean(axis=0) for mine in of]) for x in (self.promised, self.cost, self.features))
+        return tuple(np.stack([x[mine].mean(axis=0) for mine in of]) for x in every)
 
     @property
     def moves(self):
@@ -107,10 +121,14 @@ class Task:
         right, wrong = self.kinds.right.sum(axis=0), self.kinds.wrong.sum(axis=0)
         return log_odds(right / (right + wrong))
 
-    def unread(self) -> Task:
-        """The same where all questions are alike before the first sample."""
+    def seen_by(self, family: Family) -> Task:
+        """The same as far as a family of beliefs looks: unread, all questions are alike before the first sample."""
+        if family.once:
+            return replace(self, rounds=1)
+        if family.read or not self.read:
+            return self
         typical, cost = (np.broadcast_to(x, self.cost.shape) for x in (self.typical, self.cost.mean(axis=0)))
-        return replace(self, promised=typical, cost=cost, features=np.zeros((len(cost), 0), np.float32))
+        return replace(self, promised=typical, cost=cost, features=np.zeros((len(cost), 0), np.float32), read=False)
 
 
 def solve_escalation(
@@ -165,12 +183,9 @@ def solve_escalation(
     if promise is None:  # families that differ in what they read alone are one
         beliefs = [name for name in beliefs if BELIEFS[name].read] or beliefs
     best = _best_family(task, beliefs, inseparable(log), seed)
-    read = promise is not None and BELIEFS[best].read
-    task = task if read else task.unread()
-    belief = fit_belief(task, BELIEFS[best], np.arange(len(log)))
-    walked = _play(task, belief, np.arange(len(log)))
-    spend, utility = (x.mean(axis=(1, 2), dtype=float) for x in (walked.cost, walked.utility))
-    keep = _rising(spend)
+    task = task.seen_by(BELIEFS[best])
+    belief = fit_belief(task, BELIEFS[best])
+    keep, spend, utility = _earned(task, belief, task, task.prices)
     found = _certificate(task, belief, task.prices[keep])
     return EscalationFrontier(
         answer=answer,
@@ -183,10 +198,10 @@ def solve_escalation(
         wave=wave,
         rounds=task.rounds,
         family=best,
-        read=read,
+        read=task.read,
         multiplier=task.prices[keep],
-        spend=spend[keep],
-        utility=utility[keep],
+        spend=spend,
+        utility=utility,
         value=found.value,
         bound=found.bound,
         whittle=found.whittle,
@@ -195,7 +210,7 @@ def solve_escalation(
         features=task.features.mean(axis=0),
         **_cells(task, belief, task.prices[keep]),
         **belief.classes._asdict(),
-        **belief.counted._asdict(),
+        scale=belief.scale,
     )
 
 
@@ -236,7 +251,7 @@ def make_task(
     kinds = read_kinds(log, sources, answer == "verified")
     mean = np.array([np.nanmean(walks.cost[:, :, m, : limits[m]]) for m in range(len(sources))])
     accuracy = kinds.right.sum(axis=0) / (kinds.right + kinds.wrong).sum(axis=0)
-    promise = promise or Promise(np.broadcast_to(accuracy, shape))
+    read, promise = promise is not None, promise or Promise(np.broadcast_to(accuracy, shape))
     cost = np.broadcast_to(mean, shape) if promise.cost is None else np.asarray(promise.cost)
     for name, given in (("accuracy", np.asarray(promise.accuracy)), ("cost", cost)):
         if given.shape != shape or not np.isfinite(given).all():
@@ -247,21 +262,25 @@ def make_task(
     features = np.float32(features)
     return Task(
         make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost), features,
-        np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), PRICES), wave, rounds,
+        np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), PRICES), wave, rounds, read,
     )  # fmt: skip
 
 
-def fit_belief(task: Task, family: Family, rows: np.ndarray) -> Belief:
-    """A belief fitted to some of the questions."""
-    kinds, promised = Kinds(*(part[rows] for part in task.kinds)), task.promised[rows]
-    features = task.features[rows]
-    classes = fit_classes(kinds, promised, family.classes, features if family.gated and features.shape[1] else None)
+def fit_belief(task: Task, family: Family, classes: Classes | None = None) -> Belief:
+    """A belief fitted to all questions of a task; classes that were fitted to them before are taken as they are."""
+    if classes is None:
+        read = task.features if family.gated and task.features.shape[1] else None
+        classes = fit_classes(task.kinds, task.promised, family.classes, read)
     belief = Belief(classes, uncounted(task.patterns))
     if not family.counted:
         return belief
-    given, context = task.contexts(rows)
+    if task.planned:
+        given, context = (task.promised, task.features), np.arange(len(task.promised))
+    else:
+        cell, _, features = task.cells
+        given, context = (cell, features), nearest(task.promised, cell)
     table = belief.table(task.patterns, *given)
-    return Belief(classes, count_patterns(task.patterns, table, task.walks.select(rows), context, COUNTED))
+    return Belief(classes, count_patterns(task.patterns, table, task.walks, context, COUNTED))
 
 
 def play(
@@ -288,34 +307,49 @@ def play(
     return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
 
 
-def _play(task: Task, belief: Belief, rows: np.ndarray) -> Walked:
-    patterns, walks, moves = task.patterns, task.walks.select(rows), task.moves
-    if len(patterns) <= PLANNED:
-        given = task.promised[rows], task.features[rows], task.cost[rows]
-        return play(patterns, belief, *given, task.prices, moves, task.rounds, walks)
+def _earned(known: Task, belief: Belief, task: Task, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """bool[P] the prices whose rules are worth keeping, and what each of those spends and earns, f64[L], on a task's questions.
+
+    Args:
+      known: the questions that the belief was fitted to, whose cells share plans.
+      belief: what the rules believe.
+      task: the questions to play, the same or others.
+      prices: f64[P] falling.
+    """
+    if task.planned:
+        given = task.promised, task.features, task.cost
+        walked = play(task.patterns, belief, *given, prices, task.moves, task.rounds, task.walks)
+    else:
+        move, answer, cell = _cell_plan(known, belief, prices)
+        walked = walk(task.patterns, move, task.moves, answer, task.walks, nearest(task.promised, cell))
+    spend, utility = (x.mean(axis=(1, 2), dtype=float) for x in (walked.cost, walked.utility))
+    keep = _rising(spend)
+    return keep, spend[keep], utility[keep]
+
+
+def _cell_plan(task: Task, belief: Belief, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The moves i8[P, R, G, S] and answers i8[G, S] of cells of like questions, and their log-odds f32[G, M]."""
     cell, cost, features = task.cells
-    table = belief.table(patterns, cell, features)
-    plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost, task.prices, moves, task.rounds)
-    answer = table.right.argmax(axis=-1).astype(np.int8)
-    return walk(patterns, plan.move, moves, answer, walks, nearest(task.promised[rows], cell))
+    table = belief.table(task.patterns, cell, features)
+    right = table.right.max(axis=-1)
+    plan = solve_patterns(task.patterns, right, table.chance, cost, prices, task.moves, task.rounds)
+    return plan.move, table.right.argmax(axis=-1).astype(np.int8), cell
 
 
 def _cells(task: Task, belief: Belief, prices: np.ndarray) -> dict[str, np.ndarray]:
-    """Cells of like questions with their plans, where patterns are too many to plan each question on its own."""
-    if len(task.patterns) <= PLANNED:
+    """The cells of like questions with their plans, where not each question has its own."""
+    if task.planned:
         cell = cost = np.zeros((0, task.patterns.sources), np.float32)
         features, move = np.zeros((0, task.features.shape[1]), np.float32), np.zeros((len(prices), 1, 0, 0), np.int8)
     else:
         cell, cost, features = task.cells
-        table = belief.table(task.patterns, cell, features)
-        right = table.right.max(axis=-1)
-        move = solve_patterns(task.patterns, right, table.chance, cost, prices, task.moves, task.rounds).move
+        move, *_ = _cell_plan(task, belief, prices)
     return {"cell": cell, "cell_cost": cost, "cell_features": features, "cell_move": move}
 
 
 def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
     """Of questions drawn evenly from the training questions, or of the cells of all."""
-    if len(task.patterns) <= PLANNED:
+    if task.planned:
         rows = np.resize(np.arange(0, len(task.promised), max(len(task.promised) // CHUNK, 1)), CHUNK)
         centre, cost, features = task.promised[rows], task.cost[rows], task.features[rows]
     else:
@@ -336,17 +370,17 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, seed: int) 
     count = len(np.unique(unit))
     if len(names) == 1 or count == 1:
         return names[0]
-    told = {name: task if BELIEFS[name].read else task.unread() for name in names}
+    told = {name: task.seen_by(BELIEFS[name]) for name in names}
     fold = np.random.default_rng(seed).permutation(count)[unit] % min(FOLDS, count)
     earned = {name: [] for name in names}
     for k in range(fold.max() + 1):
         known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        found = {}
-        for name in names:
-            walked = _play(told[name], fit_belief(told[name], BELIEFS[name], known), held)
-            spend, utility = (x.mean(axis=(1, 2), dtype=float) for x in (walked.cost, walked.utility))
-            keep = _rising(spend)
-            found[name] = spend[keep], utility[keep]
+        found, fitted = {}, {}
+        for name, whole in told.items():
+            family, one, other = BELIEFS[name], whole.select(known), whole.select(held)
+            belief = fit_belief(one, family, fitted.get(family._replace(counted=False)))
+            fitted[family._replace(counted=False)] = belief.classes
+            _, *found[name] = _earned(one, belief, other, task.prices[::THINNED])
         low, high = max(spend[0] for spend, _ in found.values()), min(spend[-1] for spend, _ in found.values())
         grid = np.geomspace(low, max(high, low), SPENDS)
         for name, curve in found.items():
