@@ -12,8 +12,8 @@ from absl import flags
 
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.escalate import PRICED, EscalateConfig, compare_escalation
-from alloc_jax.report.stopping import ahead_table, rules_table
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.answer import answer, answer_table
+from alloc_jax.report.text import plain_table
 
 _DEFAULT = EscalateConfig()
 FLAGS = flags.FLAGS
@@ -27,7 +27,5 @@ def main(argv):
     show_progress()
     config = read_config(_DEFAULT)
     report = compare_escalation(config, FLAGS.workdir, FLAGS.overwrite)
-    print(markdown_table(*rules_table(report)))
-    print(f"\n{report.questions} questions; cost in {report.unit}; seed {config.seed}\n")
-    print(markdown_table(*ahead_table(report, PRICED)))
-    print(f"\nreport: {FLAGS.workdir}/report.md")
+    print(f"{answer(report, PRICED)}\n\n{plain_table(*answer_table(report, PRICED))}")
+    print(f"{report.questions} questions, cost in {report.unit}, seed {config.seed}; report: {FLAGS.workdir}/report.md")

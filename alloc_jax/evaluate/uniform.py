@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from alloc_jax.evaluate.intervals import NOTHING, Bootstrap, Interval, Largest
+from alloc_jax.evaluate.intervals import NEAR, NOTHING, Bootstrap, Interval, Largest
 from alloc_jax.evaluate.outcomes import check_complete
 from alloc_jax.types import OutcomeTable
 
@@ -16,7 +16,8 @@ class UniformMix:
 
     The hull's actions are chosen on the very table that scores them, which favours the reference a little. The mix is the
     least of the lines through neighbouring actions and of the best action's utility: it has a kink at each of its actions,
-    and no more is spent than its dearest action costs.
+    and no more is spent than its dearest action costs. Only lines that a spend may lie on are looked at: one through two actions
+    of nearly the same cost says nothing far from them.
     """
 
     def __init__(self, table: OutcomeTable, bootstrap: Bootstrap):
@@ -26,7 +27,7 @@ class UniformMix:
         self._cost, self._utility = cost[:, self.actions], utility[:, self.actions]
 
     def lines(self, spend: np.ndarray) -> np.ndarray:
-        """The utilities f64[1 + replicates, J] of all lines at spends f64[1 + replicates]; NaN where no mix spends so little."""
+        """The utilities f64[1 + replicates, J] of lines at spends f64[1 + replicates]; NaN where no mix spends so little."""
         if spend[0] < self._cost[0, 0] * (1 - 1e-9):
             return np.full((len(spend), 1), np.nan)
         rise, run = np.diff(self._utility), np.diff(self._cost)
@@ -34,7 +35,10 @@ class UniformMix:
             rise, run, out=np.zeros(run.shape), where=run > 0
         )  # a resample of few questions may reverse costs
         on_line = self._utility[:, :-1] + slope * (spend[:, None] - self._cost[:, :-1])
-        return np.concatenate([on_line, self._utility[:, -1:]], axis=1)
+        above = np.concatenate([self._cost[:, 1:], np.full((len(spend), 1), np.inf)], axis=1)
+        may = _between(self._cost, spend, above)
+        may[0] |= not may.any()
+        return np.concatenate([on_line, self._utility[:, -1:]], axis=1)[:, may]
 
     def utility(self, spend: np.ndarray) -> np.ndarray:
         """The mix's mean utility f64[1 + replicates] at spends f64[1 + replicates], in each resample its own."""
@@ -67,7 +71,17 @@ class UniformMix:
         with np.errstate(invalid="ignore"):
             equal = self._cost[:, :-1] + slope * (utility[:, None] - self._utility[:, :-1])
         equal = np.where(rise > 0, np.maximum(equal, np.maximum(self._cost[:, :1], 1e-12)), np.inf)
-        return Largest.of(1 - spend[:, None] / equal).interval
+        may = _between(self._utility[:, :-1], utility, self._utility[:, 1:])
+        return Largest.of(1 - spend[:, None] / equal[:, may]).interval
+
+
+def _between(low: np.ndarray, value: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """bool[J] whether values f64[1 + replicates] may lie between two ends f64[1 + replicates, J], as far as their noise tells."""
+    with np.errstate(invalid="ignore"):
+        under, over = low - value[:, None], value[:, None] - high
+    return (under[0] <= NEAR * under.std(axis=0)) & ~(
+        over[0] > NEAR * np.where(np.isfinite(high[0]), over, 0.0).std(axis=0)
+    )
 
 
 def upper_hull(cost: np.ndarray, utility: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ from alloc_jax.evaluate.evaluation import deploy
 from alloc_jax.evaluate.ladder import default_ladder
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
-from alloc_jax.jobs.config import Budgets, ByGroup, DrawConfig, Policies, Questions, Resource
+from alloc_jax.jobs.config import Budgets, ByGroup, DrawConfig, Policies, Questions
+from alloc_jax.jobs.priced_log import of_sources, paid_with
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
@@ -41,7 +42,7 @@ from alloc_jax.stopping.sources.classes import log_odds
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.stopping.sources.solver import BELIEFS, Promise, solve_escalation
 from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
-from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
+from alloc_jax.types import OutcomeTable, SampleLog
 
 PRICED, BLIND = "escalate", "escalate, no text"
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the dearest source's mean cost: budgets where none are given
@@ -56,7 +57,6 @@ class EscalateConfig(DrawConfig):
         tuple[str, ...], "Sources that samples are drawn from; default: those on or near the cost-accuracy hull."
     ] = ()
     answer: Annotated[str, "How a question is answered: vote, or verified (an exact verifier)."] = "vote"
-    resource: Resource = "usd"
     budgets: Budgets = ()  # empty: SHARES of the dearest source's cost
     limits: Annotated[
         tuple[str, ...],
@@ -167,6 +167,7 @@ def make_bench(config: EscalateConfig) -> Bench:
     """The log, its sources and budgets, checked."""
     log = read_log(config.log, **({"skip_bad": True} if config.skip_bad else {}))
     prices = PriceBook.load(config.prices) if config.prices else None
+    config = replace(config, resource=config.resource or paid_with(log, prices))
     sources = config.sources or _ladder(log, config.resource, prices)
     columns = [log.source_index(name) for name in sources]
     log = shared_questions(log, sources)
@@ -177,7 +178,7 @@ def make_bench(config: EscalateConfig) -> Bench:
     halved = bool((log.count[:, columns] >= 4).all())
     held, choose = log, log
     if halved:
-        sampled = replace(log, sources=tuple(log.sources[m] for m in columns), **_columns(log, columns))
+        sampled = of_sources(log, [single(name) for name in sources])
         choose, held = sampled.split_samples(jax.random.key(config.seed))
         fewest = fewest // 2
     limits = tuple(map(int, config.limits)) or tuple(int(min(few, 4)) for few in fewest)
@@ -198,11 +199,6 @@ def make_bench(config: EscalateConfig) -> Bench:
     budgets = config.budgets or tuple(float(f"{share * dearest:.4g}") for share in SHARES)
     bench = Bench(config, log, tuple(sources), limits, None, tables_[0], tables_[-1], budgets, prices)
     return replace(bench, walks=bench.make_walks(held))
-
-
-def _columns(log: SampleLog, columns: Sequence[int]) -> dict:
-    names = ("count", "answer", "correct", *SAMPLE_FIELDS)
-    return {name: None if (x := getattr(log, name)) is None else x[:, columns] for name in names}
 
 
 def _fixed(answer: str, source: str, k: int):

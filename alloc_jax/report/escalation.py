@@ -9,13 +9,13 @@ from pathlib import Path as File
 import numpy as np
 
 from alloc_jax.evaluate.escalation import Path, calibration
-from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.report import plots
+from alloc_jax.report.answer import answer_page
 from alloc_jax.report.canvas import COLOURS, GREY, pyplot, save
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.stopping import ahead_table, rules_table
-from alloc_jax.report.text import markdown_table, percent
+from alloc_jax.report.text import markdown_table
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.types import SampleLog
 
@@ -54,14 +54,16 @@ def write_report(
     told = plots.plot_gains(report, folder / "escalate.png", [rule for rule in report.policies if rule == main])
     parts = [
         "# One price on the next sample of any source",
-        f"{about} Cost in {report.unit}. Belief: {frontier.family}.",
-        HOW_TO_READ,
+        *answer_page(report, (main,)),
         f"![{told}](escalate.png)",
+        f"{about} Cost in {report.unit}. Belief: {frontier.family}.",
+        "## Beside every other rule",
+        HOW_TO_READ,
         markdown_table(*ahead_table(report, main)),
         markdown_table(*rules_table(report)),
-        "## What it saves",
-        markdown_table(*savings_table({row.budget: row.saving for row in report.rows if row.rule == main}, waits)),
     ]
+    if waits:
+        parts += ["## How long a question takes", markdown_table(*waiting_table(waits))]
     if ways:
         drawn = plot_paths(ways, frontier.sources, folder / "paths.png")
         parts += [
@@ -76,21 +78,10 @@ def write_report(
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")
 
 
-def savings_table(
-    savings: Mapping[float, Interval], waits: Mapping[float, tuple[float, float]]
-) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of what the rule saves at equal accuracy, and how long a question takes."""
-    header = ["budget", "less spend than the uniform mix of equal accuracy (%)"]
-    if waits:
-        header += ["mean seconds", "95 % take at most"]
-
-    def cells(budget: float, saved: Interval) -> list[str]:
-        row = [f"{budget:.4g}", percent(saved, ".0f") if np.isfinite(saved.value) else "no mix is as accurate"]
-        if waits:
-            row += [f"{x:.2f}" for x in waits[budget]] if budget in waits else ["", ""]
-        return row
-
-    return header, [cells(*item) for item in savings.items()]
+def waiting_table(waits: Mapping[float, tuple[float, float]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of how long a question takes, one answer after the other, by budget."""
+    rows = [[f"{budget:.4g}", *(f"{seconds:.2f}" for seconds in both)] for budget, both in waits.items()]
+    return ["budget", "mean seconds", "95 % take at most"], rows
 
 
 def calibration_table(ways: Sequence[Path]) -> tuple[list[str], list[list[str]]]:

@@ -144,3 +144,18 @@ def test_actions_whose_costs_differ_by_rounding_are_one_place_on_the_hull():
     assert [score.actions[k].source for k in mix.actions] == ["large", "large"]
     found = mix.excess(mix.utility(np.full(101, 0.25)), np.full(101, 0.25)).interval
     assert np.isfinite(ends(found)).all()
+
+
+def test_two_cheap_actions_of_nearly_one_cost_say_nothing_of_the_mix_far_from_them():
+    log = made_log(questions=400, samples=8)
+    score = measure(log, menu(log, votes=(1, 4)), "samples")
+    rng = np.random.default_rng(0)
+    right, cost = np.array([0.5, 0.52, 0.6, 0.7]), np.float32([1.0, 1.02, 10.0, 30.0])
+    utility = (rng.random((400, 4)) < right).astype(np.float32)
+    utility = utility - utility.mean(axis=0) + np.float32(right)  # the hull holds all four
+    mix = UniformMix(replace(score, utility=utility, cost=np.broadcast_to(cost, (400, 4))), Bootstrap(400, 300, 0))
+    assert len(mix.actions) == 4
+    accuracy = mix.accuracy(20.0)
+    assert 0.65 == pytest.approx(accuracy.value, abs=1e-5) and accuracy.high - accuracy.low < 0.12
+    saved = mix.saving(np.full(301, 0.65), np.full(301, 10.0))
+    assert saved.value == pytest.approx(0.5, abs=1e-4) and saved.low > -0.1 and saved.high < 1

@@ -29,7 +29,7 @@ from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves,
 
 FILE = "escalation.npz"
 SCHEMA_VERSION = 1
-PLANNED = 600  # states up to which every question is planned on its own; above, cells of like questions share a plan
+PLANNED = 4000  # states up to which every question is planned on its own; above, cells of like questions share a plan
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
