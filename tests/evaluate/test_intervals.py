@@ -156,6 +156,6 @@ def test_two_cheap_actions_of_nearly_one_cost_say_nothing_of_the_mix_far_from_th
     mix = UniformMix(replace(score, utility=utility, cost=np.broadcast_to(cost, (400, 4))), Bootstrap(400, 300, 0))
     assert len(mix.actions) == 4
     accuracy = mix.accuracy(20.0)
-    assert 0.65 == pytest.approx(accuracy.value, abs=1e-5) and accuracy.high - accuracy.low < 0.12
+    assert accuracy.value == pytest.approx(0.65, abs=1e-5) and accuracy.high - accuracy.low < 0.12
     saved = mix.saving(np.full(301, 0.65), np.full(301, 10.0))
     assert saved.value == pytest.approx(0.5, abs=1e-4) and saved.low > -0.1 and saved.high < 1
