@@ -381,7 +381,7 @@ def test_a_family_is_chosen_on_questions_whose_texts_its_belief_has_not_seen(mon
 
     def earned(known, belief, task, prices):
         played.append(task.rows)
-        return np.ones(1, bool), np.ones(1), np.ones(1)
+        return np.ones(1, bool), np.ones(1), np.ones((1, len(task.rows)))
 
     monkeypatch.setattr(solver, "fit_belief", fit)
     monkeypatch.setattr(solver, "_earned", earned)

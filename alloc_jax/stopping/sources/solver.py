@@ -201,7 +201,7 @@ def solve_escalation(
         read=task.read,
         multiplier=task.prices[keep],
         spend=spend,
-        utility=utility,
+        utility=utility.mean(axis=1),
         value=found.value,
         bound=found.bound,
         whittle=found.whittle,
@@ -308,7 +308,7 @@ def play(
 
 
 def _earned(known: Task, belief: Belief, task: Task, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """bool[P] the prices whose rules are worth keeping, and what each of those spends and earns, f64[L], on a task's questions.
+    """bool[P] the prices whose rules are worth keeping, and what each of those spends f64[L] and earns f64[L, N] on a task's questions.
 
     Args:
       known: the questions that the belief was fitted to, whose cells share plans.
@@ -322,9 +322,11 @@ def _earned(known: Task, belief: Belief, task: Task, prices: np.ndarray) -> tupl
     else:
         move, answer, cell = _cell_plan(known, belief, prices)
         walked = walk(task.patterns, move, task.moves, answer, task.walks, nearest(task.promised, cell))
-    spend, utility = (x.mean(axis=(1, 2), dtype=float) for x in (walked.cost, walked.utility))
-    keep = _rising(spend)
-    return keep, spend[keep], utility[keep]
+    spend = walked.cost.mean(axis=(1, 2))
+    keep = np.append(
+        True, spend[1:] > np.maximum.accumulate(spend)[:-1] * (1 + 1e-9)
+    )  # without those of a higher price
+    return keep, spend[keep], walked.utility[keep].mean(axis=2, dtype=float)
 
 
 def _cell_plan(task: Task, belief: Belief, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -362,7 +364,7 @@ def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
 def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, seed: int) -> str:
     """The simplest family whose rules earn as much as any, on training questions that their beliefs have not seen.
 
-    Over all spends that every family reaches. As much is within a standard error over the folds of the difference from the best: so
+    Over all spends that every family reaches. As much is within a standard error over questions of the difference from the best: so
     a text that says nothing, or few questions, leave the choice to the family that assumes least.
     Questions of one unit, i64[N], are left out together.
     """
@@ -383,17 +385,14 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, seed: int) 
             _, *found[name] = _earned(one, belief, other, task.prices[::THINNED])
         low, high = max(spend[0] for spend, _ in found.values()), min(spend[-1] for spend, _ in found.values())
         grid = np.geomspace(low, max(high, low), SPENDS)
-        for name, curve in found.items():
-            earned[name].append(float(np.interp(grid, *curve).mean()))
-    best = max(names, key=lambda name: np.mean(earned[name]))
+        for name, (spend, utility) in found.items():
+            share = np.mean([np.interp(grid, spend, rule) for rule in np.eye(len(spend))], axis=1)  # of each rule
+            earned[name].append(share @ utility)
+    each = {name: np.concatenate(parts) for name, parts in earned.items()}
+    best = max(names, key=lambda name: each[name].mean())
 
     def as_good(name: str) -> bool:
-        behind = np.subtract(earned[best], earned[name])
-        return behind.mean() <= behind.std(ddof=1) / np.sqrt(len(behind))
+        behind = each[best] - each[name]
+        return behind.mean() <= behind.std() / np.sqrt(len(behind))
 
     return next(name for name in names if name == best or as_good(name))
-
-
-def _rising(spend: np.ndarray) -> np.ndarray:
-    """bool[P] without rules that spend no more than one of a higher price."""
-    return np.append(True, spend[1:] > np.maximum.accumulate(spend)[:-1] * (1 + 1e-9))
