@@ -7,16 +7,15 @@ one table holds the rules of all budgets, and a lower price draws wherever a hig
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
+
+from alloc_jax.stopping.storage import load_rules, save_rules
 
 STOP, DRAW = "stop", "draw"
 FILE = "stopping.npz"  # beside the policy whose predictions are the prior
@@ -149,15 +148,7 @@ class StoppingFrontier:
 
     def save(self, folder: str | Path) -> None:
         """Writes stopping.npz into a folder, that of the policy whose predictions are the prior; whole or not at all."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        every = {f.name: getattr(self, f.name) for f in fields(self)}
-        arrays = {name: value for name, value in every.items() if isinstance(value, np.ndarray)}
-        text = {name: value for name, value in every.items() if name not in arrays}
-        scratch = folder / f".{FILE}"
-        with scratch.open("wb") as file:
-            np.savez_compressed(file, about=json.dumps({"schema_version": SCHEMA_VERSION, **text}), **arrays)
-        os.replace(scratch, folder / FILE)
+        save_rules(self, Path(folder) / FILE, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True)
@@ -212,20 +203,10 @@ def load_stopping(folder: str | Path) -> StoppingFrontier:
       ValueError: there are none, they are damaged, or of another schema version.
     """
     path = Path(folder) / FILE
-    if not path.is_file():
-        raise ValueError(f"no stopping rules in {folder}: {FILE} is missing")
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        about = json.loads(str(arrays.pop("about")))
-        version = about.pop("schema_version")
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema version {version}, this release reads {SCHEMA_VERSION}")
-    if np.isnan(arrays["index"]).any():
+    frontier = load_rules(StoppingFrontier, path, SCHEMA_VERSION, "stopping")
+    if np.isnan(frontier.index).any():
         raise ValueError(f"{path} is damaged: an index is not a number")
-    return StoppingFrontier(**{**about, "sources": tuple(about["sources"])}, **arrays)
+    return frontier
 
 
 def adjacent(spend: np.ndarray, budget: float) -> tuple[int, int, float]:
