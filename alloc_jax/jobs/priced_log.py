@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,12 @@ class PricedLog:
 
     @classmethod
     def read(
-        cls, path: str, config: LogConfig, questions: int = 0, reading: Mapping[str, Any] | None = None
+        cls,
+        path: str,
+        config: LogConfig,
+        questions: int = 0,
+        reading: Mapping[str, Any] | None = None,
+        menu: Callable[[SampleLog], Sequence[Action]] | None = None,
     ) -> PricedLog:
         """Reads a log and leaves out, or refuses, the questions that cannot be priced.
 
@@ -51,6 +56,7 @@ class PricedLog:
             prices, what to do with what is missing, the seed of the drawn questions.
           questions: at most so many, drawn at random; 0: all.
           reading: options of `read_logs`.
+          menu: from the log to its actions, instead of the configuration's.
 
         Raises:
           ValueError: the log, the actions or the prices; a question that cannot be priced, unless missing is "drop".
@@ -61,7 +67,9 @@ class PricedLog:
             log, generator = log.select(rows), None if generator is None else generator[rows]
         prices = PriceBook.load(config.prices) if config.prices else None
         resource = config.resource or paid_with(log, prices)
-        if config.actions:
+        if menu is not None:
+            actions = menu(log)
+        elif config.actions:
             actions = parse_actions(config.actions)
         else:
             actions = default_actions(log, resource, prices, config.missing)
