@@ -253,7 +253,7 @@ def _as_key(key: jax.Array | int) -> jax.Array:
     try:
         return jax.random.key(operator.index(key))  # NumPy integers are integers, too
     except TypeError:
-        return key
+        return key  # type: ignore[return-value]  # no integer, so a key
 
 
 # ---------------------------------------------------------------------------------------------------------------

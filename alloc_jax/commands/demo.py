@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from absl import flags
 
@@ -92,8 +92,8 @@ def _account(
     """What was asked of the model, what that cost, and how often it was right."""
     from alloc_jax.report.text import markdown_table
 
-    questions, correct = Counter(answer.action for answer in answers), Counter()
-    correct.update(answer.action for answer, good in zip(answers, right, strict=True) if good)
+    questions = Counter(answer.action for answer in answers)
+    correct = Counter(answer.action for answer, good in zip(answers, right, strict=True) if good)
     rows = [(name, f"{count}", f"{100 * correct[name] / count:.0f} %") for name, count in questions.most_common()]
     return "\n".join([
         "",
@@ -120,7 +120,7 @@ def _started(command: str, *options: str) -> Iterator[str]:
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen([sys.executable, "-m", "alloc_jax", *arguments], stdout=said, stderr=said, env=quiet)
         try:
-            yield _once_up(process, f"http://127.0.0.1:{port}", said)
+            yield _once_up(process, f"http://127.0.0.1:{port}", command, said)
         finally:
             process.terminate()
             process.wait()
@@ -132,7 +132,7 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _once_up(process: subprocess.Popen, url: str, said) -> str:
+def _once_up(process: subprocess.Popen, url: str, command: str, said: IO[str]) -> str:
     """The address, once a server answers there."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end and process.poll() is None:
@@ -141,7 +141,7 @@ def _once_up(process: subprocess.Popen, url: str, said) -> str:
         time.sleep(0.1)
     said.seek(0)
     lines = said.read().strip().splitlines() or ["it said nothing"]
-    raise ValueError(f"{' '.join(process.args[3:])}: not up: {lines[-1]}")
+    raise ValueError(f"alloc {command} is not up: {lines[-1]}")
 
 
 def _ask(gateway: str, question: str) -> Answer:

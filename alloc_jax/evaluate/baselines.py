@@ -27,7 +27,7 @@ def _lengths(questions: Sequence[str]) -> np.ndarray:
 PROMPT_LENGTH = Embedding("prompt length", _lengths, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NearestNeighbours:
     """Predicts the mean outcome of the nearest training questions, by the angle between standardised features, or by their distance.
 
@@ -40,6 +40,10 @@ class NearestNeighbours:
     neighbours: int = 20  # fewer where a training question has fewer of other texts beside it
     angles: bool = True
     predicts_utility = True
+    _moments: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    _features: np.ndarray = field(init=False, repr=False)
+    _count: int = field(init=False, repr=False)
+    _calibration: Prediction = field(init=False, repr=False)
 
     def __post_init__(self):
         check_complete(self.table, self.name)
@@ -86,7 +90,7 @@ class NearestNeighbours:
         return Prediction(*(part[near].mean(axis=1) for part in (self.table.utility, self.table.cost)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RidgeRegression:
     """Predicts outcomes as linear functions of standardised features, shrunk towards the mean outcomes.
 
@@ -100,6 +104,9 @@ class RidgeRegression:
     featurizer: Featurizer = field(default_factory=TextFeatures)
     penalty: float = 1.0
     predicts_utility = True
+    _moments: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    _line: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    _calibration: Prediction = field(init=False, repr=False)
 
     def __post_init__(self):
         check_complete(self.table, self.name)

@@ -95,7 +95,7 @@ class PricedLog:
         """
         sources = [action.source for action in self.actions if action.source is not None]
         sampled = self.log.count[:, [self.log.source_index(source) for source in sources]] > 0
-        whole = sampled.all(axis=1)
+        whole = np.all(sampled, axis=1)
         if whole.all():
             return self
         i = int(np.argmin(whole))
@@ -121,7 +121,7 @@ class PricedLog:
           ValueError: see `Case`.
         """
         part = replace(self, log=of_sources(self.log, self.actions))
-        several = (part.log.count > 1).all(axis=1)
+        several = np.all(part.log.count > 1, axis=1)
         if several.mean() > MOST:
             part = part.select(several)
         choose, score = part.measure_halves(part.log, jax.random.key(seed))
@@ -197,7 +197,7 @@ def default_actions(
     if len(actions) <= LONGEST_MENU:
         return actions
     table = measure(log, actions, resource, prices=prices, missing=missing)
-    table = table.select(table.valid.all(axis=1))
+    table = table.select(np.flatnonzero(table.valid.all(axis=1)))
     if not len(table):
         return actions
     best = upper_hull(*(part.mean(axis=0, dtype=float) for part in (table.cost, table.utility)))

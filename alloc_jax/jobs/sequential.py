@@ -102,7 +102,12 @@ class Bench:
 
     def solve(self, log: SampleLog, source: str | Sequence[str], **options) -> StoppingFrontier:
         config = self.config
-        fixed = {"wave": config.wave, "rounds": config.rounds or None, "contexts": config.contexts, "seed": config.seed}
+        fixed: dict[str, Any] = {
+            "wave": config.wave,
+            "rounds": config.rounds or None,
+            "contexts": config.contexts,
+            "seed": config.seed,
+        }
         return solve_sequential(log, source, **fixed, **self.options, **options)
 
 
@@ -116,8 +121,8 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         bench = _bench(config)
-        grid = np.geomspace(min(config.budgets), max(config.budgets), 7) if len(config.budgets) > 1 else []
-        grid = sorted({*map(float, config.budgets), *map(float, grid)})
+        between = np.geomspace(min(config.budgets), max(config.budgets), 7) if len(config.budgets) > 1 else ()
+        grid = sorted({*map(float, config.budgets), *map(float, between)})
         found = _cross_fit(bench, grid)
         fixed = [ACTIONS[config.answer](source, k) for source in bench.sources for k in range(1, bench.cap + 1)]
         uniform = replace(bench.known, actions=tuple(fixed)).measure(bench.held)
@@ -147,7 +152,7 @@ def _bench(config: SequentialConfig) -> Bench:
     known = PricedLog.read(config.log, paid, reading={"skip_bad": config.skip_bad}, menu=samples)
     sources = tuple(action.source for action in known.actions)
     count = known.log.count[:, [known.log.source_index(name) for name in sources]]
-    whole = (count > 1).all(axis=1)
+    whole = np.all(count > 1, axis=1)
     if not whole.all() and not (config.skip_bad and whole.any()):
         i = int(np.argmin(whole))
         raise ValueError(

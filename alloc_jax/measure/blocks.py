@@ -60,10 +60,10 @@ class TableBlocks(Sequence):
             raise ValueError(
                 f"{self.paths[0]}: {len(groups)} row groups do not make {shard[1]} parts: save it in shorter row groups"
             )
-        first, last = (len(groups) * i // shard[1] for i in (shard[0], shard[0] + 1))
-        self.questions = sum(size for *_, size in groups[first:last])
+        part = slice(*(len(groups) * i // shard[1] for i in (shard[0], shard[0] + 1)))
+        self.questions = sum(size for *_, size in groups[part])
         self.table_questions = sum(size for *_, size in groups)
-        self._groups = groups[first:last]
+        self._groups = groups[part]
         self._first_block = np.cumsum([0, *(-(-size // rows) for *_, size in self._groups)])
 
     def __len__(self) -> int:

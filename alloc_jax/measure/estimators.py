@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -51,10 +52,10 @@ def estimate_actions(pairs: Pairs, actions: Sequence[Action]) -> list[Estimate]:
         of_rule = sizes.setdefault(rule_of(action), [])
         if action.samples not in of_rule:
             of_rule.append(action.samples)
-    found = {}
+    found: dict[tuple[Rule, int], Any] = {}
     for rule, of_rule in sizes.items():
-        of_rule = tuple(sorted(of_rule))
-        found |= zip(((rule, k) for k in of_rule), estimate(rule, pairs, of_rule), strict=True)
+        ordered = tuple(sorted(of_rule))
+        found |= zip(((rule, k) for k in ordered), estimate(rule, pairs, ordered), strict=True)
     return [found[rule_of(action), action.samples] for action in actions]
 
 

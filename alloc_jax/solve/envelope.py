@@ -34,7 +34,8 @@ def with_envelope(kernel: Callable[..., Solution], goal: str) -> Callable[..., S
     @solved.defjvp
     def rule(primals, tangents):
         solution = solved(*primals)
-        change = _change(*primals, solution, *tangents)
+        (prepared, wanted), (d_prepared, d_wanted) = primals, tangents
+        change = _change(prepared, wanted, solution, d_prepared, d_wanted)
 
         def tangent(name, x):
             if not jnp.issubdtype(x.dtype, jnp.floating):

@@ -167,7 +167,8 @@ def exact(prepared: ProblemInRows) -> Frontier:
 
     _in_blocks(means, len(total))
     multiplier = np.append(np.asarray(prepared.steepest), slope)
-    return Frontier(*(jnp.asarray(x[last]) for x in (spend, utility, multiplier)), prepared, steps)
+    spend, utility, multiplier = (jnp.asarray(x[last]) for x in (spend, utility, multiplier))
+    return Frontier(spend, utility, multiplier, prepared, steps)
 
 
 BLOCK = 1 << 16  # steps: their complex128 totals stay in a core's cache
@@ -281,7 +282,8 @@ def gridded(prepared: ProblemInRows, points: int) -> tuple[jax.Array, jax.Array,
 @partial(jax.jit, static_argnames="points")
 def _gridded_jit(prepared: ProblemInRows, points: int) -> Frontier:
     kernel = on_mesh(lambda prepared: gridded(prepared, points), prepared.mesh, prepared.specs, out=P())
-    return Frontier(*without_derivatives(kernel, OF_A_FRONTIER)(prepared), prepared)
+    spend, utility, multiplier = without_derivatives(kernel, OF_A_FRONTIER)(prepared)
+    return Frontier(spend, utility, multiplier, prepared)
 
 
 def grid(prepared: ProblemInRows, points: int) -> jax.Array:

@@ -9,7 +9,7 @@ What the XLA compiler needs to be told stands here, once each: `as_plan`, `compu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,7 @@ def row_totals(plan: jax.Array, weight: jax.Array | None) -> DoubleDouble:
     lanes = FOLD if width % FOLD == 0 else 1
     folded = [x.reshape(rows, lanes, -1) for x in ((plan,) if weight is None else (plan, weight))]
     ceiling = _ceilings(*folded)
-    sums = [0, 0, 0]
+    sums: list[Any] = [0, 0, 0]
     for lane in range(lanes):
         values = [x[:, lane] for x in folded]
         for part, terms in enumerate(_slices(*values, ceiling=ceiling)):

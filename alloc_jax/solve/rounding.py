@@ -22,6 +22,7 @@ from alloc_jax.solve.root_finding import (
     PASSES,
     Bracket,
     Chord,
+    End,
     chord_of,
     evaluate,
     exceeds,
@@ -76,18 +77,17 @@ def with_extremes(prepared: ProblemInRows, bracket: Bracket, above: jax.Array, b
             plan = jnp.where(here, extreme, kept)[None]
             plans = jax.lax.dynamic_update_slice(bracket.plans, plan, (end.slot, jnp.int32(0), jnp.int32(0)))
             rows = row_totals(extreme, prepared.weight)
-            totals = {"total": (total, end.total), "rows": (rows, end.rows)}
-            totals = {part: double_double.where(here, *both) for part, both in totals.items()}
-            bracket = bracket._replace(plans=plans, **{name: end._replace(**totals)})
+            total, rows = (double_double.where(here, *both) for both in ((total, end.total), (rows, end.rows)))
+            bracket = bracket._replace(plans=plans, **{name: end._replace(total=total, rows=rows)})
         return bracket
 
     bracket = update_if(at_best | at_cheapest, put_extremes, bracket)
     more, less, plans, passes = bracket
-    closed = (
-        jax.tree.map(lambda here, other, close=close: jnp.where(close, other, here), end, other)
-        for end, other, close in ((more, less, below), (less, more, above))
-    )
-    return Bracket(*closed, plans, passes)
+
+    def closed(end: End, other: End, close: jax.Array) -> End:
+        return jax.tree.map(lambda here, other: jnp.where(close, other, here), end, other)
+
+    return Bracket(closed(more, less, below), closed(less, more, above), plans, passes)
 
 
 def cut_at(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal: str) -> Cut:

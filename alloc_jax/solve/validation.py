@@ -37,7 +37,7 @@ def as_arrays(problem: AllocationProblem) -> AllocationProblem:
     fields = {name: getattr(problem, name) for name in ("utility", "cost", "valid", "weight")}
     for name in ("utility", "cost", "weight"):
         dtype = getattr(fields[name], "dtype", None)
-        if dtype == np.float64 and not jax.config.jax_enable_x64:
+        if dtype == np.float64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]  # set when JAX is imported
             raise ValueError(
                 f"{name} is float64, which JAX would round to float32 unseen: pass float32, or enable jax_enable_x64"
             )

@@ -40,7 +40,8 @@ def vote_state(answers: Sequence[str | None], context: int = 0, ticket: float = 
     State(drawn=4, lead=2, chase=1, context=0, ticket=0.0, source=0)
     """
     top = [count for _, count in Counter(a for a in answers if a is not None).most_common(2)]
-    return State(len(answers), *[*top, 0, 0][:2], context, ticket, source)
+    lead, chase, *_ = (*top, 0, 0)
+    return State(len(answers), lead, chase, context, ticket, source)
 
 
 def prior_features(score: np.ndarray) -> np.ndarray:
@@ -160,9 +161,12 @@ class StoppingRule:
     less: int  # position of the rule that draws less
     more: int  # of the one that draws more
     weight: float  # share of the questions that follow the one that draws more
+    # Plain lists and floats: an element of an array costs more than the rest of a decision.
+    _price: list[float] = field(init=False, repr=False)
+    _index: list[memoryview[float]] = field(init=False, repr=False)
+    _shape: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self):
-        # Plain lists and floats: an element of an array costs more than the rest of a decision.
         prices = [float(self.frontier.multiplier[m]) for m in (self.less, self.more)]
         object.__setattr__(self, "_price", prices)
         object.__setattr__(self, "_index", [_lowered(x) for x in self.frontier.index])
@@ -228,6 +232,6 @@ def nearest(features: np.ndarray, center: np.ndarray) -> np.ndarray:
     return ((features[:, None, :] - center[None, :, :]) ** 2).sum(axis=2).argmin(axis=1)
 
 
-def _lowered(index: np.ndarray) -> memoryview:
+def _lowered(index: np.ndarray) -> memoryview[float]:
     """A flat view whose elements are plain floats."""
     return memoryview(np.ascontiguousarray(index, np.float32)).cast("B").cast("f")

@@ -22,7 +22,7 @@ def test_the_account_adds_up(monkeypatch):
 def test_a_server_that_does_not_come_up_says_why(tmp_path, capfd):
     options = [f"--policy={tmp_path}", "--upstream=http://127.0.0.1:9/v1", "--budget=3", "--resource=samples"]
     with (
-        pytest.raises(ValueError, match=r"serve .*: not up: .*policy\.json is missing"),
+        pytest.raises(ValueError, match=r"alloc serve is not up: .*policy\.json is missing"),
         demo._started("serve", *options),
     ):
         pass

@@ -293,9 +293,9 @@ def bound_at(
 ) -> tuple[Bound, jax.Array]:
     """The bound at a multiplier, its rounding known, and f32[chunks, width] what each question gains by the best of its other actions."""
     per_cost = multiplier / data.unit
-    net = jax.vmap(net_of, in_axes=(0, 0, None))
-    size = -net(-jnp.abs(data.utility), data.cost, per_cost)  # what the terms of a net utility add up to
-    net, lowest = net(data.utility, data.cost, per_cost), jnp.finfo(per_cost.dtype).min
+    nets = jax.vmap(net_of, in_axes=(0, 0, None))
+    size = -nets(-jnp.abs(data.utility), data.cost, per_cost)  # what the terms of a net utility add up to
+    net, lowest = nets(data.utility, data.cost, per_cost), jnp.finfo(per_cost.dtype).min
     net = jnp.where(may_take(data.utility), net, lowest)
     response = jnp.argmax(net, axis=1).astype(jnp.int32)
 

@@ -45,9 +45,10 @@ def first_multipliers(guess: float, steepest: float) -> np.ndarray:
       steepest: the sample's steepest multiplier, from which to descend where the guess is one of the two extremes.
     """
     if not 0 < guess < steepest:
-        return np.float32(steepest * 4.0 ** -np.arange(MULTIPLIERS))
+        return (steepest * 4.0 ** -np.arange(MULTIPLIERS)).astype(np.float32)
     apart = 5e-4 * 3.0 ** np.arange(MULTIPLIERS // 2)
-    return np.float32(guess * np.exp(np.concatenate([[0], apart, -apart[: MULTIPLIERS - 1 - apart.size]])))
+    factors = np.exp(np.concatenate([[0], apart, -apart[: MULTIPLIERS - 1 - apart.size]]))
+    return (guess * factors).astype(np.float32)
 
 
 def next_multipliers(bracket: Bracket, target: float) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alloc_jax.solve import double_double, validation
+from alloc_jax.solve.layout import ProblemInRows
 from alloc_jax.solve.mesh import devices
 from alloc_jax.solve.solver import prepare, solve
 from alloc_jax.solve.streaming.bracketing import (
@@ -192,7 +193,7 @@ def _target(budget: float, questions: int) -> float:
 def _guess(blocks: Sequence[AllocationProblem], budget: float, peers: Peers) -> tuple[float, float]:
     """The median over the processes of their first blocks' own multipliers, and the steepest multiplier."""
     try:
-        prepared = prepare(blocks[0])
+        prepared: ProblemInRows = prepare(blocks[0])  # of one resource
         mine = [float(solve(prepared, budget).multiplier), float(prepared.steepest)]
     except ValueError:  # the pass names the question, counted over all processes
         mine = [0.0, 0.0]
