@@ -1,4 +1,4 @@
-"""The ground floor: the types the stages hand to each other, and nothing else.
+"""The types that the stages hand to each other, and nothing else.
 
 Host types (`SampleLog`, `OutcomeTable`) hold NumPy arrays and text. Device types (`AllocationProblem`, `Solution`,
 `Frontier`) are pytrees of JAX arrays. Axis letters: N questions, K actions, S samples, M sources, R resources.

@@ -17,10 +17,10 @@ _BUFFER = 2**22  # bytes of a column that are read from the disk at a time, so t
 
 
 class TableBlocks(Sequence):
-    """The questions of a stored table as problems of bounded size: a sequence that is read anew whenever it is asked.
+    """The questions of a stored table as problems of bounded size: a sequence that reads the file on each access.
 
     Only utility, cost and valid are read. A block never reaches over the end of a row group, so that any block is
-    found without reading those before it.
+    found without reading the blocks before it.
 
     Args:
       paths: parquet files that `save_table` wrote (or of its form), in order: one table in parts.

@@ -1,7 +1,7 @@
 """Which estimator an action has, and what it needs of a log.
 
-Every estimator averages an action over all k-subsets of the logged samples and is exact (`votes`, `order`, `weighted`); the
-standard errors follow from what it earns together with each sample (`draws`).
+Every estimator averages an action over all k-subsets of the logged samples and is exact (`votes`, `pass_at_k`, `weighted`); the
+standard errors follow from what it earns together with each sample (`u_statistics`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COUNTING = ("vote", "weighted_vote", "unanimous")  # need the answers themselves
 
 
 def rule_of(action: Action) -> Rule:
-    """The estimator of an action that draws samples; actions with one rule and different k share passes."""
+    """The estimator of an action that draws samples; actions that differ in k alone share passes."""
     if action.samples == 1:  # whatever aggregates it
         return expected_single
     if action.aggregator in ("vote", "weighted_vote"):

@@ -54,7 +54,7 @@ def measure(
       actions: K actions, or their names.
       resource: what is paid with, or a tuple of R of them: `samples`; `prompt_tokens`, `cached_tokens` (part of them),
         `completion_tokens`, `reasoning_tokens` (part of them); `tokens` (prompt, where the log has it, + completion tokens);
-        `compute` (tokens x parameters, in the log's `compute_unit`: one mean sample of its dearest source); `usd` (by
+        `compute` (tokens x parameters, in the log's `compute_unit`: one mean sample of its most expensive source); `usd` (by
         `prices`, or as the log states it); `seconds` (of k samples drawn in parallel); `stated` (what the log says that one
         sample of each source costs, in the log's own unit).
       prices: the rates behind `usd`.

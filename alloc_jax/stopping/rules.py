@@ -1,8 +1,8 @@
 """Stopping rules as they are served: after each sample, stop or draw again. NumPy alone.
 
-Every state of a question (samples drawn, votes of the leader and of the runner-up, what its text promised) has an index: the
-price of a sample below which drawing on is worth it. A rule is a price; it draws while the index of the state is above it. So
-one table holds the rules of all budgets, and a lower price draws wherever a higher one does.
+Every state of a question (samples drawn, votes of the leader and of the runner-up, the context of its text) has an index: the
+price of a sample below which another one is worth drawing. A rule is a price: it draws while the index of the state is above that
+price. So one table of indices holds the rules of all budgets, and a lower price draws wherever a higher one does.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def vote_state(answers: Sequence[str | None], context: int = 0, ticket: float = 
 
 
 def prior_features(score: np.ndarray) -> np.ndarray:
-    """What a policy's predicted utilities f[N, K] tell a stopping rule: f32[N, 2], that of the first action (the cheapest) and
-    how much the best action gains over it."""
+    """Features for a stopping rule from a policy's predicted utilities f[N, K]: f32[N, 2], the utility of the first action (the
+    cheapest), and how much the best action gains over it."""
     score = np.asarray(score, np.float32)
     return np.stack([score[:, 0], (score - score[:, :1]).max(axis=1)], axis=1)
 
 
 class Prior(NamedTuple):
-    """What the texts of training questions promise, by models that have not seen their outcomes."""
+    """Predictions for training questions from their texts, by models that have not seen their outcomes."""
 
     features: np.ndarray  # f[N, D]
     # Such models are fewer than those that will serve, whose mean is less noisy and so spends otherwise. How much, is extrapolated
@@ -72,7 +72,7 @@ class CalibratedPolicy(Protocol):
 
 
 def policy_prior(policy: CalibratedPolicy) -> Prior:
-    """The prior that a policy's predictions are, of the questions it was trained on.
+    """The prior from a policy's out-of-fold predictions for the questions that it was trained on.
 
     Raises:
       ValueError: the policy predicts no utilities.
@@ -120,7 +120,7 @@ class StoppingFrontier:
         return np.where(budget < self.spend[0], np.nan, np.interp(budget, self.spend, self.utility))
 
     def at(self, budget: float) -> StoppingRule:
-        """The mix of two adjacent rules that spends a budget, or the dearest rule where that spends less.
+        """The mix of two adjacent rules that spends a budget, or the rule that draws most where that spends less.
 
         Raises:
           ValueError: the budget is below what the cheapest rule spends.
@@ -214,7 +214,7 @@ def load_stopping(folder: str | Path) -> StoppingFrontier:
 
 
 def adjacent(spend: np.ndarray, budget: float) -> tuple[int, int, float]:
-    """The two adjacent rules that a budget lies between, by their rising spends f[L], and the share of the dearer one.
+    """The two adjacent rules that a budget lies between, by their rising spends f[L], and the share of the one that spends more.
 
     Raises:
       ValueError: the budget is below what the first rule spends.
