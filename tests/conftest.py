@@ -66,10 +66,10 @@ LONGEST = (
     "solve/test_one_budget.py",
     "solve/resources/test_audit.py",
     "solve/test_audit.py",
+    "notebooks/test_notebooks.py",
     "jobs/test_escalate_job.py",
     "solve/resources/test_kernel.py",
     "jobs/test_job.py",
-    "notebooks/test_notebooks.py",
     "learn/test_policy.py",
     "jobs/test_compare.py",
     "jobs/test_streaming.py",
@@ -101,7 +101,11 @@ def pytest_collection_modifyitems(items):
 
 
 # What checks the solver's claims to the last digit, on programs as LLVM optimises them: `tests/compiling.py` says why.
-OPTIMISED = ("tests/solve/test_one_budget.py", "tests/solve/test_audit.py", "tests/solve/resources/test_audit.py")
+OPTIMISED = (
+    "tests/solve/test_one_budget.py",
+    "tests/solve/test_audit.py",
+    "tests/solve/resources/test_audit.py",
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
