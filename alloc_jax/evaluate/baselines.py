@@ -48,8 +48,7 @@ class NearestNeighbours:
     def __post_init__(self):
         check_complete(self.table, self.name)
         features = self.featurizer.encode(self.table.question)
-        mean, scale = features.mean(axis=0), features.std(axis=0)
-        object.__setattr__(self, "_moments", (mean, np.where(scale < 1e-6, np.inf, scale)))
+        object.__setattr__(self, "_moments", _moments(features))
         object.__setattr__(self, "_features", self._placed(features))
         unit = inseparable(self.table)
         others = len(unit) - int(np.bincount(unit).max())
@@ -90,6 +89,12 @@ class NearestNeighbours:
         return Prediction(*(part[near].mean(axis=1) for part in (self.table.utility, self.table.cost)))
 
 
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean f[D] and scale f[D] of features f[N, D]; a feature that never varies is divided by infinity."""
+    scale = features.std(axis=0)
+    return features.mean(axis=0), np.where(scale < 1e-6, np.inf, scale)
+
+
 @dataclass(frozen=True, eq=False)
 class RidgeRegression:
     """Predicts outcomes as linear functions of standardised features, shrunk towards the mean outcomes.
@@ -111,8 +116,7 @@ class RidgeRegression:
     def __post_init__(self):
         check_complete(self.table, self.name)
         features = self.featurizer.encode(self.table.question)
-        mean, scale = features.mean(axis=0), features.std(axis=0)
-        object.__setattr__(self, "_moments", (mean, np.where(scale < 1e-6, np.inf, scale)))
+        object.__setattr__(self, "_moments", _moments(features))
         x = standardise(features, *self._moments).astype(float)
         outcomes = np.concatenate([self.table.utility, self.table.cost], axis=1).astype(float)
         inverse = np.linalg.inv(x.T @ x + self.penalty * np.eye(x.shape[1]))
