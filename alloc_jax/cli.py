@@ -32,6 +32,7 @@ COMMANDS = {
     "serve": Command("serve.__main__", "The gateway: a policy in front of a server, within a budget."),
     "replay": Command("commands.replay", "A log through the gateway's decisions, offline.", "log"),
     "solve-distributed": Command("commands.solve_distributed", "A stored table of any length, by many processes."),
+    "demo": Command("commands.demo", "A small model, the gateway before it, 200 questions, and the account."),
     "reasoner": Command("commands.reasoner", "Serve the built-in language model."),
 }
 HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")

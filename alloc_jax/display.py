@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import fields
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Shown:
 
     def parts(self) -> dict[str, str]:
         """What is shown of each field; by default, of each that is not None."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.repr}
+        values = {field.name: getattr(self, field.name) for field in fields(cast(Any, self)) if field.repr}
         return {name: brief(value) for name, value in values.items() if value is not None}
 
     def __repr__(self) -> str:

@@ -187,7 +187,9 @@ def _published(table: Mapping[str, Any], date: str) -> Iterator[TokenPrice]:
       ValueError: it is of neither form, or prices no model by its tokens.
     """
     if isinstance(table.get("data"), list):
-        models = {one.get("id"): one.get("pricing") for one in table["data"] if isinstance(one, dict)}
+        models: Mapping[Any, Any] = {
+            one.get("id"): one.get("pricing") for one in table["data"] if isinstance(one, dict)
+        }
         names, source = _OPENROUTER, "OpenRouter's list of models"
     else:
         models, names, source = table, _LITELLM, "LiteLLM's table of prices"

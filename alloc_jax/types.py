@@ -1,4 +1,4 @@
-"""The ground floor: the types the stages hand to each other, and nothing else.
+"""The types that the stages hand to each other, and nothing else.
 
 Host types (`SampleLog`, `OutcomeTable`) hold NumPy arrays and text. Device types (`AllocationProblem`, `Solution`,
 `Frontier`) are pytrees of JAX arrays. Axis letters: N questions, K actions, S samples, M sources, R resources.
@@ -253,7 +253,7 @@ def _as_key(key: jax.Array | int) -> jax.Array:
     try:
         return jax.random.key(operator.index(key))  # NumPy integers are integers, too
     except TypeError:
-        return key
+        return key  # type: ignore[return-value]  # no integer, so a key
 
 
 # ---------------------------------------------------------------------------------------------------------------

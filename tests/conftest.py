@@ -1,41 +1,29 @@
 """Strict numerics for every test, compiled programs that the workers of a run share, and a small log that looks like a real one."""
 
-import os
 import shutil
-import tempfile
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from absl import flags
 
-from alloc_jax.learn import fitting
 from alloc_jax.types import SampleLog, Source
+from tests import compiling
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-
-CACHE = pytest.StashKey[str]()
+MADE = pytest.StashKey[str | None]()
 
 
 def pytest_configure(config):
-    """Parses no flags, and lets the workers and the commands of this run share what they compile.
-
-    `JAX_COMPILATION_CACHE_DIR`, where it is set, is used and kept: the next run then compiles only what has changed.
-    """
+    """Parses no flags, and lets the workers and the commands of this run share what they compile."""
     flags.FLAGS.mark_as_parsed()
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        config.stash[CACHE] = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="alloc_jax-compiled-")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    least = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+    config.stash[MADE] = compiling.prepare()
 
 
 def pytest_unconfigure(config):
-    if CACHE in config.stash:
-        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+    if made := config.stash.get(MADE, None):
+        shutil.rmtree(made, ignore_errors=True)
 
 
 # `-m fast`: of every stage what compiles little and would notice that the stage is broken. Folders, files, or tests by their names.
@@ -56,7 +44,7 @@ FAST = (
     "solve/test_frontier.py::test_any_multiplier_bounds_any_plan_within_the_budget",
     "solve/test_frontier.py::test_bad_",
     "solve/test_frontier.py::test_the_exact_frontier_is_the_references",
-    "solve/test_one_budget.py::test_a_budget_that_a_plan_meets_exactly_is_spent_to_the_end",
+    "solve/test_solver.py::test_a_budget_that_a_plan_meets_exactly_is_spent_to_the_end",
     "solve/test_one_budget.py::test_agrees_with_the_reference_and_never_overspends[smooth-300x8]",
     "stopping/test_rules.py",
     "learn/test_calibration.py",
@@ -76,20 +64,29 @@ FAST = (
 # A file stays with one worker: those that take longest come first, or one worker would end on them while the others wait.
 LONGEST = (
     "solve/test_one_budget.py",
+    "solve/resources/test_audit.py",
+    "solve/test_audit.py",
+    "notebooks/test_notebooks.py",
+    "jobs/test_escalate_job.py",
     "solve/resources/test_kernel.py",
-    "solve/test_envelope.py",
-    "solve/test_frontier.py",
     "jobs/test_job.py",
     "learn/test_policy.py",
     "jobs/test_compare.py",
-    "notebooks/test_notebooks.py",
     "jobs/test_streaming.py",
+    "solve/test_envelope.py",
     "solve/test_shards.py",
-    "solve/resources/test_simplex.py",
     "jobs/test_sequential_job.py",
-    "reasoner/test_model.py",
+    "solve/test_frontier.py",
+    "solve/test_streaming.py",
+    "solve/test_solver.py",
+    "stopping/test_escalate.py",
+    "stopping/test_sequential.py",
+    "measure/test_estimators.py",
+    "measure/test_vote_estimates.py",
     "evaluate/comparison/test_trees.py",
-    "evaluate/test_coverage.py",
+    "serve/test_neighbours.py",
+    "serve/test_command.py",
+    "solve/resources/test_simplex.py",
 )
 
 
@@ -103,17 +100,20 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
-MOST_MAPS = 20_000  # memory maps of a process; Linux gives 65,530, and compiling another program then ends in a segmentation fault
+# What checks the solver's claims to the last digit, on programs as LLVM optimises them: `tests/compiling.py` says why.
+OPTIMISED = (
+    "tests/solve/test_one_budget.py",
+    "tests/solve/test_audit.py",
+    "tests/solve/resources/test_audit.py",
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def few_programs():
-    """Lets go of compiled programs once a worker holds very many of them: each is some memory maps."""
+def programs(request):
+    """Some modules test optimised programs; no worker holds too many programs."""
+    compiling.optimise(request.node.nodeid.startswith(OPTIMISED))
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
-        fitting._compiled.cache_clear()
-        jax.clear_caches()
+    compiling.forget_if_many()
 
 
 def made_log(questions: int = 200, samples: int = 16, seed: int = 0) -> SampleLog:

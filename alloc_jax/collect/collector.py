@@ -298,7 +298,7 @@ class _Run:
             return {"tokens": None, "usd": None}
         prompt = recipe.worst_tokens(recipe.messages(job.question.text)) - recipe.limit
         price = self.prices.get(recipe.name)
-        usd = price and worst_dollars(price, prompt, recipe.limit * samples)
+        usd = None if price is None else worst_dollars(price, prompt, recipe.limit * samples)
         return {"tokens": prompt + recipe.limit * samples, "usd": usd}
 
     def dollars(self, recipe: Recipe, reply: Reply) -> float | None:

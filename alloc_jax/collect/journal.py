@@ -135,7 +135,7 @@ class Journal:
         Args:
           refused: whether that includes what the server refused for good.
         """
-        found = set()
+        found: set[tuple[str, str, int]] = set()
         for row in self.rows:
             final = row["failed"] if refused and row.get("final") else ()
             found.update((row["id"], row["source"], sample) for sample in (*row["samples"], *final))

@@ -18,7 +18,6 @@ from alloc_jax.report.text import markdown_table
 from alloc_jax.report.verdicts import difference_table, verdict_table
 
 _DEFAULT = CompareConfig()
-_NAMES = tuple(vars(_DEFAULT))
 FLAGS = flags.FLAGS
 
 

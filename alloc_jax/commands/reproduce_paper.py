@@ -14,7 +14,6 @@ from alloc_jax.jobs.paper import PaperConfig, gains_table, published_table, repr
 from alloc_jax.report.text import main_table, markdown_table
 
 _DEFAULT = PaperConfig()
-_NAMES = tuple(vars(_DEFAULT))
 FLAGS = flags.FLAGS
 
 

@@ -17,7 +17,6 @@ from alloc_jax.report.stopping import ahead_table
 from alloc_jax.report.text import markdown_table, plain_table
 
 _DEFAULT = SequentialConfig()
-_NAMES = tuple(vars(_DEFAULT))
 FLAGS = flags.FLAGS
 
 

@@ -63,7 +63,7 @@ def work():
             from alloc_jax.jobs.streaming import StreamConfig, solve_table
             from alloc_jax.solve.streaming.processes import Alone, Processes
 
-            peers = Alone()
+            peers: Alone | Processes = Alone()
             if FLAGS.num_processes > 1:
                 peers = Processes(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.patience)
             config = StreamConfig(table=tuple(FLAGS.table), budget=FLAGS.budget, rows=FLAGS.rows)

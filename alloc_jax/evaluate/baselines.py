@@ -27,7 +27,7 @@ def _lengths(questions: Sequence[str]) -> np.ndarray:
 PROMPT_LENGTH = Embedding("prompt length", _lengths, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NearestNeighbours:
     """Predicts the mean outcome of the nearest training questions, by the angle between standardised features, or by their distance.
 
@@ -40,12 +40,15 @@ class NearestNeighbours:
     neighbours: int = 20  # fewer where a training question has fewer of other texts beside it
     angles: bool = True
     predicts_utility = True
+    _moments: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    _features: np.ndarray = field(init=False, repr=False)
+    _count: int = field(init=False, repr=False)
+    _calibration: Prediction = field(init=False, repr=False)
 
     def __post_init__(self):
         check_complete(self.table, self.name)
         features = self.featurizer.encode(self.table.question)
-        mean, scale = features.mean(axis=0), features.std(axis=0)
-        object.__setattr__(self, "_moments", (mean, np.where(scale < 1e-6, np.inf, scale)))
+        object.__setattr__(self, "_moments", _moments(features))
         object.__setattr__(self, "_features", self._placed(features))
         unit = inseparable(self.table)
         others = len(unit) - int(np.bincount(unit).max())
@@ -86,7 +89,13 @@ class NearestNeighbours:
         return Prediction(*(part[near].mean(axis=1) for part in (self.table.utility, self.table.cost)))
 
 
-@dataclass(frozen=True)
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean f[D] and scale f[D] of features f[N, D]; a feature that never varies is divided by infinity."""
+    scale = features.std(axis=0)
+    return features.mean(axis=0), np.where(scale < 1e-6, np.inf, scale)
+
+
+@dataclass(frozen=True, eq=False)
 class RidgeRegression:
     """Predicts outcomes as linear functions of standardised features, shrunk towards the mean outcomes.
 
@@ -100,12 +109,14 @@ class RidgeRegression:
     featurizer: Featurizer = field(default_factory=TextFeatures)
     penalty: float = 1.0
     predicts_utility = True
+    _moments: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    _line: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    _calibration: Prediction = field(init=False, repr=False)
 
     def __post_init__(self):
         check_complete(self.table, self.name)
         features = self.featurizer.encode(self.table.question)
-        mean, scale = features.mean(axis=0), features.std(axis=0)
-        object.__setattr__(self, "_moments", (mean, np.where(scale < 1e-6, np.inf, scale)))
+        object.__setattr__(self, "_moments", _moments(features))
         x = standardise(features, *self._moments).astype(float)
         outcomes = np.concatenate([self.table.utility, self.table.cost], axis=1).astype(float)
         inverse = np.linalg.inv(x.T @ x + self.penalty * np.eye(x.shape[1]))

@@ -79,7 +79,8 @@ class Chain(NamedTuple):
         """Utility and cost f[N, O] where the first of bool[N, O, T] that holds, or the end, stops and answers bool[N, O, T]."""
         ends = np.concatenate([stop[..., :-1], np.ones_like(stop[..., :1])], axis=-1)
         at = ends.argmax(axis=-1)[..., None]
-        return tuple(np.take_along_axis(x, at, -1)[..., 0].astype(np.float32) for x in (right, self.paid))
+        utility, cost = (np.take_along_axis(x, at, -1)[..., 0].astype(np.float32) for x in (right, self.paid))
+        return utility, cost
 
 
 def chain(walks: Walks, sources: Sequence[int]) -> Chain:
@@ -152,7 +153,8 @@ def _posteriors(walks, sources, patterns, right, context) -> tuple[np.ndarray, n
         each = right[context[question], walkers.state]
         best = each.argmax(axis=1)
         found.append((each[every, best], walkers.good[every, best]))
-    return tuple(np.stack(part, axis=-1).reshape(*shape, -1) for part in zip(*found, strict=True))
+    posterior, good = (np.stack(part, axis=-1).reshape(*shape, -1) for part in zip(*found, strict=True))
+    return posterior, good
 
 
 def consistency(walks: Walks, limits: Sequence[int], cost: np.ndarray) -> Sweep:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,10 +85,11 @@ def served_paths(
     tickets = lottery(walks.ids, seed)
     verified = rule.frontier.answer == "verified"
     for i in range(len(walks)):
-        given = () if promise is None else [None if part is None else part[i] for part in promise]
-        question = rule.start(*given, ticket=tickets[i])
+        accuracy, cost, features = [None if part is None else part[i] for part in promise or (None,) * 3]
+        question = rule.start(accuracy, cost, features, tickets[i])
         taken = np.zeros(len(rule.frontier.sources), int)
-        said, good = [], {}
+        said: list[int | None] = []
+        good: dict[Hashable, bool] = {}
         while move := rule.decide(question):
             codes = []
             for m in move:

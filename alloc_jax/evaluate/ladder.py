@@ -26,19 +26,19 @@ def default_ladder(accuracy: Sequence[float], cost: Sequence[float], most: int =
     >>> default_ladder([0.5, 0.8, 0.4, 0.9], [1.0, 2.0, 3.0, 9.0])
     [0, 1, 3]
     """
-    accuracy, cost = np.asarray(accuracy, float), np.asarray(cost, float)
-    hull = upper_hull(cost, accuracy)
-    line = np.interp(cost, cost[hull], accuracy[hull])
-    near = [int(m) for m in np.flatnonzero((accuracy >= line - NEAR) & (cost <= cost[hull[-1]])) if m not in hull]
+    right, paid = np.asarray(accuracy, float), np.asarray(cost, float)
+    hull = upper_hull(paid, right)
+    line = np.interp(paid, paid[hull], right[hull])
+    near = [int(m) for m in np.flatnonzero((right >= line - NEAR) & (paid <= paid[hull[-1]])) if m not in hull]
     taken = [int(hull[0]), int(hull[-1])] if len(hull) > 1 else [int(hull[0])]
     rest = [int(m) for m in hull if m not in taken]
 
     def apart(m: int) -> float:
         """How far the cost is from those of the sources taken, in its logarithm."""
-        logs = np.log(np.maximum(cost[taken], 1e-30))
-        return float(np.abs(np.log(max(cost[m], 1e-30)) - logs).min())
+        logs = np.log(np.maximum(paid[taken], 1e-30))
+        return float(np.abs(np.log(max(paid[m], 1e-30)) - logs).min())
 
     for group in (rest, near):
         while group and len(taken) < most:
             taken.append(group.pop(int(np.argmax([apart(m) for m in group]))))
-    return sorted(taken, key=lambda m: (cost[m], m))
+    return sorted(taken, key=lambda m: (paid[m], m))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -106,14 +107,13 @@ def replay_rule(rule: StoppingRule, played: Sequence[Replay], context: np.ndarra
       played: from `replay_frontier`, for each of its sources.
       context: i64[N] of the questions, which say from which source their samples come.
     """
-    found, rows = [], np.arange(len(context))
-    for position in (rule.less, rule.more):
+
+    def at(position: int) -> Outcome:
         each = [play.outcome(float(rule.frontier.multiplier[position])) for play in played]
-        chosen = rule.frontier.choice[position][context]
-        found.append(
-            Outcome(*(np.stack([getattr(o, name) for o in each])[chosen, rows] for name in ("utility", "cost")))
-        )
-    return mixed(*found, rule.weight)
+        chosen, rows = rule.frontier.choice[position][context], np.arange(len(context))
+        return Outcome(*(np.stack([getattr(o, name) for o in each])[chosen, rows] for name in ("utility", "cost")))
+
+    return mixed(at(rule.less), at(rule.more), rule.weight)
 
 
 def _refuse_to_peek(rule: Rule, paths: Paths) -> None:
@@ -128,7 +128,7 @@ def _refuse_to_peek(rule: Rule, paths: Paths) -> None:
 
     known, next_ = np.arange(some.cap + 1), np.arange(some.cap)
     names = ("lead", "chase", "distinct", "utility")
-    changed = {name: spliced(getattr(some, name), known > cut) for name in names}
+    changed: dict[str, Any] = {name: spliced(getattr(some, name), known > cut) for name in names}
     changed |= {name: spliced(getattr(some, name), next_ >= cut) for name in ("cost", "code")}
     before, after = rule(some), rule(replace(some, **changed))
     seen = known[: before.shape[2]] <= cut

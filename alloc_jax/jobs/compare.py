@@ -120,9 +120,8 @@ def _compare_on(case: Case, parts: Sequence[Part], config: CompareConfig) -> Com
     contenders = [policy(text, case.budgets) for text in config.policies]
     contenders += [baseline(name, case.budgets) for name in config.baselines]
     contenders += with_oracle_features(case)
-    grid = case.budgets
-    if len(grid) > 1:
-        grid = sorted({*grid, *np.geomspace(min(grid), max(grid), 7)[1:-1]})
+    between = np.geomspace(min(case.budgets), max(case.budgets), 7)[1:-1] if len(case.budgets) > 1 else ()
+    grid = sorted({*case.budgets, *between})
     deployed = cross_fit(contenders, case, grid, parts, config.workers)
     tables = (case.choose, case.score)
     report = score_plans(deployed, *tables, case.budgets, replicates=config.replicates, seed=config.seed)

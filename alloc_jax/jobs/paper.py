@@ -176,7 +176,7 @@ def as_published(table: OutcomeTable, config: PaperConfig) -> list[Published]:
                 outcome = Outcome.of(plan, test)
                 accuracy, spend = outcome.utility.mean(), outcome.cost.mean()
                 above = accuracy - uniform.utility(np.full(2, spend))[0]
-                row = (accuracy, spend, above)
+                row: tuple[float, ...] = (accuracy, spend, above)
                 if rule == RULES[3]:
                     row += (np.mean(learned == oracle), np.bincount(oracle).max() / len(oracle))
                 found.setdefault((rule, float(budget)), []).append(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,12 @@ class PricedLog:
 
     @classmethod
     def read(
-        cls, path: str, config: LogConfig, questions: int = 0, reading: Mapping[str, Any] | None = None
+        cls,
+        path: str,
+        config: LogConfig,
+        questions: int = 0,
+        reading: Mapping[str, Any] | None = None,
+        menu: Callable[[SampleLog], Sequence[Action]] | None = None,
     ) -> PricedLog:
         """Reads a log and leaves out, or refuses, the questions that cannot be priced.
 
@@ -51,6 +56,7 @@ class PricedLog:
             prices, what to do with what is missing, the seed of the drawn questions.
           questions: at most so many, drawn at random; 0: all.
           reading: options of `read_logs`.
+          menu: from the log to its actions, instead of the configuration's.
 
         Raises:
           ValueError: the log, the actions or the prices; a question that cannot be priced, unless missing is "drop".
@@ -61,7 +67,9 @@ class PricedLog:
             log, generator = log.select(rows), None if generator is None else generator[rows]
         prices = PriceBook.load(config.prices) if config.prices else None
         resource = config.resource or paid_with(log, prices)
-        if config.actions:
+        if menu is not None:
+            actions = menu(log)
+        elif config.actions:
             actions = parse_actions(config.actions)
         else:
             actions = default_actions(log, resource, prices, config.missing)
@@ -87,7 +95,7 @@ class PricedLog:
         """
         sources = [action.source for action in self.actions if action.source is not None]
         sampled = self.log.count[:, [self.log.source_index(source) for source in sources]] > 0
-        whole = sampled.all(axis=1)
+        whole = np.all(sampled, axis=1)
         if whole.all():
             return self
         i = int(np.argmin(whole))
@@ -113,7 +121,7 @@ class PricedLog:
           ValueError: see `Case`.
         """
         part = replace(self, log=of_sources(self.log, self.actions))
-        several = (part.log.count > 1).all(axis=1)
+        several = np.all(part.log.count > 1, axis=1)
         if several.mean() > MOST:
             part = part.select(several)
         choose, score = part.measure_halves(part.log, jax.random.key(seed))
@@ -189,7 +197,7 @@ def default_actions(
     if len(actions) <= LONGEST_MENU:
         return actions
     table = measure(log, actions, resource, prices=prices, missing=missing)
-    table = table.select(table.valid.all(axis=1))
+    table = table.select(np.flatnonzero(table.valid.all(axis=1)))
     if not len(table):
         return actions
     best = upper_hull(*(part.mean(axis=0, dtype=float) for part in (table.cost, table.utility)))

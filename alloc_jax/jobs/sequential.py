@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
-from alloc_jax.actions import Action, best_of, passes, vote
+from alloc_jax.actions import Action, best_of, passes, single, vote
 from alloc_jax.evaluate.comparison.contenders import parse_policy
 from alloc_jax.evaluate.comparison.crossfit import Part, question_folds
 from alloc_jax.evaluate.evaluation import check_budgets, deploy
@@ -26,14 +26,11 @@ from alloc_jax.evaluate.replay import mixed, replay, replay_frontier, replay_rul
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
 from alloc_jax.evaluate.uniform import upper_hull
-from alloc_jax.jobs.config import Budgets, DrawConfig, Orders, Policies, Resource
-from alloc_jax.jobs.priced_log import paid_with
+from alloc_jax.jobs.config import Budgets, DrawConfig, LogConfig, Orders, Policies, Resource
+from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
-from alloc_jax.logs import read_log
-from alloc_jax.measure import measure
-from alloc_jax.price_book import PriceBook
 from alloc_jax.report.stopping import score_outcomes, write_report
 from alloc_jax.stopping import solve_sequential
 from alloc_jax.stopping.paths import Paths, sample_paths
@@ -86,25 +83,32 @@ class Bench:
     """What the rules are compared on."""
 
     config: SequentialConfig
-    log: SampleLog
+    known: PricedLog  # with the actions that one-shot policies and the oracle choose from
     sources: tuple[str, ...]
     cap: int
-    actions: tuple[Action, ...]
     held: SampleLog  # half of every question's samples, to score on
     choose: OutcomeTable  # of the other half
     score: OutcomeTable
-    prices: PriceBook | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What paths and rules have in common."""
+        known, config = self.known, self.config
+        fixed = {"answer": config.answer, "resource": known.resource, "prices": known.prices}
+        return {**fixed, "cap": self.cap, "orders": config.orders}
 
     def paths(self, log: SampleLog, source: str, seed: int) -> Paths:
-        config = self.config
-        options = {"answer": config.answer, "resource": config.resource, "cap": self.cap, "prices": self.prices}
-        return sample_paths(log, source, orders=config.orders, seed=seed, **options)
+        return sample_paths(log, source, seed=seed, **self.options)
 
     def solve(self, log: SampleLog, source: str | Sequence[str], **options) -> StoppingFrontier:
         config = self.config
-        fixed = {"answer": config.answer, "resource": config.resource, "cap": self.cap, "prices": self.prices}
-        fixed |= {"wave": config.wave, "rounds": config.rounds or None, "orders": config.orders, "seed": config.seed}
-        return solve_sequential(log, source, contexts=config.contexts, **fixed, **options)
+        fixed: dict[str, Any] = {
+            "wave": config.wave,
+            "rounds": config.rounds or None,
+            "contexts": config.contexts,
+            "seed": config.seed,
+        }
+        return solve_sequential(log, source, **fixed, **self.options, **options)
 
 
 def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite: bool = False) -> Report:
@@ -117,49 +121,53 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         bench = _bench(config)
-        grid = np.geomspace(min(config.budgets), max(config.budgets), 7) if len(config.budgets) > 1 else []
-        grid = sorted({*map(float, config.budgets), *map(float, grid)})
+        between = np.geomspace(min(config.budgets), max(config.budgets), 7) if len(config.budgets) > 1 else ()
+        grid = sorted({*map(float, config.budgets), *map(float, between)})
         found = _cross_fit(bench, grid)
         fixed = [ACTIONS[config.answer](source, k) for source in bench.sources for k in range(1, bench.cap + 1)]
-        uniform = measure(bench.held, fixed, config.resource, prices=bench.prices)
+        uniform = replace(bench.known, actions=tuple(fixed)).measure(bench.held)
         tables = bench.choose, bench.score
         report = score_outcomes(found, tables, uniform, config.budgets, replicates=config.replicates, seed=config.seed)
         hidden = {name + text for name in VARIANTS if name != PRICED for text in ("", ", text")}  # they crowd a picture
-        poor = tuple(f" ({source})" for source in bench.sources if source != _most_accurate(bench.log, bench.sources))
+        poor = tuple(
+            f" ({source})" for source in bench.sources if source != _most_accurate(bench.known.log, bench.sources)
+        )
         drawn = {key: o for key, o in found.items() if key[0] not in hidden and not key[0].endswith(poor)}
         curve = score_outcomes(drawn, tables, uniform, grid, replicates=300, seed=config.seed)
         main = FIRST if len(bench.sources) > 1 else TEXT
         write_report(folder, report, curve, main, about=_about(bench))
-        policy = _value_policy(bench, bench.log)
+        policy = _value_policy(bench, bench.known.log)
         policy.save(folder / "policy")
         sources = bench.sources if len(bench.sources) > 1 else bench.sources[0]
-        bench.solve(bench.log, sources, prior=policy_prior(policy)).save(folder / "policy")
+        bench.solve(bench.known.log, sources, prior=policy_prior(policy)).save(folder / "policy")
     return report
 
 
 def _bench(config: SequentialConfig) -> Bench:
-    options = {"skip_bad": True} if config.skip_bad else {}
-    log = read_log(config.log, **options)
-    sources = config.sources or (_most_accurate(log, [source.name for source in log.sources]),)
-    columns = [log.source_index(name) for name in sources]
-    whole = (log.count[:, columns] > 1).all(axis=1)
-    if not whole.all() and not config.skip_bad:
+    def samples(log: SampleLog) -> list[Action]:
+        sources = config.sources or (_most_accurate(log, [source.name for source in log.sources]),)
+        return [single(name) for name in sources]
+
+    paid = LogConfig(resource=config.resource, prices=config.prices)
+    known = PricedLog.read(config.log, paid, reading={"skip_bad": config.skip_bad}, menu=samples)
+    sources = tuple(action.source for action in known.actions)
+    count = known.log.count[:, [known.log.source_index(name) for name in sources]]
+    whole = np.all(count > 1, axis=1)
+    if not whole.all() and not (config.skip_bad and whole.any()):
         i = int(np.argmin(whole))
-        raise ValueError(f"question {log.ids[i]!r} has fewer than 2 samples of a source: --skip_bad leaves it out")
-    log = log.select(np.flatnonzero(whole))
-    cap = min(config.cap, int(log.count[:, columns].min()) // 2)
+        raise ValueError(
+            f"question {known.log.ids[i]!r} has fewer than 2 samples of a source: --skip_bad leaves it out"
+        )
+    cap = min(config.cap, int(count[whole].min()) // 2)
     if cap < config.cap:
         logging.getLogger("alloc_jax").warning("half of a question's samples are %d: the cap is %d", cap, cap)
-    choose, held = log.split_samples(jax.random.key(config.seed))
     numbers = [k for k in NUMBERS if k <= cap and not (k == 2 and config.answer == "vote")]
     actions = tuple(ACTIONS[config.answer](source, k) for source in sources for k in numbers)
-    prices = PriceBook.load(config.prices) if config.prices else None
-    resource = config.resource or paid_with(log, prices)
-    first, second = (measure(part, actions, resource, prices=prices) for part in (choose, held))
+    known = replace(known.select(whole), actions=actions)
+    choose, held = known.log.split_samples(jax.random.key(config.seed))
+    first, second = known.measure(choose), known.measure(held)
     check_budgets({"choose": first, "score": second}, config.budgets)
-    return Bench(
-        replace(config, cap=cap, resource=resource), log, tuple(sources), cap, actions, held, first, second, prices
-    )
+    return Bench(config, known, sources, cap, held, first, second)
 
 
 def _most_accurate(log: SampleLog, sources: Sequence[str]) -> str:
@@ -173,15 +181,14 @@ def _about(bench: Bench) -> str:
     config = bench.config
     waves = "" if config.wave == 1 else f", in waves of {config.wave}"
     return (
-        f"{len(bench.log)} questions of {config.log if config.log == 'builtin' else Path(config.log).stem}; samples of "
+        f"{len(bench.known.log)} questions of {bench.known.name}; samples of "
         f"{', '.join(bench.sources)}; answered by {config.answer}; at most {bench.cap} samples{waves}; {config.folds} folds, "
         f"{config.orders} orders of every question's samples; seed {config.seed}."
     )
 
 
 def _value_policy(bench: Bench, log: SampleLog, kind: str = "value") -> Policy:
-    table = measure(log, bench.actions, bench.config.resource, prices=bench.prices)
-    return train(table, replace(parse_policy(kind, bench.config.budgets), seed=bench.config.seed))
+    return train(bench.known.measure(log), replace(parse_policy(kind, bench.config.budgets), seed=bench.config.seed))
 
 
 Found = dict[tuple[str, float], Outcome]  # (rule, budget) -> utility and cost f64[N]
@@ -189,7 +196,7 @@ Found = dict[tuple[str, float], Outcome]  # (rule, budget) -> utility and cost f
 
 def _cross_fit(bench: Bench, budgets: Sequence[float]) -> Found:
     """What every rule does with every question at each budget it can keep in every fold."""
-    config, count = bench.config, len(bench.log)
+    config, count = bench.config, len(bench.known.log)
     found: dict[tuple[str, float], np.ndarray] = {}
     parts = question_folds(bench.score, config.folds, (config.seed,))
     for part in parts:
@@ -202,7 +209,7 @@ def _cross_fit(bench: Bench, budgets: Sequence[float]) -> Found:
 
 def _on_fold(bench: Bench, part: Part, budgets: Sequence[float]):
     """((rule, budget), outcome) of all rules on the questions of a fold."""
-    log, held = bench.log.select(part.train), bench.held.select(part.held)
+    log, held = bench.known.log.select(part.train), bench.held.select(part.held)
     score = bench.score.select(part.held)
     policies = {kind: _value_policy(bench, log, kind) for kind in {"value", *bench.config.policies}}
     for kind in bench.config.policies:

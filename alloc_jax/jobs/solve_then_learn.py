@@ -243,7 +243,7 @@ def _write_predictions(path: Path, report: Report, predicted: dict[str, Predicti
     """One line per held-out question: utilities and costs that policies predict, and what every policy does at each budget."""
     with path.open("w") as lines:
         for i, name in enumerate(table.ids):
-            record = {"id": name, "question": table.question[i], "predicted": {}, "chosen": {}}
+            record: dict[str, Any] = {"id": name, "question": table.question[i], "predicted": {}, "chosen": {}}
             for policy, prediction in predicted.items():
                 parts = zip(report.actions, prediction.score[i], prediction.cost[i], strict=True)
                 record["predicted"][policy] = {a: [round(float(u), 4), round(float(c), 4)] for a, u, c in parts}

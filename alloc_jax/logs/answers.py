@@ -17,7 +17,7 @@ from fractions import Fraction
 _LONGEST = 256  # characters of a key
 _DIGITS = 4000  # of a number that is reduced; Python refuses to write more than 4300, and a longer one is compared as it stands
 
-_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _PLAIN = str.maketrans(
     {**_FULL_WIDTH, "\u2212": "-", "\u2044": "/", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 )
@@ -259,8 +259,8 @@ def choice(text: str) -> str | None:
             return found
     if match := _OPTION.fullmatch(text):
         return match[1].upper()
-    found = _LONE.findall(text)
-    return _selection(found[-1]) if found else None
+    lone = _LONE.findall(text)
+    return _selection(lone[-1]) if lone else None
 
 
 def _ends_in_verb(match: str, said: str) -> bool:

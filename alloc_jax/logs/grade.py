@@ -104,11 +104,13 @@ class Grader:
 
     def grade(self, responses: Sequence[str], golds: Sequence[Gold]) -> list[Grade]:
         """See the function `grade`; equal pairs are graded once."""
-        pairs = list(zip(responses, golds, strict=True))
         if {str} == set(map(type, responses)) | set(map(type, golds)):
+            pairs = list(zip(responses, map(str, golds), strict=True))
             known = self._graded(pairs)
             return [known[pair] for pair in pairs]
-        asked = [("" if said is None else str(said), _accepted(gold)) for said, gold in pairs]
+        asked = [
+            ("" if said is None else str(said), _accepted(gold)) for said, gold in zip(responses, golds, strict=True)
+        ]
         known = self._graded([(said, gold) for said, accepted in asked for gold in accepted])
         return [_best([known[said, gold] for gold in accepted]) for said, accepted in asked]
 

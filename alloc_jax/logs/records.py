@@ -181,11 +181,11 @@ class Gatherer:
         place = of_sample[order] * shape[2] + np.arange(len(order)) - first[of_sample[order]]
 
         def packed(values: array, kind: type, padding: float) -> np.ndarray:
-            out = np.full(shape, padding, kind)
+            out: np.ndarray = np.full(shape, padding, kind)
             out.reshape(-1)[place] = np.asarray(values)[order]
             return out
 
-        fields = {}
+        fields: dict[str, Any] = {}
         for name, values in self.fields.items():
             self._pad(values, len(self.correct))
             known = not np.isnan(np.asarray(values)).all()
@@ -195,8 +195,8 @@ class Gatherer:
         mute = (correct & (answer < 0)).any(axis=2) & (answer >= 0).any(axis=2)
         answer[mute] = -1
         answers = [tuple(codes) for codes in self.codes]
-        for row, names in self.united.items():
-            answers[row], code = _renumbered(answers[row], names)
+        for row, same in self.united.items():
+            answers[row], code = _renumbered(answers[row], same)
             answer[row] = np.where(answer[row] < 0, -1, code[answer[row]])
         log = SampleLog(
             ids=tuple(self.ids),

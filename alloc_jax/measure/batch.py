@@ -1,7 +1,7 @@
-"""Batching `vote_kernel` over many questions: equal jobs once, and the rest in chunks of few shapes.
+"""Batches of `vote_kernel` over many questions: equal jobs are computed once, the others in chunks of few shapes.
 
 A job is the sample counts of one pair with the answer that is to win. Jobs are sorted by depth and counts, so that a
-chunk holds jobs alike and stops at its own largest classes; shapes are rounded up, so that a log of any size costs few
+chunk holds jobs alike and stops at its own largest classes; shapes are rounded up, so that a log of any size needs few
 compilations.
 """
 
@@ -119,8 +119,8 @@ def _chunk(nodes: Nodes, bucket: int, jobs: int) -> int:
 def _in_parts(nodes: Nodes, chance: np.ndarray, normaliser: float) -> Iterator[Nodes]:
     """The nodes of the winning counts that some target of a batch has with a chance f[k + 1] worth counting, by size.
 
-    Large votes have many: a target of 480 in 1,000 samples wins a 256-vote with 120 of it give or take 60, not with 5; and
-    where it wins with 5, no rival has more, which spares most of the convolutions.
+    Of the many nodes of a large vote few matter: an answer with 480 of 1,000 samples wins a vote of 256 with 120 votes or so, plus
+    or minus 60, never with 5. Where a target wins with 5, no rival has more, which saves most of the convolutions.
     """
     if len(nodes.count) <= _FEW_NODES:
         yield nodes
@@ -142,7 +142,7 @@ def _log_normaliser(samples: np.ndarray, votes: Sequence[int], p: float) -> np.n
 def vote_groups(samples: np.ndarray, votes: set[int]) -> Iterator[tuple[int, ...]]:
     """Votes that can share one table of chances, and so one pass.
 
-    Where a large vote is the likely sum, a small one is unlikely: votes further apart than float32 allows part ways.
+    Where a large vote is the likely sum, a small one is unlikely: votes that are further apart than float32 allows get separate passes.
     """
     left = sorted(votes, reverse=True)
     while left:
@@ -156,7 +156,7 @@ def vote_groups(samples: np.ndarray, votes: set[int]) -> Iterator[tuple[int, ...
 def _tables(samples: np.ndarray, votes: tuple[int, ...], replacement: bool) -> Iterator[tuple[np.ndarray, ...]]:
     """Rows that can share one table of chances, with the table and their normalisers [rows, V].
 
-    The probability behind the table is free: rows of different n share it while P(sum = k) stays representable.
+    Any probability may stand behind the table, so rows of different n share one as long as P(sum = k) is representable.
     """
     left = np.unique(samples)[::-1]
     k = max(votes)

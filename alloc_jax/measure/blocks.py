@@ -17,10 +17,10 @@ _BUFFER = 2**22  # bytes of a column that are read from the disk at a time, so t
 
 
 class TableBlocks(Sequence):
-    """The questions of a stored table as problems of bounded size: a sequence that is read anew whenever it is asked.
+    """The questions of a stored table as problems of bounded size: a sequence that reads the file on each access.
 
     Only utility, cost and valid are read. A block never reaches over the end of a row group, so that any block is
-    found without reading those before it.
+    found without reading the blocks before it.
 
     Args:
       paths: parquet files that `save_table` wrote (or of its form), in order: one table in parts.
@@ -60,10 +60,10 @@ class TableBlocks(Sequence):
             raise ValueError(
                 f"{self.paths[0]}: {len(groups)} row groups do not make {shard[1]} parts: save it in shorter row groups"
             )
-        first, last = (len(groups) * i // shard[1] for i in (shard[0], shard[0] + 1))
-        self.questions = sum(size for *_, size in groups[first:last])
+        part = slice(*(len(groups) * i // shard[1] for i in (shard[0], shard[0] + 1)))
+        self.questions = sum(size for *_, size in groups[part])
         self.table_questions = sum(size for *_, size in groups)
-        self._groups = groups[first:last]
+        self._groups = groups[part]
         self._first_block = np.cumsum([0, *(-(-size // rows) for *_, size in self._groups)])
 
     def __len__(self) -> int:

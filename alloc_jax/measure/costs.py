@@ -1,8 +1,8 @@
 """What actions cost, in each resource. A missing count or price is an error: zero would be the best price there is.
 
 The k samples of an action are drawn in parallel: tokens and dollars add up, and the last sample ends the wait, so that
-`seconds` is the expected maximum over all k-subsets. What picks among the samples (a reward model, a verifier) is not in a
-log and not in the cost.
+`seconds` is the expected maximum over all k-subsets. The cost of a reward model or verifier that picks among the samples is not in a
+log, and not included.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESOURCES = ("samples", *TOKENS, "tokens", "compute", "usd", "seconds", "stated"
 
 
 class Lack(NamedTuple):
-    """What keeps some questions from being priced."""
+    """Why some questions cannot be priced."""
 
     rows: np.ndarray  # bool[N]
     what: str  # ends the sentence "resource 'usd': question 'q1' ..."
@@ -56,7 +56,7 @@ def model_of(source: Source) -> str:
 
 
 def unit_name(log: SampleLog, resource: str, columns: Sequence[int] = (), prices: PriceBook | None = None) -> str:
-    """What one unit of a resource is, in words.
+    """The name of a resource's unit.
 
     Args:
       log: the samples.
@@ -91,7 +91,7 @@ def priced(
 ) -> tuple[SampleLog, tuple[str, ...]]:
     """The questions on which every action can be priced, and the ids of the others.
 
-    Drop before a log is split: its halves would each lose the questions that lack something in that half.
+    Call this before a log is split: otherwise each half loses the questions that lack something in that half.
 
     Args:
       log: the samples.
@@ -175,8 +175,8 @@ def _estimates(pairs: Pairs, sizes: Sequence[int], resource: str) -> Iterator[tu
 def sample_costs(log: SampleLog, resource: str, m: int, prices: PriceBook | None = None) -> np.ndarray:
     """What each sample of a source costs, f64[N, S]; NaN where something is missing and in the padding.
 
-    Dollars bill every token once: prompt tokens at the input rate, those from a cache and those written to one at theirs,
-    completion tokens at the output rate, those spent on reasoning at theirs.
+    Dollars bill every token once: prompt tokens at the input rate, or at the rates of tokens read from and written to a cache;
+    completion tokens at the output rate, or at that of reasoning tokens.
     """
     known = log.sampled[:, m]
 
@@ -207,7 +207,7 @@ def sample_costs(log: SampleLog, resource: str, m: int, prices: PriceBook | None
 
 
 def _lacks(log: SampleLog, resource: str, m: int, prices: PriceBook | None) -> Iterator[Lack]:
-    """What a resource needs of a source's samples and does not find."""
+    """The fields that a resource needs and some samples of a source lack."""
     source, sampled = log.sources[m], log.sampled[:, m]
     has = sampled.any(axis=1)
     needed = {"samples": (), "stated": (), "seconds": ("latency_s",)}.get(resource, (resource,))

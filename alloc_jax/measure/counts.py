@@ -1,4 +1,4 @@
-"""Counting answers: what a vote sees of its samples."""
+"""Counts of answers, which are all that a vote depends on."""
 
 from __future__ import annotations
 

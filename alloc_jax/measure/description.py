@@ -153,19 +153,19 @@ def _fewest(log: SampleLog, m: int) -> int:
 
 
 def _logged(log: SampleLog, m: int) -> bool:
-    """Whether the answers of a source were logged: no question has right samples and not one answer."""
+    """Whether the answers of a source were logged: they were not if some question has right samples and not one answer."""
     return not (log.correct[:, m].any(axis=1) & (log.answer[:, m] < 0).all(axis=1)).any()
 
 
 def fitting_menu(log: SampleLog, votes: Sequence[int] = (1, 4, 8, 16), halved: bool = False) -> tuple[Action, ...]:
-    """Every source with those of the votes that all its questions can hold: what of a menu the log can measure.
+    """Every source with the votes for which all its questions have enough samples: the part of a menu that the log can measure.
 
-    A source whose answers were not logged has no votes: there it is right where any of its k samples is.
+    A source whose answers were not logged gets `passes` in place of votes: right where any of its k samples is.
 
     Args:
       log: the samples.
       votes: the sample counts.
-      halved: whether half of the samples is to hold them, so that one half can be chosen on and the other scored on.
+      halved: whether half of the samples has to suffice, so that plans are chosen on one half and scored on the other.
     """
     actions = []
     for m, source in enumerate(log.sources):
@@ -193,7 +193,7 @@ def _single_costs(log: SampleLog, accuracy: np.ndarray) -> tuple[np.ndarray, str
 def _responses(utility: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """bool[N, M] where one sample is the most accurate, and where it is the only best response at some price > 0.
 
-    Source a beats every b at price l if l is below (u_a - u_b) / (c_a - c_b) for cheaper b, and above it for dearer b.
+    Source a beats every b at price l if l is below (u_a - u_b) / (c_a - c_b) for cheaper b, and above it for more expensive b.
     """
     valid = np.isfinite(utility)
     u = np.where(valid, utility, 0.0)

@@ -1,13 +1,14 @@
 """Which estimator an action has, and what it needs of a log.
 
-Every estimator averages an action over all k-subsets of the logged samples and is exact (`votes`, `order`, `weighted`); the
-standard errors follow from what it earns together with each sample (`draws`).
+Every estimator averages an action over all k-subsets of the logged samples and is exact (`votes`, `pass_at_k`, `weighted`); the
+standard errors follow from what it earns together with each sample (`u_statistics`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ COUNTING = ("vote", "weighted_vote", "unanimous")  # need the answers themselves
 
 
 def rule_of(action: Action) -> Rule:
-    """The estimator of an action that draws samples; actions with one rule and different k share passes."""
+    """The estimator of an action that draws samples; actions that differ in k alone share passes."""
     if action.samples == 1:  # whatever aggregates it
         return expected_single
     if action.aggregator in ("vote", "weighted_vote"):
@@ -51,10 +52,10 @@ def estimate_actions(pairs: Pairs, actions: Sequence[Action]) -> list[Estimate]:
         of_rule = sizes.setdefault(rule_of(action), [])
         if action.samples not in of_rule:
             of_rule.append(action.samples)
-    found = {}
+    found: dict[tuple[Rule, int], Any] = {}
     for rule, of_rule in sizes.items():
-        of_rule = tuple(sorted(of_rule))
-        found |= zip(((rule, k) for k in of_rule), estimate(rule, pairs, of_rule), strict=True)
+        ordered = tuple(sorted(of_rule))
+        found |= zip(((rule, k) for k in ordered), estimate(rule, pairs, ordered), strict=True)
     return [found[rule_of(action), action.samples] for action in actions]
 
 

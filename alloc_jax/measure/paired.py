@@ -1,4 +1,4 @@
-"""How sure the mean utility of a plan is, and the difference of two plans on the same questions and samples."""
+"""Standard errors of the mean utility of a plan, and of the difference between two plans on the same questions and samples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan_utility(
 ) -> PlanUtility:
     """The mean utilities of plans, such as those of two budgets, with standard errors of means and of differences.
 
-    Choose the plans on other samples than the table's (`SampleLog.split_samples`): the errors know nothing of choosing.
+    Choose the plans on other samples than the table's (`SampleLog.split_samples`): the errors do not account for the choice.
 
     Args:
       table: that scores, f32[N, K].
@@ -44,7 +44,7 @@ def plan_utility(
         are random; asks for a table measured with `covariance=True`.
 
     Raises:
-      ValueError: a plan that is none, or that takes an action where it is not valid; over fixed questions, no covariance in the
+      ValueError: something that is no plan, or one that takes an action where it is not valid; over fixed questions, no covariance in the
         table, or an action that is taken where one sample leaves its error unknown.
 
     >>> import alloc_jax as aj

@@ -1,4 +1,4 @@
-"""Rules in closed form: chances that all k drawn samples fall among a given few, and order statistics.
+"""Rules in closed form: pass@k, best-of-k and the largest of k, from the chance that all k draws fall among a given few samples.
 
 All k draws fall among a of the n samples with chance F(a) = C(a, k) / C(n, k), or (a / n)^k with replacement; and each of
 these a is then drawn k / a times on average, so that E[N_i; all among a] = (k / a) F(a) either way.
@@ -36,7 +36,7 @@ def inside(few: np.ndarray, n: np.ndarray, k: int, replacement: bool = False) ->
 
 
 def expected_single(pairs: Pairs, sizes: Sequence[int], replacement: bool = False) -> list[Expectation]:
-    """One sample, whatever it answers: the mean of right and wrong."""
+    """One sample: the share of the samples that are right."""
     n = pairs.count
     (k,) = set(sizes)
     if k != 1:
@@ -64,7 +64,7 @@ def expected_passes(pairs: Pairs, sizes: Sequence[int], replacement: bool = Fals
 def expected_best(pairs: Pairs, sizes: Sequence[int], replacement: bool = False) -> list[Expectation]:
     """Best-of-k: whether the sample with the highest reward is right; equal rewards are broken uniformly.
 
-    A sample without an answer is chosen before none that has one.
+    A sample without an answer is chosen only where no sample has one.
 
     >>> pairs = Pairs(np.array([[0, 1, 2]]), np.array([[True, False, False]]), np.ones((1, 3), bool),
     ...               np.array([[0.5, 0.5, 0.1]]))

@@ -1,4 +1,4 @@
-"""Few samples: estimates drawn towards what the other questions say of the same action.
+"""Shrinkage for few samples: estimates are drawn towards the mean of the same action on the other questions.
 
 In the Beta-binomial model the questions' true utilities are Beta with mean mu and variance tau^2, and an estimate is as good
 as a success rate of m trials, whatever the action draws: m = (mu (1 - mu) - tau^2) / w^2, where w^2 is the mean squared
@@ -8,7 +8,7 @@ standard error. The posterior mean is then
 
 the best linear predictor whatever the distributions are (Buehlmann's credibility), with mu, tau^2 and w^2 by moments. A
 question's w^2 goes with 1 / n, so that questions with one sample, whose own error is unknown, borrow the others'. With many
-samples w goes to 0, and nothing is changed.
+samples w goes to 0, and shrinkage with it.
 
 It presumes that the questions are exchangeable: a question of another kind than the rest is drawn the wrong way. And it
 lowers the error of each question, not of a mean over questions: score plans on a table without it.

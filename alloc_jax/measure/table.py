@@ -54,7 +54,7 @@ def measure(
       actions: K actions, or their names.
       resource: what is paid with, or a tuple of R of them: `samples`; `prompt_tokens`, `cached_tokens` (part of them),
         `completion_tokens`, `reasoning_tokens` (part of them); `tokens` (prompt, where the log has it, + completion tokens);
-        `compute` (tokens x parameters, in the log's `compute_unit`: one mean sample of its dearest source); `usd` (by
+        `compute` (tokens x parameters, in the log's `compute_unit`: one mean sample of its most expensive source); `usd` (by
         `prices`, or as the log states it); `seconds` (of k samples drawn in parallel); `stated` (what the log says that one
         sample of each source costs, in the log's own unit).
       prices: the rates behind `usd`.
@@ -174,9 +174,9 @@ def _jobs(log: SampleLog, actions: Sequence[Action], columns: Sequence[int | Non
         return actions[k].aggregator, actions[k].samples, actions[k].ties
 
     together: dict[tuple, list[list[int]]] = {}
-    for which in menus.values():
-        which = sorted(which, key=rule)
-        together.setdefault(tuple(map(rule, which)), []).append(which)
+    for menu in menus.values():
+        alike = sorted(menu, key=rule)
+        together.setdefault(tuple(map(rule, alike)), []).append(alike)
     for menus_alike in together.values():
         which = np.array(menus_alike)
         sources = np.array([columns[k] for k in which[:, 0]])
@@ -244,8 +244,8 @@ def _check_actions(log: SampleLog, actions: Sequence[Action | str]) -> tuple[Act
 
 def _check_samples(log: SampleLog, actions: Sequence[Action], columns: Sequence[int | None]) -> None:
     """Every action can be taken wherever its source was sampled; votes have answers to count, choices rewards."""
-    answered = (log.answer >= 0).any(axis=2)
-    right = log.correct.any(axis=2)
+    answered: np.ndarray = (log.answer >= 0).any(axis=2)
+    right: np.ndarray = log.correct.any(axis=2)
     for action, m in zip(actions, columns, strict=True):
         if m is None:
             continue

@@ -1,4 +1,4 @@
-"""The common currency of all estimators: what a rule earns over all draws of k samples, and with each sample in the draw.
+"""U-statistics, on which all estimators rest: the mean of a rule over all draws of k samples, and over the draws with a given sample.
 
 A rule h looks at k of a pair's n samples. Its estimate U = E[h], the mean over all k-subsets, is a U-statistic. Deleting
 sample i changes it by U(-i) - U = -d_i with
@@ -10,13 +10,13 @@ for the part of the rule that is linear in the samples and errs upwards on the r
 bound Var(U) <= (k / n) Var(h) of Hoeffding (1948), which caps it. The d_i of two rules over the same samples give their
 covariance: (n - 1) / n * sum_i d_i d'_i.
 
-For k = n nothing can be deleted: there is one draw, which has no spread to look at. Its variance is that of n draws with
-replacement (the exact bootstrap) times n / (n - 1), and so is its covariance with each sample. The part of it that no sum over
-samples explains, which for a vote is half of it and more, is nobody else's: it stays out of all covariances. With the coin of a tied
-vote left out, which does not vary with the samples.
+For k = n nothing can be deleted: there is a single draw, without a spread. The variance is then taken from n draws with replacement
+(the exact bootstrap), times n / (n - 1), and so is the covariance with each sample. For a vote, half of that variance or more is not
+explained by any sum over samples. This part is left out of all covariances. The coin of a tied vote is left out as well, because it
+does not vary with the samples.
 
-A single sample says nothing of how others would differ: its error is unknown, NaN. Where two samples or more agree the error is 0,
-as that of any sample mean: trust means over questions, not cells.
+A single sample does not say how others would differ: its error is unknown, NaN. Where two or more samples agree, the error is 0, as
+for any sample mean: trust means over questions, not single cells.
 
 Sources: Hoeffding 1948 (Ann. Math. Stat. 19:293); Efron and Stein 1981 (Ann. Stat. 9:586); Wager, Hastie and Efron 2014
 (JMLR 15:1625); Wager and Athey 2018 (JASA 113:1228), whose factor this is.
@@ -56,11 +56,11 @@ class Pairs:
     @cached_property
     def silent(self) -> np.ndarray:
         """bool[P, S] samples without an answer, unless the pair's answers were not logged at all."""
-        unlogged = self.correct.any(axis=1) & ~(self.sampled & (self.answer >= 0)).any(axis=1)
+        unlogged: np.ndarray = self.correct.any(axis=1) & ~(self.sampled & (self.answer >= 0)).any(axis=1)
         return self.sampled & (self.answer < 0) & ~unlogged[:, None]
 
     def select(self, rows: np.ndarray) -> Pairs:
-        """These pairs."""
+        """The pairs at these positions."""
         value = None if self.value is None else self.value[rows]
         return Pairs(self.answer[rows], self.correct[rows], self.sampled[rows], value)
 
@@ -74,7 +74,7 @@ class Expectation(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The estimate of a rule with what its errors are made of."""
+    """The estimate of a rule, with the terms of its standard error."""
 
     mean: np.ndarray  # f64[P] U
     error: np.ndarray  # f64[P] its standard error; NaN where there is one sample

@@ -1,7 +1,7 @@
 """The exact expectation of a k-sample vote, over all k-subsets of the samples that were logged.
 
 Logging n samples of a source tells what a vote over any k <= n of them would have done: the estimate is the average
-over all C(n, k) subsets. A vote only sees how often each answer occurs, so the average is a sum over how many samples
+over all C(n, k) subsets. A vote depends only on how often each answer occurs, so the average is a sum over how many samples
 v_j of each answer class j (c_j of them logged) fall into the subset:
 
     P(class t wins) = sum_m C(c_t, m) [ sum_{v <= m, sum v = k - m} prod_j C(c_j, v_j) / (1 + ties) ] / C(n, k)
@@ -27,7 +27,7 @@ import numpy as np
 
 
 class Nodes(NamedTuple):
-    """What the votes sum over: a vote k, its winning count m, and the nodes y and weights w of its tie integral."""
+    """The terms that the votes sum over: a vote k, its winning count m, and the nodes y and weights w of its tie integral."""
 
     vote: np.ndarray  # i32[Q] k
     count: np.ndarray  # i32[Q] m
@@ -46,7 +46,7 @@ class Moments(NamedTuple):
 
 
 def vote_nodes(votes: tuple[int, ...], ties: str = "uniform") -> Nodes:
-    """The sums over winning counts of k-votes, one after the other, with exact quadrature of their ties.
+    """The terms of the sums over winning counts, vote after vote, with exact quadrature of ties.
 
     A tie that nobody wins ("abstain") needs no integral: it is the value 0^ties of the same polynomial at y = 0. The square of a
     share ("square"), 1 / (1 + ties)^2, is the integral of (y y')^ties over both.

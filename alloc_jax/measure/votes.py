@@ -16,8 +16,8 @@ def expected_votes(
 ) -> list[Expectation]:
     """The exact expectations of majority votes over all k-subsets of each pair's samples.
 
-    Tied answers win with equal chances ("uniform") or not at all ("abstain"). The tied answer that was drawn first is each
-    of them equally often over all orders of a draw, so that this rule earns what "uniform" does. A sample without an
+    Tied answers win with equal chances ("uniform") or not at all ("abstain"). Over all orders of a draw,
+    each tied answer comes first equally often, so "the first of the tied answers" earns what "uniform" does. A sample without an
     answer has no vote.
 
     Args:
@@ -103,7 +103,7 @@ def _by_sample(pairs: Pairs, drawn: np.ndarray, win: np.ndarray, k: int, replace
 def grader_pull(pairs: Pairs, win: np.ndarray, k: int, replacement: bool) -> np.ndarray | float:
     """f64[P, S] what a sample adds to E[h N_i] where graders disagree on its answer.
 
-    The worth of an answer is then a mean of its samples, and each pulls it its own way; their pulls cancel in sums.
+    The value of an answer is then the mean over its samples, from which each sample deviates; deviations cancel in sums.
 
     Args:
       pairs: P pairs with C classes.

@@ -1,7 +1,7 @@
 """The reward-weighted vote: the answer with the largest sum of rewards wins.
 
-A vote of counts has few outcomes; sums of rewards have as many as there are subsets. Two ways are exact, and nothing else
-is offered in their place:
+A vote of counts has few outcomes; sums of rewards have as many as there are subsets. Two methods are exact, and there is no
+other:
 
 - **Enumeration** of all C(n, k) subsets, where these are at most `MOST_SUBSETS`. Rewards are what they are; sums within a
   millionth of the largest possible one are tied.
@@ -146,7 +146,7 @@ def _enumerate(pairs: Pairs, reward: np.ndarray, i: int, k: int, ties: str) -> t
 
 
 class _Grid(NamedTuple):
-    """The sums that k rewards can have, and what it takes to go through them."""
+    """The sums that k rewards can have, and the arrays of the dynamic program over them."""
 
     step: float
     low: int  # steps of the lowest reward, at most 0
@@ -222,7 +222,7 @@ def _on_grid(
 
 
 def _rounded(classes: int) -> int:
-    """Shapes come in powers of two, so that logs share traces."""
+    """Rounded up to a power of two, so that logs share compiled programs."""
     return 2 ** max(math.ceil(math.log2(classes)), 1)
 
 

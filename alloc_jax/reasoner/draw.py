@@ -72,8 +72,8 @@ def draw_samples(
     done, drawn = 0, {}
     for mode in MODES:
         source = f"{size}/{mode}"
-        answers = np.full((len(questions), samples), NO_ANSWER, np.int8)
-        tokens = np.zeros((len(questions), samples), np.uint8)
+        answers: np.ndarray = np.full((len(questions), samples), NO_ANSWER, np.int8)
+        tokens: np.ndarray = np.zeros((len(questions), samples), np.uint8)
         number = len(MODES) * list(SIZES).index(size) + MODES.index(mode)
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), len(questions))
         # Longer questions write longer chains: three groups keep the caches short where they can be.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -80,7 +81,8 @@ def llama_weights(config: ModelConfig, params: dict) -> dict[str, np.ndarray]:
 
 def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes float32 arrays in the safetensors format: the length of a JSON header, the header, the bytes."""
-    header, at = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
+    at = 0
     for name, array in arrays.items():
         header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
         at += array.nbytes

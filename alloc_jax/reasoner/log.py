@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ NO_ANSWER = -1
 def save_log(
     path: Path,
     questions: list[arithmetic.Question],
-    drawn: dict[str, np.ndarray],
+    drawn: dict[str, Any],
     parameters: dict[str, int],
     made_by: dict,
 ) -> None:

@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -150,10 +149,10 @@ class ReasonerServer:
                     if not wish.done.done():  # whoever asked may have left
                         wish.done.set_result(codes)
 
-    def _sample(self, batch: list[Wish]) -> Iterator[np.ndarray]:
+    def _sample(self, batch: list[Wish]) -> list[np.ndarray]:
         """The codes of each wish, without padding and up to its limit."""
         keys = jax.vmap(jax.random.key)(np.array([wish.seed for wish in batch], np.uint32))
-        codes = {}
+        codes: dict[int, np.ndarray] = {}
         for rows, written in sample(
             self.config,
             self.params,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +19,9 @@ _CONFIG = "config.json"
 
 def save_weights(path: Path, config: ModelConfig, params: dict) -> None:
     """Writes a model to one file, its matrices rounded to float16."""
-    arrays = {name: np.asarray(leaf, np.float16) for name, leaf in flatten_dict(params, sep="/").items()}
-    np.savez_compressed(path, **{_CONFIG: np.array(json.dumps(asdict(config)))}, **arrays)
+    arrays: dict[str, Any] = {_CONFIG: np.array(json.dumps(asdict(config)))}
+    arrays |= {name: np.asarray(leaf, np.float16) for name, leaf in flatten_dict(params, sep="/").items()}
+    np.savez_compressed(path, **arrays)
 
 
 def load_weights(size_or_path: str | Path) -> tuple[ModelConfig, dict]:

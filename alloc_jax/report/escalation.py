@@ -94,7 +94,7 @@ def paths_table(ways: Sequence[Path], log: SampleLog, sources: Sequence[str]) ->
     """Header and rows of a few questions, of paths as different as there are."""
     kinds = Counter(way.sources for way in ways)
     seen: Counter = Counter()
-    ranked = []
+    ranked: list[tuple[int, int, int]] = []
     for way in ways:  # the first of each common path, then the second, ..
         ranked.append((seen[way.sources], -kinds[way.sources], len(ranked)))
         seen[way.sources] += 1

@@ -144,7 +144,7 @@ def write_comparison(
         "## Every rule at every budget",
         HOW_TO_READ,
     ]
-    reports = {}
+    reports: dict[str, Report] = {}
     for comparison in found:
         name = comparison.case.name
         file = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

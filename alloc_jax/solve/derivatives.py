@@ -53,7 +53,7 @@ def dual_value(problem: AllocationProblem, budget, *, multiplier=None) -> jax.Ar
 
     Returns:
       f32[] an upper bound on the mean utility of any plan within the budget. Without a multiplier it is the least one,
-      rounded up; with one it is the sum above in the problem's precision, right up to its rounding to either side.
+      rounded up; with one it is the sum above in the precision of the problem, and its rounding may go either way.
 
     Raises:
       ValueError: like `solve`.

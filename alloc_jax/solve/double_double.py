@@ -54,12 +54,12 @@ def _renormalise(hi: jax.Array, lo: jax.Array, tail: jax.Array | float = 0.0) ->
 
 
 def pair(x: jax.Array) -> DoubleDouble:
-    """A float as a pair."""
+    """A float as a `DoubleDouble`."""
     return DoubleDouble(x, jnp.zeros_like(x))
 
 
 def split(value: float | np.ndarray, dtype: np.dtype) -> DoubleDouble:
-    """A host number (Python float or float64) as a pair of the given type.
+    """A host number (Python float or float64) as a `DoubleDouble` of the given type.
 
     >>> bool(split(0.1, np.float32).lo < 0)
     True
@@ -70,7 +70,7 @@ def split(value: float | np.ndarray, dtype: np.dtype) -> DoubleDouble:
 
 
 def add_float(x: DoubleDouble, y: jax.Array) -> DoubleDouble:
-    """x + y, a pair and a float."""
+    """x + y, of which y is a float."""
     total = two_sum(x.hi, y)
     return _renormalise(total.hi, total.lo, x.lo)
 
@@ -105,7 +105,7 @@ def at_most(x: DoubleDouble, y: DoubleDouble) -> jax.Array:
 
 
 def slack(dtype) -> float:
-    """What a budget gives way by, relative: one that equals what a plan spends must not fail by the rounding of either total."""
+    """The relative tolerance of a budget: one that equals what a plan spends must not fail by the rounding of either total."""
     return 2.0**-42 if dtype == np.float32 else 2.0**-50
 
 
@@ -125,7 +125,7 @@ def rounded_up(x: DoubleDouble) -> jax.Array:
 
 
 def total(x: DoubleDouble, axis: int = -1) -> DoubleDouble:
-    """The sum over one axis; for short arrays, as it adds one pair after the other."""
+    """The sum over one axis of a short array, one entry after the other."""
     zero = jnp.zeros((), x.hi.dtype)
     return DoubleDouble(
         *jax.lax.reduce(

@@ -1,4 +1,4 @@
-"""What a solve's derivatives are: the envelope theorem's for the optimal value, and an error for what has none.
+"""Derivatives of a solution: the envelope theorem for the optimal value, and an error for what has none.
 
 The value V of a problem moves as if its multiplier l and its mixed plan p stood still:
 
@@ -28,13 +28,14 @@ VALUES = ("dual_value", "mixed_utility")  # of a solution for a budget: equal, a
 
 
 def with_envelope(kernel: Callable[..., Solution], goal: str) -> Callable[..., Solution]:
-    """A kernel of (prepared, wanted) with derivatives of the values above, where the goal is to stay within a budget."""
+    """A kernel of (prepared, wanted) to which derivatives of the optimal value are added, where the goal is to stay within a budget."""
     solved = jax.custom_jvp(kernel)
 
     @solved.defjvp
     def rule(primals, tangents):
         solution = solved(*primals)
-        change = _change(*primals, solution, *tangents)
+        (prepared, wanted), (d_prepared, d_wanted) = primals, tangents
+        change = _change(prepared, wanted, solution, d_prepared, d_wanted)
 
         def tangent(name, x):
             if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -62,7 +63,7 @@ def _change(
     multiplier, plan = solution.multiplier, prepared.in_layout(mixed_plan(solution, prepared.actions))
 
     def net(x: PreparedProblem) -> jax.Array:
-        """The net utility of each question under the mixed plan; what is forbidden is in no plan and may overflow."""
+        """The net utility of each question under the mixed plan. Forbidden actions are left out: theirs may overflow."""
         return jnp.where(plan > 0, plan * x.net_utility(multiplier), 0).sum(axis=prepared.action_axis)
 
     weight = jnp.ones_like(prepared.utility[0]) if prepared.weight is None else prepared.weight

@@ -99,7 +99,7 @@ def frontier(problem: AllocationProblem | OutcomeTable | PreparedProblem, *, poi
         spread evenly over the spend; jittable, vmappable.
 
     Returns:
-      A `Frontier` of M points, the cheapest plan first and the dearest useful plan last.
+      A `Frontier` of M points, the cheapest plan first and the most expensive useful plan last.
 
     Raises:
       ValueError: like `solve`; several resources; or `points` is below 2, or None inside jit or on a mesh.
@@ -167,14 +167,15 @@ def exact(prepared: ProblemInRows) -> Frontier:
 
     _in_blocks(means, len(total))
     multiplier = np.append(np.asarray(prepared.steepest), slope)
-    return Frontier(*(jnp.asarray(x[last]) for x in (spend, utility, multiplier)), prepared, steps)
+    spend, utility, multiplier = (jnp.asarray(x[last]) for x in (spend, utility, multiplier))
+    return Frontier(spend, utility, multiplier, prepared, steps)
 
 
 BLOCK = 1 << 16  # steps: their complex128 totals stay in a core's cache
 
 
 def _in_blocks(work, size: int) -> None:
-    """Calls `work` on slices that cover `size` steps, on all cores: NumPy lets go of the interpreter while it computes."""
+    """Calls `work` on slices that cover `size` steps, on all cores: NumPy releases the interpreter lock while it computes."""
     blocks = [slice(first, min(first + BLOCK, size)) for first in range(0, size, BLOCK)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
@@ -211,7 +212,7 @@ def _steepest_first(slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _at_steps(found: Frontier, budget) -> Solution:
-    """The plan of one budget on the exact frontier: every step that fits, and the part of the next that meets it."""
+    """The plan of one budget on the exact frontier: every step that fits, and as much of the next as meets the budget."""
     prepared, steps = found.prepared, found.steps
     wanted = validation.as_pair(budget, found.spend.dtype, "budget")
     count = float(prepared.questions.hi) + float(prepared.questions.lo)
@@ -261,7 +262,7 @@ GRID_SAMPLE = 4096  # questions whose hulls place the grid
 
 
 def gridded(prepared: ProblemInRows, points: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Spend, utility and multiplier of the best responses at `points` multipliers: one pass over the data each, nothing sorted but a sample."""
+    """Spend, utility and multiplier of the best responses at `points` multipliers: one pass over the data each; only a sample is sorted."""
     multiplier = grid(prepared, points)
 
     def at(multiplier):
@@ -281,7 +282,8 @@ def gridded(prepared: ProblemInRows, points: int) -> tuple[jax.Array, jax.Array,
 @partial(jax.jit, static_argnames="points")
 def _gridded_jit(prepared: ProblemInRows, points: int) -> Frontier:
     kernel = on_mesh(lambda prepared: gridded(prepared, points), prepared.mesh, prepared.specs, out=P())
-    return Frontier(*without_derivatives(kernel, OF_A_FRONTIER)(prepared), prepared)
+    spend, utility, multiplier = without_derivatives(kernel, OF_A_FRONTIER)(prepared)
+    return Frontier(spend, utility, multiplier, prepared)
 
 
 def grid(prepared: ProblemInRows, points: int) -> jax.Array:

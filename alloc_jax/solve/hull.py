@@ -24,8 +24,8 @@ def hulls(prepared: ProblemInRows) -> Hull:
     """All hulls at once, in two elementwise passes of K^2 comparisons; costs may come in any order.
 
     Action k lies on the hull where the least slope that leads to it, min (u_k - u_j) / (c_k - c_j) over cheaper j, is above
-    the greatest that leads on, max (u_l - u_k) / (c_l - c_k) over dearer l, and above 0. A slope is one number for both
-    of its ends, so that the steps of a hull fall strictly whatever the rounding. The step to k begins at the dearest of the
+    the greatest that leads on, max (u_l - u_k) / (c_l - c_k) over more expensive l, and above 0. A slope is one number for both
+    of its ends, so that the steps of a hull fall strictly whatever the rounding. The step to k begins at the most expensive of the
     cheaper vertices.
     """
     utility, cost = prepared.utility, prepared.cost

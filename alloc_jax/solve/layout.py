@@ -1,4 +1,4 @@
-"""What `prepare` makes of a problem, and the layout for one resource: rows of questions.
+"""Prepared problems, and the layout for one resource: rows of questions.
 
 Arrays come as [N, K] and are kept as [K, rows, WIDTH]: an action is one contiguous stream, so that a best response is K
 multiply-adds and compares per question, in registers. Question i sits at row i // WIDTH, column i % WIDTH. Many budgets on
@@ -53,7 +53,7 @@ class PreparedProblem:
 
     @property
     def size(self) -> int:
-        """The questions of a device, padding among those of the last."""
+        """Questions on each device; those of the last include the padding."""
         return whole_shares(self.count, devices(self.mesh)) // devices(self.mesh)
 
     @property
@@ -81,7 +81,7 @@ class PreparedProblem:
         return double_double.divide(total, self._questions_as(total))
 
     def target(self, wanted: DoubleDouble, goal: str = "spend") -> DoubleDouble:
-        """The total that a mean stands for; a budget gives way, and a wanted utility too, by the rounding of totals."""
+        """The total that a mean stands for, with a tolerance for the rounding of totals."""
         total = double_double.multiply(wanted, self._questions_as(wanted))
         slack = jnp.abs(total.hi) * double_double.slack(total.hi.dtype)
         return double_double.add_float(total, slack if goal == "spend" else -slack)
@@ -138,7 +138,7 @@ class ProblemInRows(PreparedProblem):
 def prepare_rows(problem: AllocationProblem, mesh: Mesh | None) -> ProblemInRows:
     """The layout of a problem with one resource, by two programs.
 
-    In one, the compiler would transpose again for every loop that reads.
+    In a single program the compiler would transpose the arrays again in every loop that reads them.
     """
     rows, invalid = transposed(problem, mesh)
     about = described(rows, invalid, problem.utility.shape[0], mesh)
@@ -171,7 +171,7 @@ def _transposed(problem: AllocationProblem, axes: tuple[str, ...] | None) -> tup
 
 @partial(jax.jit, static_argnames=("count", "mesh"))
 def described(rows: Rows, invalid: jax.Array, count: int, mesh: Mesh | None) -> ProblemInRows:
-    """What the kernels want to know of a problem beside its arrays, which the result leaves out.
+    """The prepared problem without its arrays: the totals and extremes that the kernels need.
 
     Args:
       rows: from `transposed`, and `invalid` too.
@@ -209,7 +209,7 @@ def _described(rows: Rows, invalid: jax.Array, count: int, mesh: Mesh | None) ->
 
 
 def filled_problem(problem: AllocationProblem, length: int) -> AllocationProblem:
-    """A problem filled up to a number of questions with such as cost, earn and count nothing."""
+    """A problem filled up to a number of questions with questions that cost, earn and count nothing."""
     missing = length - len(problem.utility)  # of each array, so that shapes that do not match still do not
 
     def of(x, value):

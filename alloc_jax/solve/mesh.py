@@ -2,7 +2,7 @@
 
 A kernel runs on every device for the device's own questions (`on_mesh`). A dataclass says itself how it lies on a mesh: a
 field with questions names their axis in its metadata, `field(metadata={"questions": 1})`, and every other field is
-whole on every device (`specs_of`). Whatever devices tell each other is one all-reduce.
+whole on every device (`specs_of`). Devices communicate by all-reduces alone.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def questions_on(mesh: Mesh | None, axis: int = 0) -> P | None:
 
 
 def specs_of(kind: type[Tree], mesh: Mesh | None, /, **given: Any) -> Tree | None:
-    """How a dataclass lies on a mesh: its own fields, each a partition in place of an array.
+    """How a dataclass lies on a mesh: the dataclass with a partition in place of each array.
 
     Args:
       kind: the dataclass.
-      mesh: the devices; None: there is nothing to say.
+      mesh: the devices; None: no partition is needed.
       given: static fields, and partitions of fields that are dataclasses themselves.
     """
     if mesh is None:
@@ -57,7 +57,7 @@ def filled(x, length: int, axis: int = 0, value: float | None = None):
       length: at least what the axis has.
       axis: which to fill up.
       value: what to fill with where sums run over the axis, so that the filling adds nothing; None: the first entries
-        again, where each entry is by itself and what comes of the filling is dropped.
+        again, where entries do not depend on each other and the results of the filling are dropped.
     """
     missing = length - x.shape[axis]
     if not missing:
@@ -101,7 +101,7 @@ def sum_over(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
 
 
 def exact_sum_over(x: DoubleDouble, axes: tuple[str, ...] | None) -> DoubleDouble:
-    """The sum over devices, as exact as `double_double.total`: a sum of floats over devices would round."""
+    """The sum over devices to twice the precision of the type, as `double_double.total` has it."""
     return x if axes is None else double_double.total(by_device(x, axes), axis=0)
 
 
@@ -111,7 +111,7 @@ def max_over(x: jax.Array, axes: tuple[str, ...] | None) -> jax.Array:
 
 
 def from_device(tree: Tree, device: jax.Array | int, axes: tuple[str, ...] | None) -> Tree:
-    """What one device has, on all of them."""
+    """The value that one device has, on all devices."""
     if axes is None:
         return tree
     here = jax.lax.axis_index(axes) == device
@@ -119,7 +119,7 @@ def from_device(tree: Tree, device: jax.Array | int, axes: tuple[str, ...] | Non
 
 
 def by_device(tree: Tree, axes: tuple[str, ...] | None) -> Tree:
-    """[devices, ...] what each device has, on all of them: each has a place of its own in the sum, so nothing is rounded."""
+    """[devices, ...] what each device has, on all of them. Each writes to a place of its own in one sum, so nothing is rounded."""
     if axes is None:
         return jax.tree.map(lambda x: x[None], tree)
     size, here = jax.lax.axis_size(axes), jax.lax.axis_index(axes)

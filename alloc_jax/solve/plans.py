@@ -1,15 +1,15 @@
-"""Plans: what every question chooses, and what that adds up to.
+"""Plans: the action of every question, and the totals of spend and utility.
 
 A plan is c64[rows, WIDTH], the chosen cost + i utility of every question (`as_plan`). It holds values and not action numbers
 because totals then read the plan and not the data. The values are copies, so comparing for equality finds the actions again.
 
-What the XLA compiler needs to be told stands here, once each: `as_plan`, `computed_once`, `respond_once`, `update_if` and `greatest`.
+What works around the XLA compiler stands here, once each: `as_plan`, `computed_once`, `respond_once`, `update_if` and `greatest`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def as_plan(cost: jax.Array, utility: jax.Array) -> jax.Array:
 
 
 def computed_once(x: Tree) -> Tree:
-    """Arrays that the compiler computes here, and not again in each loop that reads them, where they may round otherwise."""
+    """Arrays that are computed here and not again in each loop that reads them, where the compiler may round differently."""
     return jax.lax.optimization_barrier(x)
 
 
@@ -38,9 +38,9 @@ def update_if(condition: jax.Array, update: Callable[[Tree], Tree], state: Tree)
 
 
 def respond_once(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
-    """`respond` as an array of its own: in a plain expression, each of the sums over the plan would evaluate it again.
+    """`respond`, evaluated once: in a plain expression, each sum over the plan would evaluate it again.
 
-    A barrier does not stop the CPU compiler from that, a loop whose one turn it cannot foresee does.
+    A barrier does not keep the CPU compiler from that. A loop does, if the compiler cannot tell that it turns once.
     """
     empty = jnp.zeros(cost.shape[1:], jnp.result_type(cost, jnp.complex64))
     return update_if(~(multiplier < 0), lambda _: respond(utility, cost, multiplier), empty)
@@ -67,7 +67,7 @@ def respond(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.A
 def extremes(utility: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The cheapest plan, the best plan, and a multiplier at which the cheapest is the best response.
 
-    Of several cheapest actions the best is taken, of several best ones the cheapest.
+    Of several cheapest actions the plan takes the best; of several best ones, the cheapest.
     """
     cheap_cost, cheap_utility, best_cost, best_utility = cost[0], utility[0], cost[0], utility[0]
     for k in range(1, utility.shape[0]):
@@ -88,7 +88,7 @@ def extremes(utility: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array,
 
 
 def greatest(x: jax.Array) -> jax.Array:
-    """The greatest of numbers that are at least 0, as integers: their bits sort alike.
+    """The maximum of numbers that are at least 0, taken over their bits as integers, which have the same order.
 
     The CPU compiler splits the maximum of a chain of float maxima into an array for each of them.
     """
@@ -110,7 +110,7 @@ def row_totals(plan: jax.Array, weight: jax.Array | None) -> DoubleDouble:
     lanes = FOLD if width % FOLD == 0 else 1
     folded = [x.reshape(rows, lanes, -1) for x in ((plan,) if weight is None else (plan, weight))]
     ceiling = _ceilings(*folded)
-    sums = [0, 0, 0]
+    sums: list[Any] = [0, 0, 0]
     for lane in range(lanes):
         values = [x[:, lane] for x in folded]
         for part, terms in enumerate(_slices(*values, ceiling=ceiling)):

@@ -55,12 +55,12 @@ def frontier(utility, cost, valid=None, weight=None):
     The multiplier of a breakpoint is the slope of the segment that ends there; infinity for the first.
     """
     utility, cost, valid, weight = _float64(utility, cost, valid, weight)
-    start, steps = np.zeros(2), []
+    start, found = np.zeros(2), []
     for u, c, ok, w in zip(utility, cost, valid, weight, strict=True):
         hull = hull_steps(u[ok], c[ok])
         start += w * np.array(hull[0])
-        steps += [(_slope(a, b), w * (b[0] - a[0]), w * (b[1] - a[1])) for a, b in itertools.pairwise(hull) if w > 0]
-    steps = np.array(sorted(steps, key=lambda step: -step[0])).reshape(-1, 3)
+        found += [(_slope(a, b), w * (b[0] - a[0]), w * (b[1] - a[1])) for a, b in itertools.pairwise(hull) if w > 0]
+    steps = np.array(sorted(found, key=lambda step: -step[0])).reshape(-1, 3)
     points = (
         np.vstack([start, start + np.cumsum(steps[:, 1:], axis=0)]) / weight.sum()
     )  # last: whole numbers add up exactly

@@ -13,7 +13,7 @@ is where C crosses B; at most one question has to be mixed there. Each evaluatio
     stop    A question that differs between the ends l_more < l_less gains between l_more and l_less per unit of extra cost. So
             whatever part of them is switched, the loss against the dual bound is at most the extra spend times the
             distance of the multipliers (`Chord.worst_loss`). The search stops when that is 1e-7 of the gain over the cheapest
-            plan: what utilities have in common counts for nothing.
+            plan. (Not of the utility: an offset that all utilities share must not matter.)
     round   Questions that differ between the ends are switched in index order until the budget is met (`rounding`).
 
 Every step is elementwise work and sums: no sort, no scatter. A numpy hull-and-sort is exact as well and some ten times slower.
@@ -81,7 +81,7 @@ def extreme_bracket(prepared: ProblemInRows) -> Bracket:
 
 
 def exceeds(total: DoubleDouble, target: DoubleDouble, goal: str) -> jax.Array:
-    """Whether totals lie on the spending side of the target: above the budget, or at least at the wanted utility."""
+    """Whether totals are beyond the target: above the budget, or at least the wanted utility."""
     if goal == "spend":
         return ~double_double.at_most(of(total, goal), target)
     return double_double.at_most(target, of(total, goal))
@@ -134,7 +134,7 @@ def narrowed(
 
 
 def sampled_start(prepared: ProblemInRows, target: DoubleDouble, goal: str) -> Start:
-    """Where a sample, the first columns of every row, has its multiplier, and its slope around it."""
+    """The multiplier and the slope that a sample has, the first columns of every row."""
     full = prepared.cost.shape[2]
     width = full // SAMPLE
 
@@ -196,10 +196,10 @@ def propose(bracket: Bracket, target: DoubleDouble, goal: str, start: Start | No
 
 
 class Chord(NamedTuple):
-    """The differences between the ends of a bracket, by which a search and a certificate decide.
+    """The differences between the ends of a bracket: search and certificate decide by them.
 
-    Totals are two floats here, and float64 in `streaming`; their differences are single numbers in either. So the decisions stand
-    here once, in an array namespace `xp`: `jax.numpy`, or `numpy` on the host.
+    Totals are two floats here and float64 in `streaming`, but their differences are single numbers in both. So both share these
+    decisions, written for an array namespace `xp`: `jax.numpy`, or `numpy` on the host.
     """
 
     xp: Any
@@ -273,6 +273,6 @@ def chord_of(bracket: Bracket, target: DoubleDouble, goal: str) -> Chord:
 
 
 def of(total: DoubleDouble, goal: str) -> DoubleDouble:
-    """The spend or the utility of totals of both."""
+    """The spend or the utility, out of totals that hold both."""
     k = GOALS.index(goal)
     return DoubleDouble(total.hi[k], total.lo[k])

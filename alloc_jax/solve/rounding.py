@@ -1,6 +1,6 @@
-"""From a bracket to a plan: the questions that differ between its ends are switched in index order until the target is met.
+"""Rounding: from a bracket to a plan, by switching the questions that differ between its ends in index order until the target is met.
 
-Equal scores are never looked for: float32 does not show them. Whatever differs between the two ends is worth about the
+No test looks for equal scores: float32 does not show ties. Whatever differs between the two ends is worth about the
 multiplier a unit of cost, so the order does not matter, and the index order needs no sort: totals by row, a prefix over
 the rows, a prefix inside one row.
 """
@@ -22,6 +22,7 @@ from alloc_jax.solve.root_finding import (
     PASSES,
     Bracket,
     Chord,
+    End,
     chord_of,
     evaluate,
     exceeds,
@@ -32,7 +33,7 @@ from alloc_jax.types import MixedPlan, Solution, Status
 
 
 class Cut(NamedTuple):
-    """Where the switching stops: questions before `question` follow the dearer end, the others the cheaper."""
+    """Where the switching stops: questions before `question` follow the end that spends more, the others the end that spends less."""
 
     question: jax.Array  # i32[] the first question whose switch would pass the target; beyond the last if none would
     total: DoubleDouble  # f32[2] spend and utility with every question before it switched
@@ -76,18 +77,17 @@ def with_extremes(prepared: ProblemInRows, bracket: Bracket, above: jax.Array, b
             plan = jnp.where(here, extreme, kept)[None]
             plans = jax.lax.dynamic_update_slice(bracket.plans, plan, (end.slot, jnp.int32(0), jnp.int32(0)))
             rows = row_totals(extreme, prepared.weight)
-            totals = {"total": (total, end.total), "rows": (rows, end.rows)}
-            totals = {part: double_double.where(here, *both) for part, both in totals.items()}
-            bracket = bracket._replace(plans=plans, **{name: end._replace(**totals)})
+            total, rows = (double_double.where(here, *both) for both in ((total, end.total), (rows, end.rows)))
+            bracket = bracket._replace(plans=plans, **{name: end._replace(total=total, rows=rows)})
         return bracket
 
     bracket = update_if(at_best | at_cheapest, put_extremes, bracket)
     more, less, plans, passes = bracket
-    closed = (
-        jax.tree.map(lambda here, other, close=close: jnp.where(close, other, here), end, other)
-        for end, other, close in ((more, less, below), (less, more, above))
-    )
-    return Bracket(*closed, plans, passes)
+
+    def closed(end: End, other: End, close: jax.Array) -> End:
+        return jax.tree.map(lambda here, other: jnp.where(close, other, here), end, other)
+
+    return Bracket(closed(more, less, below), closed(less, more, above), plans, passes)
 
 
 def cut_at(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal: str) -> Cut:
@@ -126,7 +126,7 @@ def _prefix_within(
 ) -> tuple[jax.Array, DoubleDouble]:
     """How many leading steps of [2, n] fit on top of the base, at most n - 1, and the total with them.
 
-    Bisection on the number, with one exact sum each. The invariant, that `fits` steps do, holds whatever the order of the totals.
+    Bisection on the number of steps, with one exact sum per trial. The first `fits` steps always fit, whatever the order of the totals.
     """
     size = steps.hi.shape[1]
     position = jnp.arange(size)[None]
@@ -182,7 +182,7 @@ def certified(
     weights = double_double.pair(jnp.stack([-multiplier, jnp.ones_like(multiplier)]))
 
     def short_of_bound(total):
-        """Bound less utility, of differences: a gap of 1e-8 is one, and a steep multiplier of a large spend takes no digits."""
+        """Bound minus utility, computed from differences, so that a gap of 1e-8 is not lost in the rounding of large totals."""
         over = double_double.subtract(at_end, total)
         return double_double.total(double_double.multiply(over, weights))
 

@@ -4,15 +4,15 @@
 
 with a temperature t in units of utility. Its minimiser over l >= 0 is the smoothed multiplier and the softmax there the smoothed
 plan; D_t lies above the dual D by at most t log K. A temperature of 1e-3 of the utility's range moves the multiplier by
-a few thousandths; below 1e-4 so few questions carry the derivative that it becomes noise.
+a few thousandths; below 1e-4 the derivative depends on so few questions that it becomes noise.
 
 The multiplier is an implicit function of the problem: grad D_t(l) = 0. So
 
     dl = - H^-1 d(grad D_t)        H = mean covariance of the costs under the plan, over t
 
-on the resources whose multiplier is positive; one that does not bind has multiplier 0 and derivative 0. `smooth_multiplier` carries this as its rule, for
-forward and reverse mode; iterations are never differentiated (those of a bisection would give zero). The derivative is not defined where
-a budget just begins to bind, nor where no question trades off (H = 0), and is 0 in the second case.
+on the resources whose multiplier is positive; one that does not bind has multiplier 0 and derivative 0. `smooth_multiplier` carries
+this as its rule, for forward and reverse mode; iterations are never differentiated (those of a bisection would give zero). The
+derivative is not defined where a budget just begins to bind, nor where no question trades off (H = 0), and is 0 in the second case.
 
 Source: the implicit function theorem as in M. Blondel et al., Efficient and modular implicit differentiation, 2022.
 """
@@ -43,8 +43,8 @@ def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Ar
       temperature: f32[] above 0, in units of utility.
 
     Returns:
-      f32[] or f32[R], 0 where the budget does not bind. Below the cheapest smoothed plan there is no such multiplier, and the one returned is just
-      large.
+      f32[] or f32[R], 0 where the budget does not bind. Below the cheapest smoothed plan there is no such multiplier; the one
+      returned is only large.
 
     Raises:
       ValueError: shapes that do not match.

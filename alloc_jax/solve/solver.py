@@ -91,7 +91,7 @@ def solve(
 
     Args:
       problem: utility f32[N, K], cost f32[N, K] or f32[N, K, R]; or what `prepare` made of it.
-      budget: allowed mean cost per question, a number or f32[R]. A Python number keeps its digits; inside jit it is a float32.
+      budget: allowed mean cost per question, a number or f32[R]. A Python number is not rounded to float32, except inside jit.
         With one resource, [1] is a number, and multiplier and spends come back as [1].
       utility: instead of a budget, the mean utility to reach. The integral plan reaches it and the mixed plan meets it;
         INFEASIBLE says that no plan does, and the best one is returned. Then `dual_value` bounds the utility of any plan that spends
@@ -99,12 +99,12 @@ def solve(
       check: raise where the status is not OPTIMAL; outside jit only.
 
     Returns:
-      A `Solution`. Budget below the cheapest plan: that plan, status INFEASIBLE. Budget above the dearest useful plan: that
+      A `Solution`. Budget below the cheapest plan: that plan, status INFEASIBLE. Budget above the most expensive useful plan: that
       plan, multiplier 0.
 
       Promised with one resource, in float32: the plan is within the budget to 2^-42 of it. `dual_value` is below the optimum, and
       `mixed_utility` away from it, by at most 1e-6 of the mean range of a question's utilities and the rounding of the
-      result. What the utilities of a question have in common takes no digits from this. The range: costs 0 or 1e-12 to
+      result. An offset that the utilities of a question share does not change that. The range: costs 0 or 1e-12 to
       1e18, weights 0 or 1e-9 to 1e9, utilities to 1e12 in size, all in one table. What lies outside is refused; inside
       jit, it is INVALID.
 

@@ -1,4 +1,4 @@
-"""What is checked before anything is traced: shapes and types always, values where they are at hand."""
+"""Validation before anything is traced: shapes and types always, values unless they are traced."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def out_of_range(x, bounds: tuple[float, float]):
 
 
 def is_traced(*trees) -> bool:
-    """Whether any array of these is a tracer, so that its values are not at hand."""
+    """Whether any of these arrays is a tracer, whose values are not known."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
@@ -37,7 +37,7 @@ def as_arrays(problem: AllocationProblem) -> AllocationProblem:
     fields = {name: getattr(problem, name) for name in ("utility", "cost", "valid", "weight")}
     for name in ("utility", "cost", "weight"):
         dtype = getattr(fields[name], "dtype", None)
-        if dtype == np.float64 and not jax.config.jax_enable_x64:
+        if dtype == np.float64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]  # set when JAX is imported
             raise ValueError(
                 f"{name} is float64, which JAX would round to float32 unseen: pass float32, or enable jax_enable_x64"
             )
@@ -106,7 +106,7 @@ def explain(problem: AllocationProblem, first: int = 0) -> None:
 
 
 def as_pair(value, dtype, name: str, count: int | None = None) -> DoubleDouble:
-    """A budget (or wanted utility) as two floats, so that a Python number keeps the digits float32 has not.
+    """A budget (or wanted utility) as two floats, so that a Python number keeps more digits than float32 has.
 
     Args:
       value: a number (or an array of one), or an array of `count` numbers.
@@ -135,7 +135,7 @@ def as_pair(value, dtype, name: str, count: int | None = None) -> DoubleDouble:
 
 
 def shaped_like(solution: Solution, budget) -> Solution:
-    """A solution with multiplier and spends [1] where the budget is, as several resources have them [R]."""
+    """A solution with multiplier and spends of shape [1] where the budget has that shape, as they are [R] with several resources."""
     if np.shape(budget) != (1,):
         return solution
     return replace(solution, **{name: getattr(solution, name)[None] for name in ("multiplier", "spend", "mixed_spend")})

@@ -1,8 +1,8 @@
-"""Contexts: groups of questions whose texts promise the same, so that each can be counted apart.
+"""Contexts: groups of questions with similar predictions from their texts, counted separately.
 
-Features f[N, D], such as a policy's predictions of questions it has not seen, are standardised and cut at medians, the
-widest first, into cells of equal size. A question belongs to the nearest cell's mean; in a context the questions of others count by how near
-they are.
+Features f[N, D], such as a policy's predictions of questions it has not seen, are standardised and cut at medians, the widest
+first, into cells of equal size. A question belongs to the cell with the nearest mean. The questions of other contexts count, too,
+the more the nearer they are.
 """
 
 from __future__ import annotations

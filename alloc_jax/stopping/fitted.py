@@ -1,9 +1,9 @@
 """Fitted value iteration: stopping rules from logged paths, without a model of what comes next.
 
 From the last layer back, what drawing on earned and cost on each path, under the rules found for the later layers, is regressed on
-functions of the state and the context (Longstaff and Schwartz 2001), and so is what answering at once earned. A rule of a price draws where
-the fitted gain exceeds the price times the fitted cost. The fits are functions of states, so what they say of every state is again a table of
-indices: the greatest price at which a state draws.
+functions of the state and the context (Longstaff and Schwartz 2001), and so is what answering at once earned. The rule of a price
+draws where the fitted gain exceeds the price times the fitted cost. The fits are functions of states, so they give a table of
+indices again: the greatest price at which each state draws.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Backward induction over states: at which price of a sample is drawing on worth it?
+"""Backward induction over states: the price of a sample up to which another one is worth it.
 
 With l the price of a unit of cost, the value of a state is
 
     V(s) = max(stop(s), -l cost(s) + E V(s')),
 
-and the whole problem is a stopping problem for each l, with one l for all questions. The index of a state is the price at which both sides
-are equal. In terms of stopping times (Gittins 1979),
+a stopping problem for every l, with one l for all questions. The index of a state is the price at which both arguments of the
+maximum are equal. In terms of stopping times (Gittins 1979),
 
     index(s) = sup over rules that draw at least once of (utility gained) / (cost spent),
 

@@ -1,4 +1,4 @@
-"""Samples drawn one at a time: what is known of a question after each of them, in many orders of its logged samples.
+"""Paths: the state of a question after each sample drawn, in many orders of its logged samples.
 
 After n samples of a question, a path holds what a stopping rule may see, and what answering then would earn:
 
@@ -183,8 +183,8 @@ def _walks(key, count, code, worth, level, cost, edges, *, answer, cap, orders):
 def _votes(code: jax.Array, worth: jax.Array):
     """After each of T samples: the two highest counts, the number of different answers, and what a vote earns.
 
-    A sample is the e-th of its answer, and that answer the q-th to occur e times. The lead is the greatest e so far; the
-    chase the greatest e with q >= 2; the answers that occurred as often as the leader are those that got there.
+    A sample is the e-th of its answer, and that answer the q-th to occur e times. The lead is the greatest e so far, and the
+    chase the greatest e with q >= 2. As many answers tie for the lead as have reached that e.
     """
     earlier = jnp.tril(jnp.ones((len(code), len(code)), bool))  # [t, s]: s is not after t
     given = code >= 0

@@ -1,14 +1,14 @@
 """Bayesian models of a question's answers, fitted by empirical Bayes: how many samples are right, wrong, and something else.
 
 A question's samples fall into categories with unknown shares that have a Dirichlet prior, or a mixture of a few (easy, doubtful and
-hopeless questions make no single bump):
+hopeless questions do not make a unimodal prior):
 
     verified  right and wrong: a Beta prior.
     vote      right, the most frequent wrong answer, and an open tail, each of whose answers is new. The leader may be the
               wrong answer, and agreement on it grows as agreement on the right one does.
 
-The components are fitted to all questions, their weights to those of each context. What a rule sees of the categories are a leader and a
-runner-up; sums over what it does not see are exact.
+The components are fitted to all questions, their weights to those of each context. A rule sees only a leader and a
+runner-up of the categories; sums over the rest are exact.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _fit(kinds: jax.Array, many: jax.Array, start: jax.Array):
 
 
 def expected_tally(mixture: Mixture, lattice: Lattice) -> Tally:
-    """What a mixture expects, as a tally of one question a context; samples cost 0."""
+    """The expectations of a mixture, as a tally of one question per context; samples cost 0."""
     each = [_component(alpha, lattice) for alpha in mixture.alpha]
     parts = [np.stack([getattr(one, name) for one in each]) for name in ("seen", "earned", "gone", "paid")]
     return Tally(*parts).mixed(mixture.weight)
@@ -162,7 +162,7 @@ def _look(counts: np.ndarray, answer: str) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def beta_model(alpha: np.ndarray, beta: np.ndarray, cap: int, cost: float = 1.0) -> StateModel:
-    """An exact verifier's states under Beta priors, one a context: after n failures the next sample is right with chance alpha /
+    """An exact verifier's states under Beta priors, one per context: after n failures the next sample is right with chance alpha /
     (alpha + beta + n).
 
     Args:

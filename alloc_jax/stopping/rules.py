@@ -1,22 +1,21 @@
 """Stopping rules as they are served: after each sample, stop or draw again. NumPy alone.
 
-Every state of a question (samples drawn, votes of the leader and of the runner-up, what its text promised) has an index: the
-price of a sample below which drawing on is worth it. A rule is a price; it draws while the index of the state is above it. So
-one table holds the rules of all budgets, and a lower price draws wherever a higher one does.
+Every state of a question (samples drawn, votes of the leader and of the runner-up, the context of its text) has an index: the
+price of a sample below which another one is worth drawing. A rule is a price: it draws while the index of the state is above that
+price. So one table of indices holds the rules of all budgets, and a lower price draws wherever a higher one does.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
+
+from alloc_jax.stopping.storage import load_rules, save_rules
 
 STOP, DRAW = "stop", "draw"
 FILE = "stopping.npz"  # beside the policy whose predictions are the prior
@@ -41,18 +40,19 @@ def vote_state(answers: Sequence[str | None], context: int = 0, ticket: float = 
     State(drawn=4, lead=2, chase=1, context=0, ticket=0.0, source=0)
     """
     top = [count for _, count in Counter(a for a in answers if a is not None).most_common(2)]
-    return State(len(answers), *[*top, 0, 0][:2], context, ticket, source)
+    lead, chase, *_ = (*top, 0, 0)
+    return State(len(answers), lead, chase, context, ticket, source)
 
 
 def prior_features(score: np.ndarray) -> np.ndarray:
-    """What a policy's predicted utilities f[N, K] tell a stopping rule: f32[N, 2], that of the first action (the cheapest) and
-    how much the best action gains over it."""
+    """Features for a stopping rule from a policy's predicted utilities f[N, K]: f32[N, 2], the utility of the first action (the
+    cheapest), and how much the best action gains over it."""
     score = np.asarray(score, np.float32)
     return np.stack([score[:, 0], (score - score[:, :1]).max(axis=1)], axis=1)
 
 
 class Prior(NamedTuple):
-    """What the texts of training questions promise, by models that have not seen their outcomes."""
+    """Predictions for training questions from their texts, by models that have not seen their outcomes."""
 
     features: np.ndarray  # f[N, D]
     # Such models are fewer than those that will serve, whose mean is less noisy and so spends otherwise. How much, is extrapolated
@@ -72,7 +72,7 @@ class CalibratedPolicy(Protocol):
 
 
 def policy_prior(policy: CalibratedPolicy) -> Prior:
-    """The prior that a policy's predictions are, of the questions it was trained on.
+    """The prior from a policy's out-of-fold predictions for the questions that it was trained on.
 
     Raises:
       ValueError: the policy predicts no utilities.
@@ -120,7 +120,7 @@ class StoppingFrontier:
         return np.where(budget < self.spend[0], np.nan, np.interp(budget, self.spend, self.utility))
 
     def at(self, budget: float) -> StoppingRule:
-        """The mix of two adjacent rules that spends a budget, or the dearest rule where that spends less.
+        """The mix of two adjacent rules that spends a budget, or the rule that draws most where that spends less.
 
         Raises:
           ValueError: the budget is below what the cheapest rule spends.
@@ -149,15 +149,7 @@ class StoppingFrontier:
 
     def save(self, folder: str | Path) -> None:
         """Writes stopping.npz into a folder, that of the policy whose predictions are the prior; whole or not at all."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        every = {f.name: getattr(self, f.name) for f in fields(self)}
-        arrays = {name: value for name, value in every.items() if isinstance(value, np.ndarray)}
-        text = {name: value for name, value in every.items() if name not in arrays}
-        scratch = folder / f".{FILE}"
-        with scratch.open("wb") as file:
-            np.savez_compressed(file, about=json.dumps({"schema_version": SCHEMA_VERSION, **text}), **arrays)
-        os.replace(scratch, folder / FILE)
+        save_rules(self, Path(folder) / FILE, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True)
@@ -169,9 +161,12 @@ class StoppingRule:
     less: int  # position of the rule that draws less
     more: int  # of the one that draws more
     weight: float  # share of the questions that follow the one that draws more
+    # Plain lists and floats: an element of an array costs more than the rest of a decision.
+    _price: list[float] = field(init=False, repr=False)
+    _index: list[memoryview[float]] = field(init=False, repr=False)
+    _shape: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self):
-        # Plain lists and floats: an element of an array costs more than the rest of a decision.
         prices = [float(self.frontier.multiplier[m]) for m in (self.less, self.more)]
         object.__setattr__(self, "_price", prices)
         object.__setattr__(self, "_index", [_lowered(x) for x in self.frontier.index])
@@ -212,24 +207,14 @@ def load_stopping(folder: str | Path) -> StoppingFrontier:
       ValueError: there are none, they are damaged, or of another schema version.
     """
     path = Path(folder) / FILE
-    if not path.is_file():
-        raise ValueError(f"no stopping rules in {folder}: {FILE} is missing")
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        about = json.loads(str(arrays.pop("about")))
-        version = about.pop("schema_version")
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema version {version}, this release reads {SCHEMA_VERSION}")
-    if np.isnan(arrays["index"]).any():
+    frontier = load_rules(StoppingFrontier, path, SCHEMA_VERSION, "stopping")
+    if np.isnan(frontier.index).any():
         raise ValueError(f"{path} is damaged: an index is not a number")
-    return StoppingFrontier(**{**about, "sources": tuple(about["sources"])}, **arrays)
+    return frontier
 
 
 def adjacent(spend: np.ndarray, budget: float) -> tuple[int, int, float]:
-    """The two adjacent rules that a budget lies between, by their rising spends f[L], and the share of the dearer one.
+    """The two adjacent rules that a budget lies between, by their rising spends f[L], and the share of the one that spends more.
 
     Raises:
       ValueError: the budget is below what the first rule spends.
@@ -247,6 +232,6 @@ def nearest(features: np.ndarray, center: np.ndarray) -> np.ndarray:
     return ((features[:, None, :] - center[None, :, :]) ** 2).sum(axis=2).argmin(axis=1)
 
 
-def _lowered(index: np.ndarray) -> memoryview:
+def _lowered(index: np.ndarray) -> memoryview[float]:
     """A flat view whose elements are plain floats."""
     return memoryview(np.ascontiguousarray(index, np.float32)).cast("B").cast("f")

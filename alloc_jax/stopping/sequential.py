@@ -2,9 +2,9 @@
 
 Where the one-shot problem chooses how many samples a question gets before it sees any, here each sample may change the plan: after
 each one (or each wave) a rule stops or draws again. Maximising mean utility under a mean budget puts one multiplier on cost;
-given that, the questions are separate stopping problems, which backward induction solves (`induction`). The states' indices hold
-the rules of all prices, what those spend is counted on the training questions' own samples (`thresholds`), and a budget is met by
-the mix of two adjacent rules.
+given that, the questions are separate stopping problems, which backward induction solves (`induction`). The indices of the states
+hold the rules of all prices. Their spends are counted on the samples of the training questions (`thresholds`), and a budget is met
+by a mix of two adjacent rules.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def solve_sequential(
       cap: the most samples of a question; default: the fewest that a question of the log has.
       wave: samples that are drawn at a time, and all paid for.
       rounds: the most waves.
-      prior: features f[N, D] of what the questions' texts promise, by models that have not seen the question, such as
+      prior: features f[N, D] predicted from the texts by models that have not seen the question, such as
         `stopping.policy_prior` of a policy that was trained on the log's questions, in their order. None: all questions are alike
         before the first sample.
       contexts: at most so many groups of questions of like prior are told apart.
@@ -244,6 +244,6 @@ def _foreseen(counted, price: np.ndarray, choice: np.ndarray, near: Contexts, pr
 
 
 def _rising(rules: Steps, choice: np.ndarray) -> tuple[Steps, np.ndarray]:
-    """Without rules that spend no more than one of a higher price."""
+    """The rules without those that spend no more than a rule of a higher price."""
     keep = np.append(True, rules.spend[1:] > np.maximum.accumulate(rules.spend)[:-1])
     return Steps(*(x[keep] for x in rules)), choice[keep]

@@ -1,16 +1,16 @@
-"""What a stopping rule expects of each state: the reward of answering, the next state, the cost of getting there.
+"""The model of the states: the reward of answering in each, the next state, and the cost of getting there.
 
 A state is what was seen after n samples: (lead, chase), number lead * width + chase (`alloc_jax.stopping.paths`). The leader of a
-vote may be a wrong answer, so its chance to be right is not what a posterior of its share says; it is learned from questions
-whose answers are known:
+vote may be a wrong answer. Its chance to be right is therefore no posterior of its share, but learned from questions whose answers
+are known:
 
     counts  How often the training questions' samples, in many orders, went from a state where, and what answering in it
-            earned. All questions are drawn towards the Bayesian model by one question's worth: what was seen often speaks for
-            itself. A context is drawn towards all questions by as many as predict left-out questions best: a prior
-            that tells nothing does not split the evidence.
+            earned. The counts of all questions are shrunk towards the Bayesian model with the weight of one question. The
+            counts of a context are shrunk towards those of all questions, with the weight that predicts left-out questions
+            best: an uninformative prior does not split the evidence.
     bayes   `alloc_jax.stopping.priors`: Beta for a verifier, Dirichlet with a wrong answer and an open tail for votes.
 
-Only a state is looked at, not the way there; that is all of the evidence for a verifier, and most of it for a vote.
+A state does not hold the order of the answers. For a verifier the order is no evidence, and for a vote it is little.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""All rules of an index at once: what every price spends and earns on paths, by one sort.
+"""All rules of an index at once: what the rule of every price spends and earns on paths, by one sort.
 
-A path draws sample n + 1 at price l if every state up to n had an index of at least l, so if its bar, the least index so far, is at
-least l. Each sample of each path then has one price at which it appears, and the spend of all rules is a running sum over the
+A path draws sample n + 1 at price l if every state up to n had an index of at least l, that is, if the least index so far (its `bar`)
+is at least l. So each sample of each path has one price below which it is drawn, and the spend of all rules is a running sum over the
 sorted bars.
 """
 
@@ -16,7 +16,7 @@ from alloc_jax.stopping.states import Lattice
 
 
 class Steps(NamedTuple):
-    """The rules of an index, dearest samples first: rule m draws while the index is at least multiplier[m]."""
+    """The rules of an index, falling multipliers first: rule m draws while the index is at least multiplier[m]."""
 
     multiplier: np.ndarray  # f64[L] falling
     spend: np.ndarray  # f64[L] mean over paths, rising

@@ -14,7 +14,7 @@ from tests.stopping.test_escalate import SOURCES, made_answers
 
 OPTIONS = {
     "folds": 2,
-    "policies": ("value(epochs=5)",),
+    "policies": ("value(epochs=5, folds=2, left_out=1)",),
     "replicates": 50,
     "beliefs": ("classes", "classes without text"),
 }

@@ -1,11 +1,8 @@
 """An ensemble trained on eight devices, a few members on each: the policy of one device, without a word between them."""
 
-import os
-import re
-import subprocess
-import sys
-
 import pytest
+
+from tests.devices import collectives, run_on_eight
 
 PROGRAM = """
 import jax, numpy as np
@@ -50,8 +47,6 @@ for budget in (0.5, 1.0):
 
 @pytest.mark.long
 def test_members_on_eight_devices_are_the_policy_of_one_and_need_no_word_between_them():
-    flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-4000:]
-    assert run.stdout.startswith("==") and "fusion" in run.stdout
-    assert not re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", run.stdout)
+    said = run_on_eight(PROGRAM)
+    assert said.startswith("==") and "fusion" in said
+    assert not collectives(said)

@@ -1,11 +1,8 @@
 """A table shared out over eight devices: the answers of one, by all-reduces only."""
 
-import os
-import re
-import subprocess
-import sys
-
 import pytest
+
+from tests.devices import collectives, run_on_eight
 
 SETTING = """
 import jax, numpy as np
@@ -77,11 +74,7 @@ print("==", bootstrap.lower(weights).compile().as_text())
     ],
 )
 def test_shards_give_the_answer_of_one_device_by_all_reduces_only(program, count):
-    flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
-    run = subprocess.run([sys.executable, "-c", SETTING + program], env=flags, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-4000:]
-    programs = run.stdout.split("== ")[1:]
+    programs = run_on_eight(SETTING + program).split("== ")[1:]
     assert len(programs) == count
     for text in programs:
-        collectives = re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", text)
-        assert set(collectives) == {"all-reduce"}
+        assert collectives(text) == {"all-reduce"}

@@ -1,9 +1,6 @@
 """A table that is read in blocks has the plan of the same table in memory."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -17,6 +14,7 @@ from alloc_jax.solve.streaming.bracketing import Bracket, End, next_multipliers
 from alloc_jax.solve.streaming.passes import AHEAD, read_ahead
 from alloc_jax.solve.streaming.stream import solve_stream
 from alloc_jax.types import AllocationProblem, Status
+from tests.devices import run_on_eight
 from tests.solve.instances import FAMILIES, mean_of, smooth, tied
 from tests.solve.test_one_budget import assert_certified, budgets_of
 
@@ -261,6 +259,4 @@ for budget in (0.5, 2.0, 50.0):
 
 
 def test_blocks_are_shared_out_over_a_mesh():
-    flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-4000:]
+    run_on_eight(PROGRAM)

@@ -115,7 +115,7 @@ def test_a_prior_of_another_kind_is_refused(frontier):
             frontier.context(prior)
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "version", "index"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "version", "index", "field"])
 def test_damaged_files_are_refused(damage, frontier, tmp_path):
     frontier.save(tmp_path)
     path = tmp_path / FILE
@@ -128,8 +128,10 @@ def test_damaged_files_are_refused(damage, frontier, tmp_path):
             arrays = {name: file[name] for name in file.files}
         if damage == "version":
             arrays["about"] = np.array(str(arrays["about"]).replace('"schema_version": 1', '"schema_version": 99'))
-        else:
+        elif damage == "index":
             arrays["index"] = np.full_like(arrays["index"], np.nan)
+        else:
+            del arrays["spend"]
         np.savez(path, **arrays)
     with pytest.raises(ValueError, match="stopping"):
         load_stopping(tmp_path)

@@ -1,11 +1,8 @@
 """Samples drawn one at a time on eight devices: the paths, rules and outcomes of one, and sums of states as the only exchange."""
 
-import os
-import re
-import subprocess
-import sys
-
 import pytest
+
+from tests.devices import collectives, run_on_eight
 
 PROGRAM = """
 import jax, numpy as np
@@ -59,10 +56,6 @@ print("==", drawn["_walks"], "==", drawn["_iterate"])
 
 @pytest.mark.long
 def test_shards_give_the_paths_rules_and_outcomes_of_one_device():
-    flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-4000:]
-    walks, fit = run.stdout.split("== ")[1:]
-    collectives = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\("
-    assert not re.findall(collectives, walks)  # every question by itself
-    assert set(re.findall(collectives, fit)) == {"all-reduce"}
+    walks, fit = run_on_eight(PROGRAM).split("== ")[1:]
+    assert not collectives(walks)  # every question by itself
+    assert collectives(fit) == {"all-reduce"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -64,6 +64,8 @@ def parse_policy(text: str, budgets: Sequence[float]) -> PolicyConfig:
     kind, _, options = text.strip().partition("(")
     try:
         call = ast.parse(f"f({options or ')'}", mode="eval").body
+        if not isinstance(call, ast.Call):
+            raise ValueError
         given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
         if call.args:
             raise ValueError
@@ -80,7 +82,7 @@ def parse_policy(text: str, budgets: Sequence[float]) -> PolicyConfig:
 def baseline(name: str, budgets: Sequence[float], featurizer: Featurizer | None = None) -> Contender:
     """A rule to beat, by name."""
     featurizer = featurizer or TextFeatures()
-    fits = {
+    fits: dict[str, Callable[[OutcomeTable, int], PolicyLike]] = {
         KNN: lambda table, seed: NearestNeighbours(KNN, table, featurizer),
         LENGTH: lambda table, seed: prompt_length(table),
         CLASSES: lambda table, seed: boosted_classes(table, budgets, featurizer, seed),

@@ -75,7 +75,7 @@ class Batch(Reader):
         reasoning = inner("reasoning_tokens", f"{written}_tokens_details")
         tokens = [choice.get("token_ids") for choice in choices]
         if all(isinstance(ids, list) for ids in tokens):
-            counts = [len(ids) for ids in tokens]
+            counts: list[float | None] = [len(ids) for ids in tokens]
         else:
             counts = [None if completion is None else completion / n] * n
             self.averaged += n > 1 and completion is not None

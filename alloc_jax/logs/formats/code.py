@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from alloc_jax.files import Row, text
 from alloc_jax.files.text import json_lines
@@ -14,7 +14,7 @@ from alloc_jax.logs.formats.reader import Reader, bit, field
 class _Programs(Reader):
     """Questions are named by `task_id`; their texts come from the problems, where `requests` names the file of these."""
 
-    uses = ("requests", "source")
+    uses: ClassVar[tuple[str, ...]] = ("requests", "source")
 
     def __init__(self, path, options):
         super().__init__(path, options)

@@ -50,7 +50,7 @@ class LmEval(Reader):
         if self.filter is None:
             self.filter = row.get("filter", "none")
         if row.get("filter", "none") != self.filter:
-            return []
+            return
         if len(responses) > 1:
             self.repeated += 1
             self.identical += len(set(responses)) == 1

@@ -89,9 +89,16 @@ class Archive(Reader):
                 raise ValueError(f"{name}: missing")
         n, actions = arrays["qid"].size, arrays["action"].size
         samples = arrays["correct"].shape[-1] if arrays["correct"].ndim == 3 else 0
-        shapes = {"question": (n,), "qid": (n,), "gold": (n,), "group": (n,), "task": (n,), "action": (actions,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "question": (n,),
+            "qid": (n,),
+            "gold": (n,),
+            "group": (n,),
+            "task": (n,),
+            "action": (actions,),
+        }
         shapes |= {"correct": (n, actions, samples), "answer": (n, actions, samples), "cost": (n, actions)}
-        shapes |= {"cost_unit": ()}
+        shapes["cost_unit"] = ()
         for name, shape in shapes.items():
             if name not in arrays:
                 continue

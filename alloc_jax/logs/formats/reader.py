@@ -57,7 +57,7 @@ class Reader:
         """The rows of the file, one in memory at a time."""
         raise NotImplementedError
 
-    def records(self, row: Any) -> Iterable[Mapping[str, Any]]:
+    def records(self, row: Any) -> Iterable[dict[str, Any]]:
         """The records of one row.
 
         Raises:
@@ -122,9 +122,10 @@ def accepted(value: Any, where: str) -> str | tuple[str, ...]:
       ValueError: it is no answer, or a list of none.
     """
     if isinstance(value, list) and value:
-        several = tuple(dict.fromkeys(accepted(one, f"{where}[{j}]") for j, one in enumerate(value)))
-        if all(isinstance(one, str) for one in several):
-            return several if len(several) > 1 else several[0]
+        several = dict.fromkeys(accepted(one, f"{where}[{j}]") for j, one in enumerate(value))
+        texts = tuple(one for one in several if isinstance(one, str))
+        if len(texts) == len(several):
+            return texts if len(texts) > 1 else texts[0]
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"{where}: expected an answer or a list of accepted ones, got {_brief(value)}")
     return str(value)

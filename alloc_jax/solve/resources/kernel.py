@@ -1,8 +1,8 @@
 """Several budgets at once: Newton finds the multipliers, a small linear programme makes the plan exact.
 
     sample   Above 40,000 questions Newton (`newton`) first runs on 20,000 of them. The whole table begins where they ended, and
-             takes two to four passes until the dual is within 2e-7 of its minimum: on smooth data at a temperature of 1e-4 of
-             the utility's range, on ties, which a softmax plan splits, at 1e-6.
+             takes two to four passes until the dual is within 2e-7 of its minimum. The temperature is then 1e-4 of the utility's
+             range on smooth data, and 1e-6 on ties, which a softmax plan splits.
     round    The softmax plan meets the budgets, ties included. Question i takes the action that a point of a
              low-discrepancy sequence picks, so that spends stay near the softmax plan's.
     core     Some 4,000 questions are freed: those that have most to gain, or least to lose, by another action.
@@ -36,7 +36,7 @@ STAGES = 12  # temperatures: half a decade apart, from the utility's range to a 
 
 
 def solve_resources(prepared: ProblemInChunks, wanted: DoubleDouble) -> Solution:
-    """The plan for R budgets, one a resource.
+    """The plan for R budgets, one per resource.
 
     Args:
       prepared: from `prepare`.
@@ -44,8 +44,8 @@ def solve_resources(prepared: ProblemInChunks, wanted: DoubleDouble) -> Solution
 
     Returns:
       A `Solution` with multiplier and spends f32[R], whose mixed plan mixes at most R questions. A resource in which the actions
-      of no question differ has multiplier 0. `gap` and `mixed_gap` are what subtracting gives, never clipped. Whatever the status,
-      no plan takes a forbidden action; where it is INVALID, nothing has a meaning.
+      of no question differ has multiplier 0. `gap` and `mixed_gap` are differences, never clipped. Whatever the status,
+      no plan takes a forbidden action; with status INVALID no field has a meaning.
     """
     data = Budgeted.of(prepared, wanted.hi)
     scale = scale_of(data)
@@ -81,7 +81,7 @@ def rounded(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> ja
 
 
 def by_group(problem: AllocationProblem, group: jax.Array, budget: jax.Array) -> tuple[AllocationProblem, jax.Array]:
-    """A budget for every group (a tenant, a difficulty class) as a problem with one resource a group.
+    """A budget for every group (a tenant, a difficulty class), as a problem with one resource per group.
 
     Args:
       problem: utility f32[N, K], cost f32[N, K].

@@ -1,7 +1,7 @@
 """The layout for several resources: chunks of questions whose costs of every resource fit into a core's cache.
 
-One resource has a layout of its own (`solve.layout`): there a pass is bound by memory. Here a chunk is read once, and its softmax
-used by R + R^2 sums.
+A problem with one resource has another layout (`solve.layout`), because its passes are bound by memory. Here a chunk is read once,
+and R + R^2 sums use its softmax.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Newton on the entropy-smoothed dual of R budgets.
+"""Newton's method on the entropy-smoothed dual of R budgets.
 
     D_t(l) = l . B + mean_i  t log sum_a exp((u - l . c)[i, a] / t)
 
-Its gradient is the unspent budget of the softmax plan, its Hessian the mean covariance of the costs over t: R x R numbers
-that come out of the same pass. A step is Newton's on the resources whose budget binds, damped until D_t falls.
+The gradient is the unspent budget of the softmax plan. The Hessian is the mean covariance of the costs, divided by t: R x R
+numbers that the same pass gives. A step is Newton's on the resources whose budget binds, damped until D_t falls.
 
     cool    The temperature falls by the stages it is given, as soon as a Newton step is smaller than it.
     stop    The softmax plan loses `loss` to the best responses at its multipliers, so the plain dual D(l), which bounds every plan,
-            is within loss + (l - l*) . unspent of its minimum. At a tolerance of it the search ends.
+            is within loss + (l - l*) . unspent of its minimum. The search ends when that is within the tolerance.
 
-Costs are counted in powers of two next to the budgets, so that units do not matter and nothing is rounded by it.
+Costs are scaled by powers of two near the budgets: units then do not matter, and scaling rounds nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Budgeted:
         return cls(prepared.utility, prepared.cost, share, unit, budget / unit, prepared.varies, prepared.axes)
 
     def sample(self, questions: int) -> Budgeted:
-        """About so many questions: the first columns of every chunk, whose multipliers are near those of all."""
+        """A sample of about so many questions: the first columns of every chunk. Its multipliers are near those of all questions."""
         chunks, _, width = self.utility.shape
         columns = max(1, min(width, questions // chunks))
         share = self.share[:, :columns]
@@ -55,7 +55,7 @@ class Budgeted:
 
 
 class Sums(NamedTuple):
-    """What one pass gives at one multiplier."""
+    """The results of one pass at one multiplier."""
 
     dual: jax.Array  # f32[] D(l), the bound
     smooth: jax.Array  # f32[] D_t(l)
@@ -65,7 +65,7 @@ class Sums(NamedTuple):
 
 
 def scale_of(data: Budgeted) -> jax.Array:
-    """f32[] the mean over the questions of how much their utilities differ; above 0."""
+    """f32[] the mean range of a question's utilities; above 0."""
     allowed = data.utility > forbidden(data.utility.dtype)
     top = jnp.where(allowed, data.utility, -jnp.inf).max(axis=1)
     bottom = jnp.where(allowed, data.utility, jnp.inf).min(axis=1)
@@ -122,8 +122,8 @@ def sums_at(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> Su
 def newton_step(multiplier: jax.Array, sums: Sums, temperature: jax.Array, damping: jax.Array | float) -> jax.Array:
     """Newton's step on the resources that bind: those with a multiplier, and those overspent at multiplier 0.
 
-    The ridge |unspent| / reach stops a multiplier without curvature from leaping; it vanishes with the gradient. Where neither the
-    gradient nor what the curvature makes of it within reach is above the rounding of a spend, a multiplier stays: it would run away.
+    The ridge |unspent| / reach keeps a multiplier without curvature from leaping, and vanishes with the gradient. A multiplier stays
+    where the gradient, and what curvature makes of it within reach, are below the rounding of a spend: it would run away.
     """
     tiny, noise = jnp.finfo(multiplier.dtype).tiny, 16 * jnp.finfo(multiplier.dtype).eps
     curvature = jnp.diag(sums.curvature)

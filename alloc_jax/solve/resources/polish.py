@@ -1,12 +1,12 @@
 """Polish a solve with several resources: from multipliers near the best ones to certified plans.
 
-`kernel` tells the whole algorithm. A round frees the questions of the core, solves their linear programme, and makes an integral
-plan of it; it keeps the best mixed plan, the best integral plan and the least bound. Rounds end when the bound has closed on the
-mixed plan and an integral plan fits, or when it is proven that none can.
+The docstring of `kernel` describes the whole algorithm. A round frees the questions of the core, solves their linear programme, and
+rounds the result to an integral plan. It keeps the best mixed plan, the best integral plan and the least bound. Rounds end when the
+bound has closed on the mixed plan and an integral plan fits, or when it is proven that none can.
 
-The dual value is rounded up. Totals are exact but for 2^-42, and what a best response can lose because net utilities are rounded
-is known question by question: nothing, unless two actions are nearer to each other than their rounding. `Bound.margin`
-holds both, and is part of the bound, so that no plan within the budgets earns more.
+The dual value is rounded up. Totals are exact to 2^-42. What a best response can lose because net utilities are rounded is known
+for every question: nothing, unless two actions are closer than their rounding. `Bound.margin` holds both errors and is part of
+the bound, so that no plan within the budgets earns more.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """A mixed plan: what is mixed, beside an integral plan that need not fit."""
+    """A mixed plan: an integral plan, which need not fit, and what is mixed into it."""
 
     plan: Plan  # but for `fits`, which is the mixed plan's, and `total`, too
     beside: MixedPlan
@@ -92,8 +92,8 @@ def polished(
     def closed(state: Rounds, part: float = close):
         """Whether mixed plan and bound meet to this part of how much utilities differ, and of what the budgets pay over the cheapest.
 
-        No offset of the costs widens that, and one of the utilities only by their own rounding. A mixed plan above the bound contradicts it: there, only the
-        utility's own rounding counts, not what a rounded probability overspends at a steep price.
+        No offset of the costs widens that, and one of the utilities only by their own rounding. A mixed plan above the bound
+        contradicts it: there, only the utility's own rounding counts, not what a rounded probability overspends at a steep price.
         """
         gap = double_double.subtract(state.best.value, utility_of(state.mixed.plan.total)).hi
         differ = part * scale * prepared.questions.hi + jnp.finfo(scale.dtype).eps * jnp.abs(state.best.value.hi)
@@ -205,22 +205,22 @@ def choose(condition: jax.Array, one, other):
 
 
 def better(one: Plan, other: Plan, target: DoubleDouble) -> jax.Array:
-    """Whether a plan fits where the other does not, earns more than another that does, or overspends less than another."""
+    """Whether a plan is better: it alone fits, both fit and it earns more, or neither fits and it overspends less."""
     gains = double_double.subtract(utility_of(one.total), utility_of(other.total)).hi > 0
     over, others = (overspent(x.total, target) for x in (one, other))
     return jnp.where(one.fits, ~other.fits | gains, ~other.fits & (over < others))
 
 
 def overspent(total: DoubleDouble, target: DoubleDouble) -> jax.Array:
-    """f32[] the overspends of all budgets, each in parts of its budget."""
+    """f32[] the sum of all overspends, each relative to its budget."""
     over = jnp.maximum(double_double.subtract(spends_of(total), target).hi, 0)
     return (over / jnp.where(target.hi > 0, target.hi, 1)).sum()
 
 
 def tighter(one: Bound, other: Bound) -> jax.Array:
-    """Whether a bound is below another; one that is equal but for rounding counts, too.
+    """Whether a bound is below another, or equal to it within rounding.
 
-    The later multipliers are a vertex of the dual, where that of a budget that changes nothing is 0.
+    Later multipliers are a vertex of the dual, at which a budget that changes nothing has multiplier 0: they win ties.
     """
     rounding = jnp.finfo(one.margin.dtype).eps / 8 * jnp.abs(other.value.hi)
     return double_double.subtract(one.upper, other.upper).hi <= rounding
@@ -253,7 +253,7 @@ def spends_of(total: DoubleDouble) -> DoubleDouble:
 
 
 def left_of(target: DoubleDouble, total: DoubleDouble, unit: jax.Array) -> DoubleDouble:
-    """f32[R] what a plan leaves of the budgets, in the units of `Budgeted`."""
+    """f32[R] the unspent part of the budgets, in the units of `Budgeted`."""
     return DoubleDouble(*(x / unit for x in double_double.subtract(target, spends_of(total))))
 
 
@@ -293,9 +293,9 @@ def bound_at(
 ) -> tuple[Bound, jax.Array]:
     """The bound at a multiplier, its rounding known, and f32[chunks, width] what each question gains by the best of its other actions."""
     per_cost = multiplier / data.unit
-    net = jax.vmap(net_of, in_axes=(0, 0, None))
-    size = -net(-jnp.abs(data.utility), data.cost, per_cost)  # what the terms of a net utility add up to
-    net, lowest = net(data.utility, data.cost, per_cost), jnp.finfo(per_cost.dtype).min
+    nets = jax.vmap(net_of, in_axes=(0, 0, None))
+    size = -nets(-jnp.abs(data.utility), data.cost, per_cost)  # what the terms of a net utility add up to
+    net, lowest = nets(data.utility, data.cost, per_cost), jnp.finfo(per_cost.dtype).min
     net = jnp.where(may_take(data.utility), net, lowest)
     response = jnp.argmax(net, axis=1).astype(jnp.int32)
 

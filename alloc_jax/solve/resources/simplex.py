@@ -1,7 +1,7 @@
 """A small linear programme over the core: the questions whose actions are still open near the optimal multipliers.
 
-Newton ends so near the optimal multipliers that nearly every question's action is settled. Those that are not, the
-core, share what the others leave of each budget:
+Newton ends so near the optimal multipliers that the action of nearly every question is settled. The other questions, the core,
+share what the settled ones leave of each budget:
 
     max sum w u x   subject to   sum w c_r x <= rest_r  for each resource,   every question's x adds up to 1
 
@@ -39,7 +39,7 @@ class Core(NamedTuple):
 
 
 class Basis(NamedTuple):
-    """R columns."""
+    """A basis: R columns."""
 
     kind: jax.Array  # i32[R]
     at: jax.Array  # i32[R] the question of an action; the resource of a slack or an overspend

@@ -1,7 +1,7 @@
-"""The search for a multiplier when a pass over the data is dear: many multipliers per pass, and the totals in float64 on the host.
+"""The search for a multiplier where a pass over the data is expensive: many multipliers per pass, totals in float64 on the host.
 
-`search` evaluates one multiplier a pass, as the data lies in memory and a pass is a sum. Here a pass reads a file, and a
-block that has been read answers sixteen multipliers in about the time it took to read it. What decides is shared (`Chord`):
+`root_finding.search` evaluates one multiplier per pass, because its data lies in memory. Here a pass reads a file, and a
+block that has been read answers sixteen multipliers in about the time it took to read it. Both decide alike (`Chord`):
 the interpolated root, the crossing of the dual's tangents, the loss at which to stop, the tighter of two bounds.
 `root_finding` derives them.
 """
@@ -38,16 +38,17 @@ class Bracket(NamedTuple):
 
 
 def first_multipliers(guess: float, steepest: float) -> np.ndarray:
-    """f32[MULTIPLIERS] where to look before anything is known but what a sample says.
+    """f32[MULTIPLIERS] the multipliers of the first pass, when only a sample is known.
 
     Args:
       guess: the multiplier of a sample. Close to it the points lie close: a sample of n questions misses by about 1 / sqrt(n).
       steepest: the sample's steepest multiplier, from which to descend where the guess is one of the two extremes.
     """
     if not 0 < guess < steepest:
-        return np.float32(steepest * 4.0 ** -np.arange(MULTIPLIERS))
+        return (steepest * 4.0 ** -np.arange(MULTIPLIERS)).astype(np.float32)
     apart = 5e-4 * 3.0 ** np.arange(MULTIPLIERS // 2)
-    return np.float32(guess * np.exp(np.concatenate([[0], apart, -apart[: MULTIPLIERS - 1 - apart.size]])))
+    factors = np.exp(np.concatenate([[0], apart, -apart[: MULTIPLIERS - 1 - apart.size]]))
+    return (guess * factors).astype(np.float32)
 
 
 def next_multipliers(bracket: Bracket, target: float) -> np.ndarray:

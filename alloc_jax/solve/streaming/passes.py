@@ -100,7 +100,7 @@ def respond_to(block: Block, multipliers: np.ndarray) -> tuple[double_double.Dou
     return _respond_jit(block.rows, padded, np.int32(multipliers.size), block.mesh)
 
 
-def end_plans(block: Block, more: float, less: float, steepest: float) -> tuple[np.ndarray, jax.Array]:
+def end_plans(block: Block, more: float, less: float, steepest: float) -> tuple[jax.Array, np.ndarray]:
     """The plans c64[2, rows, WIDTH] of the two ends of a bracket, and what they spend and earn, f64[2, 2].
 
     Args:
@@ -109,9 +109,10 @@ def end_plans(block: Block, more: float, less: float, steepest: float) -> tuple[
       less: the end that spends less; the steepest multiplier: the cheapest plan, the best of several.
       steepest: of the whole table.
     """
-    totals, plans = respond_to(block, np.float32([more, less]))
-    totals = _as_float64(totals)[:2]
-    at_best, at_cheapest = np.float32([more, less]) <= 0, np.float32([more, less]) >= np.float32(steepest)
+    ends = np.array([more, less], np.float32)
+    found, plans = respond_to(block, ends)
+    totals = _as_float64(found)[:2]
+    at_best, at_cheapest = ends <= 0, ends >= np.float32(steepest)
     if (at_best | at_cheapest).any():
         about = described(block.rows, block.invalid, block.size * devices(block.mesh), block.mesh)
         best, cheapest = map(_as_float64, (about.dearest, about.cheapest))

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alloc_jax.solve import double_double, validation
+from alloc_jax.solve.layout import ProblemInRows
 from alloc_jax.solve.mesh import devices
 from alloc_jax.solve.solver import prepare, solve
 from alloc_jax.solve.streaming.bracketing import (
@@ -98,11 +99,12 @@ def solve_stream(
     save: Callable[[Bracket], None] | None = None,
     mesh: Mesh | None = None,
 ) -> StreamSolution:
-    """`solve` for a table that is read block by block, as often as it takes: two to four times.
+    """`solve` for a table that is read block by block, in two to four passes.
 
     The first block's own multiplier is the first guess. Each pass evaluates sixteen multipliers and narrows the bracket of the
-    multiplier until no plan inside it loses more than 1e-7 of the utility; questions that differ between its ends then follow the dearer one
-    in index order until the budget is spent. A block that does not represent the table costs passes, and nothing else.
+    multiplier until no plan inside it loses more than 1e-7 of the utility; questions that differ between its ends then follow the
+    one that spends more, in index order until the budget is spent. A block that does not represent the table costs passes, and
+    nothing else.
 
     Args:
       blocks: problems of NumPy arrays, utility f32[n, K] and cost f32[n, K], of bounded n; read in order once per pass, and
@@ -192,7 +194,7 @@ def _target(budget: float, questions: int) -> float:
 def _guess(blocks: Sequence[AllocationProblem], budget: float, peers: Peers) -> tuple[float, float]:
     """The median over the processes of their first blocks' own multipliers, and the steepest multiplier."""
     try:
-        prepared = prepare(blocks[0])
+        prepared: ProblemInRows = prepare(blocks[0])  # of one resource
         mine = [float(solve(prepared, budget).multiplier), float(prepared.steepest)]
     except ValueError:  # the pass names the question, counted over all processes
         mine = [0.0, 0.0]

@@ -13,19 +13,17 @@ greatest posterior, which need not be the one with the most votes.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from alloc_jax.stopping.rules import adjacent, nearest
 from alloc_jax.stopping.sources.classes import Belief, Classes, Table, log_odds
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves, make_patterns
+from alloc_jax.stopping.storage import load_rules, save_rules
 
 FILE = "escalation.npz"
 SCHEMA_VERSION = 1
@@ -105,15 +103,7 @@ class EscalationFrontier:
 
     def save(self, folder: str | Path) -> None:
         """Writes escalation.npz into a folder, that of the policy whose predictions are the prior; whole or not at all."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        every = {f.name: getattr(self, f.name) for f in fields(self)}
-        arrays = {name: value for name, value in every.items() if isinstance(value, np.ndarray)}
-        text = {name: value for name, value in every.items() if name not in arrays}
-        scratch = folder / f".{FILE}"
-        with scratch.open("wb") as file:
-            np.savez_compressed(file, about=json.dumps({"schema_version": SCHEMA_VERSION, **text}), **arrays)
-        os.replace(scratch, folder / FILE)
+        save_rules(self, Path(folder) / FILE, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,17 +228,4 @@ def load_escalation(folder: str | Path) -> EscalationFrontier:
     Raises:
       ValueError: there are none, they are damaged, or of another schema version.
     """
-    path = Path(folder) / FILE
-    if not path.is_file():
-        raise ValueError(f"no escalation rules in {folder}: {FILE} is missing")
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        about = json.loads(str(arrays.pop("about")))
-        version = about.pop("schema_version")
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema version {version}, this release reads {SCHEMA_VERSION}")
-    about |= {name: tuple(about[name]) for name in ("sources", "limits")}
-    return EscalationFrontier(**about, **arrays)
+    return load_rules(EscalationFrontier, Path(folder) / FILE, SCHEMA_VERSION, "escalation")

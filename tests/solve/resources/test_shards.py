@@ -1,11 +1,8 @@
 """Several resources on a mesh of two axes: the answers of one device, by all-reduces only."""
 
-import os
-import re
-import subprocess
-import sys
-
 import pytest
+
+from tests.devices import collectives, run_on_eight
 
 PROGRAM = """
 import jax, numpy as np
@@ -40,8 +37,4 @@ print(_solve_jit.lower(all_, validation.as_pair(budget, np.float32, "budget", 3)
 
 @pytest.mark.long
 def test_shards_give_the_answer_of_one_device_by_all_reduces_only():
-    flags = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=flags, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-4000:]
-    collectives = re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", run.stdout)
-    assert set(collectives) == {"all-reduce"}
+    assert collectives(run_on_eight(PROGRAM)) == {"all-reduce"}

@@ -1,12 +1,16 @@
 """The linear programme at the end of a solve, against HiGHS, from near and from far."""
 
 import highspy
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alloc_jax.solve import double_double
-from alloc_jax.solve.resources.simplex import Core, local_search, optimise
+from alloc_jax.solve.resources import simplex
+from alloc_jax.solve.resources.simplex import Core
+
+optimise, local_search = jax.jit(simplex.optimise), jax.jit(simplex.local_search)
 
 
 def instance(rng, questions, actions, resources, tied):

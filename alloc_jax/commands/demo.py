@@ -1,0 +1,168 @@
+"""A small language model, the gateway before it, some questions, and the account: all on this machine, without a download or a key.
+
+    alloc demo
+    alloc demo --budget=1.5 --questions=500
+
+A policy is learned from half of the built-in log, whose samples this model once wrote. Then the two commands that are printed
+are started, and questions of the other half are asked. The right answers are known, so the account says how many were given.
+"""
+
+import json
+import logging
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from absl import flags
+
+from alloc_jax.jobs.console import show_progress
+
+FLAGS = flags.FLAGS
+SIZE, SOURCE = "large", "large/think"
+RECIPES = {SOURCE: {"model": SIZE, "prompt": "T{question}=", "temperature": 1.0, "max_tokens": 48}}
+VOTES = (1, 4, 8)
+AT_ONCE = 8  # questions
+PATIENCE_S = 120.0  # until a server is up, or an answer is there
+KEYS = ("OPENAI_API_KEY", "ALLOC_CLIENT_KEY", "ALLOC_ADMIN_KEY")  # that servers read; here nobody needs one
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # to this machine, by way of no proxy
+
+
+class Answer(NamedTuple):
+    """What the gateway gave for a question."""
+
+    text: str
+    action: str
+    samples: int
+
+
+def define_flags():
+    flags.DEFINE_integer("questions", 200, "Questions that are asked.", 1, 2000)
+    flags.DEFINE_float("budget", 3.0, "Mean samples per question.", 1.0, float(VOTES[-1]))
+    flags.DEFINE_integer("seed", 0, "Of the split, the training and the choice of questions.")
+
+
+def main(argv):
+    show_progress()
+    try:
+        for module in ("uvicorn", "alloc_jax.serve.web.gateway"):
+            import_module(module)
+    except ImportError as error:
+        raise ImportError(f"needs {error.name}: pip install 'alloc_jax[serve]'") from None
+    from alloc_jax import PolicyConfig, measure, read_log, train, vote
+    from alloc_jax.logs import grade
+
+    with tempfile.TemporaryDirectory(prefix="alloc-demo-") as folder, _started("reasoner", f"--size={SIZE}") as model:
+        learn, rest = read_log("builtin").split_questions((0.5, 0.5), FLAGS.seed)
+        asked = rest.select(range(FLAGS.questions))
+        table = measure(learn, [vote(SOURCE, k) for k in VOTES], "samples")
+        train(table, PolicyConfig(kind="value", seed=FLAGS.seed)).save(f"{folder}/policy")
+        recipes = Path(folder, "sources.json")
+        recipes.write_text(json.dumps(RECIPES), encoding="utf-8")
+        options = [f"--policy={folder}/policy", f"--upstream={model}/v1", f"--sources={recipes}"]
+        options += [f"--budget={FLAGS.budget:g}", "--resource=samples", "--ledger="]
+        with _started("serve", *options) as gateway:
+            logging.getLogger("alloc_jax").info("asking %d questions, %d at once", len(asked), AT_ONCE)
+            start, first = time.monotonic(), _figure(gateway, "price")
+            with ThreadPoolExecutor(AT_ONCE) as clients:
+                answers = list(clients.map(lambda text: _ask(gateway, text), asked.question))
+            seconds, last = time.monotonic() - start, _figure(gateway, "price")
+            spend = _figure(gateway, "spend")
+    right = [given.correct for given in grade([answer.text for answer in answers], asked.gold, method="number")]
+    print(_account(answers, right, spend, (first, last), seconds))
+
+
+def _account(
+    answers: Sequence[Answer], right: Sequence[bool], spend: float, price: tuple[float, float], seconds: float
+) -> str:
+    """What was asked of the model, what that cost, and how often it was right."""
+    from alloc_jax.report.text import markdown_table
+
+    questions = Counter(answer.action for answer in answers)
+    correct = Counter(answer.action for answer, good in zip(answers, right, strict=True) if good)
+    rows = [(name, f"{count}", f"{100 * correct[name] / count:.0f} %") for name, count in questions.most_common()]
+    return "\n".join([
+        "",
+        f"questions  {len(answers)} in {seconds:.1f} s",
+        f"spent      {spend:.3f} samples per question of {FLAGS.budget:g}, {sum(a.samples for a in answers)} in all",
+        f"price      {price[0]:.4f} at first, {price[1]:.4f} at last: the accuracy that a sample must earn to be drawn",
+        f"right      {100 * sum(right) / len(right):.0f} %, known to {100 / len(right) ** 0.5:.0f} points either way",
+        "",
+        markdown_table(("action", "questions", "right"), rows),
+    ])  # fmt: skip
+
+
+@contextmanager
+def _started(command: str, *options: str) -> Iterator[str]:
+    """The address of a command of `alloc` that serves until the block ends.
+
+    Raises:
+      ValueError: it does not come up; the message is its last line.
+    """
+    port = _free_port()
+    arguments = [command, *options, f"--port={port}"]
+    print(f"alloc {shlex.join(arguments)}", flush=True)
+    quiet = os.environ | dict.fromkeys(KEYS, "")
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen([sys.executable, "-m", "alloc_jax", *arguments], stdout=said, stderr=said, env=quiet)
+        try:
+            yield _once_up(process, f"http://127.0.0.1:{port}", command, said)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _once_up(process: subprocess.Popen, url: str, command: str, said: IO[str]) -> str:
+    """The address, once a server answers there."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and process.poll() is None:
+        with suppress(OSError), _direct.open(f"{url}/health", timeout=5):
+            return url
+        time.sleep(0.1)
+    said.seek(0)
+    lines = said.read().strip().splitlines() or ["it said nothing"]
+    raise ValueError(f"alloc {command} is not up: {lines[-1]}")
+
+
+def _ask(gateway: str, question: str) -> Answer:
+    """The gateway's answer to a question.
+
+    Raises:
+      ValueError: it gave none.
+    """
+    body = {"model": "alloc/auto", "messages": [{"role": "user", "content": question}]}
+    request = urllib.request.Request(f"{gateway}/v1/chat/completions", json.dumps(body).encode(), method="POST")
+    try:
+        with _direct.open(request, timeout=PATIENCE_S) as response:
+            said, headers = json.loads(response.read()), response.headers
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"{question!r}: {error.code}: {error.read().decode(errors='replace')}") from None
+    text = said["choices"][0]["message"]["content"]
+    return Answer(text, headers["x-alloc-action"], int(headers["x-alloc-samples"]))
+
+
+def _figure(gateway: str, name: str) -> float:
+    """One of the gateway's figures for its tenant."""
+    with _direct.open(f"{gateway}/metrics", timeout=5) as response:
+        (value,) = re.findall(rf"^alloc_{name}\{{.*\}} (\S+)$", response.read().decode(), re.MULTILINE)
+    return float(value)
