@@ -30,6 +30,6 @@ def main(argv):
     show_progress()
     config = read_config(_DEFAULT)
     report = solve_then_learn(config, FLAGS.workdir, FLAGS.overwrite, told_options())
-    best = best_policy(report, config.candidates)
+    best = best_policy(report, config.candidates(report))
     print(f"{answer(report, best)}\n\n{plain_table(*answer_table(report, best))}")
     print(f"{report.questions} held-out questions, seed {config.seed}; report: {FLAGS.workdir}/report.html")

@@ -12,8 +12,9 @@ questions, and scores them together.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -119,6 +120,7 @@ def score_plans(
     score: OutcomeTable,
     budgets: Sequence[float],
     *,
+    beside: Mapping[tuple[str, float], Outcome] = MappingProxyType({}),
     replicates: int = 2000,
     seed: int = 0,
 ) -> Report:
@@ -129,6 +131,7 @@ def score_plans(
       choose: as in `evaluate`.
       score: as in `evaluate`.
       budgets: as in `evaluate`.
+      beside: what rules did that are no choice of one action, by rule and budget.
       replicates: of the bootstrap over questions.
       seed: of the bootstrap.
 
@@ -165,6 +168,8 @@ def score_plans(
             agrees = None if made.sees_labels else agreement(made.plan, label, again if halved else None)
             means = scorer.means(Outcome.of(made.plan, score))
             rows.append(scorer.row(made.rule, budget, means, oracle, plan=made.plan, agreement=agrees, regret=regret))
+        others = {rule: scorer.means(outcome) for (rule, at), outcome in beside.items() if at == budget}
+        rows += [scorer.row(rule, budget, means, oracle) for rule, means in others.items()]
         rows += _fixed_rows(choose, score, budget, scorer, oracle)
     return scorer.report(rows, [made.rule for made in deployed], oracle_name)
 

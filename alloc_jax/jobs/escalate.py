@@ -27,9 +27,9 @@ from alloc_jax.evaluate.ladder import default_ladder
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
 from alloc_jax.jobs.config import Budgets, ByGroup, DrawConfig, Policies, Questions
-from alloc_jax.jobs.priced_log import of_sources, paid_with
+from alloc_jax.jobs.priced_log import PricedLog, of_sources, paid_with
 from alloc_jax.jobs.workdir import new_workdir
-from alloc_jax.learn.policy import Policy
+from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.learn.training import train
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
@@ -40,7 +40,7 @@ from alloc_jax.report.stopping import score_outcomes
 from alloc_jax.stopping.rules import nearest
 from alloc_jax.stopping.sources.classes import log_odds
 from alloc_jax.stopping.sources.rules import EscalationFrontier
-from alloc_jax.stopping.sources.solver import BELIEFS, Promise, solve_escalation
+from alloc_jax.stopping.sources.solver import BELIEFS, Promise, solve_escalation, usual_cap
 from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 
@@ -62,7 +62,7 @@ class EscalateConfig(DrawConfig):
         tuple[str, ...],
         "The most samples of each source, in the order of the sources; default: as many as the log allows, up to 4.",
     ] = ()
-    cap: Annotated[int, "The most samples of a question; 0: 3, or 6 where sources repeat."] = 0
+    cap: Annotated[int, "The most samples of a question; 0: 3, or up to 6 where sources repeat."] = 0
     beliefs: Annotated[tuple[str, ...], "Families of beliefs to choose from."] = tuple(BELIEFS)
     policies: Policies = ("value",)  # the one-shot policy, whose predictions are the prior, too; empty: no text
     by_group: ByGroup = False
@@ -97,7 +97,9 @@ class Bench:
 
     @property
     def cap(self) -> int:
-        return min(self.config.cap or (3 if max(self.limits) == 1 else 6), sum(self.limits))
+        return min(self.config.cap, sum(self.limits)) or usual_cap(
+            self.limits, verified=self.config.answer == "verified"
+        )
 
     @property
     def oracle(self) -> str:
@@ -125,12 +127,55 @@ class Bench:
         config = replace(parse_policy(self.config.policies[0], self.budgets), seed=self.config.seed)
         return train(self.table(log), config)
 
-    def promise(self, policy: Policy, prediction, questions: Sequence[str]) -> Promise:
+    def promise(self, policy: Policy, prediction: Prediction, questions: Sequence[str]) -> Promise:
         """What a policy's prediction says of one sample of every source, and the features that it read."""
         names = [action.name for action in self.score.actions]
         first = [names.index(_fixed(self.config.answer, source, 1).name) for source in self.sources]
-        features = policy.featurizer.encode(questions)
-        return Promise(np.clip(prediction.score[:, first], 0, 1), np.maximum(prediction.cost[:, first], 0), features)
+        return promise_of(policy, prediction, first, questions)
+
+
+def promise_of(policy: Policy, prediction: Prediction, first: Sequence[int], questions: Sequence[str]) -> Promise:
+    """What a policy's prediction of questions says of its actions at some positions, those of one sample of every source."""
+    accuracy, cost = (part[:, list(first)] for part in (prediction.score, prediction.cost))
+    return Promise(np.clip(accuracy, 0, 1), np.maximum(cost, 0), policy.featurizer.encode(questions))
+
+
+def escalate_beside(
+    known: PricedLog, learn: SampleLog, score: SampleLog, policy: Policy, budgets: Sequence[float], seed: int
+) -> dict[tuple[str, float], Outcome]:
+    """What escalation does on held-out questions at budgets, to stand in a report beside one-shot policies.
+
+    Args:
+      known: the log and its actions.
+      learn: the questions that the policy was trained on.
+      score: held-out questions, with the samples that score.
+      policy: a value policy, whose predictions are the prior.
+      budgets: those that no rule keeps are left out.
+      seed: of the orders of samples.
+
+    Returns:
+      Outcomes by rule and budget; none where a source has no answers that could be compared.
+    """
+    first = {a.source: k for k, a in enumerate(known.actions) if a.samples == 1 and a.source is not None}
+    if not first or not all((learn.answer[:, learn.source_index(name)] >= 0).any() for name in first):
+        return {}
+    sources = [
+        name for name in _ladder(of_sources(learn, [single(name) for name in first]), known.resource, known.prices)
+    ]
+    columns = [learn.source_index(name) for name in sources]
+    limits = [min(4, int(part)) for part in np.minimum(learn.count[:, columns].min(0), score.count[:, columns].min(0))]
+    at = [first[name] for name in sources]
+    promises = [
+        promise_of(policy, prediction, at, log.question)
+        for prediction, log in ((policy.calibration[0].whole, learn), (policy.predict(score.question), score))
+    ]
+    frontier = solve_escalation(
+        learn, sources, resource=known.resource, limits=limits, promise=promises[0], beliefs=("classes",), orders=2,
+        seed=seed, prices=known.prices,
+    )  # fmt: skip
+    walks = make_walks(score, sources, limits, resource=known.resource, orders=4, seed=seed, prices=known.prices)
+    kept = [budget for budget in budgets if budget >= frontier.spend[0]]
+    return {(PRICED, b): replay_escalation(frontier.at(b), walks, promises[1]).outcome for b in kept}
 
 
 def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:

@@ -18,11 +18,12 @@ import jax
 import numpy as np
 
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
-from alloc_jax.evaluate.comparison.cases import default_budgets
+from alloc_jax.evaluate.comparison.cases import default_budgets, sample_halves
 from alloc_jax.evaluate.comparison.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score_plans
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.config import ByGroup, Log, LogConfig, Policies, TrainShare
+from alloc_jax.jobs.escalate import PRICED, escalate_beside
 from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.inputs import Given
@@ -35,7 +36,7 @@ from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_price
 from alloc_jax.report.markdown import to_markdown
 from alloc_jax.report.records import write_metrics
 from alloc_jax.solve import frontier
-from alloc_jax.types import OutcomeTable
+from alloc_jax.types import OutcomeTable, SampleLog
 
 # Beside the kinks of the built-in log's uniform mix, at 0.37, 1, 4 and 8: one sample of think, or 4 and 8 of the larger one.
 BUILTIN_BUDGETS = (0.5, 1.5, 3.0, 6.0)
@@ -79,10 +80,10 @@ class JobConfig(FrontierConfig):
         if not 0 < self.train_share < 1:
             raise ValueError(f"train_share is between 0 and 1, got {self.train_share}")
 
-    @property
-    def candidates(self) -> tuple[str, ...]:
-        """The policies of which the best one is the report's answer."""
-        return self.policies or (KNN,)
+    def candidates(self, report: Report) -> tuple[str, ...]:
+        """The rules of a report of which the best one is its answer."""
+        priced = (PRICED,) if any(row.rule == PRICED for row in report.rows) else ()
+        return (*(self.policies or (KNN,)), *priced)
 
 
 _Config = TypeVar("_Config", bound=FrontierConfig)
@@ -95,6 +96,8 @@ class Tables:
     train: OutcomeTable
     choose: OutcomeTable
     score: OutcomeTable  # from samples that choose has not seen; choose itself where samples cannot be halved
+    learn: SampleLog  # what train was measured on
+    half: SampleLog  # what score was measured on
 
 
 def solve_then_learn(
@@ -121,12 +124,15 @@ def solve_then_learn(
         )
         policies = train_policies(tables.train, config.policies, config.budgets, config.seed)
         rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, config.seed)]
-        clock.log("learn", ", ".join(rule.name for rule in rules))
+        beside = {}
+        if priors := [policy for policy in policies if policy.predicts_utility]:
+            beside = escalate_beside(known, tables.learn, tables.half, priors[0], config.budgets, config.seed)
+        clock.log("learn", ", ".join(dict.fromkeys([*(rule.name for rule in rules), *(rule for rule, _ in beside)])))
         grid = _budget_grid(tables.score, config.budgets)
         budgets = sorted({*config.budgets, *grid})
         deployed = [made for rule in rules for made in deploy(rule, tables.score, budgets, config.seed)]
         halves = tables.choose, tables.score
-        report = score_plans(deployed, *halves, config.budgets, seed=config.seed)
+        report = score_plans(deployed, *halves, config.budgets, beside=beside, seed=config.seed)
         report = replace(report, dropped=known.dropped)
         curve = score_plans(deployed, *halves, grid, replicates=CURVE_REPLICATES, seed=config.seed)
         clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets, and at {len(grid)} for a curve")
@@ -138,7 +144,7 @@ def solve_then_learn(
         _write_predictions(folder / "predictions.jsonl", report, trained, tables.score)
         shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
         pictures = draw_all(folder, report, curve, config.policies, shown, *halves)
-        _write_records(folder, report, "Who gets the compute", pictures, config.candidates)
+        _write_records(folder, report, "Who gets the compute", pictures, config.candidates(report))
         clock.log("write", "report and pictures")
     return report
 
@@ -210,9 +216,9 @@ def _split_and_measure(known: PricedLog, config: JobConfig, seed: int) -> Tables
     question_key, sample_key = jax.random.split(jax.random.key(seed))
     shares, shrink = (config.train_share, 1 - config.train_share), config.shrink or None
     learn, held_out = known.log.split_questions(shares, question_key, by_group=config.by_group)
-    tables = Tables(known.measure(learn, shrink), *known.measure_halves(held_out, sample_key, shrink))
-    check_budgets(vars(tables), config.budgets)  # here, not after the training
-    return tables
+    train, (choose, score) = known.measure(learn, shrink), known.measure_halves(held_out, sample_key, shrink)
+    check_budgets({"train": train, "choose": choose, "score": score}, config.budgets)  # here, not after the training
+    return Tables(train, choose, score, learn, sample_halves(held_out, sample_key)[1])
 
 
 def train_policies(table: OutcomeTable, kinds: Sequence[str], budgets: Sequence[float], seed: int) -> list[Policy]:

@@ -31,7 +31,7 @@ def answer(report: Report, policy: str) -> str:
     budgets = _kept(report, policy)
     budget = budgets[(len(budgets) - 1) // 2]
     row, uniform = report.row(policy, budget), report.row(UNIFORM, budget)
-    who = f"the policy '{policy}'" if policy in report.policies else f"the {policy}"
+    who = f"the {policy}" if policy == report.oracle else f"the policy '{policy}'"
     right, alike = (f"{100 * r.accuracy.value:.1f} %" for r in (row, uniform))
     beside = f"treating all questions alike gives {alike}"
     if np.isnan(uniform.accuracy.value):

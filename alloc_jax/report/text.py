@@ -20,7 +20,10 @@ HOW_TO_READ = (
     " and the random mix meet the budget anew in every resample, a policy keeps its price. At a budget where the uniform mix has a"
     " kink (the cost of one of its actions) intervals against it are a little wide. *Agrees* is how often a policy does what the oracle does; beside it what a"
     " policy that knows nothing reaches (the oracle's most common action), and the noise ceiling: between which rates a policy that knows"
-    " every true outcome would agree, since the oracle's labels come from noisy samples."
+    " every true outcome would agree, since the oracle's labels come from noisy samples. The row *escalate*, where the log has"
+    " answers, is no choice of one action: it looks at each answer, and stops or draws the next sample from any source"
+    " (`alloc escalate` compares it with its rivals), so it can pass the oracle, which sees none; its answers come one after the"
+    " other."
 )
 HOW_TO_READ_REGRET = (
     "V(B) - U is at most mispriced + unspent, all on the table of scores (whose own optimum V(B) is optimistic, chosen and"

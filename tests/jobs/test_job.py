@@ -5,17 +5,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from alloc_jax.actions import vote
 from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.jobs.console import plain_errors
+from alloc_jax.jobs.escalate import PRICED, escalate_beside
 from alloc_jax.jobs.priced_log import default_actions
 from alloc_jax.jobs.solve_then_learn import FrontierConfig, JobConfig, solve_only, solve_then_learn
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn import load_policy
-from alloc_jax.logs import write_log
+from alloc_jax.logs import read_log, write_log
 from alloc_jax.report.answer import best_policy
 from tests.browser import browser, look
 from tests.conftest import made_log
@@ -74,6 +77,23 @@ def test_a_run_leaves_everything_it_promised(run):
     assert list(folder.parent.iterdir()) == [folder]
 
 
+def test_escalation_stands_beside_the_policies_on_the_same_questions_and_is_a_candidate_for_the_answer(run):
+    report, folder = run
+    rows = [row for row in report.rows if row.rule == PRICED]
+    assert rows and all(row.plan is None and row.regret is None for row in rows)
+    assert JobConfig().candidates(report) == ("value", "imitation", PRICED)
+    assert f"| {PRICED} " in (folder / "report.md").read_text()
+    row = report.row(PRICED, 3.0)
+    assert 0 < row.spend.value < 3.6 and row.excess.means.shape[0] == report.row("value", 3.0).excess.means.shape[0]
+
+
+def test_a_log_without_answers_has_no_row_of_escalation(log_file, tmp_path):
+    log = read_log(log_file)
+    bits = replace(log, answer=np.full_like(log.answer, -1))
+    known = SimpleNamespace(actions=(vote("small", 1), vote("large", 1)))
+    assert escalate_beside(known, bits, bits, None, (2.0,), 0) == {}
+
+
 @pytest.mark.browser
 def test_the_page_reads_well_on_a_phone_and_aloud_and_asks_the_network_for_nothing(run, tmp_path):
     page = run[1] / "report.html"
@@ -112,7 +132,7 @@ def test_a_page_that_reads_badly_is_found_out(tmp_path):
 def test_a_report_begins_with_its_answer(run):
     report, folder = run
     page, web = ((folder / name).read_text() for name in ("report.md", "report.html"))
-    best = best_policy(report, ("value", "decision", "imitation"))
+    best = best_policy(report, ("value", "decision", "imitation", PRICED))
     assert (
         f"# Who gets the compute\n\n**At a budget of 1.5 samples per question the policy '{best}' is right on " in page
     )

@@ -100,6 +100,11 @@ def default_budgets(table: OutcomeTable) -> tuple[float, ...]:
     return tuple(float(f"{low ** (1 - t) * high**t:.2g}") for t in (0.25, 0.5, 0.75))
 
 
+def sample_halves(log: SampleLog, key: jax.Array) -> tuple[SampleLog, SampleLog]:
+    """Disjoint halves of the samples, to choose on and to score on; the log twice where a question has a single sample."""
+    return (log, log) if (log.count == 1).any() else log.split_samples(key)
+
+
 def measure_halves(
     log: SampleLog,
     actions: Sequence[Action],
@@ -111,9 +116,9 @@ def measure_halves(
 ) -> list[OutcomeTable]:
     """A table to choose on (shrunken where that is asked for) and one to score on, from disjoint halves of the samples; one table
     twice where a question has a single sample."""
-    if (log.count == 1).any():
+    choose, score = sample_halves(log, key)
+    if choose is score:
         return [measure(log, actions, resource, prices=prices)] * 2
-    choose, score = log.split_samples(key)
     return [
         measure(choose, actions, resource, prices=prices, shrink=shrink),
         measure(score, actions, resource, prices=prices),

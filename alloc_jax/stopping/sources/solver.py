@@ -156,7 +156,7 @@ def solve_escalation(
       answer: "vote" (the answer of the greatest posterior) or "verified" (an exact verifier says which sample is right).
       resource: what a sample is paid with, as in `measure`.
       limits: the most samples of each source; default: as many as every question has, up to 4.
-      cap: the most samples of a question; default: 3, or with repeated samples 6.
+      cap: the most samples of a question; default: `usual_cap`.
       wave: the most samples that are drawn at a time.
       rounds: the most moves of a question, one after the other; default: as many as the cap needs. Fewer rounds, less waiting.
       blocks: of equal answers that are told apart.
@@ -241,7 +241,7 @@ def make_task(
     columns = [log.source_index(name) for name in sources]
     limits = tuple(np.minimum(log.count[:, columns].min(axis=0), 4)) if limits is None else limits
     limits = tuple(max(int(limit), 1) for limit in limits)
-    cap = min(sum(limits), (3 if max(limits) == 1 else 6) if cap is None else cap)
+    cap = usual_cap(limits, blocks, answer == "verified") if cap is None else min(sum(limits), cap)
     rounds = -(-cap // wave) if rounds is None and wave > 1 else rounds
     rounds = None if rounds is not None and rounds >= cap else rounds
     walks = make_walks(
@@ -264,6 +264,19 @@ def make_task(
         make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost), features,
         np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), PRICES), wave, rounds, read,
     )  # fmt: skip
+
+
+def usual_cap(limits: Sequence[int], blocks: int = 3, verified: bool = False) -> int:
+    """The most samples of a question where nobody says: 3, or 6 of sources that repeat, as far as each question can be planned.
+
+    >>> usual_cap((1, 1, 1, 1)), usual_cap((4, 4)), usual_cap((4, 4, 4, 4))
+    (3, 6, 4)
+    """
+    limits, cap = tuple(limits), 1
+    most = min(sum(limits), 3 if max(limits) == 1 else 6)
+    while cap < most and len(make_patterns(limits, cap + 1, blocks, verified)) <= PLANNED:
+        cap += 1
+    return cap
 
 
 def fit_belief(task: Task, family: Family, classes: Classes | None = None) -> Belief:
