@@ -84,8 +84,10 @@ from alloc_jax.stopping.sources.rules import (
     load_escalation as load_escalation,
 )
 from alloc_jax.stopping.sources.solver import (
-    Promise as Promise,
     solve_escalation as solve_escalation,
+)
+from alloc_jax.stopping.sources.task import (
+    Promise as Promise,
 )
 from alloc_jax.types import (
     AllocationProblem as AllocationProblem,

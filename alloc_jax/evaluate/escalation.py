@@ -12,7 +12,8 @@ from alloc_jax.learn.policy import lottery
 from alloc_jax.stopping.rules import nearest
 from alloc_jax.stopping.sources.classes import log_odds
 from alloc_jax.stopping.sources.rules import EscalationRule
-from alloc_jax.stopping.sources.solver import Promise, play
+from alloc_jax.stopping.sources.solver import play
+from alloc_jax.stopping.sources.task import Promise
 from alloc_jax.stopping.sources.walking import walk
 from alloc_jax.stopping.sources.walks import Walks
 from alloc_jax.types import SampleLog

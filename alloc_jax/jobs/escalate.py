@@ -40,7 +40,8 @@ from alloc_jax.report.stopping import score_outcomes
 from alloc_jax.stopping.rules import nearest
 from alloc_jax.stopping.sources.classes import log_odds
 from alloc_jax.stopping.sources.rules import EscalationFrontier
-from alloc_jax.stopping.sources.solver import BELIEFS, Promise, solve_escalation, usual_cap
+from alloc_jax.stopping.sources.solver import solve_escalation
+from alloc_jax.stopping.sources.task import BELIEFS, Promise, usual_cap
 from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 

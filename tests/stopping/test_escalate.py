@@ -16,8 +16,9 @@ from alloc_jax.stopping.sources.classes import Classes, log_odds, tables
 from alloc_jax.stopping.sources.latent import fit_classes, read_kinds
 from alloc_jax.stopping.sources.patterns import all_moves, best_moves, make_patterns
 from alloc_jax.stopping.sources.rules import FILE, load_escalation
-from alloc_jax.stopping.sources.solver import Promise, solve_escalation
+from alloc_jax.stopping.sources.solver import solve_escalation
 from alloc_jax.stopping.sources.superprocess import certify, solve_patterns, whittle
+from alloc_jax.stopping.sources.task import BELIEFS, Promise
 from alloc_jax.stopping.sources.walks import make_walks
 from alloc_jax.types import SampleLog, Source
 from tests.conftest import made_log
@@ -390,7 +391,7 @@ def test_a_family_is_chosen_on_questions_whose_texts_its_belief_has_not_seen(mon
     by_row = np.random.default_rng(7).permutation(40) % solver.FOLDS
     for unit in (np.arange(40), np.arange(40) % 20):
         fitted.clear(), played.clear()
-        assert solver._best_family(task, ("classes", "independent"), unit, seed=7) in solver.BELIEFS
+        assert solver._best_family(task, ("classes", "independent"), unit, seed=7) in BELIEFS
         assert all(
             not set(unit[list(known)]) & set(unit[list(held)]) for known, held in zip(fitted, played, strict=True)
         )

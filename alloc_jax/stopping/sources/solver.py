@@ -8,127 +8,28 @@ which spends a budget exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.price_book import PriceBook
-from alloc_jax.stopping.contexts import make_contexts
 from alloc_jax.stopping.rules import nearest
-from alloc_jax.stopping.sources.classes import Belief, Classes, log_odds, uncounted
+from alloc_jax.stopping.sources.classes import Belief, Classes, uncounted
 from alloc_jax.stopping.sources.counted import count_patterns
-from alloc_jax.stopping.sources.latent import Kinds, fit_classes, read_kinds
-from alloc_jax.stopping.sources.patterns import Patterns, all_moves, make_patterns
-from alloc_jax.stopping.sources.rules import PLANNED, EscalationFrontier
+from alloc_jax.stopping.sources.latent import fit_classes
+from alloc_jax.stopping.sources.patterns import Patterns
+from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.stopping.sources.superprocess import Certificate, certify, solve_patterns
+from alloc_jax.stopping.sources.task import BELIEFS, Family, Promise, Task, make_task
 from alloc_jax.stopping.sources.walking import Walked, walk
-from alloc_jax.stopping.sources.walks import Walks, make_walks
+from alloc_jax.stopping.sources.walks import Walks
 from alloc_jax.types import SampleLog, inseparable
 
-PRICES = 48
 SPENDS = 40  # at which families are compared
 FOLDS = 3  # of the training questions, for the choice of a belief
 THINNED = 3  # every so many prices are tried for that choice
-CELLS = 512  # of like questions at most, where patterns are too many to plan each question,
-CELL_STATES = 400_000  # so many states in all of them together,
-CELL = 8  # and at least so many questions in each
 CHUNK = 256  # contexts that are solved at a time
 COUNTED = 20.0  # questions that count as if they had done as the classes expect
-
-
-class Family(NamedTuple):
-    """A way to believe."""
-
-    classes: int
-    gated: bool = False  # whether the text tells classes apart
-    counted: bool = False  # whether agreement patterns are counted against the classes
-    read: bool = True  # whether it believes what the texts promise
-    once: bool = False  # whether it asks once, and looks at no answer
-
-    @property
-    def simplicity(self) -> tuple[bool, bool, bool, bool, int]:
-        """Smaller for families that assume less; one that looks at no answer serves only where it is the best by itself."""
-        return self.once, self.read, self.counted, self.gated, self.classes
-
-
-BELIEFS = {
-    "independent": Family(1),
-    "classes": Family(4),
-    "classes by text": Family(12, gated=True),
-    "patterns": Family(4, counted=True),
-    "patterns by text": Family(12, gated=True, counted=True),
-    "classes without text": Family(4, read=False),
-    "patterns without text": Family(4, counted=True, read=False),
-    "text alone": Family(1, once=True),
-}
-
-
-class Promise(NamedTuple):
-    """What the texts of N questions promise of M sources, by models that have not seen their outcomes."""
-
-    accuracy: np.ndarray  # f[N, M]
-    cost: np.ndarray | None = None  # f[N, M] of a sample; None: each source's mean
-    features: np.ndarray | None = None  # f[N, D] of the texts themselves, which may tell classes of questions apart
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What a belief is fitted to and tried on."""
-
-    patterns: Patterns
-    walks: Walks
-    kinds: Kinds
-    promised: np.ndarray  # f32[N, M]
-    cost: np.ndarray  # f32[N, M]
-    features: np.ndarray  # f32[N, D]; D = 0 where no text is read
-    prices: np.ndarray  # f64[P]
-    wave: int
-    rounds: int | None
-    read: bool  # whether texts promise anything; without, all questions are alike before the first sample
-
-    @property
-    def planned(self) -> bool:
-        """Whether each question has a plan of its own; else like questions share one."""
-        return self.read and len(self.patterns) <= PLANNED
-
-    def select(self, rows: np.ndarray) -> Task:
-        """The task of some of its questions."""
-        kinds = Kinds(*(part[rows] for part in self.kinds))
-        walks, each = self.walks.select(rows), (self.promised[rows], self.cost[rows], self.features[rows])
-        return replace(self, walks=walks, kinds=kinds, promised=each[0], cost=each[1], features=each[2])
-
-    @cached_property
-    def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Log-odds and costs f32[G, M], and features f32[G, D], of cells of like questions."""
-        every = self.promised, self.cost, self.features
-        if not self.read:
-            return tuple(x[:1] for x in every)
-        most = max(min(CELLS, CELL_STATES // len(self.patterns)), 1)
-        near = make_contexts(self.promised, len(self.promised), most, CELL)
-        of = [near.of == g for g in range(len(near.center)) if (near.of == g).any()]
-        return tuple(np.stack([x[mine].mean(axis=0) for mine in of]) for x in every)
-
-    @property
-    def moves(self):
-        return all_moves(self.patterns.sources, self.wave if self.rounds is not None else 1)
-
-    @property
-    def typical(self) -> np.ndarray:
-        """f32[M] log-odds of a question of which no text is known."""
-        right, wrong = self.kinds.right.sum(axis=0), self.kinds.wrong.sum(axis=0)
-        return log_odds(right / (right + wrong))
-
-    def seen_by(self, family: Family) -> Task:
-        """The same as far as a family of beliefs looks: unread, all questions are alike before the first sample."""
-        if family.once:
-            return replace(self, rounds=1)
-        if family.read or not self.read:
-            return self
-        typical, cost = (np.broadcast_to(x, self.cost.shape) for x in (self.typical, self.cost.mean(axis=0)))
-        return replace(self, promised=typical, cost=cost, features=np.zeros((len(cost), 0), np.float32), read=False)
 
 
 def solve_escalation(
@@ -212,71 +113,6 @@ def solve_escalation(
         **belief.classes._asdict(),
         scale=belief.scale,
     )
-
-
-def make_task(
-    log,
-    sources,
-    *,
-    answer,
-    resource,
-    limits=None,
-    cap=None,
-    wave=1,
-    rounds=None,
-    blocks=3,
-    promise=None,
-    orders=4,
-    seed=0,
-    prices=None,
-) -> Task:
-    """The questions of `solve_escalation`, checked."""
-    sources = tuple(sources)
-    if not sources or len(set(sources)) < len(sources):
-        raise ValueError(f"sources are one or more different names, got {sources}")
-    if answer not in ("vote", "verified"):
-        raise ValueError(f"answer is 'vote' or 'verified', got {answer!r}")
-    if wave < 1 or (rounds is not None and rounds < 1):
-        raise ValueError(f"a wave and the rounds are 1 or more, got {wave} and {rounds}")
-    columns = [log.source_index(name) for name in sources]
-    limits = tuple(np.minimum(log.count[:, columns].min(axis=0), 4)) if limits is None else limits
-    limits = tuple(max(int(limit), 1) for limit in limits)
-    cap = usual_cap(limits, blocks, answer == "verified") if cap is None else min(sum(limits), cap)
-    rounds = -(-cap // wave) if rounds is None and wave > 1 else rounds
-    rounds = None if rounds is not None and rounds >= cap else rounds
-    walks = make_walks(
-        log, sources, limits, resource=resource, verified=answer == "verified", orders=orders, seed=seed, prices=prices
-    )
-    shape = (len(log), len(sources))
-    kinds = read_kinds(log, sources, answer == "verified")
-    mean = np.array([np.nanmean(walks.cost[:, :, m, : limits[m]]) for m in range(len(sources))])
-    accuracy = kinds.right.sum(axis=0) / (kinds.right + kinds.wrong).sum(axis=0)
-    read, promise = promise is not None, promise or Promise(np.broadcast_to(accuracy, shape))
-    cost = np.broadcast_to(mean, shape) if promise.cost is None else np.asarray(promise.cost)
-    for name, given in (("accuracy", np.asarray(promise.accuracy)), ("cost", cost)):
-        if given.shape != shape or not np.isfinite(given).all():
-            raise ValueError(f"the promised {name} is {shape[0]} x {shape[1]} finite numbers, got shape {given.shape}")
-    features = np.zeros((len(log), 0)) if promise.features is None else np.asarray(promise.features)
-    if len(features) != len(log) or not np.isfinite(features).all():
-        raise ValueError(f"the features of texts are {len(log)} rows of finite numbers, got shape {features.shape}")
-    features = np.float32(features)
-    return Task(
-        make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost), features,
-        np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), PRICES), wave, rounds, read,
-    )  # fmt: skip
-
-
-def usual_cap(limits: Sequence[int], blocks: int = 3, verified: bool = False) -> int:
-    """The most samples of a question where nobody says: 3, or 6 of sources that repeat, as far as each question can be planned.
-
-    >>> usual_cap((1, 1, 1, 1)), usual_cap((4, 4)), usual_cap((4, 4, 4, 4))
-    (3, 6, 4)
-    """
-    limits, cap = tuple(limits), 1
-    most = min(sum(limits), 3 if max(limits) == 1 else 6)
-    while cap < most and len(make_patterns(limits, cap + 1, blocks, verified)) <= PLANNED:
-        cap += 1
-    return cap
 
 
 def fit_belief(task: Task, family: Family, classes: Classes | None = None) -> Belief:
