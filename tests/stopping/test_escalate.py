@@ -385,7 +385,7 @@ def test_a_family_is_chosen_on_questions_whose_texts_its_belief_has_not_seen(mon
         return np.ones(1, bool), np.ones(1), np.ones((1, len(task.rows)))
 
     monkeypatch.setattr(solver, "fit_belief", fit)
-    monkeypatch.setattr(solver, "_earned", earned)
+    monkeypatch.setattr(solver, "earned", earned)
     task = SimpleNamespace(select=lambda rows: SimpleNamespace(rows=set(rows)), prices=np.ones(3))
     task.seen_by = lambda family: task
     by_row = np.random.default_rng(7).permutation(40) % solver.FOLDS

@@ -86,7 +86,7 @@ def solve_escalation(
     best = _best_family(task, beliefs, inseparable(log), seed)
     task = task.seen_by(BELIEFS[best])
     belief = fit_belief(task, BELIEFS[best])
-    keep, spend, utility = _earned(task, belief, task, task.prices)
+    keep, spend, utility = earned(task, belief, task, task.prices)
     found = _certificate(task, belief, task.prices[keep])
     return EscalationFrontier(
         answer=answer,
@@ -156,7 +156,7 @@ def play(
     return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
 
 
-def _earned(known: Task, belief: Belief, task: Task, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def earned(known: Task, belief: Belief, task: Task, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """bool[P] the prices whose rules are worth keeping, and what each of those spends f64[L] and earns f64[L, N] on a task's questions.
 
     Args:
@@ -231,7 +231,7 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, seed: int) 
             family, one, other = BELIEFS[name], whole.select(known), whole.select(held)
             belief = fit_belief(one, family, fitted.get(family._replace(counted=False)))
             fitted[family._replace(counted=False)] = belief.classes
-            _, *found[name] = _earned(one, belief, other, task.prices[::THINNED])
+            _, *found[name] = earned(one, belief, other, task.prices[::THINNED])
         low, high = max(spend[0] for spend, _ in found.values()), min(spend[-1] for spend, _ in found.values())
         grid = np.geomspace(low, max(high, low), SPENDS)
         for name, (spend, utility) in found.items():
