@@ -1,5 +1,6 @@
 """Strict numerics for every test, compiled programs that the workers of a run share, and a small log that looks like a real one."""
 
+import os
 import shutil
 
 import jax
@@ -19,6 +20,12 @@ def pytest_configure(config):
     """Parses no flags, and lets the workers and the commands of this run share what they compile."""
     flags.FLAGS.mark_as_parsed()
     config.stash[MADE] = compiling.prepare()
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One worker more than there are cores: tests of servers and commands wait, and another may compute meanwhile."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
 
 
 def pytest_unconfigure(config):
