@@ -88,6 +88,7 @@ from alloc_jax.stopping.sources.solver import (
 )
 from alloc_jax.stopping.sources.task import (
     Promise as Promise,
+    policy_promise as policy_promise,
 )
 from alloc_jax.types import (
     AllocationProblem as AllocationProblem,

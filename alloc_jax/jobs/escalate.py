@@ -29,7 +29,7 @@ from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
 from alloc_jax.jobs.config import Budgets, ByGroup, DrawConfig, Policies, Questions
 from alloc_jax.jobs.priced_log import PricedLog, of_sources, paid_with
 from alloc_jax.jobs.workdir import new_workdir
-from alloc_jax.learn.policy import Policy, Prediction
+from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
@@ -41,7 +41,7 @@ from alloc_jax.stopping.rules import nearest
 from alloc_jax.stopping.sources.classes import log_odds
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.stopping.sources.solver import solve_escalation
-from alloc_jax.stopping.sources.task import BELIEFS, Promise, usual_cap
+from alloc_jax.stopping.sources.task import BELIEFS, Promise, policy_promise, usual_cap
 from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 
@@ -128,18 +128,6 @@ class Bench:
         config = replace(parse_policy(self.config.policies[0], self.budgets), seed=self.config.seed)
         return train(self.table(log), config)
 
-    def promise(self, policy: Policy, prediction: Prediction, questions: Sequence[str]) -> Promise:
-        """What a policy's prediction says of one sample of every source, and the features that it read."""
-        names = [action.name for action in self.score.actions]
-        first = [names.index(_fixed(self.config.answer, source, 1).name) for source in self.sources]
-        return promise_of(policy, prediction, first, questions)
-
-
-def promise_of(policy: Policy, prediction: Prediction, first: Sequence[int], questions: Sequence[str]) -> Promise:
-    """What a policy's prediction of questions says of its actions at some positions, those of one sample of every source."""
-    accuracy, cost = (part[:, list(first)] for part in (prediction.score, prediction.cost))
-    return Promise(np.clip(accuracy, 0, 1), np.maximum(cost, 0), policy.featurizer.encode(questions))
-
 
 def escalate_beside(
     known: PricedLog, learn: SampleLog, score: SampleLog, policy: Policy, budgets: Sequence[float], seed: int
@@ -157,7 +145,7 @@ def escalate_beside(
     Returns:
       Outcomes by rule and budget; none where a source has no answers that could be compared.
     """
-    first = {a.source: k for k, a in enumerate(known.actions) if a.samples == 1 and a.source is not None}
+    first = [action.source for action in known.actions if action.samples == 1 and action.source is not None]
     if not first or not all((learn.answer[:, learn.source_index(name)] >= 0).any() for name in first):
         return {}
     sources = [
@@ -165,18 +153,15 @@ def escalate_beside(
     ]
     columns = [learn.source_index(name) for name in sources]
     limits = [min(4, int(part)) for part in np.minimum(learn.count[:, columns].min(0), score.count[:, columns].min(0))]
-    at = [first[name] for name in sources]
-    promises = [
-        promise_of(policy, prediction, at, log.question)
-        for prediction, log in ((policy.calibration[0].whole, learn), (policy.predict(score.question), score))
-    ]
+    promise = policy_promise(policy, sources, learn.question, seen=True)
     frontier = solve_escalation(
-        learn, sources, resource=known.resource, limits=limits, promise=promises[0], beliefs=("classes",), orders=2,
+        learn, sources, resource=known.resource, limits=limits, promise=promise, beliefs=("classes",), orders=2,
         seed=seed, prices=known.prices,
     )  # fmt: skip
     walks = make_walks(score, sources, limits, resource=known.resource, orders=4, seed=seed, prices=known.prices)
+    held = policy_promise(policy, sources, score.question)
     kept = [budget for budget in budgets if budget >= frontier.spend[0]]
-    return {(PRICED, b): replay_escalation(frontier.at(b), walks, promises[1]).outcome for b in kept}
+    return {(PRICED, b): replay_escalation(frontier.at(b), walks, held).outcome for b in kept}
 
 
 def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:
@@ -200,7 +185,7 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
             oracle=bench.oracle,
         )
         policy = bench.policy(bench.log)
-        promise = None if policy is None else bench.promise(policy, policy.calibration[0].whole, bench.log.question)
+        promise = None if policy is None else policy_promise(policy, bench.sources, bench.log.question, seen=True)
         frontier = bench.solve(bench.log, promise)
         if policy is not None:
             policy.save(folder / "policy")
@@ -297,8 +282,8 @@ def _on_fold(bench: Bench, part: Part, ways: list[Way]):
     policy = bench.policy(log)
     promise = held = None
     if policy is not None:
-        promise = bench.promise(policy, policy.calibration[0].whole, log.question)
-        held = bench.promise(policy, policy.predict(score.question), score.question)
+        promise = policy_promise(policy, bench.sources, log.question, seen=True)
+        held = policy_promise(policy, bench.sources, score.question)
         for made in deploy(policy, score, bench.budgets, config.seed):
             yield (f"one-shot, {policy.kind}", made.budget), Outcome.of(made.plan, score), None
     frontier = bench.solve(log, promise)

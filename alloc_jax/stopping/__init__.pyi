@@ -19,4 +19,5 @@ from alloc_jax.stopping.sources.solver import (
 )
 from alloc_jax.stopping.sources.task import (
     Promise as Promise,
+    policy_promise as policy_promise,
 )

@@ -65,6 +65,14 @@ class CalibratedPolicy(Protocol):
     """A policy that knows what it predicted of training questions it had not seen."""
 
     @property
+    def actions(self) -> tuple[str, ...]: ...
+
+    @property
+    def featurizer(self) -> Any: ...  # of `learn.protocols.Featurizer`
+
+    def predict(self, questions: Sequence[str]) -> Any: ...  # a `learn.calibration.Prediction`
+
+    @property
     def predicts_utility(self) -> bool: ...
 
     @property

@@ -9,6 +9,7 @@ from alloc_jax.jobs.escalate import BLIND, PRICED, EscalateConfig, compare_escal
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.logs import write_log
 from alloc_jax.stopping.sources.rules import load_escalation
+from alloc_jax.stopping.sources.task import policy_promise
 from tests.conftest import made_log
 from tests.stopping.test_escalate import SOURCES, made_answers
 
@@ -62,10 +63,16 @@ def test_the_saved_rules_serve_beside_their_policy(single_run):
     _, folder = single_run
     policy, frontier = load_policy(folder / "policy"), load_escalation(folder / "policy")
     assert policy.actions == tuple(f"single({name})" for name in frontier.sources)
-    promised = policy.predict(["a plain question 7"])
+    promise = policy_promise(policy, frontier.sources, ["a plain question 7"])
     rule = frontier.at(3.0)
-    question = rule.start(promised.score[0].clip(0, 1), promised.cost[0])
+    question = rule.start(promise.accuracy[0], promise.cost[0], promise.features[0])
     assert rule.decide(question)
+    known = policy_promise(policy, frontier.sources, ["a plain question 7"] * 300, seen=True)
+    assert known.accuracy.shape == known.cost.shape == (300, 3) and (known.accuracy[0] != known.accuracy[1]).any()
+    with pytest.raises(ValueError, match="trained on 300 questions, got 1"):
+        policy_promise(policy, frontier.sources, ["a plain question 7"], seen=True)
+    with pytest.raises(ValueError, match="no action of one sample of source 'nobody'"):
+        policy_promise(policy, ["nobody"], ["a plain question 7"])
 
 
 def test_repeated_samples_meet_an_oracle_of_disjoint_samples(tmp_path):

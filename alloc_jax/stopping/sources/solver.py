@@ -223,7 +223,7 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, seed: int) 
         return names[0]
     told = {name: task.seen_by(BELIEFS[name]) for name in names}
     fold = np.random.default_rng(seed).permutation(count)[unit] % min(FOLDS, count)
-    earned = {name: [] for name in names}
+    gained: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for k in range(fold.max() + 1):
         known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         found, fitted = {}, {}
@@ -236,8 +236,8 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, seed: int) 
         grid = np.geomspace(low, max(high, low), SPENDS)
         for name, (spend, utility) in found.items():
             share = np.mean([np.interp(grid, spend, rule) for rule in np.eye(len(spend))], axis=1)  # of each rule
-            earned[name].append(share @ utility)
-    each = {name: np.concatenate(parts) for name, parts in earned.items()}
+            gained[name].append(share @ utility)
+    each = {name: np.concatenate(parts) for name, parts in gained.items()}
     best = max(names, key=lambda name: each[name].mean())
 
     def as_good(name: str) -> bool:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from alloc_jax.actions import parse_actions
 from alloc_jax.stopping.contexts import make_contexts
+from alloc_jax.stopping.rules import CalibratedPolicy
 from alloc_jax.stopping.sources.classes import log_odds
 from alloc_jax.stopping.sources.latent import Kinds, read_kinds
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, make_patterns
@@ -55,6 +57,35 @@ class Promise(NamedTuple):
     accuracy: np.ndarray  # f[N, M]
     cost: np.ndarray | None = None  # f[N, M] of a sample; None: each source's mean
     features: np.ndarray | None = None  # f[N, D] of the texts themselves, which may tell classes of questions apart
+
+
+def policy_promise(
+    policy: CalibratedPolicy, sources: Sequence[str], questions: Sequence[str], seen: bool = False
+) -> Promise:
+    """What a policy's predictions say of one sample of each source.
+
+    Args:
+      policy: one that predicts utilities, of actions that are single samples of each source among others.
+      sources: M of them.
+      questions: N texts.
+      seen: whether these are the questions that the policy was trained on, in their order. Of them it says what networks that had not seen each
+        question predict.
+
+    Raises:
+      ValueError: the policy predicts no utilities, or a source has no action of one sample.
+    """
+    if not policy.predicts_utility:
+        raise ValueError("an imitation policy predicts no utilities: use a value policy")
+    first = {a.source: k for k, a in enumerate(parse_actions(" ".join(policy.actions))) if a.samples == 1}
+    if lacking := [name for name in sources if name not in first]:
+        raise ValueError(
+            f"the policy has no action of one sample of source {lacking[0]!r}: its actions are {', '.join(policy.actions)}"
+        )
+    prediction = policy.calibration[0].whole if seen else policy.predict(questions)
+    if len(prediction.score) != len(questions):
+        raise ValueError(f"the policy was trained on {len(prediction.score)} questions, got {len(questions)}")
+    accuracy, cost = (part[:, [first[name] for name in sources]] for part in (prediction.score, prediction.cost))
+    return Promise(np.clip(accuracy, 0, 1), np.maximum(cost, 0), policy.featurizer.encode(questions))
 
 
 @dataclass(frozen=True, eq=False)
