@@ -11,7 +11,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-LONG = ("colab_tpu", "sequential")  # their stages have tests of their own
+LONG = ("colab_tpu", "escalate", "sequential")  # their stages have tests of their own
 
 
 def test_every_source_has_its_notebook():
