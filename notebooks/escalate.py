@@ -40,7 +40,7 @@ limits = [2, 2] if small else [4, 4]
 frontier = aj.solve_escalation(
     train_log, sources, resource="compute", limits=limits, promise=known, beliefs=("classes",)
 )
-frontier
+print(frontier)
 
 # %% [markdown]
 # Replay on held-out questions: each budget's rule on the questions' own samples, which it sees only as it draws them. The grey line treats all questions alike:
