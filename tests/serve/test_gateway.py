@@ -77,7 +77,7 @@ def test_a_recipe_puts_the_question_and_keeps_the_conversation(policy):
         assert [m["role"] for m in body["messages"]] == ["system", "user", "assistant", "user"]
         assert body["messages"][-1]["content"] == "Think. 1 + 2=" and body["model"] == "big" and body["top_k"] == 3
         assert body["max_tokens"] == 9 and body["stop"] == ["x"]
-        headers = gateway.ask("1 + 2", model="alloc/vote(m,1)", temperature=0.1, top_p=0.5)[1]
+        headers = gateway.ask("1 + 2", model="alloc/vote(m,2)", temperature=0.1, top_p=0.5)[1]
         assert headers["ignored"] == "temperature,top_p" and "temperature" not in gateway.fake.requests[-1]
 
 

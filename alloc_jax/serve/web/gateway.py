@@ -6,7 +6,8 @@
 
 A request may say `alloc: {"budget": 2.0, "max_samples": 8, "gradable": true}`. The response's headers say what was done
 (`x-alloc-action`, `x-alloc-samples`, `x-alloc-vote-share`, `x-alloc-price`, `x-alloc-policy`, `x-alloc-fallback`,
-`x-alloc-early`), and with the request header `x-alloc-debug: true` why. `usage` is the sum over all samples.
+`x-alloc-early`, `x-alloc-ignored`), and with the request header `x-alloc-debug: true` why. `usage` is the sum over all
+samples. An answer that is one sample from the start is sent on as the upstream gives it, and streamed as it comes.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,27 +28,21 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from alloc_jax.collect.recipes import request_seed
 from alloc_jax.collect.replies import Fault
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import ADMIN, Question, Refused, Ticket
 from alloc_jax.serve.web.answer_keys import AnswerKeys
-from alloc_jax.serve.web.answering import Answer, answer
+from alloc_jax.serve.web.answering import Answer, answer, one_sample, sample_request
+from alloc_jax.serve.web.asked import PREFIX, read_body, read_conversation, read_passed, read_question, unheard
 from alloc_jax.serve.web.doors import Door, body_of, listening, reply
+from alloc_jax.serve.web.drawn import Drawn, settle
 from alloc_jax.serve.web.fair import Fair, Pool
 from alloc_jax.serve.web.metrics import Metrics
-from alloc_jax.serve.web.protocol import (
-    PREFIX,
-    answered,
-    error_body,
-    headers_of,
-    json_bytes,
-    read_body,
-    read_passed,
-    read_question,
-    streamed,
-)
+from alloc_jax.serve.web.protocol import Chat, Dialect, answered, chunks_of, error_body, headers_of
 from alloc_jax.serve.web.proxy import pass_through
-from alloc_jax.serve.web.upstream import Drawn, Upstream
+from alloc_jax.serve.web.relay import Outgoing, Relay
+from alloc_jax.serve.web.upstream import Upstream
 
 _AT_ONCE = 512  # characters of a question that are read in the event loop
 _log = logging.getLogger("alloc_jax.serve")
@@ -128,9 +124,9 @@ class Gateway:
         """Answers a conversation."""
         raw = await body_of(request, self.config.max_body, self.config.body_s)
         stack.enter_context(self._place(tenant))  # a request that is not whole takes none
-        body, identity = read_body(raw), uuid.uuid4().hex
+        body, identity = read_conversation(read_body(raw)), uuid.uuid4().hex
         if body["model"].startswith(PREFIX):
-            return await self._allocated(request, read_question(body, identity, tenant))
+            return await self._allocated(request, read_question(body, identity, tenant), Chat(), stack)
         return await pass_through(self, request, read_passed(body, identity, tenant, self.config.max_n), stack)
 
     async def models(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
@@ -159,7 +155,9 @@ class Gateway:
 
     # -----------------------------------------------------------------------------------------------------------
 
-    async def _allocated(self, request: Request, question: Question) -> Response:
+    async def _allocated(
+        self, request: Request, question: Question, dialect: Dialect, stack: AsyncExitStack
+    ) -> Response:
         start = time.perf_counter()
         prediction = None
         if len(question.text) > _AT_ONCE:
@@ -167,6 +165,13 @@ class Gateway:
         ticket = self.core.admit(question, prediction)
         self.metrics.deciding.observe(time.perf_counter() - start)
         config, drawn = self.config, Drawn()
+        debug = request.headers.get("x-alloc-debug") == "true"
+        if (
+            question.stream
+            and ticket.one
+            and (relayed := await self._relayed(request, ticket, drawn, dialect, debug, stack))
+        ):
+            return relayed
         try:
             async with listening(request):
                 given = await answer(
@@ -182,15 +187,47 @@ class Gateway:
         finally:
             self.metrics.count_drawn(ticket, drawn)
         self.metrics.count_answer(ticket, given)
-        return self._said(ticket, given, request.headers.get("x-alloc-debug") == "true")
+        headers, said = self._headers(ticket, given, debug), answered(question.id, ticket, given)
+        if not question.stream:
+            return reply(dialect.whole(said, given.usage), headers=headers)
+        writer = dialect.writer(question.id, said["model"], question.with_usage)
+        parts = chain(map(writer.chunk, chunks_of(said)), [writer.end(given.usage)])
+        return StreamingResponse(_each(parts), media_type="text/event-stream", headers=headers)
 
-    def _said(self, ticket: Ticket, given: Answer, debug: bool) -> Response:
-        headers = headers_of(ticket, given, self.core.policy.name, debug)
-        said = answered(ticket.id, ticket, given)
-        if ticket.asked.stream:
-            events = streamed(said, ticket.asked.with_usage)
-            return StreamingResponse(_each(events), media_type="text/event-stream", headers=headers)
-        return Response(json_bytes(said), media_type="application/json", headers=headers)
+    async def _relayed(
+        self, request: Request, ticket: Ticket, drawn: Drawn, dialect: Dialect, debug: bool, stack: AsyncExitStack
+    ) -> Response | None:
+        """One sample as it comes; None, and nothing is settled, where the upstream does not stream."""
+        source, start = ticket.action.source, time.monotonic()
+        drawn.retries = self.upstream.retries(1)
+        writer = dialect.writer(ticket.id, f"{PREFIX}{ticket.action.name}", ticket.asked.with_usage)
+        body, _, most = sample_request(self.core, ticket, source, 1)
+        body.setdefault("seed", request_seed(0, ticket.id, source, 0))
+        relay = Relay(self, ticket, drawn, Outgoing(body=body, samples=1, most=most, source=source), writer)
+
+        def close() -> None:
+            settle(self.core, ticket, drawn, time.monotonic() - start)
+            self.metrics.count_drawn(ticket, drawn)
+
+        async with AsyncExitStack() as own:
+            own.callback(close)
+            own.push_async_callback(relay.end)
+            try:
+                await relay.begin(request)
+            except Fault as fault:
+                if fault.status not in (400, 422) or "stream" not in str(fault):
+                    raise
+                own.pop_all()
+                await relay.end()
+                return None
+            stack.push_async_exit(own.pop_all())
+        given = one_sample(ticket, drawn)
+        self.metrics.count_answer(ticket, given)
+        headers = self._headers(ticket, given, debug)
+        return StreamingResponse(relay.events(), media_type="text/event-stream", headers=headers)
+
+    def _headers(self, ticket: Ticket, given: Answer, debug: bool) -> dict[str, str]:
+        return headers_of(ticket, given, self.core.policy.name, unheard(ticket, self.core.recipes), debug)
 
     @contextmanager
     def _place(self, tenant: str) -> Iterator[None]:
@@ -217,6 +254,6 @@ class Gateway:
             self.core.retry()
 
 
-async def _each(events: Iterator[Any]) -> AsyncIterator[Any]:
+async def _each(events: Iterable[Any]) -> AsyncIterator[Any]:
     for event in events:
         yield event
