@@ -53,8 +53,8 @@ def read_body(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def read_conversation(body: dict[str, Any]) -> dict[str, Any]:
-    """A request whose messages and counts are what they should be.
+def read_conversation(body: Mapping[str, Any]) -> None:
+    """Makes sure that a request's messages and counts are what they should be.
 
     Raises:
       Refused: they are not.
@@ -63,15 +63,14 @@ def read_conversation(body: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
         raise Refused("invalid", "messages: expected a list of at least one message")
     for name in ("n", "max_tokens", "max_completion_tokens"):
-        _count(body, name)
-    return body
+        count_of(body, name)
 
 
 def read_question(body: Mapping[str, Any], identity: str, tenant: str, ignored: tuple[str, ...] = ()) -> Question:
     """What a request for an allocated answer says.
 
     Args:
-      body: from `read_conversation`.
+      body: that `read_conversation` has seen.
       identity: of the request.
       tenant: who asks.
       ignored: parameters that were left out before.
@@ -143,7 +142,7 @@ def read_passed(body: Mapping[str, Any], identity: str, tenant: str, max_n: int,
         if body["model"].startswith(PREFIX):
             raise Refused("invalid", f"model: {PREFIX} answers chat completions and responses alone")
         for count in ("n", "max_tokens"):
-            _count(body, count)
+            count_of(body, count)
     passed = Passed(
         id=identity, body={name: value for name, value in body.items() if name != "alloc"}, tenant=tenant, path=path
     )
@@ -185,7 +184,7 @@ def _wishes(wishes: Any) -> dict[str, Any]:
         raise Refused("invalid", f"alloc.gradable: expected true or false, got {_shown(gradable)}")
     return {
         "budget": None if budget is None else float(budget),
-        "max_samples": _count(wishes, "max_samples", "alloc."),
+        "max_samples": count_of(wishes, "max_samples", "alloc."),
         "gradable": gradable,
     }
 
@@ -217,7 +216,12 @@ def _structured(given: Mapping[str, Any]) -> str | None:
     return None if wanted["type"] == "text" else "response_format"
 
 
-def _count(body: Mapping[str, Any], name: str, where: str = "") -> int | None:
+def count_of(body: Mapping[str, Any], name: str, where: str = "") -> int | None:
+    """A whole number from 1; None where it is not said.
+
+    Raises:
+      Refused: it is another.
+    """
     value = body.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << 31):
         raise Refused("invalid", f"{where}{name}: expected a whole number from 1, got {_shown(value)}")

@@ -16,10 +16,9 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from starlette.applications import Starlette
@@ -28,20 +27,29 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from alloc_jax.collect.recipes import request_seed
-from alloc_jax.collect.replies import Fault
+from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import ADMIN, Question, Refused, Ticket
 from alloc_jax.serve.web.answer_keys import AnswerKeys
-from alloc_jax.serve.web.answering import Answer, answer, one_sample, sample_request
+from alloc_jax.serve.web.answering import Answer, answer, one_sample
 from alloc_jax.serve.web.asked import PREFIX, read_body, read_conversation, read_passed, read_question, unheard
 from alloc_jax.serve.web.doors import Door, body_of, listening, reply
 from alloc_jax.serve.web.drawn import Drawn, settle
 from alloc_jax.serve.web.fair import Fair, Pool
 from alloc_jax.serve.web.metrics import Metrics
-from alloc_jax.serve.web.protocol import Chat, Dialect, answered, chunks_of, error_body, headers_of
-from alloc_jax.serve.web.proxy import pass_through
-from alloc_jax.serve.web.relay import Outgoing, Relay
+from alloc_jax.serve.web.protocol import (
+    Chat,
+    Dialect,
+    Writer,
+    answered,
+    chunks_of,
+    error_body,
+    headers_of,
+    ignored_header,
+)
+from alloc_jax.serve.web.proxy import pass_through, relay_one
+from alloc_jax.serve.web.response_events import Responses
+from alloc_jax.serve.web.responses import chat_request
 from alloc_jax.serve.web.upstream import Upstream
 
 _AT_ONCE = 512  # characters of a question that are read in the event loop
@@ -114,6 +122,10 @@ class Gateway:
 
         routes = [
             Route("/v1/chat/completions", door(self.chat, keys), methods=["POST"]),
+            Route("/v1/responses", door(self.responses, keys), methods=["POST"]),
+            Route("/v1/completions", door(self.others, keys), methods=["POST"]),
+            Route("/v1/embeddings", door(self.others, keys), methods=["POST"]),
+            Route("/v1/models/{name:path}", door(self.model, keys), methods=["GET"]),
             Route("/v1/models", door(self.models, keys), methods=["GET"]),
             Route("/metrics", door(self.exposition, everyone), methods=["GET"]),
             Route("/health", door(self.health, None), methods=["GET"]),
@@ -122,22 +134,44 @@ class Gateway:
 
     async def chat(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Answers a conversation."""
-        raw = await body_of(request, self.config.max_body, self.config.body_s)
-        stack.enter_context(self._place(tenant))  # a request that is not whole takes none
-        body, identity = read_conversation(read_body(raw)), uuid.uuid4().hex
+        body, identity = await self._asked(request, tenant, stack)
+        read_conversation(body)
         if body["model"].startswith(PREFIX):
             return await self._allocated(request, read_question(body, identity, tenant), Chat(), stack)
         return await pass_through(self, request, read_passed(body, identity, tenant, self.config.max_n), stack)
 
+    async def responses(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
+        """Answers a request for a response, by a chat completion."""
+        asked, identity = await self._asked(request, tenant, stack)
+        body, ignored = chat_request(asked)
+        read_conversation(body)
+        dialect = Responses(asked, identity)
+        if body["model"].startswith(PREFIX):
+            return await self._allocated(request, read_question(body, identity, tenant, ignored), dialect, stack)
+        passed, headers = read_passed(body, identity, tenant, 1), ignored_header(ignored)
+        return await pass_through(self, request, passed, stack, dialect, headers)
+
+    async def others(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
+        """Passes completions and embeddings through, for models of the upstream alone."""
+        body, identity = await self._asked(request, tenant, stack)
+        path = request.url.path.removeprefix("/v1")
+        return await pass_through(self, request, read_passed(body, identity, tenant, self.config.max_n, path), stack)
+
     async def models(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Lists what can be asked for: the policy's own names, and the upstream's models where it says them."""
-        allowed = self.core.tenants[tenant]
-        own = [f"{PREFIX}auto", *(f"{PREFIX}{name}" for name in self.core.actions if allowed.forced)]
-        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "alloc_jax"} for name in own]
+        listed = self._own_models(tenant)
         with suppress(Fault):  # /health says so
-            found = await self.upstream.models()
-            listed += [model for model in found if allowed.models is None or model["id"] in allowed.models]
+            listed += await self._other_models(tenant)
         return reply({"object": "list", "data": listed})
+
+    async def model(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
+        """One of these."""
+        name = request.path_params["name"]
+        found = [model for model in self._own_models(tenant) if model["id"] == name]
+        found = found or [model for model in await self._other_models(tenant) if model["id"] == name]
+        if not found:
+            raise Refused("unknown", f"there is no model {name[:200]!r}")
+        return reply(found[0])
 
     async def exposition(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """The metrics: a tenant's own, or all to the operator, and to anybody where there are no keys."""
@@ -155,6 +189,21 @@ class Gateway:
 
     # -----------------------------------------------------------------------------------------------------------
 
+    def _own_models(self, tenant: str) -> list[dict[str, Any]]:
+        actions = self.core.actions if self.core.tenants[tenant].forced else ()
+        own = [f"{PREFIX}auto", *(f"{PREFIX}{name}" for name in actions)]
+        return [{"id": name, "object": "model", "created": 0, "owned_by": "alloc_jax"} for name in own]
+
+    async def _other_models(self, tenant: str) -> list[dict[str, Any]]:
+        allowed = self.core.tenants[tenant].models
+        return [model for model in await self.upstream.models() if allowed is None or model["id"] in allowed]
+
+    async def _asked(self, request: Request, tenant: str, stack: AsyncExitStack) -> tuple[dict[str, Any], str]:
+        """What a request says, and a name for it."""
+        raw = await body_of(request, self.config.max_body, self.config.body_s)
+        stack.enter_context(self._place(tenant))  # a request that is not whole takes none
+        return read_body(raw), uuid.uuid4().hex
+
     async def _allocated(
         self, request: Request, question: Question, dialect: Dialect, stack: AsyncExitStack
     ) -> Response:
@@ -166,12 +215,13 @@ class Gateway:
         self.metrics.deciding.observe(time.perf_counter() - start)
         config, drawn = self.config, Drawn()
         debug = request.headers.get("x-alloc-debug") == "true"
-        if (
-            question.stream
-            and ticket.one
-            and (relayed := await self._relayed(request, ticket, drawn, dialect, debug, stack))
-        ):
-            return relayed
+        if question.stream and ticket.one:
+            relay = await relay_one(self, request, ticket, drawn, dialect, stack)
+            if relay is not None:
+                given = one_sample(ticket, drawn)
+                self.metrics.count_answer(ticket, given)
+                headers = self._headers(ticket, given, debug)
+                return StreamingResponse(relay.events(), media_type="text/event-stream", headers=headers)
         try:
             async with listening(request):
                 given = await answer(
@@ -191,40 +241,12 @@ class Gateway:
         if not question.stream:
             return reply(dialect.whole(said, given.usage), headers=headers)
         writer = dialect.writer(question.id, said["model"], question.with_usage)
-        parts = chain(map(writer.chunk, chunks_of(said)), [writer.end(given.usage)])
-        return StreamingResponse(_each(parts), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(_written(said, given.usage, writer), media_type="text/event-stream", headers=headers)
 
-    async def _relayed(
-        self, request: Request, ticket: Ticket, drawn: Drawn, dialect: Dialect, debug: bool, stack: AsyncExitStack
-    ) -> Response | None:
-        """One sample as it comes; None, and nothing is settled, where the upstream does not stream."""
-        source, start = ticket.action.source, time.monotonic()
-        drawn.retries = self.upstream.retries(1)
-        writer = dialect.writer(ticket.id, f"{PREFIX}{ticket.action.name}", ticket.asked.with_usage)
-        body, _, most = sample_request(self.core, ticket, source, 1)
-        body.setdefault("seed", request_seed(0, ticket.id, source, 0))
-        relay = Relay(self, ticket, drawn, Outgoing(body=body, samples=1, most=most, source=source), writer)
-
-        def close() -> None:
-            settle(self.core, ticket, drawn, time.monotonic() - start)
-            self.metrics.count_drawn(ticket, drawn)
-
-        async with AsyncExitStack() as own:
-            own.callback(close)
-            own.push_async_callback(relay.end)
-            try:
-                await relay.begin(request)
-            except Fault as fault:
-                if fault.status not in (400, 422) or "stream" not in str(fault):
-                    raise
-                own.pop_all()
-                await relay.end()
-                return None
-            stack.push_async_exit(own.pop_all())
-        given = one_sample(ticket, drawn)
-        self.metrics.count_answer(ticket, given)
-        headers = self._headers(ticket, given, debug)
-        return StreamingResponse(relay.events(), media_type="text/event-stream", headers=headers)
+    def close_ticket(self, ticket: Ticket, drawn: Drawn, start: float) -> None:
+        """Settles and counts what came for a ticket since a time of the monotonic clock."""
+        settle(self.core, ticket, drawn, time.monotonic() - start)
+        self.metrics.count_drawn(ticket, drawn)
 
     def _headers(self, ticket: Ticket, given: Answer, debug: bool) -> dict[str, str]:
         return headers_of(ticket, given, self.core.policy.name, unheard(ticket, self.core.recipes), debug)
@@ -254,6 +276,8 @@ class Gateway:
             self.core.retry()
 
 
-async def _each(events: Iterable[Any]) -> AsyncIterator[Any]:
-    for event in events:
-        yield event
+async def _written(body: dict[str, Any], usage: Usage, writer: Writer) -> AsyncIterator[bytes]:
+    """A completion as a stream, though it is all there."""
+    for chunk in chunks_of(body):
+        yield writer.chunk(chunk)
+    yield writer.end(usage)

@@ -75,7 +75,7 @@ class Chunks:
         try:
             return self._event({**more, **self.head, "choices": said["choices"][:1]})
         except (ValueError, RecursionError):
-            return self._event({**self.head, "choices": [_sendable(said["choices"][0])]})
+            return self._event({**self.head, "choices": [sendable(said["choices"][0])]})
 
     def end(self, usage: Usage) -> bytes:
         last = self._event({**self.head, "choices": [], "usage": usage_body(usage)}) if self.with_usage else b""
@@ -101,16 +101,16 @@ def choice_of(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
       raw: the upstream's choice.
       text: of its message, for one that comes in parts.
     """
-    message = _sendable(raw.get("message") or {})
+    message = sendable(raw.get("message") or {})
     if not isinstance(message.get("content"), (str, type(None))):
         message["content"] = text
     message = {"role": "assistant", "content": None} | message
     finish = raw.get("finish_reason")
     fixed = {"index": 0, "message": message, "finish_reason": finish if isinstance(finish, str) else "stop"}
-    return {"logprobs": None} | _sendable(raw) | fixed
+    return {"logprobs": None} | sendable(raw) | fixed
 
 
-def _sendable(fields: Mapping[str, Any]) -> dict[str, Any]:
+def sendable(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that are JSON, which an upstream's need not be: not a number beyond all, nor nested too deeply."""
     found = {}
     for name, value in fields.items():
@@ -146,10 +146,7 @@ def chunks_of(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A completion as the chunks of a stream: some hundreds at most, however long its text is."""
     choice = body["choices"][0]
     message, text = dict(choice["message"]), choice["message"].get("content") or ""
-    if isinstance(calls := message.get("tool_calls"), list):
-        message["tool_calls"] = [
-            {"index": j, **call} if isinstance(call, dict) else call for j, call in enumerate(calls)
-        ]
+    calls = message.pop("tool_calls", None)
 
     def chunk(delta: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         return {"choices": [{"index": 0, "delta": delta, "finish_reason": None, **more}]}
@@ -158,6 +155,8 @@ def chunks_of(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     size = max(32, len(text) // 256)  # characters of a chunk
     for at in range(0, len(text), size):
         yield chunk({"content": text[at : at + size]})
+    if isinstance(calls, list) and calls:
+        yield chunk({"tool_calls": [{"index": j, **call} for j, call in enumerate(calls) if isinstance(call, dict)]})
     yield chunk({}, finish_reason=choice["finish_reason"])
 
 

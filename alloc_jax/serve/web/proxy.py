@@ -1,4 +1,5 @@
-"""Requests for the upstream's own models: they pass through as they are, and are reserved, counted and settled all the same."""
+"""What is sent on as the upstream gives it: answers of its own models, reserved, counted and settled all the same, and streams of one
+sample."""
 
 from __future__ import annotations
 
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from alloc_jax.collect.recipes import LIMITS
+from alloc_jax.collect.recipes import LIMITS, request_seed
 from alloc_jax.collect.replies import Choice, Fault, read_usage
-from alloc_jax.serve.tickets import EMBEDDINGS, Passed
+from alloc_jax.serve.tickets import EMBEDDINGS, Passed, Ticket
+from alloc_jax.serve.web.answering import sample_request
+from alloc_jax.serve.web.asked import PREFIX
 from alloc_jax.serve.web.doors import listening, reply
-from alloc_jax.serve.web.drawn import Drawn, Sample, bounds, settle
-from alloc_jax.serve.web.protocol import Dialect, json_bytes
+from alloc_jax.serve.web.drawn import Drawn, Sample, bounds
+from alloc_jax.serve.web.protocol import Dialect, choice_of, json_bytes
 from alloc_jax.serve.web.relay import Outgoing, Relay
 
 if TYPE_CHECKING:
@@ -47,12 +50,7 @@ async def pass_through(
     """
     ticket = gateway.core.admit_passed(passed)
     drawn, start = Drawn(), time.monotonic()
-
-    def close() -> None:
-        settle(gateway.core, ticket, drawn, time.monotonic() - start)
-        gateway.metrics.count_drawn(ticket, drawn)
-
-    stack.callback(close)
+    stack.callback(gateway.close_ticket, ticket, drawn, start)
     limits = [value for name in LIMITS if isinstance(value := passed.body.get(name), int) and value > 0]
     raw = json_bytes(passed.body)
     most = bounds(passed.body, raw, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
@@ -69,6 +67,9 @@ async def pass_through(
             sent = True
             said = await upstream.post(raw, passed.path)
             body, answers = upstream.read_list(said, "data" if passed.path == EMBEDDINGS else "choices")
+            if dialect is not None:
+                read = upstream.read(said, 1, most)
+                body = {**body, "choices": [choice_of(read.raw[0], read.choices[0].text)]}
             breaker.good()
     except Fault as fault:
         drawn.faults.append(fault)
@@ -88,3 +89,43 @@ async def pass_through(
     if dialect is not None:
         return reply(dialect.whole(body, usage), headers=headers)
     return Response(said, media_type="application/json", headers=headers)
+
+
+async def relay_one(
+    gateway: Gateway, request: Request, ticket: Ticket, drawn: Drawn, dialect: Dialect, stack: AsyncExitStack
+) -> Relay | None:
+    """One sample of an allocated answer, streamed as it comes.
+
+    Args:
+      gateway: between the two.
+      request: whose client may leave.
+      ticket: of one sample.
+      drawn: gets what comes.
+      dialect: of the client.
+      stack: closed when the last byte is sent; the ticket is settled by then.
+
+    Returns:
+      The relay, which has begun; None, and nothing is settled, where the upstream does not stream.
+
+    Raises:
+      Fault: the upstream gives no answer.
+    """
+    source, start = ticket.action.source, time.monotonic()
+    drawn.retries = gateway.upstream.retries(1)
+    writer = dialect.writer(ticket.id, f"{PREFIX}{ticket.action.name}", ticket.asked.with_usage)
+    body, _, most = sample_request(gateway.core, ticket, source, 1)
+    body.setdefault("seed", request_seed(0, ticket.id, source, 0))
+    relay = Relay(gateway, ticket, drawn, Outgoing(body=body, samples=1, most=most, source=source), writer)
+    async with AsyncExitStack() as own:
+        own.callback(gateway.close_ticket, ticket, drawn, start)
+        own.push_async_callback(relay.end)
+        try:
+            await relay.begin(request)
+        except Fault as fault:
+            if fault.status not in (400, 422) or "stream" not in str(fault):
+                raise
+            own.pop_all()
+            await relay.end()
+            return None
+        stack.push_async_exit(own.pop_all())
+    return relay
