@@ -225,9 +225,10 @@ def _by_effort(name: str, values: dict[str, Any]) -> Iterator[tuple[str, dict[st
             f"source {name!r}: efforts are a list of names or an object of fields by name, got {efforts!r}"
         )
     for effort, own in efforts.items():
-        extra = [given.get("extra_body", {}) for given in (values, own)]
-        body = {"extra_body": {**extra[0], **extra[1]}} if all(isinstance(one, dict) for one in extra) else {}
-        yield f"{name}/{effort}", {**values, **own, **body, "effort": effort}
+        bodies = [given.get("extra_body", {}) for given in (values, own)]
+        wrong = [body for body in bodies if not isinstance(body, dict)]  # which the recipe will say
+        both = {"extra_body": wrong[0] if wrong else {**bodies[0], **bodies[1]}}
+        yield f"{name}/{effort}", {**values, **own, **both, "effort": effort}
 
 
 def load_recipes(path: str | os.PathLike) -> dict[str, Recipe]:
