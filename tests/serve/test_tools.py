@@ -2,9 +2,11 @@
 
 import inspect
 import json
+import re
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import openai
 import pytest
@@ -241,6 +243,14 @@ def test_no_parameter_is_dropped_in_silence(policy, action):
     with running(policy, recipes=recipes) as gateway:
         headers = gateway.ask(model=f"alloc/{action}", temperature=0.1, stop=["x"])[1]
         assert headers["ignored"] == "stop,temperature" and gateway.fake.requests[0]["stop"] == ["y"]
+
+
+def test_the_page_has_every_parameter():
+    page = Path(__file__).parents[2] / "docs" / "serve.md"
+    table = page.read_text().partition("### Every parameter")[2].partition("| all others")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(names) == sorted(READ | SENT | SAMPLING | REFUSED.keys())
 
 
 def test_logprobs_are_those_of_the_sample_that_is_sent_back(policy):

@@ -71,9 +71,9 @@ class Chunks:
     with_usage: bool
 
     def chunk(self, said: Mapping[str, Any]) -> bytes:
-        more = {name: value for name, value in said.items() if name not in ("usage", "error")}
+        more = {name: value for name, value in said.items() if name not in (*self.head, "choices", "usage", "error")}
         try:
-            return self._event({**more, **self.head, "choices": said["choices"][:1]})
+            return self._event({**self.head, "choices": said["choices"][:1], **more})
         except (ValueError, RecursionError):
             return self._event({**self.head, "choices": [sendable(said["choices"][0])]})
 
@@ -90,8 +90,8 @@ class Chunks:
 
 def completion(identity: str, model: str, choice: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
     """The body of an answer."""
-    created = {name: value for name, value in _head(identity, model).items() if name != "object"}
-    return {**created, "object": "chat.completion", "choices": [choice], "usage": usage_body(usage)}
+    head = _head(identity, model) | {"object": "chat.completion"}
+    return {**head, "choices": [choice], "usage": usage_body(usage)}
 
 
 def choice_of(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def choice_of(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": None} | message
     finish = raw.get("finish_reason")
     fixed = {"index": 0, "message": message, "finish_reason": finish if isinstance(finish, str) else "stop"}
-    return {"logprobs": None} | sendable(raw) | fixed
+    return {**fixed, "logprobs": None, **sendable(raw), **fixed}
 
 
 def sendable(fields: Mapping[str, Any]) -> dict[str, Any]:
