@@ -153,6 +153,8 @@ class Fake:
                     return
                 yield part
                 await asyncio.sleep(self.chunk_s)
+                if fault == "no last event" and number == len(parts) - 3:
+                    raise ConnectionResetError("told to break off")
 
         return StreamingResponse(events(), media_type="text/event-stream")
 

@@ -22,7 +22,7 @@ _BOUNDED = {
     CHAT: _SAMPLED | {
         "messages", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call",
         "response_format", "top_logprobs", "metadata", "reasoning_effort", "verbosity", "store", "safety_identifier",
-        "prompt_cache_key",
+        "prompt_cache_key", "prompt_cache_retention",
     },
     COMPLETIONS: _SAMPLED | {"prompt", "suffix", "echo"},
     EMBEDDINGS: {"model", "input", "dimensions", "encoding_format", "user"},

@@ -103,6 +103,7 @@ class Passed:
     body: Mapping[str, Any]  # that is sent
     tenant: str = "default"
     path: str = CHAT
+    ignored: tuple[str, ...] = ()  # fields that nothing is done about
 
     @property
     def model(self) -> str:

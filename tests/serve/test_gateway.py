@@ -95,11 +95,13 @@ def test_the_winner_is_streamed(policy):
 
 def test_other_models_pass_through_and_are_metered(policy):
     with running(policy, {"extra": {"x": 1}}) as gateway:
+        assert gateway.ask(model="some/model", extra_body={"alloc": {"budget": 1}})[1] == {"ignored": "alloc"}
+        gateway.fake.requests.clear()
         said, headers = gateway.ask("1 + 2", model="some/model", temperature=0.3, n=3, extra_body={"top_k": 7})
         assert len(said.choices) == 3 and not headers and said.model_extra["x"] == 1
         assert gateway.fake.requests[0]["temperature"] == 0.3 and gateway.fake.requests[0]["top_k"] == 7
         totals = gateway.core.ledger.totals()
-        assert totals["samples"] == 3 and totals["completion_tokens"] == gateway.fake.delivered["completion_tokens"]
+        assert totals["samples"] == 1 + 3 and totals["completion_tokens"] == gateway.fake.delivered["completion_tokens"]
         assert gateway.core.account("default").questions == 0  # no question of the budget's
         with pytest.raises(openai.BadRequestError, match="n is at most 16"):
             gateway.ask(model="some/model", n=17)

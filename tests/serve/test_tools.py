@@ -169,6 +169,7 @@ def test_a_calls_key_is_its_name_and_then_its_arguments():
     assert calls_key([call("", "now")]) == calls_key([call("{}", "now")]) == calls_key([call(None, "now")])
     assert calls_key([one, call("{}", "now")]) != calls_key([call("{}", "now"), one])
     assert calls_key([call("{}", "add")]) != calls_key([call("{}", "sub")])
+    assert calls_key([{"type": "custom", "custom": {"name": "sql", "input": "select 1"}}]) == '[["sql","select 1"]]'
 
 
 @pytest.mark.parametrize(
@@ -274,6 +275,7 @@ def test_logprobs_are_those_of_the_sample_that_is_sent_back(policy):
         ({"tools": "add"}, "tools: expected a list"),
         ({"tools": [[]]}, "tools[0]"),
         ({"tools": [{}]}, "tools[0]"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0]: there are no hosted tools"),
         ({"tools": [*TOOLS, {"type": "function"}]}, "tools[1].function"),
         ({"tools": [{"type": "function", "function": {"name": 3}}]}, "tools[0].function"),
         ({"tool_choice": "add", "tools": TOOLS}, "tool_choice"),
@@ -339,6 +341,15 @@ def test_what_fails_before_the_first_chunk_is_asked_for_again(token_policy, faul
             chunks_of(gateway)
         assert refused.value.status_code in (502, 503) and len(gateway.fake.requests) == 5
         assert gateway.settled(2)["open"] == 0
+
+
+def test_an_answer_that_is_whole_is_not_lost_with_its_usage(token_policy):
+    with running(token_policy, {"fault": lambda number, body: "no last event"}, tenant=HARD) as gateway:
+        gateway.fake.say = calling('{"a": 1}')
+        chunks = chunks_of(gateway, stream_options={"include_usage": True})
+        assert arguments_of(chunks) == '{"a": 1}' and chunks[-1][0].usage is None
+        totals = gateway.settled(1)
+        assert totals["charged"] > 64 and totals["cost"] > 0  # nobody knows what it was
 
 
 def test_a_client_that_leaves_in_mid_stream_pays_for_what_was_expected(token_policy):

@@ -151,12 +151,15 @@ def calls_key(calls: Sequence[Any]) -> str | None:
     """
     read = []
     for call in calls:
-        about = call.get("function") if isinstance(call, dict) else None
-        name, arguments = (about.get("name"), about.get("arguments")) if isinstance(about, dict) else (None, None)
-        if not isinstance(name, str) or not isinstance(arguments, (str, type(None))) or len(arguments or "") > _LONGEST:
+        free = isinstance(call, dict) and call.get("type") == "custom"  # a tool that takes any text
+        about = call.get("custom" if free else "function") if isinstance(call, dict) else None
+        if not isinstance(about, dict):
+            return None
+        name, said = about.get("name"), about.get("input" if free else "arguments") or ""
+        if not isinstance(name, str) or not isinstance(said, str) or len(said) > _LONGEST:
             return None
         try:
-            read.append([name, _JSON.decode(arguments) if arguments else {}])
+            read.append([name, said if free else _JSON.decode(said or "{}")])
         except (ValueError, RecursionError):
             return None
     return _canonical(read)

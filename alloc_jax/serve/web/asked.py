@@ -129,8 +129,18 @@ def unheard(ticket: Ticket, recipes: Mapping[str, Recipe]) -> list[str]:
     return sorted(found | (set() if ticket.one else question.sampling.keys()))
 
 
-def read_passed(body: Mapping[str, Any], identity: str, tenant: str, max_n: int, path: str = CHAT) -> Passed:
+def read_passed(
+    body: Mapping[str, Any], identity: str, tenant: str, max_n: int, path: str = CHAT, ignored: tuple[str, ...] = ()
+) -> Passed:
     """A request for a model of the upstream.
+
+    Args:
+      body: as the client put it, or as it was translated.
+      identity: of the request.
+      tenant: who asks.
+      max_n: choices at most.
+      path: where it goes.
+      ignored: parameters that were left out before.
 
     Raises:
       Refused: it asks for too many choices, or there is nothing in it to answer.
@@ -143,8 +153,9 @@ def read_passed(body: Mapping[str, Any], identity: str, tenant: str, max_n: int,
             raise Refused("invalid", f"model: {PREFIX} answers chat completions and responses alone")
         for count in ("n", "max_tokens"):
             count_of(body, count)
+    sent = {name: value for name, value in body.items() if name != "alloc"}
     passed = Passed(
-        id=identity, body={name: value for name, value in body.items() if name != "alloc"}, tenant=tenant, path=path
+        id=identity, body=sent, tenant=tenant, path=path, ignored=(*ignored, *(("alloc",) if body.get("alloc") else ()))
     )
     if path != EMBEDDINGS and passed.samples > max_n:
         raise Refused("invalid", f"n is at most {max_n}, over all prompts, got {passed.samples}")
@@ -201,9 +212,11 @@ def _structured(given: Mapping[str, Any]) -> str | None:
     for j, tool in enumerate(tools):
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
             raise Refused("invalid", f"tools[{j}]: expected an object with a type, got {_shown(tool)}")
-        about = tool.get(tool["type"])
-        if tool["type"] == "function" and not (isinstance(about, dict) and isinstance(about.get("name"), str)):
-            raise Refused("invalid", f"tools[{j}].function: expected an object with a name, got {_shown(about)}")
+        kind, about = tool["type"], tool.get(tool["type"])
+        if kind not in ("function", "custom"):  # nobody knows what one costs
+            raise Refused("invalid", f"tools[{j}]: there are no hosted tools, got {_shown(kind)}")
+        if not (isinstance(about, dict) and isinstance(about.get("name"), str)):
+            raise Refused("invalid", f"tools[{j}].{kind}: expected an object with a name, got {_shown(about)}")
     choice = given.get("tool_choice", "auto")
     if not (choice in ("none", "auto", "required") if isinstance(choice, str) else isinstance(choice, dict)):
         raise Refused("invalid", f"tool_choice: expected none, auto, required or an object, got {_shown(choice)}")

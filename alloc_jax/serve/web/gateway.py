@@ -29,7 +29,7 @@ from starlette.routing import Route
 
 from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.tickets import ADMIN, Question, Refused, Ticket
+from alloc_jax.serve.tickets import ADMIN, CHAT, Question, Refused, Ticket
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from alloc_jax.serve.web.answering import Answer, answer, one_sample
 from alloc_jax.serve.web.asked import PREFIX, read_body, read_conversation, read_passed, read_question, unheard
@@ -45,7 +45,6 @@ from alloc_jax.serve.web.protocol import (
     chunks_of,
     error_body,
     headers_of,
-    ignored_header,
 )
 from alloc_jax.serve.web.proxy import pass_through, relay_one
 from alloc_jax.serve.web.response_events import Responses
@@ -148,8 +147,7 @@ class Gateway:
         dialect = Responses(asked, identity)
         if body["model"].startswith(PREFIX):
             return await self._allocated(request, read_question(body, identity, tenant, ignored), dialect, stack)
-        passed, headers = read_passed(body, identity, tenant, 1), ignored_header(ignored)
-        return await pass_through(self, request, passed, stack, dialect, headers)
+        return await pass_through(self, request, read_passed(body, identity, tenant, 1, CHAT, ignored), stack, dialect)
 
     async def others(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Passes completions and embeddings through, for models of the upstream alone."""

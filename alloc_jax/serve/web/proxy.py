@@ -4,7 +4,6 @@ sample."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from alloc_jax.serve.web.answering import sample_request
 from alloc_jax.serve.web.asked import PREFIX
 from alloc_jax.serve.web.doors import listening, reply
 from alloc_jax.serve.web.drawn import Drawn, Sample, bounds
-from alloc_jax.serve.web.protocol import Dialect, choice_of, json_bytes
+from alloc_jax.serve.web.protocol import Dialect, choice_of, ignored_header, json_bytes
 from alloc_jax.serve.web.relay import Outgoing, Relay
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ async def pass_through(
     passed: Passed,
     stack: AsyncExitStack,
     dialect: Dialect | None = None,
-    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Sends a request on, and its answer back.
 
@@ -42,14 +40,13 @@ async def pass_through(
       passed: what it asks.
       stack: closed when the last byte is sent; the ticket is settled by then.
       dialect: of a client that does not speak the upstream's; None: the answer is sent back as it is.
-      headers: of the answer.
 
     Raises:
       Fault: the upstream gives no answer.
       Refused: see `Core.admit_passed`.
     """
     ticket = gateway.core.admit_passed(passed)
-    drawn, start = Drawn(), time.monotonic()
+    drawn, start, headers = Drawn(), time.monotonic(), ignored_header(passed.ignored)
     stack.callback(gateway.close_ticket, ticket, drawn, start)
     limits = [value for name in LIMITS if isinstance(value := passed.body.get(name), int) and value > 0]
     raw = json_bytes(passed.body)

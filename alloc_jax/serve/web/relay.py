@@ -187,7 +187,8 @@ class Relay:
                             await slots.take(tenant)
                             held = True
                 except (aiohttp.ClientError, TimeoutError) as error:
-                    raise self.upstream.broken(error, billed=True) from None
+                    if not self.whole:  # else nothing of the answer is missing
+                        raise self.upstream.broken(error, billed=True) from None
             if self.writer is None:
                 self._put(self.upstream.redacted(self.rest))
             else:
