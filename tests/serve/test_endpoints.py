@@ -51,9 +51,8 @@ def test_completions_pass_whole_and_streamed(token_policy):
 @pytest.mark.parametrize("path", [EMBEDDINGS, COMPLETIONS])
 def test_a_usage_that_is_not_said_is_charged_at_its_worst_case(token_policy, path):
     with running(token_policy, {"usage": False}, tenant=HARD) as gateway:
-        gateway.url += f"{path}#"
         asked = {"input": "one two"} if path == EMBEDDINGS else {"prompt": "one two", "max_tokens": 9}
-        assert gateway.post(json.dumps({"model": "c", **asked}).encode())[0] == 200
+        assert gateway.post(json.dumps({"model": "c", **asked}).encode(), path=path)[0] == 200
         assert gateway.settled(1)["charged"] > 256
 
 
@@ -103,8 +102,7 @@ def test_what_may_be_reserved_is_bounded_by_what_is_sent():
 def test_what_cannot_be_done_is_refused_by_name_and_costs_nothing(token_policy, path, body, status, said):
     tenant = {"budget": 75.0, "cap": 5000.0, "hard": True, "models": ["e", "c"]}
     with running(token_policy, tenant=tenant) as gateway:
-        gateway.url += f"{path}#"
-        got, error = gateway.post(json.dumps(body).encode())
+        got, error = gateway.post(json.dumps(body).encode(), path=path)
         assert got == status and error["error"]["message"].startswith(said) and error["error"]["code"] == status
         assert not gateway.fake.requests and gateway.core.ledger.totals()["requests"] == 0
 

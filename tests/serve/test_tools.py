@@ -311,6 +311,24 @@ def test_huge_arguments_reach_the_client_and_keep_nobody_waiting(policy, structu
         assert gateway.settled(2)["open"] == 0
 
 
+@pytest.mark.parametrize("model", ["alloc/auto", "through"])
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses"])
+def test_what_is_nested_deeply_is_answered_or_refused_and_settled(policy, model, path):
+    about = {"name": "f", "parameters": "deep"}
+    tool = {"type": "function", **about} if path == "/responses" else {"type": "function", "function": about}
+    asked = {"input": QUESTION} if path == "/responses" else {"messages": MESSAGES}
+    with running(policy, tenant={"cap": 1e6, "hard": True}) as gateway:
+        found = []
+        for depth in (*range(800, 1000, 5), 5000):
+            for stream in (False, True):
+                raw = json.dumps({"model": model, **asked, "tools": [tool], "stream": stream})
+                raw = raw.replace('"deep"', depth * "[" + depth * "]").encode()
+                found.append((depth, *gateway.post(raw, path=path)))
+        assert {status for _, status, _ in found} == {200, 400}, [one[:2] for one in found]
+        assert not any("broke off" in said for _, _, said in found if isinstance(said, str))
+        assert gateway.settled(1)["open"] == 0
+
+
 @pytest.mark.parametrize("fault", ["cut", "broken off", "error event"])
 def test_a_stream_that_is_cut_in_mid_call_is_an_error_and_not_free(token_policy, fault):
     options = {"fault": lambda number, body: fault if number == 1 else None}

@@ -15,6 +15,7 @@ from alloc_jax.collect.recipes import EFFORTS, Recipe
 from alloc_jax.serve.tickets import CHAT, EMBEDDINGS, Passed, Question, Refused, Ticket
 
 PREFIX = "alloc/"
+_MARGIN = 100  # levels that a body is nested less deeply than Python can read
 READ = {
     "model", "messages", "n", "stream", "stream_options", "max_tokens", "max_completion_tokens", "reasoning_effort", "modalities",
     "alloc",
@@ -41,9 +42,13 @@ def read_body(raw: bytes) -> dict[str, Any]:
       Refused: it is none, or names no model.
     """
     try:
-        body = json.loads(raw, parse_constant=_no_number, parse_float=_finite)
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
-        raise Refused("invalid", f"no JSON: {error}") from None
+        text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+        # Inside of lists, and so no deeper than it can be written again, inside of another body.
+        body = json.loads(_MARGIN * "[" + text + _MARGIN * "]", parse_constant=_no_number, parse_float=_finite)
+        for _ in range(_MARGIN):
+            (body,) = body
+    except (ValueError, RecursionError):  # also a number of thousands of digits
+        raise Refused("invalid", f"no JSON: {_why_not(raw)}") from None
     if not isinstance(body, dict):
         raise Refused("invalid", f"expected a JSON object, got {type(body).__name__}")
     if not isinstance(body.get("model"), str) or not body["model"]:
@@ -239,6 +244,15 @@ def count_of(body: Mapping[str, Any], name: str, where: str = "") -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << 31):
         raise Refused("invalid", f"{where}{name}: expected a whole number from 1, got {_shown(value)}")
     return value
+
+
+def _why_not(raw: bytes) -> str:
+    """What is wrong with a request's JSON."""
+    try:
+        json.loads(raw, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return "it is nested too deeply"
 
 
 def _no_number(text: str) -> None:

@@ -109,12 +109,13 @@ async def relay_one(
     """
     source, start = ticket.action.source, time.monotonic()
     drawn.retries = gateway.upstream.retries(1)
-    writer = dialect.writer(ticket.id, f"{PREFIX}{ticket.action.name}", ticket.asked.with_usage)
-    body, _, most = sample_request(gateway.core, ticket, source, 1)
-    body.setdefault("seed", request_seed(0, ticket.id, source, 0))
-    relay = Relay(gateway, ticket, drawn, Outgoing(body=body, samples=1, most=most, source=source), writer)
     async with AsyncExitStack() as own:
         own.callback(gateway.close_ticket, ticket, drawn, start)
+        body, _, most = sample_request(gateway.core, ticket, source, 1)
+        body.setdefault("seed", request_seed(0, ticket.id, source, 0))
+        going = Outgoing(body=body, samples=1, most=most, source=source)
+        writer = dialect.writer(ticket.id, f"{PREFIX}{ticket.action.name}", ticket.asked.with_usage)
+        relay = Relay(gateway, ticket, drawn, going, writer)
         own.push_async_callback(relay.end)
         try:
             await relay.begin(request)
