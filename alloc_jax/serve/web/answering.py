@@ -174,8 +174,10 @@ class _Drawing:
         """Draws samples of a source at once, asking again for those that a server leaves out; those that cannot change the vote
         any more are not waited for long."""
         recipe, start = self.core.recipes[source], time.monotonic()
+        while 0 < samples <= recipe.n:  # one request has nothing beside it to wait for
+            samples = await self._request(source, samples)
         sizes = [min(recipe.n, samples - at) for at in range(0, samples, recipe.n)]
-        out = {self._request(source, size): size for size in sizes}
+        out = {asyncio.create_task(self._request(source, size)): size for size in sizes}
         until = None
         try:
             while out:
@@ -187,7 +189,7 @@ class _Drawing:
                 for task in done:
                     del out[task]
                     if short := task.result():
-                        out[self._request(source, short)] = short
+                        out[asyncio.create_task(self._request(source, short))] = short
                 if out and until is None and await self._decided(sum(out.values())):
                     until = time.monotonic() + max(_GRACE * (time.monotonic() - start), _LEAST_GRACE_S)
         finally:
@@ -196,8 +198,8 @@ class _Drawing:
             if out:
                 await asyncio.gather(*out, return_exceptions=True)
 
-    def _request(self, source: str, samples: int) -> asyncio.Task[int]:
-        """One request for samples of a source, on its way."""
+    async def _request(self, source: str, samples: int) -> int:
+        """One request for samples of a source; how many it has left out, and may still be asked for."""
         ticket, recipe = self.ticket, self.core.recipes[source]
         seed = request_seed(0, ticket.id, source, self.drawn.requests)  # equal ones would give equal samples
         self.drawn.requests += 1
@@ -205,17 +207,15 @@ class _Drawing:
             body, raw, most = sample_request(self.core, ticket, source, samples)
             self.bodies[source, samples] = raw, most, "seed" in body
         raw, most, seeded = self.bodies[source, samples]
-        return asyncio.create_task(
-            self.upstream.sample(
-                source,
-                recipe.model,
-                raw if seeded else b'%b, "seed": %d}' % (raw[:-1], seed),  # a long conversation is written once
-                samples,
-                self.drawn,
-                tenant=ticket.tenant.name,
-                most=most,
-                allow=lambda again: self.core.extend(ticket, again),
-            )
+        return await self.upstream.sample(
+            source,
+            recipe.model,
+            raw if seeded else b'%b, "seed": %d}' % (raw[:-1], seed),  # a long conversation is written once
+            samples,
+            self.drawn,
+            tenant=ticket.tenant.name,
+            most=most,
+            allow=lambda again: self.core.extend(ticket, again),
         )
 
     async def _decided(self, left: int) -> bool:
