@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +52,7 @@ from alloc_jax.serve.web.responses import chat_request
 from alloc_jax.serve.web.upstream import Upstream
 
 _AT_ONCE = 512  # characters of a question that are read in the event loop
+_LONG = 1 << 16  # bytes of a request from which it is read in a thread
 _log = logging.getLogger("alloc_jax.serve")
 
 
@@ -92,7 +93,7 @@ class Gateway:
         tenants = tuple(core.tenants)
         self.keys = AnswerKeys(self.config.answer, self.config.answer_pattern, tenants)
         self.places = Fair(self.config.max_requests, tenants)
-        self.readers = Pool(2, tenants)  # of long questions
+        self.readers = Pool(2, tenants)  # of long questions and requests
         self.metrics = Metrics(core, upstream)
 
     def app(self) -> Starlette:
@@ -141,8 +142,7 @@ class Gateway:
 
     async def responses(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Answers a request for a response, by a chat completion."""
-        asked, identity = await self._asked(request, tenant, stack)
-        body, ignored = chat_request(asked)
+        (asked, body, ignored), identity = await self._asked(request, tenant, stack, _read_response)
         read_conversation(body)
         dialect = Responses(asked, identity)
         if body["model"].startswith(PREFIX):
@@ -196,11 +196,14 @@ class Gateway:
         allowed = self.core.tenants[tenant].models
         return [model for model in await self.upstream.models() if allowed is None or model["id"] in allowed]
 
-    async def _asked(self, request: Request, tenant: str, stack: AsyncExitStack) -> tuple[dict[str, Any], str]:
+    async def _asked(
+        self, request: Request, tenant: str, stack: AsyncExitStack, read: Callable[[bytes], Any] = read_body
+    ) -> tuple[Any, str]:
         """What a request says, and a name for it."""
         raw = await body_of(request, self.config.max_body, self.config.body_s)
         stack.enter_context(self._place(tenant))  # a request that is not whole takes none
-        return read_body(raw), uuid.uuid4().hex
+        said = read(raw) if len(raw) < _LONG else await self.readers.run(tenant, read, raw)
+        return said, uuid.uuid4().hex
 
     async def _allocated(
         self, request: Request, question: Question, dialect: Dialect, stack: AsyncExitStack
@@ -272,6 +275,12 @@ class Gateway:
         while True:
             await asyncio.sleep(1.0)
             self.core.retry()
+
+
+def _read_response(raw: bytes) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+    """A request for a response, that for a chat completion, and the parameters that are not honoured."""
+    asked = read_body(raw)
+    return asked, *chat_request(asked)
 
 
 async def _written(body: dict[str, Any], usage: Usage, writer: Writer) -> AsyncIterator[bytes]:

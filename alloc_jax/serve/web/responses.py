@@ -47,7 +47,7 @@ def chat_request(asked: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, .
     for message in _messages(given.get("input"), ignored):
         before = messages[-1] if messages else {}
         if "tool_calls" in message and before.get("role") == "assistant":  # one turn of the model's
-            before["tool_calls"] = before.get("tool_calls", []) + message["tool_calls"]
+            before.setdefault("tool_calls", []).extend(message["tool_calls"])
         else:
             messages.append(message)
     body["messages"] = messages
