@@ -288,6 +288,7 @@ def test_logprobs_are_those_of_the_sample_that_is_sent_back(policy):
         ({"reasoning_effort": ["low"]}, "reasoning_effort"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"store": True}, "store"),
+        ({"seed": "7"}, "seed"),
         ({"n": 2}, "n"),
     ],
 )

@@ -91,7 +91,7 @@ class _Drawing:
         self.keys: list[str | None] = []  # the same, with one key for what says the same
         self.starts: list[int] = []  # the first sample of each round
         self.lost: list[Seen] = []  # samples that were asked for and did not come
-        self.bodies: dict[tuple[str, int], tuple[bytes, Most, bool]] = {}  # by source and number of samples
+        self.bodies: dict[tuple[str, int], tuple[bytes, Most]] = {}  # by source and number of samples
         self.fallback = ticket.single
         self.early: str | None = None
 
@@ -201,16 +201,15 @@ class _Drawing:
     async def _request(self, source: str, samples: int) -> int:
         """One request for samples of a source; how many it has left out, and may still be asked for."""
         ticket, recipe = self.ticket, self.core.recipes[source]
-        seed = request_seed(0, ticket.id, source, self.drawn.requests)  # equal ones would give equal samples
+        seed = seed_of(ticket, source, self.drawn.requests)
         self.drawn.requests += 1
         if (source, samples) not in self.bodies:
-            body, raw, most = sample_request(self.core, ticket, source, samples)
-            self.bodies[source, samples] = raw, most, "seed" in body
-        raw, most, seeded = self.bodies[source, samples]
+            self.bodies[source, samples] = sample_request(self.core, ticket, source, samples)
+        raw, most = self.bodies[source, samples]
         return await self.upstream.sample(
             source,
             recipe.model,
-            raw if seeded else b'%b, "seed": %d}' % (raw[:-1], seed),  # a long conversation is written once
+            b'%b, "seed": %d}' % (raw[:-1], seed),  # a long conversation is written once
             samples,
             self.drawn,
             tenant=ticket.tenant.name,
@@ -238,21 +237,29 @@ class _Drawing:
         return sorted(came + self.lost, key=lambda one: one.round)
 
 
-def sample_request(core: Core, ticket: Ticket, source: str, samples: int) -> tuple[dict[str, Any], bytes, Most]:
-    """The request for samples of a source, and the most that it can use: what its recipe says, and what the client says where that is
-    open."""
+def sample_request(core: Core, ticket: Ticket, source: str, samples: int) -> tuple[bytes, Most]:
+    """The request for samples of a source, without its seed, and the most that it can use: what its recipe says, and what the client
+    says where that is open."""
     question: Question = ticket.asked
     recipe = core.recipes[source]
     body = recipe.body(recipe.wrap(question.conversation, question.text), samples)
     wished = {**question.sampling, **question.extra} if ticket.one else question.extra
     body = {
-        **{name: value for name, value in wished.items() if name not in body},
+        **{name: value for name, value in wished.items() if name not in body and name != "seed"},
         **body,
         **recipe.limited(question.limit),
     }
     limit = limit_of(recipe, question.limit)
     raw = json_bytes(body)
-    return body, raw, bounds(body, raw, samples, limit, core.cap.image_tokens)
+    return raw, bounds(body, raw, samples, limit, core.cap.image_tokens)
+
+
+def seed_of(ticket: Ticket, source: str, number: int) -> int:
+    """The seed of a request for samples: the client's where there is one sample, else one of its own, as equal ones would give equal
+    samples."""
+    if ticket.one and "seed" in ticket.asked.sampling:
+        return ticket.asked.sampling["seed"]
+    return request_seed(0, ticket.id, source, number)
 
 
 def one_sample(ticket: Ticket, drawn: Drawn) -> Answer:

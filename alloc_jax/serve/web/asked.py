@@ -91,6 +91,8 @@ def read_question(body: Mapping[str, Any], identity: str, tenant: str, ignored: 
         raise Refused("invalid", f"n: an allocated answer has one choice, got n={body['n']}")
     if given.get("modalities", ["text"]) != ["text"]:
         raise Refused("invalid", f"modalities: answers are texts, got {_shown(body['modalities'])}")
+    if type(given.get("seed", 0)) is not int:
+        raise Refused("invalid", f"seed: expected a whole number, got {_shown(body['seed'])}")
     if given.get("store"):
         raise Refused("invalid", "store: nothing is stored")
     if given.get("reasoning_effort", EFFORTS[0]) not in EFFORTS:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from alloc_jax.collect.recipes import LIMITS, request_seed
+from alloc_jax.collect.recipes import LIMITS
 from alloc_jax.collect.replies import Choice, Fault, read_usage
 from alloc_jax.serve.tickets import EMBEDDINGS, Passed, Ticket
-from alloc_jax.serve.web.answering import sample_request
+from alloc_jax.serve.web.answering import sample_request, seed_of
 from alloc_jax.serve.web.asked import PREFIX
 from alloc_jax.serve.web.doors import listening, reply
 from alloc_jax.serve.web.drawn import Drawn, Sample, bounds
@@ -49,10 +49,15 @@ async def pass_through(
     drawn, start, headers = Drawn(), time.monotonic(), ignored_header(passed.ignored)
     stack.callback(gateway.close_ticket, ticket, drawn, start)
     limits = [value for name in LIMITS if isinstance(value := passed.body.get(name), int) and value > 0]
-    raw = json_bytes(passed.body)
+    stream = bool(passed.body.get("stream")) and passed.path != EMBEDDINGS
+    left_out = ("stream", "stream_options") if stream else ()
+    raw = json_bytes({name: value for name, value in passed.body.items() if name not in left_out})
     most = bounds(passed.body, raw, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
-    if passed.body.get("stream") and passed.path != EMBEDDINGS:
-        going = Outgoing(body=dict(passed.body), samples=passed.samples, most=most, path=passed.path)
+    if stream:
+        options = passed.body.get("stream_options")
+        going = Outgoing(
+            model=passed.model, raw=raw, options=options, samples=passed.samples, most=most, path=passed.path
+        )
         writer = None if dialect is None else dialect.writer(passed.id, passed.model, True)
         relay = Relay(gateway, ticket, drawn, going, writer)
         stack.push_async_callback(relay.end)
@@ -111,9 +116,10 @@ async def relay_one(
     drawn.retries = gateway.upstream.retries(1)
     async with AsyncExitStack() as own:
         own.callback(gateway.close_ticket, ticket, drawn, start)
-        body, _, most = sample_request(gateway.core, ticket, source, 1)
-        body.setdefault("seed", request_seed(0, ticket.id, source, 0))
-        going = Outgoing(body=body, samples=1, most=most, source=source)
+        raw, most = sample_request(gateway.core, ticket, source, 1)
+        raw = b'%b, "seed": %d}' % (raw[:-1], seed_of(ticket, source, 0))
+        model = gateway.core.recipes[source].model
+        going = Outgoing(model=model, raw=raw, samples=1, most=most, source=source)
         writer = dialect.writer(ticket.id, f"{PREFIX}{ticket.action.name}", ticket.asked.with_usage)
         relay = Relay(gateway, ticket, drawn, going, writer)
         own.push_async_callback(relay.end)

@@ -31,7 +31,9 @@ _LONGEST = 1 << 22  # likewise, where all of them are
 class Outgoing:
     """A request whose answer is streamed."""
 
-    body: dict[str, Any]  # that is sent
+    model: str
+    raw: bytes  # its body, but for `stream` and `stream_options`
+    options: Any = None  # the client's `stream_options`
     samples: int
     most: Most
     source: str = ""
@@ -55,8 +57,7 @@ class Relay:
     def __init__(self, gateway: Gateway, ticket: Ticket, drawn: Drawn, going: Outgoing, writer: Writer | None = None):
         self.gateway, self.upstream, self.ticket, self.drawn = gateway, gateway.upstream, ticket, drawn
         self.going, self.writer = going, writer
-        options = going.body.get("stream_options")
-        self.options = options if isinstance(options, dict) else {}
+        self.options = going.options if isinstance(going.options, dict) else {}
         self.parts: deque[bytes] = deque()
         self.size = 0  # of the parts
         self.moved = asyncio.Event()  # something was put in, or taken out
@@ -141,18 +142,19 @@ class Relay:
 
     async def _attempts(self) -> None:
         """The request, once and again where that helps."""
-        body = {**self.going.body, "stream": True, "stream_options": {**self.options, "include_usage": True}}
+        options = b', "stream_options": ' + json_bytes({**self.options, "include_usage": True})
         attempt = 0
         while True:
             self.unsure = 0
             try:
-                async with self.upstream.passage(self.going.body["model"]) as breaker:
-                    await self._copy(body, breaker)
+                async with self.upstream.passage(self.going.model) as breaker:
+                    await self._copy(b'%b, "stream": true%b}' % (self.going.raw[:-1], options), breaker)
                 return
             except Fault as fault:
                 about_options = fault.status in (400, 422) and "stream_options" in str(fault)
-                if about_options and not self.options and body.pop("stream_options", None):
-                    continue  # a server that does not know the field
+                if about_options and options and not self.options:
+                    options = b""  # a server that does not know the field
+                    continue
                 if self.begun or self.writer is None:
                     raise
                 number, sent = attempt if self.unsure else self.upstream.attempts, self.unsure
@@ -164,13 +166,13 @@ class Relay:
     def _allowed(self, samples: int) -> bool:
         return self.gateway.core.extend(self.ticket, samples)
 
-    async def _copy(self, body: dict[str, Any], breaker: Breaker) -> None:
+    async def _copy(self, raw: bytes, breaker: Breaker) -> None:
         slots, tenant = self.upstream.slots, self.ticket.tenant.name
         timeout = aiohttp.ClientTimeout(total=self.gateway.config.deadline_s, sock_read=self.upstream.timeout_s)
         await slots.take(tenant)
         held, self.unsure = True, self.going.samples
         try:
-            async with self.upstream.opened(json_bytes(body), self.going.path, timeout) as response:
+            async with self.upstream.opened(raw, self.going.path, timeout) as response:
                 breaker.good()
                 if self.writer is None:
                     self._start()
