@@ -384,6 +384,30 @@ def test_a_client_that_leaves_in_mid_stream_pays_for_what_was_expected(token_pol
         assert gateway.core.account("default").questions == 1
 
 
+def test_a_client_that_leaves_before_the_first_chunk_ends_the_request(token_policy):
+    with running(token_policy, {"delay_s": 0.5}, tenant=HARD) as gateway:
+        body = {"model": "alloc/auto", "messages": MESSAGES, "tools": TOOLS, "stream": True}
+        with gateway.sent(body):
+            time.sleep(0.1)
+        totals = gateway.settled(1)
+        assert totals["open"] == 0 and totals["samples"] == 0 and totals["charged"] > 64  # it may be worked for
+        assert len(gateway.fake.requests) == 1
+
+
+@pytest.mark.parametrize("at", ["before", "in the middle"])
+def test_a_stream_has_a_deadline(token_policy, at):
+    options = {"fault": lambda number, body: "hang"} if at == "before" else {"chunk_s": 0.2}
+    config = {"upstream": {"timeout_s": 20.0}, "config": {"deadline_s": 0.5}}
+    with running(token_policy, options, tenant=HARD, **config) as gateway:
+        gateway.fake.say = calling(json.dumps({"a": "word " * 9}))
+        start = time.monotonic()
+        with pytest.raises(openai.APIError, match="time-out") as late:
+            chunks_of(gateway)
+        assert time.monotonic() - start < 3.0 and getattr(late.value, "status_code", 504) == 504
+        totals = gateway.settled(1)
+        assert totals["open"] == 0 and totals["charged"] > 64
+
+
 async def flood(scope, receive, send):
     """An upstream that streams one call of 20 MB to whoever reads it, and answers everything else at once."""
     if scope["type"] != "http":
