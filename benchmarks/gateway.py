@@ -41,6 +41,8 @@ flags.DEFINE_string(
     "policy", None, "Folder of a policy whose decisions are timed; default: one is trained for a moment."
 )
 
+Target = tuple[str, str, int | None] | tuple[str, str, int | None, bool]  # of `Client.ask`
+_TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
 _TOKENS = 7
 _REPLY = json.dumps(
     {
@@ -98,10 +100,11 @@ class Client:
         self.session: aiohttp.ClientSession | None = None
         self.sent = self.drawn = 0
 
-    async def ask(self, to: str, model: str, samples: int | None) -> float:
+    async def ask(self, to: str, model: str, samples: int | None, tools: bool = False) -> float:
         """Seconds of one request; where the number of samples is the policy's choice, the answer says it."""
         self.sent += 1
         body = {"model": model, "messages": [{"role": "user", "content": f"What is {self.sent} + {self.sent * 7}?"}]}
+        body |= {"tools": _TOOLS} if tools else {}
         start = time.perf_counter()
         async with self.session.post(f"{self.urls[to]}/chat/completions", json=body) as response:
             said = json.loads(await response.read())
@@ -112,7 +115,7 @@ class Client:
             raise SystemExit(f"gateway: a wrong answer, status {response.status}: {said}")
         return seconds
 
-    async def steadily(self, targets: dict[str, tuple[str, str, int | None]], seconds: float) -> dict[str, list[float]]:
+    async def steadily(self, targets: dict[str, Target], seconds: float) -> dict[str, list[float]]:
         """Latencies by target at a steady rate, however long the answers take; the targets take turns."""
         found = {name: [] for name in targets}
 
@@ -128,7 +131,7 @@ class Client:
         await asyncio.gather(*tasks)
         return found
 
-    async def flat_out(self, target: tuple[str, str, int | None], seconds: float) -> float:
+    async def flat_out(self, target: Target, seconds: float) -> float:
         """Requests a second of clients that each send their next when they have their answer."""
         start, done = time.perf_counter(), 0
 
@@ -152,7 +155,11 @@ async def compare(client: Client, actions: dict[int, str], used) -> None:
     """
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client.session:
         await wait(client)
-        kinds = {"passed through": ("gateway", "m", 1)}
+        kinds: dict[str, Target] = {"passed through": ("gateway", "m", 1)}
+        kinds |= {
+            "tools passed through": ("gateway", "m", 1, True),
+            "tools, alloc/auto": ("gateway", "alloc/auto", 1, True),
+        }
         kinds["alloc/auto"] = ("gateway", "alloc/auto", None)
         kinds |= {f"{k} samples, vote": ("gateway", f"alloc/{name}", k) for k, name in actions.items()}
         for title, kind in kinds.items():

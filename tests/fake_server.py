@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 FAULTS = ("429", "500", "503", "html", "truncated", "empty", "hang", "drop")
@@ -41,8 +41,11 @@ class Fake:
     raw_usage: str = ""  # JSON text that stands as the usage, valid or not
     redirect: Callable[[], str] | None = None  # another server's URL, to which everything is sent
     tokens: Callable[[dict], int] | None = None  # written for a request, whatever its text holds
+    streams: bool = True  # else it answers `stream` as if it had not been said
+    chunk_s: float = 0.0  # between the events of a stream
 
-    def say(self, body: dict, number: int, choice: int) -> str:
+    def say(self, body: dict, number: int, choice: int) -> str | dict:
+        """A text, or a message with calls of tools."""
         question = body["messages"][-1]["content"].encode("utf-8", "replace").decode()
         seed = body.get("seed") if self.honours_seed else None
         rng = random.Random(f"{question} {number if seed is None else seed} {choice}")
@@ -82,6 +85,8 @@ class Fake:
         if fault in ("echo", "echo with 200"):
             said = f"Incorrect API key provided: {self.headers[number - 1].get('authorization')}, or gsk_0123456789"
             return JSONResponse({"error": {"message": said}}, 401 if fault == "echo" else 200)
+        if fault == "no stream":
+            return JSONResponse({"error": {"message": "stream: there is none"}}, 400)
         if self.redirect is not None:
             return Response(status_code=307, headers={"location": f"{self.redirect()}/chat/completions"})
         if fault == "html":
@@ -91,7 +96,9 @@ class Fake:
         if fault == "drop":
             return Dropped()
         n = body.get("n", 1) if self.honours_n else 1
-        texts = [self.say(body, number, choice) for choice in range(n)]
+        said = [self.say(body, number, choice) for choice in range(n)]
+        messages = [{"content": one} if isinstance(one, str) else one for one in said]
+        texts = [one if isinstance(one, str) else json.dumps(one) for one in said]
         usage = {
             "prompt_tokens": len(str(body["messages"]).split()),
             "completion_tokens": self.tokens(body) if self.tokens else sum(len(text.split()) for text in texts),
@@ -103,8 +110,8 @@ class Fake:
             "created": 1,
             "model": body["model"],
             "choices": [
-                {"index": j, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-                for j, text in enumerate(texts)
+                {"index": j, "message": {"role": "assistant", **one}, "finish_reason": finish_reason(one)}
+                for j, one in enumerate(messages)
             ],
             **self.extra,
         }
@@ -115,24 +122,80 @@ class Fake:
         if self.usage and fault != "no usage":
             reply["usage"] = usage
         self.delivered.update(samples=n, requests=1, **usage)
-        if body.get("stream"):
-            return self.streamed(reply, body)
+        if body.get("stream") and self.streams:
+            return self.streamed(reply, body, fault)
         said = json.dumps(reply)  # in ASCII, which holds half a surrogate pair, too
         if self.raw_usage:
             said = json.dumps({**reply, "usage": "?"}).replace('"?"', self.raw_usage)
         return Response(said, media_type="application/json")
 
-    def streamed(self, reply: dict, body: dict) -> Response:
+    def streamed(self, reply: dict, body: dict, fault: str | None) -> Response:
+        """The events of a reply: words, and arguments in pieces; cut off after three where it is told so."""
+
         def chunk(choices, **more):
             said = {**reply, "object": "chat.completion.chunk", "choices": choices, "usage": None, **more}
             return f"data: {json.dumps(said)}\n\n"
 
-        text = reply["choices"][0]["message"]["content"]
-        parts = [chunk([{"index": 0, "delta": {"content": word + " "}}]) for word in text.split()]
-        parts.append(chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}]))
+        choice = reply["choices"][0]
+        parts = [chunk([{"index": 0, "delta": delta}]) for delta in deltas(choice["message"])]
+        parts.append(chunk([{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]))
         if (body.get("stream_options") or {}).get("include_usage"):
             parts.append(chunk([], usage=reply.get("usage")))
-        return Response("".join([*parts, "data: [DONE]\n\n"]), media_type="text/event-stream")
+        parts.append("data: [DONE]\n\n")
+
+        async def events():
+            for number, part in enumerate(parts):
+                if number == 3 and fault in ("cut", "broken off", "error event"):
+                    if fault == "broken off":
+                        raise ConnectionResetError("told to break off")
+                    if fault == "error event":
+                        yield 'data: {"error": {"message": "told to, and sk-upstream-key was here"}}\n\n'
+                    return
+                yield part
+                await asyncio.sleep(self.chunk_s)
+                if fault == "no last event" and number == len(parts) - 3:
+                    raise ConnectionResetError("told to break off")
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def others(self, request):
+        """Embeddings and completions: of each text a vector, or its first word again."""
+        body = await request.json()
+        self.requests.append(body)
+        self.headers.append(dict(request.headers))
+        self.paths.append(request.url.path)
+        fault = self.fault(len(self.requests), body)
+        if fault in ("400", "500"):
+            return JSONResponse({"error": {"message": f"told to say {fault}"}}, int(fault))
+        vectors = request.url.path.endswith("/embeddings")
+        texts = body["input" if vectors else "prompt"]
+        texts = [texts] if isinstance(texts, str) else texts
+        usage = {"prompt_tokens": sum(len(str(text).split()) for text in texts)}
+        if vectors:
+            data = [{"object": "embedding", "index": j, "embedding": [0.5, float(j)]} for j in range(len(texts))]
+            reply = {"object": "list", "data": data, "model": body["model"]}
+        else:
+            n = body.get("n", 1)
+            choices = [
+                {"index": j, "text": f"{texts[j // n]} again", "finish_reason": "stop"} for j in range(n * len(texts))
+            ]
+            reply = {
+                "id": "cmpl-1",
+                "object": "text_completion",
+                "created": 1,
+                "model": body["model"],
+                "choices": choices,
+            }
+            usage["completion_tokens"] = sum(len(choice["text"].split()) for choice in choices)
+        usage["total_tokens"] = sum(usage.values())
+        self.delivered.update(samples=len(texts), requests=1, **usage)
+        if not body.get("stream"):
+            return JSONResponse({**reply, "usage": usage} if self.usage else reply)
+        parts = [{**reply, "choices": [choice]} for choice in reply["choices"]]
+        if (body.get("stream_options") or {}).get("include_usage"):
+            parts.append({**reply, "choices": [], "usage": usage})
+        said = "".join(f"data: {json.dumps(part)}\n\n" for part in parts)
+        return Response(said + "data: [DONE]\n\n", media_type="text/event-stream")
 
     async def models(self, request):
         return JSONResponse({"object": "list", "data": [{"id": "m", "object": "model"}]})
@@ -141,9 +204,29 @@ class Fake:
         return Starlette(
             routes=[
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/completions", self.others, methods=["POST"]),
+                Route("/v1/embeddings", self.others, methods=["POST"]),
                 Route("/v1/models", self.models),
             ]
         )
+
+
+def finish_reason(message: dict) -> str:
+    return "tool_calls" if message.get("tool_calls") else "stop"
+
+
+def deltas(message: dict):
+    """The pieces of a message, as servers stream them."""
+    yield {"role": "assistant", "content": "" if message.get("content") else None}
+    for name in ("reasoning_content", "content", "refusal"):
+        for word in (message.get(name) or "").split():
+            yield {name: word + " "}
+    for j, call in enumerate(message.get("tool_calls") or []):
+        about = call["function"]
+        yield {"tool_calls": [{"index": j, **call, "function": {"name": about["name"], "arguments": ""}}]}
+        size = max(5, len(about["arguments"]) // 8)
+        for at in range(0, len(about["arguments"]), size):
+            yield {"tool_calls": [{"index": j, "function": {"arguments": about["arguments"][at : at + size]}}]}
 
 
 class Dropped(Response):

@@ -1,9 +1,10 @@
-"""The evaluation tools themselves, lm-eval and Inspect, run against the built-in reasoner, from an environment of their own.
+"""Tools themselves, from an environment of their own: lm-eval and Inspect against the built-in reasoner, LiteLLM and LangChain
+against the gateway.
 
 Their dependencies contradict those of the tests. Make another environment, once (1 GB, without torch):
 
     python3 -m venv .venv-tools
-    .venv-tools/bin/pip install 'lm-eval[api]' inspect-ai openai
+    .venv-tools/bin/pip install 'lm-eval[api]' inspect-ai openai litellm langchain-openai
 
 ALLOC_TOOLS_PYTHON names its interpreter where it lies elsewhere.
 """
@@ -31,6 +32,18 @@ def needs_tool(name: str) -> Path:
     if not command.is_file():
         pytest.skip(f"no {name} at {command.parent}: tests/real_tools.py says how to install it")
     return command
+
+
+def needs_package(name: str) -> Path:
+    """The interpreter that has a package; skips the test where there is none."""
+    if (
+        not PYTHON.is_file()
+        or subprocess.run(
+            [PYTHON, "-c", f"import importlib.util as u; u.find_spec({name!r}).name"], capture_output=True
+        ).returncode
+    ):
+        pytest.skip(f"no {name} for {PYTHON}: tests/real_tools.py says how to install it")
+    return PYTHON
 
 
 @contextmanager

@@ -5,8 +5,14 @@
                 "prompt": "{question}\nAnswer at once.",
                 "extra_body": {"chat_template_kwargs": {"enable_thinking": false}}}}
 
-Whatever a server calls its thinking budget (`reasoning_effort`, `thinking_token_budget`, ...) goes into `extra_body`. A
-server may ignore it silently, so what a source costs is what is measured, never what was asked for.
+A model that reasons more or less is one recipe and several sources, `gpt/low` and `gpt/high` here; `qwen/low` and
+`qwen/high` are asked for in the server's own words:
+
+    {"gpt":  {"model": "gpt-5", "efforts": ["low", "high"]},
+     "qwen": {"model": "Qwen/Qwen3-8B", "efforts": {"low": {"extra_body": {"thinking_token_budget": 512}}, "high": {}}}}
+
+A server may ignore silently how much it is asked to reason, so what a source costs is what is measured, never what was
+asked for.
 """
 
 from __future__ import annotations
@@ -15,13 +21,14 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 # A chat template adds tokens of its own to a prompt: roles, separators, a system text.
 _TEMPLATE_TOKENS = 256
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")  # of reasoning, in their order
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")  # servers differ in which they obey
 
 
@@ -41,6 +48,7 @@ class Recipe:
     max_tokens: int | None = None  # limit of one sample; None: the server's own
     n: int = 1  # the most choices that one request asks for; a server may give fewer
     parameters: float | None = None  # the model's parameter count
+    effort: str | None = None  # how much it reasons: no client that asks for less is given it; None: not known
     extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)  # further fields of the request
 
     def __post_init__(self):
@@ -61,6 +69,10 @@ class Recipe:
             raise ValueError(f"source {self.name!r}: parameters is a positive count, got {self.parameters!r}")
         if not isinstance(self.extra_body, Mapping):
             raise ValueError(f"source {self.name!r}: extra_body is an object, got {self.extra_body!r}")
+        if self.effort is None and self.extra_body.get("reasoning_effort") in EFFORTS:
+            object.__setattr__(self, "effort", self.extra_body["reasoning_effort"])
+        if self.effort is not None and self.effort not in EFFORTS:
+            raise ValueError(f"source {self.name!r}: an effort is one of {', '.join(EFFORTS)}, got {self.effort!r}")
         for taken in ("model", "messages", "n", "seed", "stream", "temperature", "max_tokens"):
             if taken in self.extra_body:
                 raise ValueError(f"source {self.name!r}: extra_body.{taken}: this field is set by the recipe itself")
@@ -117,6 +129,7 @@ class Recipe:
         """What a log says of the source: all that differs from the defaults."""
         values = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "name"}
         plain = {part.name: part.default for part in fields(self)} | {"extra_body": {}}
+        plain["effort"] = self.extra_body.get("reasoning_effort")  # which says it already
         return {name: value for name, value in values.items() if value != plain[name]}
 
 
@@ -144,7 +157,7 @@ def worst_prompt(body: Mapping[str, Any], image_tokens: int | None = None) -> in
     """
     sent = {name: value for name, value in body.items() if name not in ("model", "seed", "n")}
     size = len(json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    return size + beside_bytes(body["messages"], image_tokens)
+    return size + beside_bytes(body.get("messages", ()), image_tokens)
 
 
 def beside_bytes(messages: Sequence[Mapping[str, Any]], image_tokens: int | None = None) -> int:
@@ -170,6 +183,8 @@ def parse_recipes(described: Any) -> dict[str, Recipe]:
     Raises:
       ValueError: names the source and the field.
 
+    >>> list(parse_recipes({"gpt": {"model": "gpt-5", "efforts": ["low", "high"]}}))
+    ['gpt/low', 'gpt/high']
     >>> parse_recipes({"think": {"model": "m", "max_tokens": 64}})["think"].body([{"role": "user", "content": "2+2"}])
     {'model': 'm', 'messages': [{'role': 'user', 'content': '2+2'}], 'max_tokens': 64}
     """
@@ -180,13 +195,40 @@ def parse_recipes(described: Any) -> dict[str, Recipe]:
     for name, values in described.items():
         if not isinstance(values, dict):
             raise ValueError(f"source {name!r}: expected an object, got {values!r}")
-        for given in values:
-            if given not in known:
-                raise ValueError(f"source {name!r}: unknown field {given!r}; known: {', '.join(known)}")
-        if "model" not in values:
-            raise ValueError(f"source {name!r}: no model")
-        recipes[name] = Recipe(name=name, **values)
+        for source, given in _by_effort(name, values):
+            for field_ in given:
+                if field_ not in known:
+                    raise ValueError(f"source {source!r}: unknown field {field_!r}; known: {', '.join(known)}, efforts")
+            if "model" not in given:
+                raise ValueError(f"source {source!r}: no model")
+            if source in recipes:
+                raise ValueError(f"source {source!r}: there are two of that name")
+            recipes[source] = Recipe(name=source, **given)
     return recipes
+
+
+def _by_effort(name: str, values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The sources that a recipe with `efforts` stands for, each with the fields in which it differs; else the one that it is.
+
+    Raises:
+      ValueError: the efforts are neither a list of names nor an object of fields by name.
+    """
+    if "efforts" not in values:
+        yield name, values
+        return
+    values = dict(values)
+    efforts = values.pop("efforts")
+    if isinstance(efforts, list) and efforts and all(isinstance(effort, str) for effort in efforts):
+        efforts = {effort: {"extra_body": {"reasoning_effort": effort}} for effort in efforts}
+    if not isinstance(efforts, dict) or not efforts or not all(isinstance(own, dict) for own in efforts.values()):
+        raise ValueError(
+            f"source {name!r}: efforts are a list of names or an object of fields by name, got {efforts!r}"
+        )
+    for effort, own in efforts.items():
+        bodies = [given.get("extra_body", {}) for given in (values, own)]
+        wrong = [body for body in bodies if not isinstance(body, dict)]  # which the recipe will say
+        both = {"extra_body": wrong[0] if wrong else {**bodies[0], **bodies[1]}}
+        yield f"{name}/{effort}", {**values, **own, **both, "effort": effort}
 
 
 def load_recipes(path: str | os.PathLike) -> dict[str, Recipe]:

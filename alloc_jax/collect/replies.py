@@ -66,6 +66,7 @@ class Reply:
     """A good answer: at least one choice."""
 
     choices: tuple[Choice, ...]
+    raw: tuple[Mapping[str, Any], ...]  # the same as the server put them: with calls of tools, logprobs, reasoning
     usage: Usage
     odd: bool  # the usage said what cannot be
     model: str | None  # as the server names it
@@ -93,6 +94,34 @@ def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None
     Raises:
       Fault: it is HTML, broken JSON, or has no choices.
     """
+    body, choices = read_list(text, "choices", secret)
+    choices = choices[:n]
+    usage, odd = read_usage(body.get("usage"), most, len(choices))
+    tokens = [choice.get("token_ids") if isinstance(choice, dict) else None for choice in choices]
+    own = all(isinstance(ids, list) for ids in tokens)
+    total = usage.completion_tokens
+    shares = [len(ids) if own else None if total is None else total / len(choices) for ids in tokens]
+    read = [(_choice(*pair), pair[0]) for pair in zip(choices, shares, strict=True)]
+    good = [pair for pair in read if pair[0] is not None]
+    if not good:
+        raise Fault(f"a choice without a message: {redact(str(choices[0]), secret)[:60]!r}", billed=True)
+    return Reply(
+        choices=tuple(choice for choice, _ in good),
+        raw=tuple(raw for _, raw in good),
+        broken=len(read) - len(good),
+        usage=usage,
+        odd=odd,
+        model=body["model"] if isinstance(body.get("model"), str) else None,
+        averaged=len(choices) > 1 and not own and total is not None,
+    )
+
+
+def read_list(text: str | bytes, name: str, secret: str | None = None) -> tuple[dict[str, Any], list[Any]]:
+    """A response's body whose status said 200, and the list in it that holds what was asked for.
+
+    Raises:
+      Fault: it is HTML or broken JSON, says that there was an error, or has no such list, or an empty one.
+    """
     try:
         body = parse_json(text)
     except (ValueError, RecursionError):
@@ -104,27 +133,10 @@ def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None
         raise Fault(f"no object but {redact(str(body), secret)[:60]!r} with status 200", billed=True)
     if body.get("error"):
         raise Fault(f"an error with status 200: {redact(str(body['error']), secret)[:120]}")
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise Fault("no choices", billed=True)
-    choices = choices[:n]
-    usage, odd = read_usage(body.get("usage"), most, len(choices))
-    tokens = [choice.get("token_ids") if isinstance(choice, dict) else None for choice in choices]
-    own = all(isinstance(ids, list) for ids in tokens)
-    total = usage.completion_tokens
-    shares = [len(ids) if own else None if total is None else total / len(choices) for ids in tokens]
-    read = [_choice(*pair) for pair in zip(choices, shares, strict=True)]
-    good = tuple(choice for choice in read if choice is not None)
-    if not good:
-        raise Fault(f"a choice without a message: {redact(str(choices[0]), secret)[:60]!r}", billed=True)
-    return Reply(
-        choices=good,
-        broken=len(read) - len(good),
-        usage=usage,
-        odd=odd,
-        model=body["model"] if isinstance(body.get("model"), str) else None,
-        averaged=len(choices) > 1 and not own and total is not None,
-    )
+    found = body.get(name)
+    if not isinstance(found, list) or not found:
+        raise Fault(f"no {name}", billed=True)
+    return body, found
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -37,7 +37,7 @@ flags.DEFINE_string("sources", None, "Recipes of the sources (JSON); default: ea
 flags.DEFINE_string(
     "tenants",
     None,
-    "Tenants by name (JSON): key_env, budget, cap, window_s, hard, exhausted, max_budget, forced, models.",
+    "Tenants by name (JSON): key_env, budget, cap, window_s, hard, exhausted, max_budget, forced, models, structured.",
 )
 flags.DEFINE_float("cap", None, "The most that may be spent in each window.")
 flags.DEFINE_enum("cap_resource", None, list(CAPPED), "What caps are in; default: what the policy is paid in.")
@@ -47,6 +47,9 @@ flags.DEFINE_enum("exhausted", "cheapest", ["cheapest", "refuse"], "What the cap
 flags.DEFINE_float("max_budget", None, "The most that a request may bring as its own budget; default: --budget.")
 flags.DEFINE_bool("forced", True, "Whether a request may name its action.")
 flags.DEFINE_list("models", None, "Models of the upstream that pass through; default: any; empty: none.")
+flags.DEFINE_enum(
+    "structured", "one", ["one", "vote"], "What a request with tools or a format gets: one sample, or a vote."
+)
 flags.DEFINE_integer("image_tokens", None, "The most tokens of an image, without which a hard cap refuses it.", 1)
 flags.DEFINE_string("prices", None, "Price book (JSON), by the models' names, for dollars.")
 flags.DEFINE_string("ledger", "alloc_ledger.sqlite", "The ledger's file; empty keeps it in memory.")
@@ -81,7 +84,15 @@ flags.DEFINE_integer("max_body", 1 << 20, "Bytes of a client's request.", lower_
 flags.DEFINE_integer("max_reply", 32 << 20, "Bytes of an upstream's answer.", lower_bound=1)
 flags.DEFINE_integer("max_n", 16, "Choices of a request that passes through.", lower_bound=1)
 
-_LIMITS = ("cap", "window_s", "hard", "exhausted", "max_budget", "forced")  # of the one tenant, where there is no file
+_LIMITS = (
+    "cap",
+    "window_s",
+    "hard",
+    "exhausted",
+    "max_budget",
+    "forced",
+    "structured",
+)  # of the one tenant, where there is no file
 _CONFIG = (
     "answer",
     "answer_pattern",

@@ -21,9 +21,10 @@ from alloc_jax.serve.allocator import Decision, decide
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.pacing import Pace, make_pace
+from alloc_jax.serve.permitted import permitted, within
 from alloc_jax.serve.pricing import Prices
 from alloc_jax.serve.reservation import Reservations
-from alloc_jax.serve.tickets import Passed, Plan, Pooled, Question, Refused, Stopping, Tenant, Ticket
+from alloc_jax.serve.tickets import Passed, Plan, Pooled, Question, Refused, Stopping, Tenant, Ticket, why_one
 
 SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither rewards nor a verifier
 
@@ -99,7 +100,8 @@ class Core:
           Refused: it cannot be done as asked, it may not be asked for, or the cap leaves no room.
         """
         tenant = self.tenants[question.tenant]
-        allowed = self._allowed(question, tenant)
+        single = why_one(question, tenant)
+        allowed = permitted(question, tenant, self.actions, self.recipes, single is not None)
         prediction = prediction or self.predict(question)
         with self._lock:
             if prediction is None:
@@ -107,7 +109,7 @@ class Core:
                 expected = self.means[chosen.name]
             else:
                 price = self.prices.price(tenant.name, question.budget)
-                decision, plan, chosen = self._decide(prediction, price, allowed, question)
+                decision, plan, chosen = self._decide(prediction, price, allowed, question, single is not None)
                 expected = decision.cost
             ticket = Ticket(
                 asked=question,
@@ -115,16 +117,18 @@ class Core:
                 action=chosen,
                 decision=decision,
                 plan=plan,
+                single=single,
                 window=self.reservations.window(tenant),
                 budget=None if tenant.budget is None else question.budget or tenant.budget,
                 expected=expected,
             )
-            opened = self._open(ticket)
+            opened = self._open(_narrowed(ticket))
             if opened is None and decision is not None and tenant.exhausted == "cheapest":
                 cheapest = min(decision.predicted, key=lambda name: decision.predicted[name][1])
                 if cheapest != chosen.name:
                     cost = decision.predicted[cheapest][1]
-                    opened = self._open(replace(ticket, action=self.actions[cheapest], expected=cost, plan=None))
+                    ticket = replace(ticket, action=self.actions[cheapest], expected=cost, plan=None)
+                    opened = self._open(_narrowed(ticket))
             if opened is None:
                 raise self._exhausted(tenant)
             return opened
@@ -204,49 +208,21 @@ class Core:
 
     # -----------------------------------------------------------------------------------------------------------
 
-    def _allowed(self, question: Question, tenant: Tenant) -> Collection[str] | None:
-        """The actions that a question leaves; None: all.
-
-        Raises:
-          Refused: none, or it asks for what its tenant may not have.
-        """
-        most, name = question.max_samples, question.action
-        if question.budget is not None and tenant.budget is not None:
-            bound = tenant.budget if tenant.max_budget is None else tenant.max_budget
-            if question.budget > bound:
-                raise Refused(
-                    "forbidden",
-                    f"alloc.budget: tenant {tenant.name!r} may ask for at most {bound:g}, got {question.budget:g}",
-                )
-        if name is not None:
-            if name not in self.actions:
-                raise Refused("unknown", f"unknown action {name!r}; known: {', '.join(self.actions)}")
-            if not tenant.forced:
-                raise Refused("forbidden", f"tenant {tenant.name!r} may not name actions: ask for alloc/auto")
-            if most is not None and self.actions[name].samples > most:
-                raise Refused("invalid", f"max_samples is {most}, and {name} draws {self.actions[name].samples}")
-        if most is None:
-            return None
-        allowed = [name for name, action in self.actions.items() if action.samples <= most]
-        if not allowed:
-            least = min(action.samples for action in self.actions.values())
-            raise Refused("invalid", f"max_samples is {most}, and every action draws at least {least}")
-        return allowed
-
     def _pace(self, budget: float) -> Pace:
         if self.stopping is not None:
             return self.stopping.pace(budget, self.step)
         return make_pace(self.policy, budget, self.step)
 
     def _decide(
-        self, prediction: Prediction, price: float, allowed: Collection[str] | None, question: Question
+        self, prediction: Prediction, price: float, allowed: Collection[str], question: Question, single: bool
     ) -> tuple[Decision, Plan | None, Action | Pooled]:
-        """The best action, or the stopping rule's, whose utility nobody predicts."""
+        """The best action; or the stopping rule's, whose utility nobody predicts, where all its sources may be asked again and again."""
         decision = decide(self.policy, prediction, price, allowed)
-        if self.stopping is None:
+        stopping = None if single else self.stopping
+        if stopping is None or not all(within(self.recipes[name], question.effort) for name in stopping.sources):
             return decision, None, self.actions[decision.action]
         ticket = float(lottery([question.text])[0])  # the same text always gets the same rule
-        plan = self.stopping.plan(prediction, price, question.max_samples, ticket)
+        plan = stopping.plan(prediction, price, question.max_samples, ticket)
         decision = replace(decision, action=plan.action.name, utility=None, spread=None, cost=plan.expected)
         return replace(decision, runner_up=None, margin=math.inf), plan, plan.action
 
@@ -303,6 +279,14 @@ class Core:
             ) from None
         if not (fits and np.isfinite(found.score).all() and np.isfinite(found.cost).all()):
             raise ValueError(f"policy {policy.name!r} has {wanted[1]} actions, and predicts {sorted(shapes)}")
+
+
+def _narrowed(ticket: Ticket) -> Ticket:
+    """The ticket with one sample, where that is all it gets."""
+    action = ticket.action
+    if ticket.single is None or ticket.one or not action.samples:
+        return ticket
+    return replace(ticket, action=Action(action.source, 1), expected=ticket.expected / action.samples)
 
 
 def fingerprint(policy: Policy) -> str:

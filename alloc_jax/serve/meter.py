@@ -10,13 +10,22 @@ from alloc_jax.collect.charges import usage_dollars, worst_dollars
 from alloc_jax.collect.recipes import LIMITS, Recipe, worst_prompt
 from alloc_jax.collect.replies import Usage
 from alloc_jax.price_book import TokenPrice
+from alloc_jax.serve.tickets import CHAT, COMPLETIONS, EMBEDDINGS, Passed
 
 METERED = ("samples", "tokens", "prompt_tokens", "completion_tokens", "reasoning_tokens", "usd", "seconds")
 # What a request that passes through may hold under a hard cap: its bytes and its limits bound it, and nothing multiplies it but n.
+_SAMPLED = {
+    "model", "n", "max_tokens", "stream", "stream_options", "temperature", "top_p", "top_k", "min_p", "stop", "seed",
+    "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "user", "alloc",
+}  # fmt: skip
 _BOUNDED = {
-    "model", "messages", "n", "max_tokens", "max_completion_tokens", "stream", "stream_options", "temperature", "top_p", "top_k",
-    "min_p", "stop", "seed", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "response_format",
-    "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "user", "metadata", "reasoning_effort", "alloc",
+    CHAT: _SAMPLED | {
+        "messages", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call",
+        "response_format", "top_logprobs", "metadata", "reasoning_effort", "verbosity", "store", "safety_identifier",
+        "prompt_cache_key", "prompt_cache_retention",
+    },
+    COMPLETIONS: _SAMPLED | {"prompt", "suffix", "echo"},
+    EMBEDDINGS: {"model", "input", "dimensions", "encoding_format", "user"},
 }  # fmt: skip
 CAPPED = ("samples", "tokens", "prompt_tokens", "completion_tokens", "usd")  # what has a worst case
 
@@ -65,20 +74,21 @@ class Meter:
         parts = usage.prompt_tokens, usage.completion_tokens
         return None if None in parts else sum(parts)
 
-    def worst(self, model: str, body: Mapping[str, Any], limit: int | None) -> float:
+    def worst(self, model: str, body: Mapping[str, Any], limit: int | None, texts: int = 1) -> float:
         """The most that one sample of a request can cost.
 
         Args:
           model: the upstream's.
           body: that is sent.
           limit: tokens that a sample may have; sent with the request.
+          texts: in the body, of each of which there are as many samples.
 
         Raises:
           ValueError: nothing bounds it, or the model has no price.
         """
         if self.resource == "samples":
             return 1.0
-        prompt = worst_prompt(body, self.image_tokens)
+        prompt = worst_prompt(body, self.image_tokens) / texts
         if self.resource == "prompt_tokens":
             return float(prompt)
         if limit is None:
@@ -88,16 +98,17 @@ class Meter:
         only_written = self.resource == "completion_tokens" or self.unit == "completion tokens"
         return float(limit) if only_written else float(limit + prompt)
 
-    def worst_passed(self, body: Mapping[str, Any]) -> float:
+    def worst_passed(self, passed: Passed) -> float:
         """`worst` of a request that a client has written: of the larger of its limits, and of no field that nobody can bound.
 
         Raises:
           ValueError: nothing bounds it, or the model has no price.
         """
-        if self.resource != "samples" and (strange := sorted(body.keys() - _BOUNDED)):
+        body = passed.body
+        if self.resource != "samples" and (strange := sorted(body.keys() - _BOUNDED[passed.path])):
             raise ValueError(f"nobody knows what {', '.join(strange)} may cost: leave it out")
-        limits = [body[name] for name in LIMITS if body.get(name)]
-        return self.worst(body["model"], body, max(limits, default=None))
+        limits = [0] if passed.path == EMBEDDINGS else [body[name] for name in LIMITS if body.get(name)]
+        return self.worst(passed.model, body, max(limits, default=None), passed.texts)
 
     def _price(self, model: str) -> TokenPrice:
         if model not in self.prices:

@@ -101,7 +101,7 @@ class Reservations:
             return 0.0
         try:
             if isinstance(asked, Passed):
-                return self.cap.worst_passed(asked.body)
+                return self.cap.worst_passed(asked)
             return max((self._worst_of(asked, self.recipes[source]) for source in sources), default=0.0)
         except ValueError as error:
             if not tenant.hard:  # settled as it comes
@@ -193,8 +193,8 @@ class Reservations:
 
     def _worst_of(self, question: Question, recipe: Recipe) -> float:
         limit = limit_of(recipe, question.limit)
-        body = recipe.body(recipe.wrap(question.conversation, question.text)) | dict(question.extra)
-        return self.cap.worst(recipe.model, body, limit)
+        body = recipe.body(recipe.wrap(question.conversation, question.text))
+        return self.cap.worst(recipe.model, {**question.sampling, **question.extra, **body}, limit)
 
     def _usual(self, action: Action) -> float:
         """The quantile of an action's measured costs; for more samples than any action draws, the dearest sample's as often."""

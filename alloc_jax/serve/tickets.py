@@ -44,6 +44,7 @@ class Tenant:
     )
     forced: bool = True  # a request may name its action
     models: tuple[str, ...] | None = None  # of the upstream, that pass through; None: any; empty: none
+    structured: str = "one"  # what tools and formats get: one sample, or as many as the policy says and a "vote"
 
     def __post_init__(self):
         for name in ("budget", "cap", "window_s", "max_budget"):
@@ -53,6 +54,8 @@ class Tenant:
                 raise ValueError(f"tenant {self.name!r}: {name} is a positive number or null, got {value!r}")
         if self.exhausted not in ("cheapest", "refuse"):
             raise ValueError(f"tenant {self.name!r}: exhausted is 'cheapest' or 'refuse', got {self.exhausted!r}")
+        if self.structured not in ("one", "vote"):
+            raise ValueError(f"tenant {self.name!r}: structured is 'one' or 'vote', got {self.structured!r}")
         if self.hard and self.cap is None:
             raise ValueError(f"tenant {self.name!r}: hard without a cap says nothing")
         if self.models is not None:
@@ -74,15 +77,22 @@ class Question:
     max_samples: int | None = None  # the most that its action may draw
     gradable: bool | None = None  # whether its answers can be voted on; None: the first sample tells
     limit: int | None = None  # tokens of a sample that the client allows
+    effort: str | None = None  # the most that a source may reason
+    structured: str | None = None  # "tools" or "response_format", where the answer is to be more than a text
     extra: Mapping[str, Any] = field(default_factory=dict)  # further fields for the upstream
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # likewise, but not where samples are voted on
     stream: bool = False
     with_usage: bool = False  # a streamed answer ends with the usage
-    ignored: tuple[str, ...] = ()  # fields that the recipe says instead
+    ignored: tuple[str, ...] = ()  # fields that nothing is done about
 
     @property
     def conversation(self) -> Sequence[Mapping[str, Any]]:
         """What goes upstream, before a recipe puts it."""
         return self.messages or [{"role": "user", "content": self.text}]
+
+
+CHAT, COMPLETIONS, EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"  # below the upstream's address
+_TEXTS = {COMPLETIONS: "prompt", EMBEDDINGS: "input"}  # the field that may hold several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +102,8 @@ class Passed:
     id: str
     body: Mapping[str, Any]  # that is sent
     tenant: str = "default"
+    path: str = CHAT
+    ignored: tuple[str, ...] = ()  # fields that nothing is done about
 
     @property
     def model(self) -> str:
@@ -99,9 +111,31 @@ class Passed:
         return self.body["model"]
 
     @property
+    def texts(self) -> int:
+        """How many texts are sent, each of which is answered."""
+        found = self.body.get(_TEXTS.get(self.path, ""))
+        several = isinstance(found, list) and found and not isinstance(found[0], int)  # numbers are the tokens of one
+        return len(found) if several else 1
+
+    @property
     def samples(self) -> int:
-        """How many choices are asked for."""
-        return self.body.get("n") or 1
+        """How many choices, or vectors, are asked for."""
+        return self.texts * (self.body.get("n") or 1)
+
+
+def why_one(question: Question, tenant: Tenant) -> str | None:
+    """Why a question gets one sample whatever its price would buy; None where it may get a vote."""
+    if question.gradable is False:
+        return "the request says that there is nothing to vote on"
+    if question.structured is None or tenant.structured == "vote":
+        return None
+    if question.structured == "tools":
+        return "calls of tools are voted on where the operator says so"
+    return (
+        None
+        if question.gradable
+        else "structured answers are voted on where the request says gradable, or the operator"
+    )
 
 
 class Seen(NamedTuple):
@@ -160,6 +194,7 @@ class Ticket:
     action: Action | Pooled | None = None  # None: passed through
     decision: Decision | None = None  # None where the client named the action
     plan: Plan | None = None  # None: all samples are drawn at once
+    single: str | None = None  # why there is one sample, whatever the action would have been
     window: int  # number of the cap's window
     budget: float | None = None  # that the question is held against; None: against none
     expected: float = 0.0  # cost, in the policy's unit
@@ -170,6 +205,16 @@ class Ticket:
     def id(self) -> str:
         """Of the request."""
         return self.asked.id
+
+    @property
+    def one(self) -> bool:
+        """Whether it is one sample from the start, whatever that says."""
+        return (
+            isinstance(self.action, Action)
+            and self.plan is None
+            and self.action.aggregator in ("single", "vote")
+            and self.action.samples == 1
+        )
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -61,12 +61,16 @@ class Running:
         connection.sendall(head.encode() + b"\r\n" + raw)
         return connection
 
-    def post(self, raw, headers=None):
-        """Status and body of a request that no client would send."""
-        request = urllib.request.Request(self.url + "/chat/completions", data=raw, headers=headers or {})
+    def post(self, raw, headers=None, path="/chat/completions"):
+        """Status and body of a request that no client would send; of a stream, or what is nested too deeply, the text."""
+        request = urllib.request.Request(self.url + path, data=raw, headers=headers or {})
         try:
             with urllib.request.urlopen(request) as response:
-                return response.status, json.loads(response.read())
+                said = response.read().decode()
+            try:
+                return response.status, json.loads(said)
+            except (ValueError, RecursionError):
+                return response.status, said
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.loads(error.read())

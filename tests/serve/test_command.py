@@ -54,7 +54,8 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
     environment = {"UP_KEY": "sk-up", "ALLOC_CLIENT_KEY": "client-key"}
     with fake_server(delay_s=0.3) as fake:
         options = [f"--upstream={fake.url}", "--budget=3", "--resource=samples", f"--port={port}", f"--ledger={ledger}"]
-        gateway = start(folder, *options, "--upstream_key_env=UP_KEY", environment=environment)
+        options += ["--structured=vote", "--upstream_key_env=UP_KEY"]
+        gateway = start(folder, *options, environment=environment)
         first = [gateway.stdout.readline(), gateway.stdout.readline()]
         url = f"http://127.0.0.1:{port}"
         for _ in range(200):
@@ -64,8 +65,12 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
             except OSError:
                 time.sleep(0.05)
         with openai.OpenAI(base_url=f"{url}/v1", api_key="client-key") as client:
-            said = client.chat.completions.create(model="alloc/auto", messages=[{"role": "user", "content": "1 + 2"}])
-        assert said.usage.completion_tokens == fake.delivered["completion_tokens"]
+            messages = [{"role": "user", "content": "1 + 2"}]
+            said = client.chat.completions.create(model="alloc/auto", messages=messages)
+            assert said.usage.completion_tokens == fake.delivered["completion_tokens"]
+            before, tools = len(fake.requests), [{"type": "function", "function": {"name": "add"}}]
+            client.chat.completions.create(model="alloc/vote(m,2)", messages=messages, tools=tools)
+            assert len(fake.requests) == before + 2  # calls are voted on
         gateway.send_signal(signal.SIGINT)
         out, log = gateway.communicate(timeout=20)
         assert fake.headers[0]["authorization"] == "Bearer sk-up"
@@ -74,7 +79,7 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
     for secret in ("sk-up", "client-key"):
         assert secret not in "".join(first) + out + log
     kept = Ledger(ledger)
-    assert kept.lost == 0 and kept.totals()["requests"] == 1
+    assert kept.lost == 0 and kept.totals()["requests"] == 2
     kept.close()
 
 

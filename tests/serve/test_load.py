@@ -19,18 +19,18 @@ from tests.serve.made import RECIPES
 CLIENTS, EACH = 200, 4
 
 
-async def ask_all(url, clients=CLIENTS, each=EACH):
-    """The bodies of the good answers, and the statuses of all."""
+async def ask_all(url, clients=CLIENTS, each=EACH, **fields):
+    """The bodies of the good answers, of streams as texts, and the statuses of all."""
     good, statuses = [], Counter()
 
     async def client(session, number):
         rng = random.Random(number)
         for _ in range(each):
             a, b = (rng.randrange(10 ** rng.randint(1, 4)) for _ in range(2))
-            body = {"model": "alloc/auto", "messages": [{"role": "user", "content": f"{a} + {b}"}]}
+            body = {"model": "alloc/auto", "messages": [{"role": "user", "content": f"{a} + {b}"}], **fields}
             async with session.post(f"{url}/chat/completions", json=body) as response:
                 statuses[response.status] += 1
-                said = await response.json()
+                said = await (response.text() if response.content_type == "text/event-stream" else response.json())
                 if response.status == 200:
                     good.append((said, dict(response.headers)))
 
@@ -71,13 +71,16 @@ def test_two_hundred_clients_lose_nothing_and_the_ledger_is_right_to_the_token(p
     core.ledger.close()
 
 
-@pytest.mark.parametrize("faults", [0.0, 0.2])
-def test_a_hard_cap_is_never_passed_however_many_ask_at_once(token_policy, monkeypatch, faults):
+AGENT = {"stream": True, "tools": [{"type": "function", "function": {"name": "add"}}]}
+
+
+@pytest.mark.parametrize(("faults", "fields"), [(0.0, {}), (0.2, {}), (0.2, AGENT)])
+def test_a_hard_cap_is_never_passed_however_many_ask_at_once(token_policy, monkeypatch, faults, fields):
     monkeypatch.setattr(upstream_module, "_PAUSE", 0.001)
     rng = random.Random(1)
 
     def fault(number, body):
-        return rng.choice(["truncated", "empty", "500"]) if rng.random() < faults else None
+        return rng.choice(["truncated", "empty", "500", "cut"]) if rng.random() < faults else None
 
     cap = 20_000.0
     tenant = Tenant(budget=75.0, cap=cap, hard=True)
@@ -95,9 +98,9 @@ def test_a_hard_cap_is_never_passed_however_many_ask_at_once(token_policy, monke
 
     core.ledger.reserve, core.ledger.extend = watched(reserve), watched(extend)
     with fake_server(fault=fault, delay_s=0.005) as fake, served(Gateway(core, Upstream(fake.url)).app()) as url:
-        good, statuses = asyncio.run(ask_all(url, clients=60, each=8))
+        good, statuses = asyncio.run(ask_all(url, clients=60, each=8, **fields))
         used = core.reservations.held(tenant, 0)
-        asyncio.run(ask_all(url, clients=1, each=600))
+        asyncio.run(ask_all(url, clients=1, each=600, **fields))
     assert max(most) <= cap and statuses[429] > 0 and good
     spent = fake.delivered["prompt_tokens"] + fake.delivered["completion_tokens"]
     held = core.reservations.held(tenant, 0)

@@ -172,9 +172,12 @@ async def fought(url, make, clients, seconds=SECONDS):
     return np.array(found), statuses
 
 
+_TOOLS = [{"type": "function", "function": {"name": f"f{j}", "description": 900 * "x"}} for j in range(900)]
+MANY_TOOLS = [json.dumps(asked("1 + 2", tools=_TOOLS, stream=stream)).encode() for stream in (False, True)]
 ATTACKS = {
     "questions of a megabyte": lambda rng: asked(rng.choice(["a", "1+", "(", "ab cd "]) * 170_000),
     "hostile answers": lambda rng: asked(f"hostile {rng.randrange(1, 3)}", "alloc/vote(m,8)"),
+    "tools of a megabyte": lambda rng: MANY_TOOLS[rng.random() < 0.5],
     "bodies that are no JSON": lambda rng: b"[" * 900_000,
     "numbers of thousands of digits": lambda rng: (
         b'{"model": "alloc/auto", "messages": [{}], "seed": ' + b"9" * 5000 + b"}"

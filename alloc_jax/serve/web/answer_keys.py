@@ -1,4 +1,4 @@
-"""Answer keys: what the text of a sample says, as the key that votes are counted on.
+"""Answer keys: what a sample says, its text or its calls of tools, as the key that votes are counted on.
 
 What clients and servers write is read with a bound: the end of a text, a pattern whose time is linear in it, mathematics in
 processes with a time limit, and whatever may take long in threads beside the event loop, which no tenant can fill alone.
@@ -28,11 +28,12 @@ _OBJECT = re.compile(r'\{\s*"')  # how a JSON object begins that has fields
 _OBJECTS = 64  # of these that are tried
 _KEPT = 4096  # answers that a slow method remembers, to compare others with
 _ONE_S, _ALL_S = 2.0, 5.0  # that a slow method may take for a text, and for all of a request's
+Said = str | Sequence[Any]  # a sample's text, or its calls
 _log = logging.getLogger("alloc_jax.serve")
 
 
 class AnswerKeys:
-    """Reads answers: called with texts, it gives the keys that votes are counted on; None where a text has no answer.
+    """Reads answers: called with texts, or lists of calls, it gives the keys that votes are counted on; None where there is no answer.
 
     The key of a text that is JSON, or holds a JSON object, is that in a canonical form: a number in it is not the answer.
 
@@ -64,10 +65,10 @@ class AnswerKeys:
         self.pool = Pool(_WORKERS, tenants)
         self.seen: set[type] = set()  # errors that were logged
 
-    def __call__(self, texts: Sequence[str]) -> list[str | None]:
+    def __call__(self, texts: Sequence[Said]) -> list[str | None]:
         return [self.key(text) for text in texts]
 
-    async def read(self, texts: Sequence[str], tenant: str = "default") -> list[str | None]:
+    async def read(self, texts: Sequence[Said], tenant: str = "default") -> list[str | None]:
         """The keys of texts, without holding up the event loop; None for what cannot be read in time."""
         keys: list[str | None] = [None] * len(texts)
         turns = asyncio.Semaphore(_WORKERS - 1)  # no request takes all of the threads
@@ -78,7 +79,7 @@ class AnswerKeys:
 
         slow = []
         for at, text in enumerate(texts):
-            if self.grader is None and len(text) <= _AT_ONCE:
+            if isinstance(text, str) and self.grader is None and len(text) <= _AT_ONCE:
                 keys[at] = self.key(text)
             else:
                 slow.append(at)
@@ -104,9 +105,11 @@ class AnswerKeys:
             return list(keys)
         return [key if key is None else same.get(key, key) for key in keys]
 
-    def key(self, text: str) -> str | None:
+    def key(self, text: Said) -> str | None:
         """The key of one text; None where it has no answer, or one that cannot be read."""
         try:
+            if not isinstance(text, str):
+                return calls_key(text)
             part = self._answer(text.rstrip()[-_LONGEST:])
             if part is None or (canonical := canonical_json(part)) is not None:
                 return None if part is None else canonical
@@ -137,6 +140,29 @@ class AnswerKeys:
         self.pool.close()
         if self.grader is not None:
             self.grader.__exit__()
+
+
+def calls_key(calls: Sequence[Any]) -> str | None:
+    """Calls of tools, each by its name and then its arguments, in their order; None where one of them is no call, or an argument is
+    no JSON, so that nobody could make it.
+
+    >>> calls_key([{"function": {"name": "add", "arguments": '{"b": 2.0, "a": 1}'}}])
+    '[["add",{"a":1,"b":2}]]'
+    """
+    read = []
+    for call in calls:
+        free = isinstance(call, dict) and call.get("type") == "custom"  # a tool that takes any text
+        about = call.get("custom" if free else "function") if isinstance(call, dict) else None
+        if not isinstance(about, dict):
+            return None
+        name, said = about.get("name"), about.get("input" if free else "arguments") or ""
+        if not isinstance(name, str) or not isinstance(said, str) or len(said) > _LONGEST:
+            return None
+        try:
+            read.append([name, said if free else _JSON.decode(said or "{}")])
+        except (ValueError, RecursionError):
+            return None
+    return _canonical(read)
 
 
 def canonical_json(text: str) -> str | None:

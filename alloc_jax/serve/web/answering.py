@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from bisect import bisect
 from collections import Counter
@@ -11,27 +10,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alloc_jax.collect.recipes import beside_bytes, request_seed
+from alloc_jax.collect.recipes import request_seed
 from alloc_jax.collect.replies import Fault, Most, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.meter import limit_of
 from alloc_jax.serve.tickets import Question, Seen, Ticket
 from alloc_jax.serve.voting import Verdict, count_votes, decided, pool_answers
-from alloc_jax.serve.web.answer_keys import AnswerKeys
-from alloc_jax.serve.web.protocol import json_bytes
-from alloc_jax.serve.web.upstream import Drawn, Upstream
+from alloc_jax.serve.web.answer_keys import AnswerKeys, Said
+from alloc_jax.serve.web.drawn import Drawn, Sample, bounds, settle
+from alloc_jax.serve.web.protocol import choice_of, json_bytes
+from alloc_jax.serve.web.upstream import Upstream
 
 _GRACE = 2.0  # samples that cannot change the vote are waited for, in units of what those took that decided it
 _LEAST_GRACE_S = 0.25
-_log = logging.getLogger("alloc_jax.serve")
+_ALONE = Verdict(0, 1.0, 1)  # of one sample, whatever it says
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What goes back to the client."""
 
-    text: str
-    finish_reason: str | None
+    choice: Mapping[str, Any]  # with the message, as the upstream put it
     verdict: Verdict
     samples: int  # that came
     usage: Usage  # over all of them, and over every request
@@ -80,16 +79,6 @@ async def answer(
     return await drawing.answer(abstain_text)
 
 
-def settle(core: Core, ticket: Ticket, drawn: Drawn, seconds: float) -> None:
-    """Settles a ticket with what came, and with the worst of what may have been charged and never came."""
-    models = _models(core, ticket)
-    cost, counted = (_sum_of(meter, models, drawn, seconds) for meter in (core.meter, core.cap))
-    charged = 0.0
-    if ticket.tenant.cap is not None:
-        charged = (ticket.reserved if counted is None else counted) + drawn.uncounted * ticket.worst
-    core.settle(ticket, cost, charged, len(drawn.samples), *drawn.known)
-
-
 class _Drawing:
     """The samples of one question, as they come."""
 
@@ -103,7 +92,7 @@ class _Drawing:
         self.starts: list[int] = []  # the first sample of each round
         self.lost: list[Seen] = []  # samples that were asked for and did not come
         self.bodies: dict[tuple[str, int], tuple[bytes, Most]] = {}  # by source and number of samples
-        self.fallback: str | None = None
+        self.fallback = ticket.single
         self.early: str | None = None
 
     async def all(self, probe: bool) -> None:
@@ -111,12 +100,7 @@ class _Drawing:
         action, gradable = self.ticket.action, self.question.gradable
         if self.ticket.plan is not None:
             await self._in_turn(probe)
-        elif action.samples == 1:
-            await self._draw(action.source, 1)
-        elif gradable is False:
-            self.fallback = "the request says that there is nothing to vote on"
-            await self._draw(action.source, 1)
-        elif gradable or not probe or self.question.action is not None:
+        elif gradable or not probe or action.samples == 1 or self.question.action is not None:
             await self._draw(action.source, action.samples)
         else:
             await self._draw(action.source, 1)
@@ -139,13 +123,16 @@ class _Drawing:
             seen = tuple(await self._seen())
             verdict = pool_answers(await self._read(), *self.ticket.plan.choose(seen))
         elif len(drawn.samples) == 1 and action.aggregator != "unanimous":
-            verdict = Verdict(0, 1.0, 1)  # whatever it says
+            verdict = _ALONE
         else:
             verdict = count_votes(await self._read(), action, self.ticket.id)
-        chosen = None if verdict.winner is None else drawn.samples[verdict.winner].choice
+        if verdict.winner is None:
+            choice = choice_of({"message": {"content": abstain_text}}, abstain_text)
+        else:
+            winner = drawn.samples[verdict.winner]
+            choice = choice_of(winner.raw, winner.choice.text)
         return Answer(
-            text=abstain_text if chosen is None else chosen.text,
-            finish_reason="stop" if chosen is None else chosen.finish_reason,
+            choice=choice,
             verdict=verdict,
             samples=len(drawn.samples),
             usage=drawn.usage() if drawn.usages else Usage(prompt_tokens=0, completion_tokens=0),
@@ -169,7 +156,7 @@ class _Drawing:
         while wave := plan.next(await self._seen()):
             before = len(self.drawn.samples)
             self.starts.append(before)
-            wanted = Counter(wave[:1] if gradable is False else wave)
+            wanted = Counter(wave)
             if len(plan.limits) == 1:  # as many as one request gives
                 wanted = Counter({wave[0]: min(self.core.recipes[wave[0]].n, plan.action.samples - before)})
             async with asyncio.TaskGroup() as group:
@@ -180,9 +167,6 @@ class _Drawing:
                 return
             # Another source may still answer: what did not come counts as a sample without an answer.
             self.lost += [Seen(source, None, len(self.starts) - 1) for source in (wanted - came).elements()]
-            if gradable is False:
-                self.fallback = "the request says that there is nothing to vote on"
-                return
             if came and not before and probe and gradable is None and not await self._votable():
                 return
 
@@ -190,8 +174,10 @@ class _Drawing:
         """Draws samples of a source at once, asking again for those that a server leaves out; those that cannot change the vote
         any more are not waited for long."""
         recipe, start = self.core.recipes[source], time.monotonic()
+        while 0 < samples <= recipe.n:  # one request has nothing beside it to wait for
+            samples = await self._request(source, samples)
         sizes = [min(recipe.n, samples - at) for at in range(0, samples, recipe.n)]
-        out = {self._request(source, size): size for size in sizes}
+        out = {asyncio.create_task(self._request(source, size)): size for size in sizes}
         until = None
         try:
             while out:
@@ -203,7 +189,7 @@ class _Drawing:
                 for task in done:
                     del out[task]
                     if short := task.result():
-                        out[self._request(source, short)] = short
+                        out[asyncio.create_task(self._request(source, short))] = short
                 if out and until is None and await self._decided(sum(out.values())):
                     until = time.monotonic() + max(_GRACE * (time.monotonic() - start), _LEAST_GRACE_S)
         finally:
@@ -212,29 +198,23 @@ class _Drawing:
             if out:
                 await asyncio.gather(*out, return_exceptions=True)
 
-    def _request(self, source: str, samples: int) -> asyncio.Task[int]:
-        """One request for samples of a source, on its way."""
-        ticket, question, recipe = self.ticket, self.question, self.core.recipes[source]
-        seed = request_seed(0, question.id, source, self.drawn.requests)  # equal ones would give equal samples
+    async def _request(self, source: str, samples: int) -> int:
+        """One request for samples of a source; how many it has left out, and may still be asked for."""
+        ticket, recipe = self.ticket, self.core.recipes[source]
+        seed = seed_of(ticket, source, self.drawn.requests)
         self.drawn.requests += 1
         if (source, samples) not in self.bodies:
-            body = recipe.body(recipe.wrap(question.conversation, question.text), samples)
-            body |= {**question.extra, **recipe.limited(question.limit)}
-            raw = json_bytes(body)
-            limit, images = limit_of(recipe, question.limit), self.core.cap.image_tokens
-            self.bodies[source, samples] = raw, bounds(body, raw, samples, limit, images)
+            self.bodies[source, samples] = sample_request(self.core, ticket, source, samples)
         raw, most = self.bodies[source, samples]
-        return asyncio.create_task(
-            self.upstream.sample(
-                source,
-                recipe.model,
-                b'%b, "seed": %d}' % (raw[:-1], seed),  # a long conversation is written once
-                samples,
-                self.drawn,
-                tenant=ticket.tenant.name,
-                most=most,
-                allow=lambda again: self.core.extend(ticket, again),
-            )
+        return await self.upstream.sample(
+            source,
+            recipe.model,
+            b'%b, "seed": %d}' % (raw[:-1], seed),  # a long conversation is written once
+            samples,
+            self.drawn,
+            tenant=ticket.tenant.name,
+            most=most,
+            allow=lambda again: self.core.extend(ticket, again),
         )
 
     async def _decided(self, left: int) -> bool:
@@ -244,7 +224,7 @@ class _Drawing:
 
     async def _read(self) -> list[str | None]:
         """The keys of the samples so far; each is read once."""
-        new = [sample.choice.text for sample in self.drawn.samples[len(self.read) :]]
+        new = [_said(sample) for sample in self.drawn.samples[len(self.read) :]]
         if new:
             self.read += await self.reader.read(new, self.ticket.tenant.name)
             self.keys = await self.reader.unite(self.read, self.ticket.tenant.name)
@@ -257,38 +237,39 @@ class _Drawing:
         return sorted(came + self.lost, key=lambda one: one.round)
 
 
-def bounds(body: Mapping[str, Any], raw: bytes, samples: int, limit: int | None, image_tokens: int | None) -> Most:
-    """The most that a request can use."""
-    try:
-        # Some servers count the prompt once, some for each choice.
-        prompt = samples * (len(raw) + beside_bytes(body["messages"], image_tokens))
-    except ValueError:
-        prompt = None
-    return Most(prompt=prompt, completion=None if limit is None else samples * limit)
+def sample_request(core: Core, ticket: Ticket, source: str, samples: int) -> tuple[bytes, Most]:
+    """The request for samples of a source, without its seed, and the most that it can use: what its recipe says, and what the client
+    says where that is open."""
+    question: Question = ticket.asked
+    recipe = core.recipes[source]
+    body = recipe.body(recipe.wrap(question.conversation, question.text), samples)
+    wished = {**question.sampling, **question.extra} if ticket.one else question.extra
+    body = {
+        **{name: value for name, value in wished.items() if name not in body and name != "seed"},
+        **body,
+        **recipe.limited(question.limit),
+    }
+    limit = limit_of(recipe, question.limit)
+    raw = json_bytes(body)
+    return raw, bounds(body, raw, samples, limit, core.cap.image_tokens)
 
 
-def _models(core: Core, ticket: Ticket) -> dict[str, str]:
-    """The upstream's model by source; what passes through has no source, and stands under ''."""
-    if ticket.action is None:
-        return {"": ticket.asked.model}
-    return {source: core.recipes[source].model for source in ticket.sources}
+def seed_of(ticket: Ticket, source: str, number: int) -> int:
+    """The seed of a request for samples: the client's where there is one sample, else one of its own, as equal ones would give equal
+    samples."""
+    if ticket.one and "seed" in ticket.asked.sampling:
+        return ticket.asked.sampling["seed"]
+    return request_seed(0, ticket.id, source, number)
 
 
-def _sum_of(meter, models: Mapping[str, str], drawn: Drawn, seconds: float) -> float | None:
-    """What a request cost, over its sources; None where it is not known."""
-    if not drawn.samples:
-        return 0.0
-    if meter.resource == "seconds":
-        return seconds
-    total = 0.0
-    for source, model in models.items():
-        if came := drawn.came(source):
-            try:
-                cost = meter.cost(model, drawn.usage(source), came, seconds)
-            except ValueError as error:  # a model without a price
-                _log.warning("%s", error)
-                return None
-            if cost is None:
-                return None
-            total += cost
-    return total
+def one_sample(ticket: Ticket, drawn: Drawn) -> Answer:
+    """What is known of an answer that is one sample, when that has begun."""
+    faults = tuple(map(str, drawn.faults))
+    return Answer(choice={}, verdict=_ALONE, samples=1, usage=Usage(), faults=faults, fallback=ticket.single)
+
+
+def _said(sample: Sample) -> Said:
+    """What is voted on: calls of tools where there are any."""
+    message = sample.raw.get("message")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    return calls if isinstance(calls, list) and calls else sample.choice.text

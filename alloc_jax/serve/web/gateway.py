@@ -6,7 +6,8 @@
 
 A request may say `alloc: {"budget": 2.0, "max_samples": 8, "gradable": true}`. The response's headers say what was done
 (`x-alloc-action`, `x-alloc-samples`, `x-alloc-vote-share`, `x-alloc-price`, `x-alloc-policy`, `x-alloc-fallback`,
-`x-alloc-early`), and with the request header `x-alloc-debug: true` why. `usage` is the sum over all samples.
+`x-alloc-early`, `x-alloc-ignored`), and with the request header `x-alloc-debug: true` why. `usage` is the sum over all
+samples. An answer that is one sample from the start is sent on as the upstream gives it, and streamed as it comes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,29 +27,32 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from alloc_jax.collect.replies import Fault
+from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.tickets import ADMIN, Question, Refused, Ticket
+from alloc_jax.serve.tickets import ADMIN, CHAT, Question, Refused, Ticket
 from alloc_jax.serve.web.answer_keys import AnswerKeys
-from alloc_jax.serve.web.answering import Answer, answer
+from alloc_jax.serve.web.answering import Answer, answer, one_sample
+from alloc_jax.serve.web.asked import PREFIX, read_body, read_conversation, read_passed, read_question, unheard
 from alloc_jax.serve.web.doors import Door, body_of, listening, reply
+from alloc_jax.serve.web.drawn import Drawn, settle
 from alloc_jax.serve.web.fair import Fair, Pool
 from alloc_jax.serve.web.metrics import Metrics
 from alloc_jax.serve.web.protocol import (
-    PREFIX,
+    Chat,
+    Dialect,
+    Writer,
     answered,
+    chunks_of,
     error_body,
     headers_of,
-    json_bytes,
-    read_body,
-    read_passed,
-    read_question,
-    streamed,
 )
-from alloc_jax.serve.web.proxy import pass_through
-from alloc_jax.serve.web.upstream import Drawn, Upstream
+from alloc_jax.serve.web.proxy import pass_through, relay_one
+from alloc_jax.serve.web.response_events import Responses
+from alloc_jax.serve.web.responses import chat_request
+from alloc_jax.serve.web.upstream import Upstream
 
 _AT_ONCE = 512  # characters of a question that are read in the event loop
+_LONG = 1 << 16  # bytes of a request from which it is read in a thread
 _log = logging.getLogger("alloc_jax.serve")
 
 
@@ -89,7 +93,7 @@ class Gateway:
         tenants = tuple(core.tenants)
         self.keys = AnswerKeys(self.config.answer, self.config.answer_pattern, tenants)
         self.places = Fair(self.config.max_requests, tenants)
-        self.readers = Pool(2, tenants)  # of long questions
+        self.readers = Pool(2, tenants)  # of long questions and requests
         self.metrics = Metrics(core, upstream)
 
     def app(self) -> Starlette:
@@ -118,6 +122,10 @@ class Gateway:
 
         routes = [
             Route("/v1/chat/completions", door(self.chat, keys), methods=["POST"]),
+            Route("/v1/responses", door(self.responses, keys), methods=["POST"]),
+            Route("/v1/completions", door(self.others, keys), methods=["POST"]),
+            Route("/v1/embeddings", door(self.others, keys), methods=["POST"]),
+            Route("/v1/models/{name:path}", door(self.model, keys), methods=["GET"]),
             Route("/v1/models", door(self.models, keys), methods=["GET"]),
             Route("/metrics", door(self.exposition, everyone), methods=["GET"]),
             Route("/health", door(self.health, None), methods=["GET"]),
@@ -126,22 +134,42 @@ class Gateway:
 
     async def chat(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Answers a conversation."""
-        raw = await body_of(request, self.config.max_body, self.config.body_s)
-        stack.enter_context(self._place(tenant))  # a request that is not whole takes none
-        body, identity = read_body(raw), uuid.uuid4().hex
+        body, identity = await self._asked(request, tenant, stack)
+        read_conversation(body)
         if body["model"].startswith(PREFIX):
-            return await self._allocated(request, read_question(body, identity, tenant))
+            return await self._allocated(request, read_question(body, identity, tenant), Chat(), stack)
         return await pass_through(self, request, read_passed(body, identity, tenant, self.config.max_n), stack)
+
+    async def responses(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
+        """Answers a request for a response, by a chat completion."""
+        (asked, body, ignored), identity = await self._asked(request, tenant, stack, _read_response)
+        read_conversation(body)
+        dialect = Responses(asked, identity)
+        if body["model"].startswith(PREFIX):
+            return await self._allocated(request, read_question(body, identity, tenant, ignored), dialect, stack)
+        return await pass_through(self, request, read_passed(body, identity, tenant, 1, CHAT, ignored), stack, dialect)
+
+    async def others(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
+        """Passes completions and embeddings through, for models of the upstream alone."""
+        body, identity = await self._asked(request, tenant, stack)
+        path = request.url.path.removeprefix("/v1")
+        return await pass_through(self, request, read_passed(body, identity, tenant, self.config.max_n, path), stack)
 
     async def models(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Lists what can be asked for: the policy's own names, and the upstream's models where it says them."""
-        allowed = self.core.tenants[tenant]
-        own = [f"{PREFIX}auto", *(f"{PREFIX}{name}" for name in self.core.actions if allowed.forced)]
-        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "alloc_jax"} for name in own]
+        listed = self._own_models(tenant)
         with suppress(Fault):  # /health says so
-            found = await self.upstream.models()
-            listed += [model for model in found if allowed.models is None or model["id"] in allowed.models]
+            listed += await self._other_models(tenant)
         return reply({"object": "list", "data": listed})
+
+    async def model(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
+        """One of these."""
+        name = request.path_params["name"]
+        found = [model for model in self._own_models(tenant) if model["id"] == name]
+        found = found or [model for model in await self._other_models(tenant) if model["id"] == name]
+        if not found:
+            raise Refused("unknown", f"there is no model {name[:200]!r}")
+        return reply(found[0])
 
     async def exposition(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """The metrics: a tenant's own, or all to the operator, and to anybody where there are no keys."""
@@ -159,7 +187,27 @@ class Gateway:
 
     # -----------------------------------------------------------------------------------------------------------
 
-    async def _allocated(self, request: Request, question: Question) -> Response:
+    def _own_models(self, tenant: str) -> list[dict[str, Any]]:
+        actions = self.core.actions if self.core.tenants[tenant].forced else ()
+        own = [f"{PREFIX}auto", *(f"{PREFIX}{name}" for name in actions)]
+        return [{"id": name, "object": "model", "created": 0, "owned_by": "alloc_jax"} for name in own]
+
+    async def _other_models(self, tenant: str) -> list[dict[str, Any]]:
+        allowed = self.core.tenants[tenant].models
+        return [model for model in await self.upstream.models() if allowed is None or model["id"] in allowed]
+
+    async def _asked(
+        self, request: Request, tenant: str, stack: AsyncExitStack, read: Callable[[bytes], Any] = read_body
+    ) -> tuple[Any, str]:
+        """What a request says, and a name for it."""
+        raw = await body_of(request, self.config.max_body, self.config.body_s)
+        stack.enter_context(self._place(tenant))  # a request that is not whole takes none
+        said = read(raw) if len(raw) < _LONG else await self.readers.run(tenant, read, raw)
+        return said, uuid.uuid4().hex
+
+    async def _allocated(
+        self, request: Request, question: Question, dialect: Dialect, stack: AsyncExitStack
+    ) -> Response:
         start = time.perf_counter()
         prediction = None
         if len(question.text) > _AT_ONCE:
@@ -167,6 +215,14 @@ class Gateway:
         ticket = self.core.admit(question, prediction)
         self.metrics.deciding.observe(time.perf_counter() - start)
         config, drawn = self.config, Drawn()
+        debug = request.headers.get("x-alloc-debug") == "true"
+        if question.stream and ticket.one:
+            relay = await relay_one(self, request, ticket, drawn, dialect, stack)
+            if relay is not None:
+                given = one_sample(ticket, drawn)
+                self.metrics.count_answer(ticket, given)
+                headers = self._headers(ticket, given, debug)
+                return StreamingResponse(relay.events(), media_type="text/event-stream", headers=headers)
         try:
             async with listening(request):
                 given = await answer(
@@ -182,15 +238,19 @@ class Gateway:
         finally:
             self.metrics.count_drawn(ticket, drawn)
         self.metrics.count_answer(ticket, given)
-        return self._said(ticket, given, request.headers.get("x-alloc-debug") == "true")
+        headers, said = self._headers(ticket, given, debug), answered(question.id, ticket, given)
+        if not question.stream:
+            return reply(dialect.whole(said, given.usage), headers=headers)
+        writer = dialect.writer(question.id, said["model"], question.with_usage)
+        return StreamingResponse(_written(said, given.usage, writer), media_type="text/event-stream", headers=headers)
 
-    def _said(self, ticket: Ticket, given: Answer, debug: bool) -> Response:
-        headers = headers_of(ticket, given, self.core.policy.name, debug)
-        said = answered(ticket.id, ticket, given)
-        if ticket.asked.stream:
-            events = streamed(said, ticket.asked.with_usage)
-            return StreamingResponse(_each(events), media_type="text/event-stream", headers=headers)
-        return Response(json_bytes(said), media_type="application/json", headers=headers)
+    def close_ticket(self, ticket: Ticket, drawn: Drawn, start: float) -> None:
+        """Settles and counts what came for a ticket since a time of the monotonic clock."""
+        settle(self.core, ticket, drawn, time.monotonic() - start)
+        self.metrics.count_drawn(ticket, drawn)
+
+    def _headers(self, ticket: Ticket, given: Answer, debug: bool) -> dict[str, str]:
+        return headers_of(ticket, given, self.core.policy.name, unheard(ticket, self.core.recipes), debug)
 
     @contextmanager
     def _place(self, tenant: str) -> Iterator[None]:
@@ -217,6 +277,14 @@ class Gateway:
             self.core.retry()
 
 
-async def _each(events: Iterator[Any]) -> AsyncIterator[Any]:
-    for event in events:
-        yield event
+def _read_response(raw: bytes) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+    """A request for a response, that for a chat completion, and the parameters that are not honoured."""
+    asked = read_body(raw)
+    return asked, *chat_request(asked)
+
+
+async def _written(body: dict[str, Any], usage: Usage, writer: Writer) -> AsyncIterator[bytes]:
+    """A completion as a stream, though it is all there."""
+    for chunk in chunks_of(body):
+        yield writer.chunk(chunk)
+    yield writer.end(usage)

@@ -1,27 +1,24 @@
-"""The wire: chat completion requests as clients send them, and the bodies that go back."""
+"""The wire: the bodies, events and headers that go back to clients of chat completions, and what an error says."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alloc_jax.collect.replies import Fault, Usage
-from alloc_jax.serve.tickets import Passed, Question, Refused, Ticket
+from alloc_jax.serve.tickets import Ticket
+from alloc_jax.serve.web.asked import PREFIX
 
 if TYPE_CHECKING:
     from alloc_jax.serve.web.answering import Answer
 
-PREFIX = "alloc/"
 _LONGEST_HEADER = 1000  # characters of a list in a header
-_PASSED_ON = ("stop", "response_format", "user", "metadata")  # what a recipe leaves open, a client may say
-_KNOWN = {"model", "messages", "stream", "stream_options", "n", "seed", "alloc", "max_tokens", "max_completion_tokens"}
-_REFUSED = ("tools", "functions", "audio", "modalities")  # an answer without them would be another answer
-
-
+DONE = b"data: [DONE]\n\n"
 STATUS = {
     "invalid": 400,
     "forbidden": 403,
@@ -33,114 +30,100 @@ STATUS = {
 }  # of HTTP, by the reason of a refusal
 
 
-def read_body(raw: bytes) -> dict[str, Any]:
-    """The JSON object in a request.
+class Writer(Protocol):
+    """Writes a chat completion's chunks as the events that a client reads."""
 
-    Raises:
-      Refused: it is none, or names no model and no messages.
-    """
-    try:
-        body = json.loads(raw, parse_constant=_no_number, parse_float=_finite)
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
-        raise Refused("invalid", f"no JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise Refused("invalid", f"expected a JSON object, got {type(body).__name__}")
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise Refused("invalid", "model: expected a name")
-    if any("\ud800" <= c <= "\udfff" for c in body["model"]):  # no ledger can hold it
-        raise Refused("invalid", "model: half a surrogate pair is no character")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise Refused("invalid", "messages: expected a list of at least one message")
-    for name in ("n", "max_tokens", "max_completion_tokens"):
-        _count(body, name)
-    return body
+    def chunk(self, said: Mapping[str, Any]) -> bytes:
+        """The events of a chunk that holds a choice."""
+
+    def end(self, usage: Usage) -> bytes:
+        """The last events."""
+
+    def broken(self, status: int, message: str) -> bytes:
+        """The last events where there is an error instead."""
 
 
-def read_question(body: Mapping[str, Any], identity: str, tenant: str) -> Question:
-    """What a request for an allocated answer says.
+class Dialect(Protocol):
+    """A protocol that clients speak, made of chat completions."""
 
-    Raises:
-      Refused: it asks for something that such an answer cannot have.
-    """
-    for name in _REFUSED:
-        if body.get(name):
-            raise Refused("invalid", f"{name}: an answer that is chosen by vote has none")
-    if (body.get("n") or 1) != 1:
-        raise Refused("invalid", f"n: an allocated answer has one choice, got n={body['n']}")
-    wishes = body.get("alloc") or {}
-    if not isinstance(wishes, dict) or not wishes.keys() <= {"budget", "max_samples", "gradable"}:
-        raise Refused(
-            "invalid", f"alloc: expected an object with budget, max_samples and gradable, got {_shown(wishes)}"
-        )
-    budget, gradable = wishes.get("budget"), wishes.get("gradable")
-    if budget is not None and (
-        isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < 1e300
-    ):
-        raise Refused("invalid", f"alloc.budget: expected a positive number, got {_shown(budget)}")
-    if not isinstance(gradable, (bool, type(None))):
-        raise Refused("invalid", f"alloc.gradable: expected true or false, got {_shown(gradable)}")
-    limits = [body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name)]
-    options = body.get("stream_options")
-    given = {name for name, value in body.items() if value is not None}
-    action = body["model"].removeprefix(PREFIX)
-    return Question(
-        id=identity,
-        text=question_of(body["messages"]),
-        tenant=tenant,
-        messages=body["messages"],
-        action=None if action == "auto" else action,
-        budget=None if budget is None else float(budget),
-        max_samples=_count(wishes, "max_samples", "alloc."),
-        gradable=gradable,
-        limit=min(limits, default=None),
-        extra={name: body[name] for name in _PASSED_ON if body.get(name) is not None},
-        stream=bool(body.get("stream")),
-        with_usage=isinstance(options, dict) and bool(options.get("include_usage")),
-        ignored=tuple(sorted(given - _KNOWN - set(_PASSED_ON) - set(_REFUSED) | given & {"seed"})),
-    )
+    def whole(self, body: Mapping[str, Any], usage: Usage) -> Mapping[str, Any]:
+        """The body of a completion."""
+
+    def writer(self, identity: str, model: str, with_usage: bool) -> Writer:
+        """What writes a completion as a stream."""
 
 
-def read_passed(body: Mapping[str, Any], identity: str, tenant: str, max_n: int) -> Passed:
-    """A request for a model of the upstream.
+class Chat:
+    """Chat completions, as they are."""
 
-    Raises:
-      Refused: it asks for too many choices.
-    """
-    if (body.get("n") or 1) > max_n:
-        raise Refused("invalid", f"n is at most {max_n}, got {body['n']}")
-    return Passed(id=identity, body={name: value for name, value in body.items() if name != "alloc"}, tenant=tenant)
+    def whole(self, body: Mapping[str, Any], usage: Usage) -> Mapping[str, Any]:
+        return body
 
-
-def question_of(messages: list[dict[str, Any]]) -> str:
-    """What the last user message says.
-
-    Raises:
-      Refused: no message is a user's, or it has no text.
-    """
-    for message in reversed(messages):
-        if message.get("role") == "user":
-            content = message.get("content")
-            if isinstance(content, list):
-                parts = [part.get("text") for part in content if isinstance(part, dict)]
-                content = "\n".join(part for part in parts if isinstance(part, str))
-            if isinstance(content, str) and content.strip():
-                return content
-            break
-    raise Refused("invalid", "messages: the policy reads the last message of the user, and there is no text in it")
+    def writer(self, identity: str, model: str, with_usage: bool) -> Writer:
+        return Chunks(_head(identity, model), with_usage)
 
 
-def completion(identity: str, model: str, text: str, finish_reason: str | None, usage: Usage) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Chunks:
+    """Chat completions' own events, under the gateway's names."""
+
+    head: Mapping[str, Any]
+    with_usage: bool
+
+    def chunk(self, said: Mapping[str, Any]) -> bytes:
+        more = {name: value for name, value in said.items() if name not in (*self.head, "choices", "usage", "error")}
+        try:
+            return self._event({**self.head, "choices": said["choices"][:1], **more})
+        except (ValueError, RecursionError):
+            return self._event({**self.head, "choices": [sendable(said["choices"][0])]})
+
+    def end(self, usage: Usage) -> bytes:
+        last = self._event({**self.head, "choices": [], "usage": usage_body(usage)}) if self.with_usage else b""
+        return last + DONE
+
+    def broken(self, status: int, message: str) -> bytes:
+        return self._event(error_body(status, message))
+
+    def _event(self, body: Mapping[str, Any]) -> bytes:
+        return b"data: " + json.dumps(body, allow_nan=False).encode() + b"\n\n"
+
+
+def completion(identity: str, model: str, choice: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
     """The body of an answer."""
-    message = {"role": "assistant", "content": text}
-    return {
-        "id": f"chatcmpl-{identity}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason or "stop", "logprobs": None}],
-        "usage": usage_body(usage),
-    }
+    head = _head(identity, model) | {"object": "chat.completion"}
+    return {**head, "choices": [choice], "usage": usage_body(usage)}
+
+
+def choice_of(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """A choice as the upstream put it, as far as that can be sent on: with its calls of tools, logprobs and reasoning.
+
+    Args:
+      raw: the upstream's choice.
+      text: of its message, for one that comes in parts.
+    """
+    message = sendable(raw.get("message") or {})
+    if not isinstance(message.get("content"), (str, type(None))):
+        message["content"] = text
+    message = {"role": "assistant", "content": None} | message
+    finish = raw.get("finish_reason")
+    fixed = {"index": 0, "message": message, "finish_reason": finish if isinstance(finish, str) else "stop"}
+    return {**fixed, "logprobs": None, **sendable(raw), **fixed}
+
+
+def sendable(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are JSON, which an upstream's need not be: not a number beyond all, nor nested too deeply."""
+    found = {}
+    for name, value in fields.items():
+        with suppress(ValueError, RecursionError):
+            json.dumps([[[[[[[[value]]]]]]]], allow_nan=False)  # as deep in an answer as it will be
+            found[name] = value
+    return found
+
+
+def _head(identity: str, model: str) -> dict[str, Any]:
+    """What every event of an answer says."""
+    created = int(time.time())
+    return {"id": f"chatcmpl-{identity}", "object": "chat.completion.chunk", "created": created, "model": model}
 
 
 def usage_body(usage: Usage) -> dict[str, Any] | None:
@@ -153,40 +136,38 @@ def usage_body(usage: Usage) -> dict[str, Any] | None:
         "completion_tokens": written,
         "total_tokens": prompt + written,
     }
-    if usage.cached_tokens is not None:
-        body["prompt_tokens_details"] = {"cached_tokens": int(usage.cached_tokens)}
-    if usage.reasoning_tokens is not None:
-        body["completion_tokens_details"] = {"reasoning_tokens": int(usage.reasoning_tokens)}
+    for part, names in (("prompt", ("cached_tokens", "cache_write_tokens")), ("completion", ("reasoning_tokens",))):
+        said = {name: int(count) for name in names if (count := getattr(usage, name)) is not None}
+        body |= {f"{part}_tokens_details": said} if said else {}
     return body
 
 
-def streamed(body: Mapping[str, Any], with_usage: bool) -> Iterator[bytes]:
-    """An answer as the events of a stream: some hundreds at most, however long it is."""
+def chunks_of(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A completion as the chunks of a stream: some hundreds at most, however long its text is."""
     choice = body["choices"][0]
-    head = {name: body[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+    message, text = dict(choice["message"]), choice["message"].get("content") or ""
+    calls = message.pop("tool_calls", None)
 
-    def event(choices: list, **more: Any) -> bytes:
-        return b"data: " + json.dumps({**head, "choices": choices, **more}).encode() + b"\n\n"
+    def chunk(delta: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        return {"choices": [{"index": 0, "delta": delta, "finish_reason": None, **more}]}
 
-    text = choice["message"]["content"]
-    size = max(32, len(text) // 256)  # characters of an event
-    yield event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+    yield chunk(message | {"content": "" if text else message["content"]}, logprobs=choice["logprobs"])
+    size = max(32, len(text) // 256)  # characters of a chunk
     for at in range(0, len(text), size):
-        yield event([{"index": 0, "delta": {"content": text[at : at + size]}, "finish_reason": None}])
-    yield event([{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}])
-    if with_usage:
-        yield event([], usage=body["usage"])
-    yield b"data: [DONE]\n\n"
+        yield chunk({"content": text[at : at + size]})
+    if isinstance(calls, list) and calls:
+        yield chunk({"tool_calls": [{"index": j, **call} for j, call in enumerate(calls) if isinstance(call, dict)]})
+    yield chunk({}, finish_reason=choice["finish_reason"])
 
 
 def answered(identity: str, ticket: Ticket, given: Answer) -> dict[str, Any]:
     """The body of an allocated answer."""
-    return completion(identity, f"{PREFIX}{ticket.action.name}", given.text, given.finish_reason, given.usage)
+    return completion(identity, f"{PREFIX}{ticket.action.name}", given.choice, given.usage)
 
 
-def headers_of(ticket: Ticket, given: Answer, policy: str, debug: bool) -> dict[str, str]:
+def headers_of(ticket: Ticket, given: Answer, policy: str, ignored: Sequence[str], debug: bool) -> dict[str, str]:
     """What an allocated answer's headers say: what was done, and with `debug` why."""
-    decision, question = ticket.decision, ticket.asked
+    decision = ticket.decision
     found = {
         "action": ticket.action.name,
         "samples": str(given.samples),
@@ -195,8 +176,6 @@ def headers_of(ticket: Ticket, given: Answer, policy: str, debug: bool) -> dict[
     }
     if decision is not None:
         found["price"] = f"{decision.price:.6g}"
-    if question.ignored:
-        found["ignored"] = ",".join(question.ignored)[:_LONGEST_HEADER]
     if given.seen:
         found |= {"path": _path([one.source for one in given.seen], given), "votes": _votes(given)}
         found["posterior"] = f"{given.verdict.posterior:.4f}"
@@ -207,7 +186,12 @@ def headers_of(ticket: Ticket, given: Answer, policy: str, debug: bool) -> dict[
         if decision is not None:
             found |= {"runner-up": str(decision.runner_up), "margin": f"{decision.margin:.6g}"}
             found |= {"expected": f"{ticket.expected:.6g}", "predicted": json.dumps(decision.predicted)}
-    return {f"x-alloc-{name}": _printable(value) for name, value in found.items()}
+    return {f"x-alloc-{name}": _printable(value) for name, value in found.items()} | ignored_header(ignored)
+
+
+def ignored_header(ignored: Sequence[str]) -> dict[str, str]:
+    """The header that names the parameters that were not honoured; none where all were."""
+    return {"x-alloc-ignored": _printable(",".join(ignored)[:_LONGEST_HEADER])} if ignored else {}
 
 
 def _path(said: Sequence[str], given: Answer) -> str:
@@ -248,32 +232,6 @@ def fault_status(fault: Fault) -> tuple[int, float | None]:
     ):  # about the request itself; keys are ours
         return fault.status, None
     return 502, fault.retry_after
-
-
-def _count(body: Mapping[str, Any], name: str, where: str = "") -> int | None:
-    value = body.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << 31):
-        raise Refused("invalid", f"{where}{name}: expected a whole number from 1, got {_shown(value)}")
-    return value
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):  # which would go upstream as no JSON
-        raise ValueError(f"{text[:40]} is beyond what a number can be")
-    return value
-
-
-def _shown(value: Any) -> str:
-    """A client's value in a message."""
-    try:
-        return repr(value)[:80]
-    except ValueError:  # a number of thousands of digits
-        return "a number that is too long"
 
 
 def _printable(text: str) -> str:

@@ -6,13 +6,24 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from alloc_jax.collect.replies import Choice, Fault, Most, Reply, Usage, parse_json, read_reply, redact, status_fault
+from alloc_jax.collect.replies import (
+    Fault,
+    Most,
+    Reply,
+    parse_json,
+    read_list,
+    read_reply,
+    redact,
+    status_fault,
+)
+from alloc_jax.serve.tickets import CHAT
 from alloc_jax.serve.web.breaker import Breaker, Breakers
+from alloc_jax.serve.web.drawn import Drawn, Sample
 from alloc_jax.serve.web.fair import Fair
 
 _PAUSE = 0.05  # seconds before the first retry; doubles with each
@@ -20,52 +31,6 @@ _LONGEST_PAUSE = 2.0
 _STALE_S = 1.0  # a connection that was idle and ends within this time, without a byte, had been closed before
 _PIECES = 1 << 18  # bytes from which a request is sent in pieces
 _ERROR_BYTES = 1 << 16  # of an error's text
-_COUNTS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One sample, and where it came from."""
-
-    source: str
-    choice: Choice
-
-
-@dataclass
-class Drawn:
-    """What came from upstream for one request."""
-
-    retries: int = 0  # that are left, over all samples
-    samples: list[Sample] = field(default_factory=list)
-    usages: list[tuple[str, Usage]] = field(default_factory=list)  # source and usage of each reply
-    faults: list[Fault] = field(default_factory=list)  # every one on the way, retried or not
-    requests: int = 0  # that were made, without the retries
-    odd: int = 0  # replies whose usage cannot be
-    uncounted: int = 0  # samples that may have been generated and charged, but were never received
-
-    def came(self, source: str) -> int:
-        """Samples of a source."""
-        return sum(sample.source == source for sample in self.samples)
-
-    def usage(self, source: str | None = None) -> Usage:
-        """The sum over a source's replies, or over all; None where one of them does not say."""
-        usages = [usage for name, usage in self.usages if source in (None, name)]
-        sums = {}
-        for name in _COUNTS:
-            counts = [getattr(usage, name) for usage in usages]
-            sums[name] = sum(counts) if counts and None not in counts else None
-        return Usage(**sums)
-
-    @property
-    def known(self) -> tuple[float, float]:
-        """Prompt and completion tokens as far as the upstream said them."""
-        names = ("prompt_tokens", "completion_tokens")
-        return tuple(sum(getattr(usage, name) or 0 for _, usage in self.usages) for name in names)
-
-    def mark_odd(self) -> None:
-        """Notes a reply whose usage cannot be."""
-        self.odd += 1
-        self.faults.append(Fault("a usage beyond what was asked for, charged at its worst case"))
 
 
 class Upstream:
@@ -154,25 +119,31 @@ class Upstream:
                     reply = self.read(await self.post(body), n, most)
                     breaker.good()
             except Fault as fault:
-                into.faults.append(fault)
-                into.uncounted += n * fault.billed
-                last = fault.final or not sent or attempt + 1 == self.attempts or into.retries <= 0
-                if last or (fault.billed and not allow(n)):
+                if not await self.again(fault, attempt if sent else self.attempts, n, into, allow):
                     return 0
-                into.retries -= 1
-                pause = _PAUSE * 2**attempt if fault.retry_after is None else fault.retry_after
-                await asyncio.sleep(min(pause, _LONGEST_PAUSE))
             except asyncio.CancelledError:
                 into.uncounted += n * sent
                 raise
             else:
                 if reply.odd:
                     into.mark_odd()
-                into.samples += [Sample(source, choice) for choice in reply.choices]
+                into.samples += [Sample(source, *pair) for pair in zip(reply.choices, reply.raw, strict=True)]
                 into.usages.append((source, reply.usage))
                 short = n - len(reply.choices)  # broken ones are charged, and so are those in their place
                 return short if not reply.broken or allow(reply.broken) else short - reply.broken
         return 0
+
+    async def again(self, fault: Fault, attempt: int, n: int, into: Drawn, allow: Callable[[int], bool]) -> bool:
+        """Counts a fault of a request for n samples, and waits until it may be made again; False where that does not help or is not
+        allowed."""
+        into.faults.append(fault)
+        into.uncounted += n * fault.billed
+        if fault.final or attempt + 1 >= self.attempts or into.retries <= 0 or (fault.billed and not allow(n)):
+            return False
+        into.retries -= 1
+        pause = _PAUSE * 2**attempt if fault.retry_after is None else fault.retry_after
+        await asyncio.sleep(min(pause, _LONGEST_PAUSE))
+        return True
 
     @asynccontextmanager
     async def passage(self, model: str) -> AsyncIterator[Breaker]:
@@ -190,13 +161,13 @@ class Upstream:
                 breaker.bad(fault)
                 raise
 
-    async def post(self, body: bytes) -> bytes:
+    async def post(self, body: bytes, path: str = CHAT) -> bytes:
         """The body of a response whose status says 200; a slot is held.
 
         Raises:
           Fault: there is none.
         """
-        async with self.opened(body) as response:
+        async with self.opened(body, path) as response:
             try:
                 return await self._bounded(response, self.max_reply)
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -210,14 +181,20 @@ class Upstream:
         """
         return read_reply(raw, n, most, self._key)
 
+    def read_list(self, raw: bytes, name: str) -> tuple[dict[str, Any], list[Any]]:
+        """`read_list`, likewise."""
+        return read_list(raw, name, self._key)
+
     @asynccontextmanager
-    async def opened(self, body: bytes, timeout: aiohttp.ClientTimeout | None = None) -> AsyncIterator:
+    async def opened(
+        self, body: bytes, path: str = CHAT, timeout: aiohttp.ClientTimeout | None = None
+    ) -> AsyncIterator:
         """A response whose status says 200, with its body still to be read; a slot is held.
 
         Raises:
           Fault: there is none.
         """
-        response = await self._respond(body, timeout)
+        response = await self._respond(body, path, timeout)
         async with response:
             if response.status != 200:
                 try:
@@ -251,7 +228,7 @@ class Upstream:
 
     # -----------------------------------------------------------------------------------------------------------
 
-    async def _respond(self, body: bytes, timeout: aiohttp.ClientTimeout | None) -> aiohttp.ClientResponse:
+    async def _respond(self, body: bytes, path: str, timeout: aiohttp.ClientTimeout | None) -> aiohttp.ClientResponse:
         """A response, on a fresh connection where idle ones turn out to have been closed: what they were sent, nobody read."""
         more = {} if timeout is None else {"timeout": timeout}
         loop = asyncio.get_running_loop()
@@ -259,7 +236,7 @@ class Upstream:
             connection, start = Connection(), loop.time()
             try:
                 return await self._session.post(
-                    f"{self.url}/chat/completions",
+                    f"{self.url}{path}",
                     data=body if len(body) < _PIECES else io.BytesIO(body),
                     headers={"Content-Type": "application/json"},
                     allow_redirects=False,
