@@ -149,7 +149,10 @@ def _posteriors(walks, sources, patterns, right, context) -> tuple[np.ndarray, n
     walkers = Walkers(patterns, walks, question, order)
     every, found = np.arange(len(question)), []
     for source in sources:
-        walkers.draw(every, np.full(len(every), source))
+        goes = every[
+            (patterns.next[walkers.state, source] >= 0).any(axis=1)
+        ]  # a question that a verifier ended draws no more
+        walkers.draw(goes, np.full(len(goes), source))
         each = right[context[question], walkers.state]
         best = each.argmax(axis=1)
         found.append((each[every, best], walkers.good[every, best]))

@@ -86,6 +86,24 @@ def test_repeated_samples_meet_an_oracle_of_disjoint_samples(tmp_path):
     assert report.oracle == ORACLE and load_escalation(tmp_path / "run" / "policy").rounds == 2
 
 
+def test_a_verifier_ends_questions_of_one_source_early(tmp_path):
+    path = tmp_path / "log.jsonl"
+    write_log(made_log(120, 8), path)
+    config = EscalateConfig(
+        log=str(path),
+        answer="verified",
+        sources=("large",),
+        resource="samples",
+        budgets=(1.5,),
+        limits=("4",),
+        **OPTIONS,
+    )
+    report = compare_escalation(config, tmp_path / "run")
+    row = report.row(PRICED, 1.5)
+    assert row.spend.value == pytest.approx(1.5, rel=0.15) and row.over_uniform.high > 0
+    assert report.row("confidence cascade", 1.5).spend.value > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
