@@ -5,6 +5,7 @@ import gc
 import os
 import platform
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+GROUPS = 4  # each with a ratio of its own
+MARGIN = 1.15  # ranges this far apart, in ratios, may be two runs of one program: memory lies elsewhere
+LEAST = 2 * GROUPS  # turns, however long they take
 
 
 class Cell(NamedTuple):
@@ -36,6 +41,53 @@ def measured(call, repeats: int) -> Cell:
         if before is not None:
             peak = max(status("VmHWM") - before, 0)
     return Cell(seconds[0], min(seconds[1:] or seconds), peak, found)
+
+
+def by_turns(calls: list[Callable[[], object]], seconds: float, least: int = LEAST) -> np.ndarray:
+    """Seconds [turns, calls] of warm calls that take turns, so that what slows the machine slows them all."""
+    for call in calls:
+        jax.block_until_ready(call())
+    rows: list[list[float]] = []
+    end = time.perf_counter() + seconds
+    while len(rows) < least or time.perf_counter() < end:
+        row = []
+        for call in calls:
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            row.append(time.perf_counter() - start)
+        rows.append(row)
+    return np.array(rows)
+
+
+def ratio(seconds: np.ndarray) -> dict[str, float]:
+    """Of the turns [turns, 2] of ours and a rival: the ratio of the least times, its range over groups, and our milliseconds."""
+    groups = [seconds[i::GROUPS].min(axis=0) for i in range(GROUPS)]
+    ratios = [float(ours / theirs) for ours, theirs in groups]
+    ours, theirs = seconds.min(axis=0)
+    found = {
+        "ratio": ours / theirs,
+        "low": min(ratios),
+        "high": max(ratios),
+        "ms": 1e3 * ours,
+        "rival_ms": 1e3 * theirs,
+    }
+    return {name: float(f"{x:.4g}") for name, x in found.items()}
+
+
+def wider(now: dict[str, float], before: dict[str, float] | None) -> dict[str, float]:
+    """A case with the range that it had before as well: one run does not see all the noise of a machine that others use."""
+    if before is None:
+        return now
+    return now | {"low": min(now["low"], before["low"]), "high": max(now["high"], before["high"])}
+
+
+def verdict(now: dict[str, float], before: dict[str, float] | None) -> str:
+    """What a case has become, beyond the noise of both and what one program differs by from run to run."""
+    if before is None:
+        return "new"
+    if now["low"] > MARGIN * before["high"]:
+        return "SLOWER"
+    return "faster" if MARGIN * now["high"] < before["low"] else "same"
 
 
 def resident() -> int | None:

@@ -149,6 +149,7 @@ def one_budget(family: str, questions: int) -> Table:
     add("frontier, 64 points", lambda: frontier(prepared, points=64).spend)
     if questions <= 10**7:
         add("frontier, exact", lambda: frontier(prepared).spend)
+        add("prepare + frontier, exact", lambda: frontier(prepare(problem)).spend)
     if questions <= 10**4:
         draws = np.random.default_rng(FLAGS.seed).multinomial(questions, np.full(questions, 1 / questions), 1000)
         weights = jnp.asarray(draws, jnp.float32)

@@ -8,10 +8,7 @@ below it.
 
 from __future__ import annotations
 
-import os
-from bisect import bisect_right
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,26 +27,8 @@ from alloc_jax.solve.mesh import exact_sum_over, from_device, on_mesh
 from alloc_jax.solve.plans import respond, row_totals
 from alloc_jax.solve.rounding import between
 from alloc_jax.solve.solver import on_its_mesh, prepare
+from alloc_jax.solve.steps import Steps, of_keys, steps_of
 from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution, Status
-
-
-@dataclass(frozen=True, eq=False)
-class Steps:
-    """The exact frontier's steps in the order they are taken; NumPy arrays on the host."""
-
-    start: np.ndarray  # i32[N] the cheapest plan
-    position: np.ndarray  # u32[S] action * padded + question: who moves, and to which action
-    slope: np.ndarray  # f32[S] falling
-    total: np.ndarray  # c128[S + 1] total spend + i utility before each step, and after the last
-    padded: int = field(metadata={"static": True})  # questions with the layout's padding
-
-    def moved(self, at: slice | int) -> tuple[np.ndarray, np.ndarray]:
-        """The questions that move at these steps, and the actions they move to."""
-        action, question = np.divmod(self.position[at], np.uint32(self.padded))
-        return question.astype(np.int32), action.astype(np.int32)
-
-
-jax.tree_util.register_dataclass(Steps, ["start", "position", "slope", "total"], ["padded"])
 
 
 @jax.tree_util.register_dataclass
@@ -126,89 +105,11 @@ def frontier(problem: AllocationProblem | OutcomeTable | PreparedProblem, *, poi
     return _gridded_jit(prepared, points)
 
 
-_hulls_jit = jax.jit(hulls)
-
-
 def exact(prepared: ProblemInRows) -> Frontier:
-    """Every breakpoint, by one sort of all hull steps."""
-    hull = jax.tree.map(np.asarray, _hulls_jit(prepared))
-    position, slope = _steepest_first(hull.slope.reshape(-1))
-    padded = hull.start.size
-    weight = None if prepared.weight is None else np.asarray(prepared.weight).reshape(-1)
-    total = np.empty(len(position) + 1, np.complex128)
-    total[0] = complex(*(np.asarray(prepared.cheapest.hi, np.float64) + np.asarray(prepared.cheapest.lo)))
-    before, after = hull.before.reshape(-1), hull.after.reshape(-1)
-
-    def differences(block: slice):
-        at = position[block]
-        moved = total[1:][block]
-        np.subtract(after[at], before[at], dtype=np.complex128, out=moved)
-        if weight is not None:
-            moved *= weight[at % np.uint32(padded)]
-        np.cumsum(moved, out=moved)
-
-    _in_blocks(differences, len(position))
-    _join_blocks(total)
-    steps = Steps(hull.start.reshape(-1)[: prepared.count], position, slope, total, padded)
-
-    # Steps of one slope are one piece of the frontier.
-    last = np.empty(len(position) + 1, bool)
-    last[0] = last[-1] = True
-    np.not_equal(slope[1:], slope[:-1], out=last[1:-1])
-    count = float(prepared.questions.hi) + float(prepared.questions.lo)
-    dtype = prepared.utility.dtype.type
-    spend, utility = np.empty((2, len(total)), dtype)
-
-    def means(block: slice):
-        mean = total[block] / count
-        spend[block], utility[block] = mean.real, mean.imag
-        short = spend[block] < mean.real
-        spend[block][short] = np.nextafter(spend[block][short], dtype(np.inf))
-
-    _in_blocks(means, len(total))
-    multiplier = np.append(np.asarray(prepared.steepest), slope)
-    spend, utility, multiplier = (jnp.asarray(x[last]) for x in (spend, utility, multiplier))
+    """Every breakpoint."""
+    steps, points = steps_of(prepared)
+    spend, utility, multiplier = map(jax.device_put, points)
     return Frontier(spend, utility, multiplier, prepared, steps)
-
-
-BLOCK = 1 << 16  # steps: their complex128 totals stay in a core's cache
-
-
-def _in_blocks(work, size: int) -> None:
-    """Calls `work` on slices that cover `size` steps, on all cores: NumPy releases the interpreter lock while it computes."""
-    blocks = [slice(first, min(first + BLOCK, size)) for first in range(0, size, BLOCK)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(work, blocks))
-
-
-def _join_blocks(total: np.ndarray) -> None:
-    """Running sums within blocks behind total[0] become running sums of everything, in place."""
-    ends = np.append(np.arange(BLOCK, len(total) - 1, BLOCK), len(total) - 1)
-    starts = total[0] + np.append(0, np.cumsum(total[ends])[:-1])
-
-    def shift(block: slice):
-        total[1:][block] += starts[block.start // BLOCK]
-
-    _in_blocks(shift, len(total) - 1)
-
-
-def _steepest_first(slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The positions of the real steps and their slopes, steepest first, equal slopes in their order.
-
-    A question's own slopes fall strictly, so its steps keep their order.
-    """
-    if slope.dtype != np.float32:
-        real = np.flatnonzero(slope > 0)
-        order = real[np.argsort(-slope[real], kind="stable")].astype(np.uint32)
-        return order, slope[order]
-    # Bits of positive floats sort like the floats: slope and position in one integer sort several times faster than an
-    # argsort, and hold both afterwards.
-    keys = np.arange(slope.size, dtype=np.uint64)
-    keys |= (~slope.view(np.uint32)).astype(np.uint64) << np.uint64(32)
-    keys = keys[slope > 0]
-    keys.sort()
-    return keys.astype(np.uint32), (~(keys >> np.uint64(32)).astype(np.uint32)).view(np.float32)
 
 
 def _at_steps(found: Frontier, budget) -> Solution:
@@ -217,19 +118,24 @@ def _at_steps(found: Frontier, budget) -> Solution:
     wanted = validation.as_pair(budget, found.spend.dtype, "budget")
     count = float(prepared.questions.hi) + float(prepared.questions.lo)
     target = (float(wanted.hi) + float(wanted.lo)) * count * (1 + double_double.slack(found.spend.dtype))
-    last = len(steps.slope)
-    taken = max(bisect_right(steps.total, target, key=lambda total: total.real) - 1, 0)
+    taken, spend = steps.within(target)
     action = steps.start.copy()
     question, moved_to = steps.moved(slice(taken))
     action[question] = moved_to  # a question's later steps overwrite its earlier ones
-    spend, utility = steps.total[taken].real, steps.total[taken].imag
-    infeasible = target < spend
+    table = np.asarray(prepared.utility).reshape(prepared.actions, -1)
+    weight = None if prepared.weight is None else np.asarray(prepared.weight).reshape(-1)[: prepared.count]
+    chosen = table[action, np.arange(prepared.count)].astype(np.float64)
+    utility = chosen.sum() if weight is None else weight @ chosen
+    infeasible, last = target < spend, len(steps.keys)
     if taken < last and not infeasible:
-        step = steps.total[taken + 1] - steps.total[taken]
-        share = double_double.rounded_down(double_double.split((target - spend) / step.real, found.spend.dtype))
-        mixed = MixedPlan(*steps.moved(slice(taken, taken + 1)), share[None])
-        mixed_spend, mixed_utility = spend + float(share) * step.real, utility + float(share) * step.imag
-        multiplier = steps.slope[taken]
+        question, other = steps.moved(slice(taken, taken + 1))
+        extra = float(steps.extra[other[0], question[0]])
+        gain = float(table[other[0], question[0]]) - chosen[question[0]]
+        gain *= 1 if weight is None else weight[question[0]]
+        share = double_double.rounded_down(double_double.split((target - spend) / extra, found.spend.dtype))
+        mixed = MixedPlan(question, other, share[None])
+        mixed_spend, mixed_utility = spend + float(share) * extra, utility + float(share) * gain
+        multiplier = of_keys(steps.keys[taken : taken + 1])[1][0]
     else:
         mixed = MixedPlan(np.zeros(1, np.int32), action[:1], np.zeros(1, np.float32))
         mixed_spend, mixed_utility = spend, utility
@@ -258,7 +164,7 @@ def _at_steps(found: Frontier, budget) -> Solution:
 # On a grid
 # ---------------------------------------------------------------------------------------------------------------
 
-GRID_SAMPLE = 4096  # questions whose hulls place the grid
+GRID_SAMPLE = 1024  # questions whose hulls place the grid: sorting the steps of more takes as long as many points
 
 
 def gridded(prepared: ProblemInRows, points: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -292,11 +198,14 @@ def grid(prepared: ProblemInRows, points: int) -> jax.Array:
     The grid does not depend on the weights, so that under vmap over bootstrap weights all share the best responses.
     """
     width = max(1, min(prepared.cost.shape[2], GRID_SAMPLE // prepared.cost.shape[1]))
-    hull = hulls(replace(prepared, utility=prepared.utility[:, :, :width], cost=prepared.cost[:, :, :width]))
-    slope = hull.slope.reshape(-1)
-    extra = jnp.where(slope > 0, (hull.after - hull.before).real.reshape(-1), 0)
-    order = jnp.argsort(-slope)
-    slope, spend = slope[order], jnp.cumsum(extra[order])
+    sample = (x[:, :, :width].reshape(len(x), -1) for x in (prepared.cost, -prepared.utility))
+    cost, loss = jax.lax.sort(tuple(sample), dimension=0, num_keys=2)
+    hull = hulls(jnp, -loss, cost)
+    slope = jnp.concatenate([jnp.where(*x, 0) for x in zip(hull.vertex, hull.slope, strict=True)] or [jnp.zeros(1)])
+    extra = jnp.concatenate([*(after - before for after, before in zip(cost[1:], hull.before, strict=True))] or [slope])
+    extra = jnp.where(slope > 0, extra, 0)
+    slope, extra = jax.lax.sort((-slope, extra), num_keys=1)
+    slope, spend = -slope, jnp.cumsum(extra)
     wanted = spend[-1] * jnp.arange(1, points - 1, dtype=spend.dtype) / (points - 1)
     inner = slope[jnp.minimum(jnp.searchsorted(spend, wanted), slope.size - 1)]
     inner = jnp.clip(inner, 0, prepared.steepest)

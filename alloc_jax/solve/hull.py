@@ -1,64 +1,82 @@
-"""Every question's upper concave hull of (cost, utility): the only actions a best response ever takes."""
+"""Every question's upper concave hull of (cost, utility): the only actions a best response ever takes.
+
+The functions run on NumPy and on JAX arrays; `xp` is the namespace.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import reduce
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
-from alloc_jax.solve.layout import ProblemInRows
-from alloc_jax.solve.plans import as_plan, computed_once
+import numpy as np
 
 
 class Hull(NamedTuple):
-    """The steps along every question's hull, each at the action it leads to; slope 0 where an action ends no step."""
+    """The steps along hulls: those to action 1, those to action 2, and so on, in the order of `cheapest_first`."""
 
-    start: jax.Array  # i32[rows, WIDTH] the cheapest action, the best of several
-    slope: jax.Array  # f32[K, rows, WIDTH] utility gained per unit of cost; falls strictly along a question's hull
-    before: jax.Array  # c64[K, rows, WIDTH] cost + i utility of where the step begins
-    after: jax.Array  # c64[K, rows, WIDTH] and of the action it leads to
+    vertex: list[Any]  # K - 1 of bool[N] whether the hull has a vertex there, to which a step leads
+    slope: list[Any]  # K - 1 of f32[N] utility gained per unit of cost; falls strictly along a question's vertices
+    before: list[Any]  # K - 1 of f32[N] the cost of the vertex at which the step begins
 
 
-def hulls(prepared: ProblemInRows) -> Hull:
-    """All hulls at once, in two elementwise passes of K^2 comparisons; costs may come in any order.
+def hulls(xp: Any, utility: Any, cost: Any) -> Hull:
+    """All hulls at once, by K^2 / 2 slopes.
 
-    Action k lies on the hull where the least slope that leads to it, min (u_k - u_j) / (c_k - c_j) over cheaper j, is above
-    the greatest that leads on, max (u_l - u_k) / (c_l - c_k) over more expensive l, and above 0. A slope is one number for both
-    of its ends, so that the steps of a hull fall strictly whatever the rounding. The step to k begins at the most expensive of the
-    cheaper vertices.
+    The least slope that leads to action k, t_k = min (u_k - u_j) / (c_k - c_j) over j < k, is that of the last edge of the hull
+    of the actions up to k. Action k lies on the whole hull where t_k is above 0 and above the t of all more expensive actions:
+    of two vertices, the later has the smaller t; and a k below an edge from a to b has t_k <= slope(a, k) <= slope(a, b) = t_b.
+    What vertices are is told by the slopes themselves, so that those of a hull fall strictly whatever the rounding.
+
+    Args:
+      xp: the array namespace. In NumPy, divisions by 0 are to be expected.
+      utility: f32[K, N].
+      cost: f32[K, N] rising along K; of equal costs the best comes first (see `cheapest_first`).
     """
-    utility, cost = prepared.utility, prepared.cost
-    actions = range(utility.shape[0])
-    start, at_cost, at_utility = jnp.zeros(cost.shape[1:], jnp.int32), cost[0], utility[0]
-    for k in actions[1:]:
-        cheaper = (cost[k] < at_cost) | ((cost[k] == at_cost) & (utility[k] > at_utility))
-        start = jnp.where(cheaper, k, start)
-        at_cost, at_utility = jnp.where(cheaper, cost[k], at_cost), jnp.where(cheaper, utility[k], at_utility)
+    slope: list[Any] = []
+    vertex: list[Any] = []
+    before = [cost[0]]
+    for k in range(1, len(cost)):  # of equal costs, the slope is -infinity or NaN: no vertex
+        slope.append(reduce(xp.minimum, ((utility[k] - utility[j]) / (cost[k] - cost[j]) for j in range(k))))
+    later = xp.zeros_like(cost[0])
+    for steepest in reversed(slope):
+        vertex.insert(0, steepest > later)
+        later = xp.fmax(later, steepest)
+    for k in range(1, len(slope)):
+        before.append(either(xp, vertex[k - 1], cost[k], before[-1]))
+    return Hull(vertex, slope, before[: len(slope)])
 
-    highest = jnp.finfo(cost.dtype).max
-    vertices = []
-    for k in actions:
-        leads_to, leads_on = jnp.full_like(at_cost, highest), jnp.zeros_like(at_cost)
-        for j in actions:
-            if j == k:
-                continue
-            less, more = cost[j] < cost[k], cost[j] > cost[k]
-            better = (utility[j] > utility[k]) | ((utility[j] == utility[k]) & (j < k))
-            slope = (utility[k] - utility[j]) / (cost[k] - cost[j])
-            leads_to = jnp.where(less, jnp.minimum(leads_to, slope), leads_to)
-            leads_on = jnp.where(more, jnp.maximum(leads_on, slope), leads_on)
-            leads_on = jnp.where(
-                ~less & ~more & better, highest, leads_on
-            )  # at the same cost only the best is a vertex
-        vertices.append(leads_to > leads_on)
-    vertex = computed_once(jnp.stack(vertices))
 
-    before_cost, before_utility = jnp.full_like(cost, -1), jnp.zeros_like(utility)
-    for j in actions:
-        nearer = vertex[j][None] & (cost[j][None] < cost) & (cost[j][None] > before_cost)
-        before_cost = jnp.where(nearer, cost[j][None], before_cost)
-        before_utility = jnp.where(nearer, utility[j][None], before_utility)
-    ends = vertex & (before_cost >= 0)
-    slope = jnp.where(ends, (utility - before_utility) / jnp.where(ends, cost - before_cost, 1), 0)
-    return Hull(start, slope, as_plan(before_cost, before_utility), as_plan(cost, utility))
+def either(xp: Any, condition: Any, x: Any, y: Any) -> Any:
+    """`xp.where`; in NumPy by bits, because its own branches at every entry, which takes ten times as long."""
+    if xp is not np:
+        return xp.where(condition, x, y)
+    bits = np.dtype(f"i{x.itemsize}")
+    mask = np.negative(condition.view(np.int8), dtype=bits)
+    x, y, kind = x.view(bits), y.view(bits), x.dtype
+    return (y ^ ((x ^ y) & mask)).view(kind)
+
+
+def cheapest_first(utility: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The actions of every question by rising cost, of equal costs the best first.
+
+    Args:
+      utility: f32[K, N], NumPy.
+      cost: f32[K, N].
+
+    Returns:
+      utility and cost in that order, and i32[K, N] which actions they are; None where they are in order.
+    """
+    actions = len(cost)
+    if (cost[1:] > cost[:-1]).all():
+        return utility, cost, None
+    rows = [np.array(utility), np.array(cost), np.repeat(np.arange(actions, dtype=np.int32)[:, None], cost.shape[1], 1)]
+    moved = False
+    for turn in range(actions):  # neighbours change places, those of odd and of even places by turns
+        first, second = slice(turn % 2, actions - 1, 2), slice(turn % 2 + 1, actions, 2)
+        u, c, _ = rows
+        swap = (c[second] < c[first]) | ((c[second] == c[first]) & (u[second] > u[first]))
+        if swap.any():
+            moved = True
+            for x in rows:
+                x[first], x[second] = either(np, swap, x[second], x[first]), either(np, swap, x[first], x[second])
+    return rows[0], rows[1], rows[2] if moved else None

@@ -27,7 +27,7 @@ from alloc_jax.solve.mesh import (
     specs_of,
     whole_shares,
 )
-from alloc_jax.solve.plans import extremes, row_totals
+from alloc_jax.solve.plans import by_itself, extremes, row_totals
 from alloc_jax.types import AllocationProblem
 
 WIDTH = 1024  # questions per row: what sums exactly in slices, and small enough to search through
@@ -190,10 +190,14 @@ def _described(rows: Rows, invalid: jax.Array, count: int, mesh: Mesh | None) ->
         total = double_double.total(row_totals(jnp.ones_like(weight) + 0j, weight))
         questions = DoubleDouble(*(x[0] for x in exact_sum_over(total, axes)))
         invalid |= ~(questions.hi > 0)
-    cheapest, dearest, steepest = extremes(rows.utility, rows.cost)
-    cheapest, dearest = (
-        exact_sum_over(double_double.total(row_totals(plan, weight)), axes) for plan in (cheapest, dearest)
-    )
+
+    def of_extremes():
+        *plans, steepest = extremes(rows.utility, rows.cost)
+        return *(double_double.total(row_totals(plan, weight)) for plan in plans), steepest
+
+    # By itself where `prepare` is part of a larger program: the rows would be laid out once more for this.
+    cheapest, dearest, steepest = by_itself(~(invalid.astype(rows.cost.dtype) < 0), of_extremes)
+    cheapest, dearest = (exact_sum_over(total, axes) for total in (cheapest, dearest))
     return ProblemInRows(
         utility=None,
         cost=None,

@@ -3,7 +3,7 @@
 A plan is c64[rows, WIDTH], the chosen cost + i utility of every question (`as_plan`). It holds values and not action numbers
 because totals then read the plan and not the data. The values are copies, so comparing for equality finds the actions again.
 
-What works around the XLA compiler stands here, once each: `as_plan`, `computed_once`, `respond_once`, `update_if` and `greatest`.
+What works around the XLA compiler stands here, once each: `as_plan`, `computed_once`, `by_itself`, `update_if` and `greatest`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,22 @@ def update_if(condition: jax.Array, update: Callable[[Tree], Tree], state: Tree)
     return jax.lax.while_loop(lambda x: x[1], lambda x: (update(x[0]), jnp.bool_(False)), (state, condition))[0]
 
 
-def respond_once(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
-    """`respond`, evaluated once: in a plain expression, each sum over the plan would evaluate it again.
+def by_itself(always: jax.Array, compute: Callable[[], Tree]) -> Tree:
+    """What is computed, in a loop of its own, so that readers do not evaluate it again, and what it captures is read as it lies in memory.
 
-    A barrier does not keep the CPU compiler from that. A loop does, if the compiler cannot tell that it turns once.
+    A barrier does not keep the CPU compiler from either. A loop does, if the compiler cannot tell that it turns once.
+
+    Args:
+      always: bool[], true, which the compiler must not be able to tell.
+      compute: of captured arrays.
     """
-    empty = jnp.zeros(cost.shape[1:], jnp.result_type(cost, jnp.complex64))
-    return update_if(~(multiplier < 0), lambda _: respond(utility, cost, multiplier), empty)
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(compute))
+    return update_if(always, lambda _: compute(), empty)
+
+
+def respond_once(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
+    """`respond`, evaluated once: in a plain expression, each sum over the plan would evaluate it again."""
+    return by_itself(~(multiplier < 0), lambda: respond(utility, cost, multiplier))
 
 
 def respond(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Array:

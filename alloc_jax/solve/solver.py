@@ -14,6 +14,7 @@ from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.envelope import with_envelope
 from alloc_jax.solve.layout import PreparedProblem, ProblemInRows, prepare_rows
 from alloc_jax.solve.mesh import on_mesh, specs_of
+from alloc_jax.solve.plans import by_itself
 from alloc_jax.solve.resources.kernel import solve_resources
 from alloc_jax.solve.resources.layout import prepare_chunks
 from alloc_jax.solve.root_finding import search
@@ -45,8 +46,13 @@ def solve_one_resource(prepared: ProblemInRows, wanted: DoubleDouble, goal: str)
       wanted: the mean spend or mean utility, as two floats.
       goal: "spend" or "utility".
     """
-    target = prepared.target(wanted, goal)
-    return finish(prepared, search(prepared, target, goal), target, goal)
+
+    def found() -> Solution:
+        target = prepared.target(wanted, goal)
+        return finish(prepared, search(prepared, target, goal), target, goal)
+
+    # By itself where `prepare` is part of the same program: the rows would be laid out once more for what reads them outside loops.
+    return by_itself(~(prepared.steepest < 0), found)
 
 
 @partial(jax.jit, static_argnames="goal")

@@ -93,6 +93,15 @@ def test_vmap_over_budgets_and_problems_is_a_loop():
         np.testing.assert_allclose(mapped.gap[i], single.gap, atol=1e-7)
 
 
+def test_in_one_program_with_prepare_the_rows_are_laid_out_once():
+    utility, cost = smooth(np.random.default_rng(4), 20_000)
+    compiled = jax.jit(solve).lower(AllocationProblem(utility, cost), 3.0).compile()
+    data = utility.nbytes + cost.nbytes
+    assert (
+        compiled.memory_analysis().temp_size_in_bytes < 2.3 * data
+    )  # one layout and three plans; two layouts took 2.8
+
+
 def test_one_trace_a_shape():
     problem = AllocationProblem(*smooth(np.random.default_rng(7), 300))
     traces = []
