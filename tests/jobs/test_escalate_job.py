@@ -94,14 +94,14 @@ def test_a_verifier_ends_questions_of_one_source_early(tmp_path):
         answer="verified",
         sources=("large",),
         resource="samples",
-        budgets=(1.5,),
+        budgets=(1.5, 2.5),
         limits=("4",),
         **OPTIONS,
     )
     report = compare_escalation(config, tmp_path / "run")
     row = report.row(PRICED, 1.5)
     assert row.spend.value == pytest.approx(1.5, rel=0.15) and row.over_uniform.high > 0
-    assert report.row("confidence cascade", 1.5).spend.value > 0
+    assert report.row("confidence cascade", 2.5).spend.value > 0
 
 
 @pytest.mark.parametrize(
