@@ -46,12 +46,16 @@ class Sweep:
 
     @classmethod
     def of(cls, settings: Iterator[tuple[np.ndarray, np.ndarray]]) -> Sweep:
-        """The sweep of (utility, cost) f[N, O] of each setting, orders averaged."""
+        """The sweep of (utility, cost) f[N, O] of each setting, orders averaged; of none where sources are too few for any."""
         pairs = [(u.mean(axis=1), c.mean(axis=1)) for u, c in settings]
+        if not pairs:
+            return cls(*np.zeros((2, 0, 0), np.float32))
         return cls(*(np.stack(part).astype(np.float32) for part in zip(*pairs, strict=True)))
 
     def at(self, budget: float, known: Sweep, mix: bool = True) -> Outcome | None:
-        """What the best settings by another sweep, that of training questions, do at a budget; None below the cheapest."""
+        """What the best settings by another sweep, that of training questions, do at a budget; None below the cheapest, or without any."""
+        if not len(known.utility):
+            return None
         spend, utility = known.cost.mean(axis=1, dtype=float), known.utility.mean(axis=1, dtype=float)
         hull = upper_hull(spend, utility)
         if budget < spend[hull[0]] * (1 - 1e-9):

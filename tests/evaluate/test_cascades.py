@@ -44,6 +44,12 @@ def test_the_consistency_cascade_lets_the_dear_source_answer():
     np.testing.assert_array_equal(sweep.utility[both], [1, 1, 1])
 
 
+def test_a_cascade_of_two_sources_is_none_where_there_is_one():
+    alone = made_walks([[0], [1]], [[1], [0]], cost=(1.0,))
+    sweep = cascades.consistency(alone, (1,), np.array([1.0]))
+    assert len(sweep.utility) == 0 and sweep.at(5.0, sweep) is None
+
+
 def test_esc_and_adaptive_consistency_stop_early_where_answers_agree():
     for sweep in (cascades.esc(WALKS, [(0, 1, 2)]), cascades.adaptive_consistency(WALKS, [(0, 1, 2)])):
         assert [3, 7, 7] in sweep.cost.tolist()

@@ -86,6 +86,22 @@ def test_repeated_samples_meet_an_oracle_of_disjoint_samples(tmp_path):
     assert report.oracle == ORACLE and load_escalation(tmp_path / "run" / "policy").rounds == 2
 
 
+def test_votes_of_one_source_are_compared_with_the_cascades_that_need_no_second_one(tmp_path):
+    path = tmp_path / "log.jsonl"
+    write_log(made_log(120, 8), path)
+    options = {
+        "sources": ("large",),
+        "resource": "samples",
+        "budgets": (2.0,),
+        "limits": ("4",),
+        "policies": (),
+        "folds": 2,
+    }
+    report = compare_escalation(EscalateConfig(log=str(path), **options, replicates=50), tmp_path / "run")
+    rules = {row.rule for row in report.rows}
+    assert {PRICED, "Adaptive-Consistency"} <= rules and not {"consistency cascade", BLIND} & rules
+
+
 def test_a_verifier_ends_questions_of_one_source_early(tmp_path):
     path = tmp_path / "log.jsonl"
     write_log(made_log(120, 8), path)
