@@ -115,8 +115,8 @@ class Bench:
         config = self.config
         return solve_escalation(
             log, self.sources, answer=config.answer, resource=config.resource, limits=self.limits, cap=self.cap,
-            wave=config.wave, rounds=config.rounds or None, promise=promise, beliefs=config.beliefs, orders=config.orders,
-            seed=config.seed, prices=self.prices,
+            wave=config.wave, rounds=config.rounds or None, promise=promise, beliefs=config.beliefs, budgets=self.budgets,
+            orders=config.orders, seed=config.seed, prices=self.prices,
         )  # fmt: skip
 
     def table(self, log: SampleLog) -> OutcomeTable:

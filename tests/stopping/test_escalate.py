@@ -311,6 +311,29 @@ def test_features_of_the_text_tell_classes_apart():
     assert trap[0] > trap[1] + 0.3
 
 
+def test_a_family_is_chosen_at_the_budgets_that_matter(monkeypatch):
+    """One family is ahead at low spends, the other at high ones."""
+    curves = {"classes": [0.5, 0.5, 0.9], "independent": [0.5, 0.7, 0.8]}
+    monkeypatch.setattr(solver, "fit_belief", lambda task, family, classes=None: SimpleNamespace(classes=family))
+
+    def earned(known, belief, task, prices):
+        name = "classes" if belief.classes.classes > 1 else "independent"
+        utility = np.repeat(np.array(curves[name])[:, None], len(task.rows), axis=1)
+        return (
+            np.ones(3, bool),
+            np.array([1.0, 4.0, 16.0]),
+            utility + np.tile([0.01, -0.01], len(task.rows))[: len(task.rows)],
+        )
+
+    monkeypatch.setattr(solver, "earned", earned)
+    task = SimpleNamespace(select=lambda rows: SimpleNamespace(rows=rows), prices=np.ones(3))
+    task.seen_by = lambda family: task
+    found = [
+        solver._best_family(task, tuple(curves), np.arange(40), at, seed=0) for at in ((4.0,), (16.0,), (4.0, 99.0))
+    ]
+    assert found == ["independent", "classes", "independent"]
+
+
 def test_a_verifier_ends_a_question_at_its_first_right_sample(log):
     found = solve_escalation(log, ("small", "large"), answer="verified", limits=(3, 3), cap=5, resource="samples")
     rule = found.at(2.0)
@@ -391,10 +414,10 @@ def test_a_family_is_chosen_on_questions_whose_texts_its_belief_has_not_seen(mon
     by_row = np.random.default_rng(7).permutation(40) % solver.FOLDS
     for unit in (np.arange(40), np.arange(40) % 20):
         fitted.clear(), played.clear()
-        assert solver._best_family(task, ("classes", "independent"), unit, seed=7) in BELIEFS
+        assert solver._best_family(task, ("classes", "independent"), unit, (), seed=7) in BELIEFS
         assert all(
             not set(unit[list(known)]) & set(unit[list(held)]) for known, held in zip(fitted, played, strict=True)
         )
         if len(set(unit)) == 40:
             assert played[::2] == [set(np.flatnonzero(by_row == k)) for k in range(solver.FOLDS)]
-    assert solver._best_family(task, ("classes", "independent"), np.zeros(40, int), seed=7) == "independent"
+    assert solver._best_family(task, ("classes", "independent"), np.zeros(40, int), (), seed=7) == "independent"

@@ -45,6 +45,7 @@ def solve_escalation(
     blocks: int = 3,
     promise: Promise | None = None,
     beliefs: Sequence[str] = tuple(BELIEFS),
+    budgets: Sequence[float] = (),
     orders: int = 4,
     seed: int = 0,
     prices: PriceBook | None = None,
@@ -64,6 +65,7 @@ def solve_escalation(
       promise: what the questions' texts promise of the sources, such as a policy's predictions of questions it has not seen. None: all questions are
         alike before the first sample.
       beliefs: names of `BELIEFS` to choose from.
+      budgets: spends at which the choice matters; default: all, evenly in their logarithm.
       orders: of repeated samples that are walked through.
       seed: of orders and folds.
       prices: behind the resource `usd`.
@@ -83,7 +85,7 @@ def solve_escalation(
         raise ValueError(f"beliefs are some of {', '.join(map(repr, BELIEFS))}; got {tuple(beliefs)}")
     if promise is None:  # families that differ in what they read alone are one
         beliefs = [name for name in beliefs if BELIEFS[name].read] or beliefs
-    best = _best_family(task, beliefs, inseparable(log), seed)
+    best = _best_family(task, beliefs, inseparable(log), budgets, seed)
     task = task.seen_by(BELIEFS[best])
     belief = fit_belief(task, BELIEFS[best])
     keep, spend, utility = earned(task, belief, task, task.prices)
@@ -210,10 +212,10 @@ def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
     return certify(task.patterns, right, table.chance, table.reach, cost, prices, task.moves, task.rounds)
 
 
-def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, seed: int) -> str:
+def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Sequence[float], seed: int) -> str:
     """The simplest family whose rules earn as much as any, on training questions that their beliefs have not seen.
 
-    Over all spends that every family reaches. As much is within a standard error over questions of the difference from the best: so
+    At the budgets that every family can keep; without any, over all spends that every family reaches. As much is within a standard error over questions of the difference from the best: so
     a text that says nothing, or few questions, leave the choice to the family that assumes least.
     Questions of one unit, i64[N], are left out together.
     """
@@ -233,7 +235,7 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, seed: int) 
             fitted[family._replace(counted=False)] = belief.classes
             _, *found[name] = earned(one, belief, other, task.prices[::THINNED])
         low, high = max(spend[0] for spend, _ in found.values()), min(spend[-1] for spend, _ in found.values())
-        grid = np.geomspace(low, max(high, low), SPENDS)
+        grid = [budget for budget in budgets if low <= budget <= high] or np.geomspace(low, max(high, low), SPENDS)
         for name, (spend, utility) in found.items():
             share = np.mean([np.interp(grid, spend, rule) for rule in np.eye(len(spend))], axis=1)  # of each rule
             gained[name].append(share @ utility)
