@@ -69,7 +69,7 @@ plt.show()
 
 # %%
 rule = frontier.at(float(np.mean(frontier.spend)))
-question = rule.start(held.accuracy[0], held.cost[0], held.features[0])
+question = rule.start(held.accuracy[0], held.cost[0], held.features[0], ticket=test_log.question[0])
 rng, slots = np.random.default_rng(0), test_log.correct.shape[2]
 while move := rule.decide(question):
     drawn = [test_log.answer[0, test_log.source_index(sources[m]), rng.integers(slots)] for m in move]

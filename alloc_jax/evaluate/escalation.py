@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alloc_jax.evaluate.outcomes import Outcome
-from alloc_jax.learn.policy import lottery
-from alloc_jax.stopping.rules import nearest
+from alloc_jax.stopping.rules import lottery, nearest
 from alloc_jax.stopping.sources.classes import log_odds
 from alloc_jax.stopping.sources.rules import EscalationRule
 from alloc_jax.stopping.sources.solver import play
@@ -51,11 +50,20 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
     if len(frontier.cell):
         answer = frontier.cell_table.right.argmax(axis=-1).astype(np.int8)
         at = nearest(promised, frontier.cell)
-        walked = walk(frontier.patterns, frontier.cell_move[two], frontier.moves, answer, walks, at)
+        walked = walk(frontier.patterns, frontier.cell_move[two], frontier.moves, answer, walks, at, frontier.rounds)
     else:
         price = frontier.multiplier[two]
         walked = play(
-            frontier.patterns, frontier.belief, promised, features, cost, price, frontier.moves, frontier.rounds, walks
+            frontier.patterns,
+            frontier.belief,
+            promised,
+            features,
+            cost,
+            price,
+            frontier.moves,
+            frontier.ahead,
+            frontier.rounds,
+            walks,
         )
     share = (1 - rule.weight, rule.weight)
 
@@ -87,7 +95,7 @@ def served_paths(
     verified = rule.frontier.answer == "verified"
     for i in range(len(walks)):
         accuracy, cost, features = [None if part is None else part[i] for part in promise or (None,) * 3]
-        question = rule.start(accuracy, cost, features, tickets[i])
+        question = rule.start(accuracy, cost, features, ticket=float(tickets[i]))
         taken = np.zeros(len(rule.frontier.sources), int)
         said: list[int | None] = []
         good: dict[Hashable, bool] = {}

@@ -23,9 +23,10 @@ from alloc_jax.evaluate.outcomes import Outcome, as_plan, check_complete, mixed_
 from alloc_jax.evaluate.regret import agreement, decompose_regret
 from alloc_jax.evaluate.resolved import resolved
 from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, Means, Report, Row, Scorer
-from alloc_jax.learn.policy import Prediction, lottery
+from alloc_jax.learn.policy import Prediction
 from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.solve import solve
+from alloc_jax.stopping.rules import lottery
 from alloc_jax.types import OutcomeTable
 
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 
@@ -39,11 +38,6 @@ def read_members(outputs: np.ndarray, weights: dict[str, np.ndarray], head: int 
     mean = np.add.reduce(outputs) / np.float32(len(outputs))
     found = read_head(mean, weights, head)
     return Prediction(found.score, found.cost, np.sqrt(np.add.reduce(off * off) / np.float32(len(off))))
-
-
-def lottery(ids: Sequence[str], seed: int = 0) -> np.ndarray:
-    """A number in [0, 1) for each id, f64[N]: the same id and seed always draw the same number."""
-    return np.array([crc32(f"{seed}:{name}".encode()) / 2**32 for name in ids])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

@@ -12,8 +12,9 @@ from alloc_jax.actions import CONSTANT, Action
 from alloc_jax.collect.charges import worst_dollars
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.exports import called_as_its_function
-from alloc_jax.learn.policy import Policy, Prediction, Price, load_policy, lottery
+from alloc_jax.learn.policy import Policy, Prediction, Price, load_policy
 from alloc_jax.price_book import TokenPrice
+from alloc_jax.stopping.rules import lottery
 
 
 @dataclass(frozen=True)

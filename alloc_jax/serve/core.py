@@ -16,7 +16,7 @@ import numpy as np
 
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import Recipe
-from alloc_jax.learn.policy import Policy, Prediction, lottery
+from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.allocator import Decision, decide
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import Meter
@@ -25,6 +25,7 @@ from alloc_jax.serve.permitted import permitted, within
 from alloc_jax.serve.pricing import Prices
 from alloc_jax.serve.reservation import Reservations
 from alloc_jax.serve.tickets import Passed, Plan, Pooled, Question, Refused, Stopping, Tenant, Ticket, why_one
+from alloc_jax.stopping.rules import lottery
 
 SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither rewards nor a verifier
 
@@ -222,7 +223,7 @@ class Core:
         if stopping is None or not all(within(self.recipes[name], question.effort) for name in stopping.sources):
             return decision, None, self.actions[decision.action]
         ticket = float(lottery([question.text])[0])  # the same text always gets the same rule
-        plan = stopping.plan(prediction, price, question.max_samples, ticket)
+        plan = stopping.plan(prediction, price, question.max_samples, ticket, question.text)
         decision = replace(decision, action=plan.action.name, utility=None, spread=None, cost=plan.expected)
         return replace(decision, runner_up=None, margin=math.inf), plan, plan.action
 

@@ -45,7 +45,10 @@ class Escalator:
         ones = {action.source: k for k, action in enumerate(map(Action.parse, policy.actions)) if action.samples == 1}
         if missing := [name for name in frontier.sources if name not in ones]:
             raise ValueError(f"the escalation rules ask {missing[0]!r}, of which the policy predicts no single sample")
-        self.frontier, self.sources = frontier, frontier.sources
+        self.frontier, self.sources, self.featurizer = frontier, frontier.sources, policy.featurizer
+        self.gated = (
+            frontier.read and not len(frontier.cell) and len(frontier.gate) > 1
+        )  # the belief reads the text's features
         self.ones = [ones[name] for name in frontier.sources]
         self._rule(float(frontier.multiplier[0])).start()  # what all questions share is made before the first one comes
 
@@ -60,11 +63,12 @@ class Escalator:
         high = float(prices[0])  # above it nothing changes
         return Pace(budget=budget, start=start, low=0.0, high=high, scale=max(start, 1e-3 * high) / 4, step=step)
 
-    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float) -> Plan:
-        """The rule of a price, for a question of which the policy predicts this."""
+    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float, text: str) -> Plan:
+        """The rule of a price, for a question with this text, of which the policy predicts this."""
         frontier, rule = self.frontier, self._rule(price)
         accuracy = np.clip(prediction.score[0, self.ones], 0, 1)
-        start = rule.start(accuracy, np.maximum(prediction.cost[0, self.ones], 0), ticket)
+        features = self.featurizer.encode([text])[0] if self.gated else None
+        start = rule.start(accuracy, np.maximum(prediction.cost[0, self.ones], 0), features, ticket=ticket)
         most = frontier.cap if max_samples is None else min(frontier.cap, max_samples)
 
         def reached(seen: Sequence[Seen]) -> Question:

@@ -49,7 +49,7 @@ class Patience:
         start = float(min(prices[rule.more if rule.weight >= 0.5 else rule.less], high))
         return Pace(budget=budget, start=start, low=0.0, high=float(high), scale=max(start, 1e-3 * high) / 4, step=step)
 
-    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float) -> Plan:
+    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float, text: str) -> Plan:
         """The rule of a price, for a question of which the policy predicts this; its index holds at any price, so nothing is mixed."""
         frontier = self.frontier
         context = frontier.context(prior_features(prediction.score)[0] if frontier.center.shape[1] else None)

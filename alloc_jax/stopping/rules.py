@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from zlib import crc32
 
 import numpy as np
 
@@ -233,6 +234,11 @@ def adjacent(spend: np.ndarray, budget: float) -> tuple[int, int, float]:
     less = max(more - 1, 0)
     room = spend[more] - spend[less]
     return less, more, 1.0 if room <= 0 else float(np.clip((budget - spend[less]) / room, 0, 1))
+
+
+def lottery(ids: Sequence[str], seed: int = 0) -> np.ndarray:
+    """A number in [0, 1) for each id, f64[N]: the same id and seed always draw the same number."""
+    return np.array([crc32(f"{seed}:{name}".encode()) / 2**32 for name in ids])
 
 
 def nearest(features: np.ndarray, center: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def test_the_saved_rules_serve_beside_their_policy(single_run):
     assert policy.actions == tuple(f"single({name})" for name in frontier.sources)
     promise = policy_promise(policy, frontier.sources, ["a plain question 7"])
     rule = frontier.at(3.0)
-    question = rule.start(promise.accuracy[0], promise.cost[0], promise.features[0])
+    question = rule.start(promise.accuracy[0], promise.cost[0], promise.features[0], ticket=0.5)
     assert rule.decide(question)
     known = policy_promise(policy, frontier.sources, ["a plain question 7"] * 300, seen=True)
     assert known.accuracy.shape == known.cost.shape == (300, 3) and (known.accuracy[0] != known.accuracy[1]).any()

@@ -16,10 +16,11 @@ from alloc_jax.learn import PolicyConfig, TextFeatures, export_policy, load_poli
 from alloc_jax.learn.calibration import Prediction, Unseen, _crossing, calibrate
 from alloc_jax.learn.fitting import Network
 from alloc_jax.learn.inference import at_rest, forward, forward_one, standardise
-from alloc_jax.learn.policy import lottery, read_head
+from alloc_jax.learn.policy import read_head
 from alloc_jax.measure import measure, menu
 from alloc_jax.price_book import TokenPrice
 from alloc_jax.serve import allocator, worst_cost
+from alloc_jax.stopping.rules import lottery
 from tests.conftest import made_log
 
 QUICK = PolicyConfig(folds=2, left_out=1, epochs=5, hidden=(8,))

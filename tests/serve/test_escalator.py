@@ -74,7 +74,7 @@ def escalator(frontier, made):
 
 def planned(escalator, made, max_samples=None):
     """At the price of the budget."""
-    return escalator.plan(made.predict([TEXT]), escalator.pace(BUDGET, 0.0).start, max_samples, 0.5)
+    return escalator.plan(made.predict([TEXT]), escalator.pace(BUDGET, 0.0).start, max_samples, 0.5, TEXT)
 
 
 def test_at_the_price_of_a_budget_it_decides_as_the_rule(escalator, frontier, made):
@@ -84,8 +84,8 @@ def test_at_the_price_of_a_budget_it_decides_as_the_rule(escalator, frontier, ma
     for budget in np.linspace(1.01 * frontier.spend[0], frontier.spend[-1], 7):
         rule, pace = frontier.at(budget), escalator.pace(budget, 0.03)
         for ticket in (0.0, 0.3, 0.7, 0.999):
-            plan = escalator.plan(said, pace.price(pace.dual), None, ticket)
-            question, seen = rule.start(accuracy, cost, ticket), []
+            plan = escalator.plan(said, pace.price(pace.dual), None, ticket, TEXT)
+            question, seen = rule.start(accuracy, cost, ticket=ticket), []
             assert plan.expected == pytest.approx(frontier.spend[rule.more if ticket < rule.weight else rule.less])
             while move := rule.decide(question):
                 assert plan.next(seen) == tuple(frontier.sources[m] for m in move)
@@ -97,17 +97,30 @@ def test_at_the_price_of_a_budget_it_decides_as_the_rule(escalator, frontier, ma
     assert len(paths) > 2
 
 
+def test_a_belief_that_reads_features_of_the_text_has_them_in_the_gateway(log, made):
+    promise = aj.policy_promise(made, ("small", "large"), log.question, seen=True)
+    options = {"resource": "tokens", "limits": (2, 1), "beliefs": ("classes by text",), "promise": promise}
+    frontier = aj.solve_escalation(log, ("small", "large"), **options)
+    serving = Escalator(frontier, made)
+    assert serving.gated
+    one, rule = aj.policy_promise(made, ("small", "large"), [TEXT]), frontier.at(BUDGET)
+    for ticket in (0.0, 0.999):
+        plan = serving.plan(made.predict([TEXT]), serving.pace(BUDGET, 0.0).start, None, ticket, TEXT)
+        first = rule.decide(rule.start(one.accuracy[0], one.cost[0], one.features[0], ticket=ticket))
+        assert plan.next([]) == tuple(frontier.sources[m] for m in first)
+
+
 def test_a_price_between_two_rules_mixes_them_and_beyond_the_last_stands_the_last(escalator, frontier, made):
     said, prices = made.predict([TEXT]), frontier.multiplier
     between = float(np.sqrt(prices[3] * prices[4]))
-    spends = [escalator.plan(said, between, None, ticket).expected for ticket in np.arange(0, 1, 0.05)]
+    spends = [escalator.plan(said, between, None, ticket, TEXT).expected for ticket in np.arange(0, 1, 0.05)]
     assert np.mean(spends) == pytest.approx(frontier.spend[3:5].mean(), rel=0.01) and len(set(spends)) == 2
     for price, at in ((1e9, 0), (float(prices[0]), 0), (float(prices[5]), 5), (0.0, -1)):
-        assert escalator.plan(said, price, None, 0.5).expected == pytest.approx(frontier.spend[at])
+        assert escalator.plan(said, price, None, 0.5, TEXT).expected == pytest.approx(frontier.spend[at])
 
 
 def test_the_likeliest_answer_is_not_the_most_frequent_one(escalator, made):
-    plan = escalator.plan(made.predict([TEXT]), 0.0, None, 0.0)
+    plan = escalator.plan(made.predict([TEXT]), 0.0, None, 0.0, TEXT)
     seen = [Seen("small", "48", 0), Seen("small", "48", 1), Seen("large", "47", 2)]
     answer, posterior = plan.choose(seen)
     assert answer == "47" and 0.5 < posterior < 1
@@ -253,7 +266,7 @@ def test_a_saved_rule_decides_without_jax(frontier, made, tmp_path):
     code = (
         "import sys; from alloc_jax.learn.policy import load_policy; from alloc_jax.serve.escalator import rules_beside\n"
         f"policy = load_policy({str(tmp_path)!r})\n"
-        f"plan = rules_beside({str(tmp_path)!r}, policy).plan(policy.predict([{TEXT!r}]), 0.0, None, 0.5)\n"
+        f"plan = rules_beside({str(tmp_path)!r}, policy).plan(policy.predict([{TEXT!r}]), 0.0, None, 0.5, {TEXT!r})\n"
         "print(len(plan.next([])), 'jax' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -36,14 +36,14 @@ def test_at_the_price_of_a_rule_it_decides_as_the_rule(patience, policy):
     for budget in (1.2, 2.0, 3.0, 5.0):
         rule = frontier.at(budget)
         price = float(frontier.multiplier[rule.more])
-        plan = patience.plan(prediction, price, None, 0.0)
+        plan = patience.plan(prediction, price, None, 0.0, text)
         assert plan.action.samples == 8 and plan.expected == pytest.approx(frontier.spend[rule.more])
         for keys in KEYS:
             draw = rule.decide(vote_state(keys, context)) == DRAW
             assert (plan.next(seen(keys)) == ("m",)) == draw
             decided.add(draw)
     assert decided == {True, False}
-    assert patience.plan(prediction, 0.0, 3, 0.0).next(seen([None] * 3)) == ()
+    assert patience.plan(prediction, 0.0, 3, 0.0, text).next(seen([None] * 3)) == ()
 
 
 def test_the_budget_is_kept_when_difficulty_shifts(patience, policy):

@@ -240,10 +240,53 @@ def test_serving_walks_the_paths_that_replay_does(answers, frontier):
     np.testing.assert_allclose(np.mean([p.right for p in paths]), played.outcome.utility.mean(), atol=0.02)
 
 
+def test_tickets_spend_the_budget_and_a_mix_asks_for_one(answers, frontier):
+    middle = float(frontier.spend[:2].mean())
+    rule = frontier.at(middle)
+    assert 0 < rule.weight < 1
+    with pytest.raises(ValueError, match="a ticket says which of them"):
+        rule.start()
+    with pytest.raises(ValueError, match=r"number in \[0, 1\), got 1"):
+        rule.start(ticket=1.0)
+    moves = [rule.start(ticket=f"text {i}").move for i in range(400)]
+    dearer = np.mean([np.array_equal(move, rule.start(ticket=0.0).move) for move in moves])
+    assert dearer == pytest.approx(rule.weight, abs=0.1)
+
+
+@pytest.mark.parametrize("beliefs", [("independent",), ("one step ahead",)])
+@pytest.mark.parametrize(("wave", "rounds", "most"), [(1, 1, 1), (2, 1, 2), (2, 2, 4)])
+def test_no_rule_goes_on_beyond_its_rounds(wave, rounds, most, beliefs):
+    log = made_answers(200, samples=2)
+    found = solve_escalation(
+        log, SOURCES, resource="usd", limits=(2, 2, 2), cap=4, wave=wave, rounds=rounds, beliefs=beliefs
+    )
+    walks = make_walks(log, SOURCES, (2, 2, 2), resource="usd")
+    for budget in (found.spend[0], found.spend[-1]):
+        rule = found.at(float(budget))
+        paths = served_paths(rule, log, walks)
+        assert max(len(path.sources) for path in paths) <= most
+        cost = np.array([np.float32([1, 3, 10])[list(path.sources)].sum() for path in paths]).mean()
+        assert cost == pytest.approx(replay_escalation(rule, walks).outcome.cost.mean(), rel=0.05)
+    question = found.at(float(found.spend[-1])).start(ticket=0.0)
+    for _ in range(rounds):
+        move = rule.decide(question)
+        question = question.after(move, [None] * len(move)) if move else question
+    assert rule.decide(question) == ()
+
+
+@pytest.mark.parametrize("answers_given", ["42", [], ["1", "2"]])
+def test_a_move_has_as_many_answers_as_samples(frontier, answers_given):
+    question = frontier.at(float(frontier.spend[-1])).start(ticket=0.0)
+    with pytest.raises(ValueError, match="as many answers in a list"):
+        question.after((0,), answers_given)
+    with pytest.raises(ValueError, match="positions from 0 to 2"):
+        question.after((-1,), ["1"])
+
+
 def test_a_strong_source_outvotes_two_weak_ones_that_agree():
     log = made_answers(3000, accuracy=(0.3, 0.3, 0.97), trap=0.9)
     found = solve_escalation(log, SOURCES, resource="usd", beliefs=("classes",))
-    question = found.at(found.spend[-1]).start()
+    question = found.at(found.spend[-1]).start(ticket=0.0)
     question = question.after((0,), ["7"]).after((1,), ["7"]).after((2,), ["8"])
     assert question.answer == "8" and question.posterior > 0.5
 
@@ -253,14 +296,14 @@ def test_rules_are_saved_and_decide_without_jax(frontier, tmp_path):
     code = (
         "import sys; from alloc_jax.stopping.sources.rules import load_escalation\n"
         f"rule = load_escalation({str(tmp_path)!r}).at(4.0)\n"
-        "question = rule.start([0.6, 0.7, 0.9])\n"
+        "question = rule.start([0.6, 0.7, 0.9], ticket='a question')\n"
         "while move := rule.decide(question): question = question.after(move, ['12'] * len(move))\n"
         "assert question.answer == '12'\n"
         "print('jax' in sys.modules, question.path)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     rule = frontier.at(4.0)
-    question = rule.start([0.6, 0.7, 0.9])
+    question = rule.start([0.6, 0.7, 0.9], ticket="a question")
     while move := rule.decide(question):
         question = question.after(move, ["12"] * len(move))
     assert done.stdout.split(maxsplit=1) == ["False", f"{question.path}\n"]
@@ -272,7 +315,7 @@ def test_rules_are_saved_and_decide_without_jax(frontier, tmp_path):
 
 
 def test_a_decision_takes_microseconds(frontier):
-    question, rule = frontier.at(4.0).start(), frontier.at(4.0)
+    question, rule = frontier.at(4.0).start(ticket=0.5), frontier.at(4.0)
     begin = time.perf_counter()
     for _ in range(1000):
         rule.decide(question)
@@ -337,7 +380,7 @@ def test_a_family_is_chosen_at_the_budgets_that_matter(monkeypatch):
 def test_a_verifier_ends_a_question_at_its_first_right_sample(log):
     found = solve_escalation(log, ("small", "large"), answer="verified", limits=(3, 3), cap=5, resource="samples")
     rule = found.at(2.0)
-    question = rule.start()
+    question = rule.start(ticket=0.5)
     question = question.after(rule.decide(question), [None])
     question = question.after(rule.decide(question), ["right"])
     assert rule.decide(question) == () and question.posterior == pytest.approx(1)

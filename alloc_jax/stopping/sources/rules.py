@@ -5,7 +5,7 @@ induction over them at the rule's two multipliers. After that every decision is 
 greatest posterior, which need not be the one with the most votes.
 
     rule = frontier.at(budget)
-    question = rule.start(accuracy, cost, ticket)     # what the text promises of every source
+    question = rule.start(accuracy, cost, features, ticket=text)   # what the text promises of every source
     while move := rule.decide(question):              # positions of sources; empty: stop
         question = question.after(move, [draw(source) for source in move])
     question.answer, question.posterior
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.stopping.rules import adjacent, nearest
+from alloc_jax.stopping.rules import adjacent, lottery, nearest
 from alloc_jax.stopping.sources.classes import Belief, Classes, Table, log_odds
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves, make_patterns
 from alloc_jax.stopping.storage import load_rules, save_rules
@@ -43,6 +43,7 @@ class EscalationFrontier:
     blocks: int  # of equal answers that are told apart
     wave: int  # the most samples at a time
     rounds: int | None  # the most moves of a question; None: any number
+    myopic: bool  # whether plans look one move ahead alone
     family: str  # of beliefs, that won on training questions
     read: bool  # whether it believes what the text promises
     multiplier: np.ndarray = field(repr=False)  # f64[L] falling
@@ -77,6 +78,11 @@ class EscalationFrontier:
     def belief(self) -> Belief:
         """What states say."""
         return Belief(Classes(*(getattr(self, name) for name in Classes._fields)), self.scale)
+
+    @property
+    def ahead(self) -> int | None:
+        """The moves that a plan looks ahead; None: all that may come."""
+        return 1 if self.myopic else self.rounds
 
     @property
     def moves(self) -> tuple[tuple[int, ...], ...]:
@@ -127,6 +133,10 @@ class Question:
           ValueError: a source has given all it may, or there are not as many answers as sources.
         """
         found, state, held = self.patterns, self.state, self.answers
+        if isinstance(answers, str) or len(answers) != len(move):
+            raise ValueError(f"a move of {len(move)} samples has as many answers in a list, got {answers!r}")
+        if not all(m in range(found.sources) for m in move):
+            raise ValueError(f"sources are positions from 0 to {found.sources - 1}, got {tuple(move)}")
         for source, answer in zip(move, answers, strict=True):
             at = held.index(answer) if answer is not None and answer in held else None
             outcome = found.outcome(len(held), at, answer is not None)
@@ -166,7 +176,7 @@ class EscalationRule:
         """The price of a unit of the resource: that of the rule that spends more."""
         return float(self.frontier.multiplier[self.more])
 
-    def start(self, accuracy=None, cost=None, features=None, ticket: float = 0.0) -> Question:
+    def start(self, accuracy=None, cost=None, features=None, *, ticket: float | str | None = None) -> Question:
         """A question before its first sample, planned.
 
         Args:
@@ -174,16 +184,17 @@ class EscalationRule:
             questions.
           cost: f[M] of a sample of every source; None: the mean.
           features: f[D] of its text, for a belief that was fitted with features; None: an average text.
-          ticket: in [0, 1), the same for all samples of a question: which of the two rules it follows.
+          ticket: which of the two rules the question follows: its text or id, or a number in [0, 1) that was drawn for it. It may be left out
+            where the rule is no mix.
 
         Raises:
-          ValueError: not M numbers, or not finite.
+          ValueError: not M numbers, or not finite; a mix without a ticket.
         """
         frontier = self.frontier
         if not frontier.read:
             accuracy = cost = features = None
         promised = frontier.typical if accuracy is None else log_odds(self._checked(accuracy, "accuracy"))
-        price = self.more if ticket < self.weight else self.less
+        price = self.more if self._lot(ticket) < self.weight else self.less
         if len(frontier.cell):
             g = int(nearest(promised[None], frontier.cell)[0])
             right, move = frontier.cell_table.right[g], frontier.cell_move[price, :, g]
@@ -193,16 +204,28 @@ class EscalationRule:
             right = table.right[0]
             move, _ = best_moves(
                 right.max(axis=1), table.chance[0], paid, frontier.patterns.next, float(frontier.multiplier[price]),
-                frontier.patterns.bounds, frontier.moves, frontier.rounds,
+                frontier.patterns.bounds, frontier.moves, frontier.ahead,
             )  # fmt: skip
         return Question(frontier.patterns, move, right.argmax(axis=1), right.max(axis=1))
 
     def decide(self, question: Question) -> tuple[int, ...]:
         """Positions of the sources to draw the next samples from, all at once; empty: stop and answer."""
-        rounds = len(question.move)
-        if rounds > 1 and question.rounds >= rounds:
+        rounds = self.frontier.rounds
+        if rounds is not None and question.rounds >= rounds:
             return ()
-        return self.frontier.moves[question.move[min(question.rounds, rounds - 1), question.state]]
+        return self.frontier.moves[question.move[min(question.rounds, len(question.move) - 1), question.state]]
+
+    def _lot(self, ticket: float | str | None) -> float:
+        if isinstance(ticket, str):
+            return float(lottery([ticket])[0])
+        if ticket is None and 0 < self.weight < 1:
+            raise ValueError(
+                "the rule mixes two to spend its budget: a ticket says which of them a question follows, such as its text"
+            )
+        ticket = 0.0 if ticket is None else ticket
+        if not 0 <= ticket < 1:
+            raise ValueError(f"a ticket is a text, or a number in [0, 1), got {ticket}")
+        return ticket
 
     def _read(self, features) -> np.ndarray:
         width = len(self.frontier.gate) - 1

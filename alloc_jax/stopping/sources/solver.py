@@ -100,6 +100,7 @@ def solve_escalation(
         blocks=task.patterns.blocks,
         wave=wave,
         rounds=task.rounds,
+        myopic=task.myopic,
         family=best,
         read=task.read,
         multiplier=task.prices[keep],
@@ -142,6 +143,7 @@ def play(
     cost: np.ndarray,
     prices: np.ndarray,
     moves,
+    ahead,
     rounds,
     walks: Walks,
 ) -> Walked:
@@ -152,9 +154,9 @@ def play(
         rows = np.arange(first, min(first + CHUNK, count))
         padded = np.resize(rows, CHUNK)
         table = belief.table(patterns, promised[padded], features[padded])
-        plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost[padded], prices, moves, rounds)
+        plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost[padded], prices, moves, ahead)
         answer = table.right.argmax(axis=-1).astype(np.int8)
-        found.append(walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows))))
+        found.append(walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows)), rounds))
     return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
 
 
@@ -169,10 +171,10 @@ def earned(known: Task, belief: Belief, task: Task, prices: np.ndarray) -> tuple
     """
     if task.planned:
         given = task.promised, task.features, task.cost
-        walked = play(task.patterns, belief, *given, prices, task.moves, task.rounds, task.walks)
+        walked = play(task.patterns, belief, *given, prices, task.moves, task.ahead, task.rounds, task.walks)
     else:
         move, answer, cell = _cell_plan(known, belief, prices)
-        walked = walk(task.patterns, move, task.moves, answer, task.walks, nearest(task.promised, cell))
+        walked = walk(task.patterns, move, task.moves, answer, task.walks, nearest(task.promised, cell), task.rounds)
     spend = walked.cost.mean(axis=(1, 2))
     keep = np.append(
         True, spend[1:] > np.maximum.accumulate(spend)[:-1] * (1 + 1e-9)
@@ -185,7 +187,7 @@ def _cell_plan(task: Task, belief: Belief, prices: np.ndarray) -> tuple[np.ndarr
     cell, cost, features = task.cells
     table = belief.table(task.patterns, cell, features)
     right = table.right.max(axis=-1)
-    plan = solve_patterns(task.patterns, right, table.chance, cost, prices, task.moves, task.rounds)
+    plan = solve_patterns(task.patterns, right, table.chance, cost, prices, task.moves, task.ahead)
     return plan.move, table.right.argmax(axis=-1).astype(np.int8), cell
 
 
@@ -209,7 +211,7 @@ def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
         centre, cost, features = task.cells
     table = belief.table(task.patterns, centre, features)
     right = table.right.max(axis=-1)
-    return certify(task.patterns, right, table.chance, table.reach, cost, prices, task.moves, task.rounds)
+    return certify(task.patterns, right, table.chance, table.reach, cost, prices, task.moves, task.ahead)
 
 
 def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Sequence[float], seed: int) -> str:

@@ -31,12 +31,12 @@ class Family(NamedTuple):
     gated: bool = False  # whether the text tells classes apart
     counted: bool = False  # whether agreement patterns are counted against the classes
     read: bool = True  # whether it believes what the texts promise
-    once: bool = False  # whether it asks once, and looks at no answer
+    myopic: bool = False  # whether it looks one move ahead alone, however far it goes
 
     @property
     def simplicity(self) -> tuple[bool, bool, bool, bool, int]:
-        """Smaller for families that assume less; one that looks at no answer serves only where it is the best by itself."""
-        return self.once, self.read, self.counted, self.gated, self.classes
+        """Smaller for families that assume less; a myopic one serves only where it is the best by itself."""
+        return self.myopic, self.read, self.counted, self.gated, self.classes
 
 
 BELIEFS = {
@@ -47,7 +47,7 @@ BELIEFS = {
     "patterns by text": Family(12, gated=True, counted=True),
     "classes without text": Family(4, read=False),
     "patterns without text": Family(4, counted=True, read=False),
-    "text alone": Family(1, once=True),
+    "one step ahead": Family(1, myopic=True),
 }
 
 
@@ -102,6 +102,7 @@ class Task:
     wave: int
     rounds: int | None
     read: bool  # whether texts promise anything; without, all questions are alike before the first sample
+    myopic: bool = False
 
     @property
     def planned(self) -> bool:
@@ -126,6 +127,11 @@ class Task:
         return tuple(np.stack([x[mine].mean(axis=0) for mine in of]) for x in every)
 
     @property
+    def ahead(self) -> int | None:
+        """The moves that a plan looks ahead; None: all that may come."""
+        return 1 if self.myopic else self.rounds
+
+    @property
     def moves(self):
         return all_moves(self.patterns.sources, self.wave if self.rounds is not None else 1)
 
@@ -137,8 +143,8 @@ class Task:
 
     def seen_by(self, family: Family) -> Task:
         """The same as far as a family of beliefs looks: unread, all questions are alike before the first sample."""
-        if family.once:
-            return replace(self, rounds=1)
+        if family.myopic:
+            return replace(self, myopic=True)
         if family.read or not self.read:
             return self
         typical, cost = (np.broadcast_to(x, self.cost.shape) for x in (self.typical, self.cost.mean(axis=0)))

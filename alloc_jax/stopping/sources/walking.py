@@ -33,6 +33,7 @@ def walk(
     answer: np.ndarray,
     walks: Walks,
     context: np.ndarray,
+    rounds: int | None = None,
 ) -> Walked:
     """Plays rules on walks.
 
@@ -43,11 +44,12 @@ def walk(
       answer: i8[G, S] which block answers.
       walks: of N questions.
       context: i64[N] in [0, G).
+      rounds: the most moves of a question; None: any number.
     """
     prices, count, orders = len(move), len(walks), walks.answer.shape[1]
     part = max(1, CHUNK // max(prices * orders, 1))
     found = [
-        _walk(patterns, move, moves, answer, walks, context, np.arange(first, min(first + part, count)))
+        _walk(patterns, move, moves, answer, walks, context, rounds, np.arange(first, min(first + part, count)))
         for first in range(0, count, part)
     ]
     return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
@@ -92,7 +94,7 @@ class Walkers:
         return seconds, outcome
 
 
-def _walk(patterns, move, moves, answer, walks, context, rows) -> Walked:
+def _walk(patterns, move, moves, answer, walks, context, most, rows) -> Walked:
     shape = (len(move), len(rows), walks.answer.shape[1])
     price, question, order = (x.reshape(-1) for x in np.indices(shape, np.int32))
     question = rows[question]
@@ -102,8 +104,8 @@ def _walk(patterns, move, moves, answer, walks, context, rows) -> Walked:
     drawn = np.array([[*one, *[-1] * (max(map(len, moves)) - len(one))] for one in moves])  # [moves, wave]
     live = np.arange(size)
     while len(live):
-        if move.shape[1] > 1:
-            live = live[rounds[live] < move.shape[1]]
+        if most is not None:
+            live = live[rounds[live] < most]
         at = np.minimum(rounds[live], move.shape[1] - 1)
         chosen = move[price[live], at, where[live], walkers.state[live]]
         live, chosen = live[chosen > 0], chosen[chosen > 0]
