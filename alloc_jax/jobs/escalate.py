@@ -46,7 +46,7 @@ from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 
 PRICED, BLIND = "escalate", "escalate, no text"
-SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the dearest source's mean cost: budgets where none are given
+SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the most expensive source's mean cost: budgets where none are given
 FIXED = (1, 2, 3, 4, 6, 8, 12, 16)  # votes of one source
 
 
@@ -58,7 +58,7 @@ class EscalateConfig(DrawConfig):
         tuple[str, ...], "Sources that samples are drawn from; default: those on or near the cost-accuracy hull."
     ] = ()
     answer: Annotated[str, "How a question is answered: vote, or verified (an exact verifier)."] = "vote"
-    budgets: Budgets = ()  # empty: SHARES of the dearest source's cost
+    budgets: Budgets = ()  # empty: SHARES of the most expensive source's cost
     limits: Annotated[
         tuple[str, ...],
         "The most samples of each source, in the order of the sources; default: as many as the log allows, up to 4.",
@@ -375,6 +375,6 @@ def _about(bench: Bench) -> str:
     kept = "questions of a group stay together" if config.by_group else "by question"
     name = config.log if config.log == "builtin" else Path(config.log).stem
     return (
-        f"{len(bench.log)} questions of {name}; sources {', '.join(bench.sources)}{orders}; at most {bench.cap} samples a question; answered by"
+        f"{len(bench.log)} questions of {name}; sources {', '.join(bench.sources)}{orders}; at most {bench.cap} samples per question; answered by"
         f" {config.answer}; {config.folds} folds ({kept}); {text}; seed {config.seed}."
     )

@@ -1,4 +1,4 @@
-"""Public logs of many samples a question: Large Language Monkeys, BEST-Route, and Qwen2.5-Math's outputs."""
+"""Public logs of many samples per question: Large Language Monkeys, BEST-Route, and Qwen2.5-Math's outputs."""
 
 from __future__ import annotations
 

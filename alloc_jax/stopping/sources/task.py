@@ -1,4 +1,4 @@
-"""What escalation is solved for: questions with what their texts promise, the states they may come to, and the families of beliefs to try."""
+"""The input of the escalation solver: training questions with their promises and samples, their states, and the families of beliefs to try."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CELL = 8  # and at least so many questions in each
 
 
 class Family(NamedTuple):
-    """A way to believe."""
+    """Assumptions of one belief about how sources go right and wrong together."""
 
-    classes: int
-    gated: bool = False  # whether the text tells classes apart
-    counted: bool = False  # whether agreement patterns are counted against the classes
-    read: bool = True  # whether it believes what the texts promise
-    once: bool = False  # whether it asks once, and looks at no answer
+    classes: int  # latent classes of questions; 1: sources err independently, given the text
+    gated: bool = False  # whether features of the text shift the chances of the classes
+    counted: bool = False  # whether the chances of outcomes are corrected by their counts in training questions
+    read: bool = True  # whether promises from the texts are used; if not, all questions start alike
+    once: bool = False  # whether to draw once, by the text alone, and then answer
 
     @property
     def simplicity(self) -> tuple[bool, bool, bool, bool, int]:
@@ -52,9 +52,9 @@ BELIEFS = {
 
 
 class Promise(NamedTuple):
-    """What the texts of N questions promise of M sources, by models that have not seen their outcomes."""
+    """Predicted accuracy and cost of one sample of each of M sources on N questions, from their texts alone."""
 
-    accuracy: np.ndarray  # f[N, M]
+    accuracy: np.ndarray  # f[N, M] in [0, 1], by models that have not seen the outcomes
     cost: np.ndarray | None = None  # f[N, M] of a sample; None: each source's mean
     features: np.ndarray | None = None  # f[N, D] of the texts themselves, which may tell classes of questions apart
 
@@ -62,14 +62,14 @@ class Promise(NamedTuple):
 def policy_promise(
     policy: CalibratedPolicy, sources: Sequence[str], questions: Sequence[str], seen: bool = False
 ) -> Promise:
-    """What a policy's predictions say of one sample of each source.
+    """Predicted accuracy and cost of one sample of each source, by a trained policy: the `promise` of `solve_escalation`.
 
     Args:
       policy: one that predicts utilities, of actions that are single samples of each source among others.
       sources: M of them.
       questions: N texts.
-      seen: whether these are the questions that the policy was trained on, in their order. Of them it says what networks that had not seen each
-        question predict.
+      seen: whether these are the questions that the policy was trained on, in their order. The prediction for each is then by
+        networks that had not seen it.
 
     Raises:
       ValueError: the policy predicts no utilities, or a source has no action of one sample.
@@ -90,7 +90,7 @@ def policy_promise(
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a belief is fitted to and tried on."""
+    """Training questions with everything that a belief is fitted to and its rules are replayed on."""
 
     patterns: Patterns
     walks: Walks
