@@ -127,7 +127,7 @@ class BestRoute(Reader):
 
 
 class QwenMath(Reader):
-    """One line a question: `code` holds the responses, `pred` the answers taken from them, `score` whether these are right.
+    """One line per question: `code` holds the responses, `pred` the answers taken from them, `score` whether these are right.
 
     The file lies at `<model>/<dataset>/<split>_<prompt>_....jsonl`; where it does not, name the source.
     """
