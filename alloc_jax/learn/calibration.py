@@ -3,8 +3,9 @@
 A price (a multiplier on cost) l gives each question the action that maximises predicted score - l * predicted cost.
 Predictions err, so the price that would meet a budget by predicted costs does not meet it by real ones. It is found on
 calibration questions, whose costs were measured, with predictions by models that had not seen them. Predictions also tie,
-so a `Price` is two adjacent multipliers and the share of the questions that uses the lower one. `calibrate` meets the budget in expectation; `calibrate_surely` keeps it with
-a confidence that holds for any number of calibration questions, given a ceiling on what one question can cost.
+so a `Price` is two adjacent multipliers and the share of the questions that uses the lower one. `calibrate` meets the
+budget in expectation; `calibrate_surely` keeps it with a confidence that holds for any number of calibration questions,
+given a ceiling on what one question can cost.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ import numpy as np
 class Prediction:
     """Predicted score and cost of every action on N questions."""
 
-    score: (
-        np.ndarray
-    )  # f32[N, K] predicted utility; of an imitation policy, log-probability of being the oracle's choice
+    score: np.ndarray  # f32[N, K] predicted utility, or log-probability of being the oracle's choice (imitation)
     cost: np.ndarray  # f32[N, K] predicted cost
     spread: np.ndarray | None = None  # f32[N, K] standard deviation of the score over the ensemble's members
 
