@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from types import ModuleType
 from typing import NamedTuple, NoReturn
 
 
@@ -63,15 +64,13 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
     sys.argv = [f"alloc {name}", *(sys.argv[1:] if arguments is None else arguments)]
     module = import_module(f"alloc_jax.{COMMANDS[name].module}")
 
-    from absl import app, flags
+    from absl import app
 
     from alloc_jax.jobs.console import plain_errors, take_files
 
     if define := getattr(module, "define_flags", None):
         define()
-    if any(argument in HELP for argument in sys.argv):
-        print(f"{module.__doc__.strip()}\n{flags.FLAGS.module_help(module)}")
-        raise SystemExit(0)
+    help_where_asked(module)
 
     def main(argv: list[str]) -> None:
         with plain_errors(sys.argv[0]):
@@ -80,6 +79,15 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
 
     app.run(main)
     raise SystemExit(0)
+
+
+def help_where_asked(module: ModuleType) -> None:
+    """Prints what a command or a script says of itself, with its flags, and ends well, where its arguments ask for help."""
+    from absl import flags
+
+    if any(argument in HELP for argument in sys.argv):
+        print(f"{str(module.__doc__).strip()}\n{flags.FLAGS.module_help(module)}")
+        raise SystemExit(0)
 
 
 def _listed() -> str:

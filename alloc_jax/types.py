@@ -387,7 +387,7 @@ class Solution(Shown):
     dual_value: jax.Array  # f32[] upper bound on the utility of any plan within the budget
     gap: jax.Array  # f32[] dual_value - utility, never clipped: below 0 is a contradiction
     mixed: MixedPlan
-    mixed_spend: jax.Array  # f32[] or f32[R] min(budget, dearest useful spend)
+    mixed_spend: jax.Array  # f32[] or f32[R] min(budget, greatest useful spend)
     mixed_utility: jax.Array  # f32[]
     mixed_gap: jax.Array  # f32[] dual_value - mixed_utility
     status: jax.Array  # i32[] a `Status`

@@ -177,13 +177,13 @@ def measured_tables(found: Measured) -> list[str]:
     disk, spends = found.disk, found.spends
     rows = [
         ["a", "stored", f"{disk.stored:.1f} bytes a question", "parquet, without texts"],
-        ["b", "reading alone", f"{1e9 * disk.read:.0f} ns a question", ""],
-        ["c", "a pass", f"{1e9 * disk.passed:.0f} ns a question", "reading included"],
+        ["b", "reading alone", f"{1e9 * disk.read:.0f} ns per question", ""],
+        ["c", "a pass", f"{1e9 * disk.passed:.0f} ns per question", "reading included"],
         ["d", "passes of a solve", f"{disk.passes} or {spends.misled}", "as it lies; sorted by its utilities"],
         ["e", "the plan", f"{1e9 * disk.plan:.0f} ns, {disk.planned:.0f} byte a question", "reading included"],
         ["f", "said by a process", f"{disk.said} or {spends.said} bytes a solve", "to each of the others"],
         ["g", "spread of what a question gets", f"{spends.spread:.3f} budgets", "standard deviation"],
-        ["h", "solving from memory", f"{1e9 * found.from_memory:.0f} ns a question", "the largest sample below"],
+        ["h", "solving from memory", f"{1e9 * found.from_memory:.0f} ns per question", "the largest sample below"],
         ["i", "an old price", f"{spends.moved:+.2f} % for 1 %", "of the questions moved to the harder half"],
         ["j", "a row from logged samples", f"{1e6 * found.row:.0f} us", "builtin: 4 sources x 64 samples, 16 actions"],
         ["k", "a decision as served", f"{1e6 * found.decision:.0f} us", "one thread, text to action"],

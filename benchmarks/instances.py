@@ -1,4 +1,4 @@
-"""What the benchmarks solve: seeded tables of utilities and costs, and budgets between the cheapest and the dearest plan."""
+"""What the benchmarks solve: seeded tables of utilities and costs, and budgets between the cheapest and the most expensive plan."""
 
 import numpy as np
 

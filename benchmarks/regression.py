@@ -33,7 +33,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("sizes", ["1000", "10000", "100000"], "Numbers of questions.")
 flags.DEFINE_list("families", list(FAMILIES), "Instances: smooth, tied.")
 flags.DEFINE_float("seconds", 4, "For each case.", lower_bound=0.1)
-flags.DEFINE_integer("actions", 8, "Actions a question.", lower_bound=2)
+flags.DEFINE_integer("actions", 8, "Actions per question.", lower_bound=2)
 flags.DEFINE_string("json", None, "Where to write what was measured.")
 flags.DEFINE_bool("write", False, "Put what was measured into the baseline.")
 

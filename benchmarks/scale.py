@@ -52,7 +52,7 @@ SOME = 16  # blocks that are read ahead and in turn
 FLAGS = flags.FLAGS
 flags.DEFINE_list("parts", list(PARTS), f"What is measured: {', '.join(PARTS)}.")
 flags.DEFINE_integer("questions", 10**6, "Questions of the streamed table.", lower_bound=1)
-flags.DEFINE_integer("actions", 8, "Actions a question.", lower_bound=2)
+flags.DEFINE_integer("actions", 8, "Actions per question.", lower_bound=2)
 flags.DEFINE_integer("rows", 2**18, "Questions of a block.", lower_bound=1)
 flags.DEFINE_string("folder", None, "Where the streamed table is kept; none: a temporary folder.")
 flags.DEFINE_enum("family", "smooth", FAMILIES, "Instances that are streamed and scaled.")
@@ -112,7 +112,7 @@ def stream(folder: Path) -> None:
         f"peak memory {status('VmHWM') / 1e9:.2f} GB, of which {before / 1e9:.2f} before the first read; "
         f"{seen.most} bytes gathered from a process at most at once\n"
     )
-    print(markdown_table(["what", "seconds", "ns a question", "x reading"], rows))
+    print(markdown_table(["what", "seconds", "ns per question", "x reading"], rows))
 
 
 def seconds_of_some(blocks: TableBlocks, use: Callable[[Block], None], ahead: bool) -> float:
@@ -241,7 +241,7 @@ def main(argv):
             stream(Path(FLAGS.folder or temporary))
     if rows := by_devices("devices") + by_processes():
         print()
-        print(markdown_table(["what", "questions", "ms", "ns a question", "bytes a pass"], rows))
+        print(markdown_table(["what", "questions", "ms", "ns per question", "bytes per pass"], rows))
     if rows := by_devices("learning"):
         print()
         print(markdown_table(["devices", "training, ms", "paths, ms"], rows))

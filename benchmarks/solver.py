@@ -46,7 +46,7 @@ flags.DEFINE_list("sizes", ["1000", "10000", "100000", "1000000"], "Numbers of q
 flags.DEFINE_list("families", list(FAMILIES), "Instances: smooth, tied.")
 flags.DEFINE_list("resources", [], "Numbers of resources; none: one budget, and the frontier.")
 flags.DEFINE_list("rivals", list(LIMITS), "Which rivals take part.")
-flags.DEFINE_integer("actions", 8, "Actions a question.", lower_bound=2)
+flags.DEFINE_integer("actions", 8, "Actions per question.", lower_bound=2)
 flags.DEFINE_integer("repeats", 5, "Calls that are timed.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the instances.")
 

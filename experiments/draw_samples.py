@@ -5,10 +5,12 @@
 Writes samples.npz. The shipped log, in alloc_jax/reasoner/data, was made by this command with the shipped weights.
 """
 
+import sys
 from pathlib import Path
 
 from absl import app, flags
 
+from alloc_jax.cli import help_where_asked
 from alloc_jax.reasoner.draw import draw_log
 from alloc_jax.reasoner.weights import SHIPPED
 
@@ -37,4 +39,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -7,8 +7,11 @@ The server then answers at http://127.0.0.1:8000/v1 to the model named as the fo
 collection say `"prompt": "T{question}="` to have it think, or "D{question}=" for the answer alone.
 """
 
+import sys
+
 from absl import app, flags
 
+from alloc_jax.cli import help_where_asked
 from alloc_jax.jobs.console import plain_errors, show_progress
 from alloc_jax.reasoner.export import export_reasoner
 
@@ -27,4 +30,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -6,10 +6,12 @@ Writes small.npz, large.npz and metrics.jsonl. The shipped weights, in alloc_jax
 command.
 """
 
+import sys
 from pathlib import Path
 
 from absl import app, flags
 
+from alloc_jax.cli import help_where_asked
 from alloc_jax.reasoner.model import SIZES
 from alloc_jax.reasoner.train import train_reasoner
 
@@ -27,4 +29,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,12 +21,18 @@ def values():
     policy = aj.train(table, aj.PolicyConfig(epochs=1, hidden=(4,), folds=2, left_out=1))
     report = aj.evaluate([policy], *(aj.measure(half, table.actions) for half in log.split_samples(0)), (2.0,))
     problem = table.problem()
-    found = (log, table, problem, aj.solve(problem, 2.0), aj.frontier(problem), policy, report)
+    several = aj.AllocationProblem(problem.utility, jnp.stack([problem.cost, problem.cost**2], axis=2))
+    prepared = aj.prepare(problem), aj.prepare(several)
+    found = (log, table, problem, *prepared, aj.solve(problem, 2.0), aj.frontier(problem), policy, report)
     return {type(value).__name__: value for value in found}
 
 
 @pytest.mark.parametrize(
-    "name", ["SampleLog", "OutcomeTable", "AllocationProblem", "Solution", "Frontier", "Policy", "Report"]
+    "name",
+    [
+        *("SampleLog", "OutcomeTable", "AllocationProblem", "ProblemInRows", "ProblemInChunks"),
+        *("Solution", "Frontier", "Policy", "Report"),
+    ],
 )
 def test_a_value_is_shown_in_a_few_lines(values, name):
     lines = repr(values[name]).splitlines()

@@ -1,4 +1,4 @@
-"""Collect: questions and an LLM server in, a journal of samples out. Here alone live HTTP and retries.
+"""Collect: questions and an LLM server in, a journal of samples out. Here alone live sampling, journals and recipes.
 
 `alloc_jax.read_log(journal, grader=...)` reads what was collected.
 """

@@ -25,13 +25,13 @@ _PAUSE = 0.5  # seconds before the first retry; doubles with each
 
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig:
-    """How to ask."""
+    """Settings of a collection: the server, how many samples, how many requests at a time, and what may be spent."""
 
     base_url: str  # of the server, as in http://127.0.0.1:8000/v1
     samples: int = 16  # of each question and source
     concurrency: int = 16  # requests at a time
     timeout_s: float = 600.0  # of one request
-    retries: int = 4  # of a request that failed in passing
+    retries: int = 4  # of a request that failed for a passing reason, such as a timeout
     seed: int | None = 0  # each request gets its own from it; None sends none, for servers that refuse the field
     max_usd: float | None = None  # stops before the spend can pass it; None: no limit
     max_tokens: float | None = None  # of prompts and completions together; None: no limit
@@ -55,7 +55,7 @@ class CollectConfig:
 
 @dataclass(kw_only=True)
 class Account:
-    """What happened, over all runs into one journal."""
+    """Totals of a collection: good samples, failed requests, tokens and dollars, over all runs into one journal."""
 
     samples: int = 0  # good ones
     failed: dict[str, int] = field(default_factory=dict)  # requests given up or charged for nothing, by what went wrong

@@ -17,7 +17,7 @@ _ERRORS = 3.0  # standard errors within which two means count as equal
 
 
 def suspicions(journal: str | Path, recipes: Mapping[str, Recipe]) -> list[str]:
-    """What should be known of the samples in a journal before they are trusted, one sentence each.
+    """Reasons to doubt the samples in a journal, one sentence each: equal repeats, options without effect, several models.
 
     Args:
       journal: the file.

@@ -16,12 +16,12 @@ from alloc_jax.files.text import csv_rows, json_lines
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked."""
+    """One question to sample, with its reference answer."""
 
     id: str
     text: str
-    gold: str | None  # the reference answer
-    group: str | None = None
+    gold: str | None  # the reference answer; None where it is unknown
+    group: str | None = None  # such as a subject
 
 
 def read_questions(

@@ -206,7 +206,7 @@ def read_usage(usage: Any, most: Most | None = None, choices: int = 1) -> tuple[
     written = count(usage, "completion_tokens", most.completion)
     of_prompt, of_written = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     bound = most.prompt if prompt is None else prompt
-    stored = count(of_prompt, "cache_write_tokens", bound)  # first, as the dearer
+    stored = count(of_prompt, "cache_write_tokens", bound)  # first, as the more expensive
     read = Usage(
         prompt_tokens=prompt,
         cached_tokens=count(of_prompt, "cached_tokens", None if bound is None else bound - (stored or 0)),

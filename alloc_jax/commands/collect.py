@@ -53,7 +53,9 @@ def define_flags():
     flags.DEFINE_integer("samples", 16, "Samples of each question and source.", lower_bound=1)
     flags.DEFINE_integer("concurrency", 16, "Requests at a time.", lower_bound=1)
     flags.DEFINE_float("timeout_s", 600.0, "Limit of a request, in seconds.")
-    flags.DEFINE_integer("retries", 4, "Of a request that failed in passing.", lower_bound=0)
+    flags.DEFINE_integer(
+        "retries", 4, "Of a request that failed for a passing reason, such as a timeout.", lower_bound=0
+    )
     flags.DEFINE_float("max_wait_s", 300.0, "A server that asks to wait longer ends the run; start it again later.")
     flags.DEFINE_integer("seed", 0, "From which each request gets a seed of its own.")
     flags.DEFINE_bool("send_seed", True, "Off for servers that refuse the field.")

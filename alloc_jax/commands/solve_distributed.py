@@ -5,7 +5,7 @@
     alloc solve-distributed --table=table.parquet --budget=3 --workdir=runs/plan \\
         --num_processes=2 --process_id=0 --coordinator=10.0.0.1:7000        # and on the second machine --process_id=1
 
-Each process reads its part of the row groups and writes plan-I-of-N.parquet, one action a question in the table's order;
+Each process reads its part of the row groups and writes plan-I-of-N.parquet, one action per question in the table's order;
 process 0 writes summary.json and, after every pass, checkpoint.json, from which the same command goes on after a crash. The
 coordinator listens on the given address alone. Expect two to four passes over the file.
 """

@@ -1,4 +1,4 @@
-"""Cascades to beat: rules with knobs, swept over all settings, of which training questions choose.
+"""Cascades to beat: rules with settings, all of which are tried; training questions choose among them.
 
 A cascade asks a chain of samples in a fixed order and stops by a test on what it has seen. Each family is a list of settings with what they
 earn and spend on every question; those on the upper hull of the training questions, adjacent ones mixed, are its rules for all
@@ -7,7 +7,7 @@ budgets (`Sweep.at`). What a setting earns is a function of a prefix of its chai
     agreement        along the chain until the leading answer has so many votes; else the last source answers
     confidence       along the chain until the best answer's posterior, by the same belief as the priced rule, is high enough
     consistency      Mixture-of-Thought (Yue et al., arXiv 2310.03094): the majority of cheap samples if its share is high enough, else
-                     the dear source answers
+                     the expensive source answers
     Adaptive-Consistency (Aggarwal et al., arXiv 2305.11860): along the chain until the leader beats the runner-up with a confidence
     ESC              (Li et al., arXiv 2401.10480): along the chain in windows until one gives a single answer
     routing          what the text promises less priced cost, before any answer
@@ -165,9 +165,9 @@ def _posteriors(walks, sources, patterns, right, context) -> tuple[np.ndarray, n
 
 
 def consistency(walks: Walks, limits: Sequence[int], cost: np.ndarray) -> Sweep:
-    """Mixture-of-Thought: k samples of cheap sources vote; a majority of at least a share answers, else one sample of a dearer source.
+    """Mixture-of-Thought: k samples of cheap sources vote; a majority of at least a share answers, else one sample of a more expensive source.
 
-    With one sample a source, the k cheapest sources below the dear one are the cheap samples.
+    With one sample per source, the cheap samples are of the k cheapest sources below the expensive one.
     """
 
     def settings():
@@ -187,7 +187,7 @@ def consistency(walks: Walks, limits: Sequence[int], cost: np.ndarray) -> Sweep:
 
 def adaptive_consistency(walks: Walks, chains: Sequence[Sequence[int]]) -> Sweep:
     """Stops where the leader beats the runner-up with a confidence, P(p > 1/2) for p ~ Beta(lead + 1, chase + 1); the majority answers."""
-    most = max(map(len, chains)) + 1
+    most = max(map(len, chains), default=0) + 1
     # P(p > 1/2) for integers is a binomial tail: at most `chase` heads of lead + chase + 1 fair coins.
     beats = np.array(
         [[sum(comb(a + b + 1, j) for j in range(b + 1)) / 2 ** (a + b + 1) for b in range(most)] for a in range(most)]

@@ -12,7 +12,7 @@ from alloc_jax.stopping.rules import lottery, nearest
 from alloc_jax.stopping.sources.classes import log_odds
 from alloc_jax.stopping.sources.rules import EscalationRule
 from alloc_jax.stopping.sources.solver import play
-from alloc_jax.stopping.sources.task import Promise
+from alloc_jax.stopping.sources.task import Promise, checked_promise
 from alloc_jax.stopping.sources.walking import walk
 from alloc_jax.stopping.sources.walks import Walks
 from alloc_jax.types import SampleLog
@@ -35,8 +35,17 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
       promise: what the questions' texts promise; None: what a question of which no text is known does.
     """
     frontier = rule.frontier
-    promise = promise if frontier.read else None
     shape = (len(walks), len(frontier.sources))
+    if not len(walks) or walks.answer.shape[2] != shape[1] or walks.answer.shape[3] < max(frontier.limits):
+        raise ValueError(
+            f"the rules draw up to {frontier.limits} samples of {frontier.sources}; got walks of {len(walks)} questions with"
+            f" {walks.answer.shape[3]} samples of {walks.answer.shape[2]} sources"
+        )
+    promise = checked_promise(promise, *shape) if frontier.read and promise is not None else None
+    if promise is not None and promise.features is not None and promise.features.shape[1:] != frontier.features.shape:
+        raise ValueError(
+            f"the rules were fitted with {len(frontier.features)} features, got {promise.features.shape[1]}"
+        )
     promised = np.broadcast_to(frontier.typical, shape) if promise is None else log_odds(promise.accuracy)
     read = promise is not None and promise.features is not None
     features = (

@@ -28,10 +28,10 @@ TIE = 1e-6  # gaps below this are ties: utilities are float32, and at l* a finit
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often a rule does what is best, beside what ignorance and perfect knowledge reach."""
+    """Share of questions on which a rule takes the best action, beside what one action for all and perfect knowledge reach."""
 
-    rate: float  # share of questions
-    majority: float  # what doing the same everywhere reaches
+    rate: float  # of the rule
+    majority: float  # of the action that is best most often, taken everywhere
     noise_ceiling: tuple[float, float] | None  # bounds on what knowing the truth reaches; None without other samples
 
 

@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Report(Tabular):
-    """What `evaluate` found."""
+    """Accuracy, spend, saving and regret of every rule at every budget, with 95 % intervals."""
 
     rows: tuple[Row, ...]
     actions: tuple[str, ...]  # [K]
@@ -156,7 +156,7 @@ class Scorer:
         )
 
     def uniform_row(self, budget: float) -> Row:
-        """The uniform mix at the budget itself, or at what its dearest useful action costs."""
+        """The uniform mix at the budget itself, or at what its most expensive useful action costs."""
         spend = self.uniform.spend(budget)
         none = NOTHING if np.isnan(spend.value) else Interval.exactly(0.0)
         return Row(

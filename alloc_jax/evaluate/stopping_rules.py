@@ -1,6 +1,6 @@
 """Stopping rules to beat: they stop by a fixed confidence or number, one question at a time, whatever the budget.
 
-Each is an index over paths like those of `solve`, so that the same replay sweeps its knob: fixed k draws up to k samples;
+Each is an index over paths like those of `stopping`, so that the same replay sweeps its setting: fixed k draws up to k samples;
 Adaptive-Consistency (Aggarwal et al. 2023, arXiv 2305.11860) until the leader's share is the greatest with a confidence; ESC (Li et al.
 2024, arXiv 2401.10480) until a window of w samples gives one answer.
 """

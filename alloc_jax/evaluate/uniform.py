@@ -16,7 +16,7 @@ class UniformMix:
 
     The hull's actions are chosen on the very table that scores them, which favours the reference a little. The mix is the
     least of the lines through neighbouring actions and of the best action's utility: it has a kink at each of its actions,
-    and no more is spent than its dearest action costs. Only lines that a spend may lie on are looked at: one through two actions
+    and no more is spent than its most expensive action costs. Only lines that a spend may lie on are looked at: one through two actions
     of nearly the same cost says nothing far from them.
     """
 

@@ -19,6 +19,7 @@ import numpy as np
 from alloc_jax.actions import passes, single, vote
 from alloc_jax.evaluate import cascades
 from alloc_jax.evaluate.cascades import Sweep
+from alloc_jax.evaluate.comparison.cases import default_budgets
 from alloc_jax.evaluate.comparison.contenders import parse_policy
 from alloc_jax.evaluate.comparison.crossfit import Part, question_folds
 from alloc_jax.evaluate.escalation import Path as Way, replay_escalation, served_paths
@@ -46,7 +47,7 @@ from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 
 PRICED, BLIND = "escalate", "escalate, no text"
-SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the dearest source's mean cost: budgets where none are given
+SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the most expensive source's mean cost: budgets where none are given
 FIXED = (1, 2, 3, 4, 6, 8, 12, 16)  # votes of one source
 
 
@@ -58,7 +59,7 @@ class EscalateConfig(DrawConfig):
         tuple[str, ...], "Sources that samples are drawn from; default: those on or near the cost-accuracy hull."
     ] = ()
     answer: Annotated[str, "How a question is answered: vote, or verified (an exact verifier)."] = "vote"
-    budgets: Budgets = ()  # empty: SHARES of the dearest source's cost
+    budgets: Budgets = ()  # empty: SHARES of the most expensive source's cost
     limits: Annotated[
         tuple[str, ...],
         "The most samples of each source, in the order of the sources; default: as many as the log allows, up to 4.",
@@ -78,6 +79,8 @@ class EscalateConfig(DrawConfig):
         for text in self.policies:
             if parse_policy(text, (1.0,)).kind == "imitation":
                 raise ValueError("an imitation policy predicts no utilities: use a value policy")
+        if self.questions < 0 or len(set(self.budgets)) < len(self.budgets):
+            raise ValueError(f"questions are 0 or more and budgets differ, got {self.questions} and {self.budgets}")
         if any(not limit.isdigit() or limit == "0" for limit in self.limits):
             raise ValueError(f"limits are whole numbers of samples from 1 on, got {self.limits}")
 
@@ -175,6 +178,8 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         bench = make_bench(config)
         found, waits, ways = cross_fit(bench)
+        if not any(rule == PRICED for rule, _ in found):
+            raise ValueError(f"no budget of {bench.budgets} reaches the cheapest rule in every fold: name larger ones")
         report = score_outcomes(
             found,
             (bench.choose, bench.score),
@@ -227,7 +232,13 @@ def make_bench(config: EscalateConfig) -> Bench:
     ]
     one = [i for i, action in enumerate(actions) if action.samples == 1]
     dearest = float(tables_[-1].cost[:, one].mean(axis=0).max())
-    budgets = config.budgets or tuple(float(f"{share * dearest:.4g}") for share in SHARES)
+    cheapest = float(tables_[-1].cost[:, one].mean(axis=0).min())
+    budgets = tuple(float(f"{share * dearest:.4g}") for share in SHARES if share * dearest > 1.05 * cheapest)
+    budgets = config.budgets or budgets or default_budgets(tables_[-1])
+    if min(budgets) < cheapest:
+        raise ValueError(
+            f"budget {min(budgets):g} is below what one sample of the cheapest source costs, {cheapest:.4g}: every question gets one"
+        )
     bench = Bench(config, log, tuple(sources), limits, None, tables_[0], tables_[-1], budgets, prices)
     return replace(bench, walks=bench.make_walks(held))
 
@@ -375,6 +386,6 @@ def _about(bench: Bench) -> str:
     kept = "questions of a group stay together" if config.by_group else "by question"
     name = config.log if config.log == "builtin" else Path(config.log).stem
     return (
-        f"{len(bench.log)} questions of {name}; sources {', '.join(bench.sources)}{orders}; at most {bench.cap} samples a question; answered by"
+        f"{len(bench.log)} questions of {name}; sources {', '.join(bench.sources)}{orders}; at most {bench.cap} samples per question; answered by"
         f" {config.answer}; {config.folds} folds ({kept}); {text}; seed {config.seed}."
     )

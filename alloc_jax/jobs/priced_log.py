@@ -158,7 +158,7 @@ def paid_with(log: SampleLog, prices: PriceBook | None) -> str:
     if prices is not None:
         return "usd"
     shares = {resource: _priced_share(log, resource).mean() for resource in PAID}
-    return next(resource for resource, share in shares.items() if share > 0.5)
+    return next((resource for resource, share in shares.items() if share > 0.5), "samples")
 
 
 def _priced_share(log: SampleLog, resource: str, prices: PriceBook | None = None) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The comparison of stopping rules: a price on the next sample beside fixed confidence, fixed numbers and one-shot policies.
 
-Cross-fitted: every question is answered for by rules, prices and knobs that come from other questions, and scored on half of
+Cross-fitted: every question is answered for by rules, prices and settings that come from other questions, and scored on half of
 its samples, in many orders; the oracle chooses on the other half. All rules are scored on the same questions, samples, orders and
 resamples, so that differences are paired.
 """
@@ -247,7 +247,7 @@ def _kept(budgets: Sequence[float], least: float) -> list[float]:
 
 
 def _rivals(answer: str, known: Paths, held: Paths):
-    """(name, budgets -> (budget, outcome)) of the rules that do not price, their knobs set on training paths."""
+    """(name, budgets -> (budget, outcome)) of the rules that do not price, their settings chosen on training paths."""
 
     def swept(rule: Callable[[Paths], np.ndarray], budgets):
         found, play = replay(rule, known).steps(), replay(rule, held)

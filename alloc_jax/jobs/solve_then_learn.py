@@ -50,7 +50,7 @@ class FrontierConfig(LogConfig):
     log: Log = "builtin"
     budgets: Annotated[
         tuple[float, ...],
-        "Mean costs per question, in the resource's unit; default: three between the cheapest and the dearest useful action.",
+        "Mean costs per question, in the resource's unit; default: three between the cheapest and the most expensive useful action.",
     ] = ()
     shrink: Annotated[
         str, "empirical_bayes: utilities that are learned from and chosen on are shrunken; scores never are."

@@ -1,10 +1,11 @@
-"""Prices: predictions in, actions out, and the price at which they spend a budget. NumPy only.
+"""Calibration: the multiplier at which decisions on predicted scores and costs spend a budget. NumPy alone.
 
-A price l turns predictions into the action that maximises score - l * predicted cost. Predictions err, so the price
-that would meet a budget on the predictions does not meet it in truth: it is solved again on calibration questions, whose
-measured costs are known, with predictions made by models that had not seen them. Predictions also tie, so a price is a
-pair of adjacent prices and the share of each. `calibrate` meets the budget in expectation; `calibrate_surely` keeps it with
-a confidence that holds for any number of calibration questions, given a ceiling on what one question can cost.
+A price (a multiplier on cost) l gives each question the action that maximises predicted score - l * predicted cost.
+Predictions err, so the price that would meet a budget by predicted costs does not meet it by real ones. It is found on
+calibration questions, whose costs were measured, with predictions by models that had not seen them. Predictions also tie,
+so a `Price` is two adjacent multipliers and the share of the questions that uses the lower one. `calibrate` meets the
+budget in expectation; `calibrate_surely` keeps it with a confidence that holds for any number of calibration questions,
+given a ceiling on what one question can cost.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a policy thinks of every action on some questions."""
+    """Predicted score and cost of every action on N questions."""
 
-    score: np.ndarray  # f32[N, K] predicted utility, or the log-probability of being the oracle's choice
+    score: np.ndarray  # f32[N, K] predicted utility, or log-probability of being the oracle's choice (imitation)
     cost: np.ndarray  # f32[N, K] predicted cost
     spread: np.ndarray | None = None  # f32[N, K] standard deviation of the score over the ensemble's members
 
@@ -28,7 +29,7 @@ class Prediction:
         return np.argmax(self.score - np.float32(multiplier) * self.cost, axis=1)
 
     def spends(self, multiplier: float, cost: np.ndarray) -> np.ndarray:
-        """What the best response at a price really spends on each question, f64[N], given the measured costs f32[N, K]."""
+        """Measured cost of the best response to each question at a price, f64[N], from the measured costs f32[N, K]."""
         return cost[np.arange(len(cost)), self.best_response(multiplier)].astype(np.float64)
 
     def spend(self, multiplier: float, cost: np.ndarray) -> float:
@@ -43,10 +44,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Unseen:
-    """What an ensemble's members predict of questions they have not seen, and so how the ensemble will spend on new ones.
+    """Predictions for an ensemble's training questions, each by the members that had not seen it.
 
-    m of its M members have not seen a question, and an average of fewer members is noisier and chooses otherwise. The
-    variance that averaging removes is linear in 1 / m, so the spend is extrapolated in 1 / m from m / 2 and m to M members.
+    They tell what all M members will spend on new questions. Only m of the M have not seen a question, and an average over
+    fewer members is noisier, so it chooses other actions. The variance that averaging removes is linear in 1 / m: the spend
+    is extrapolated in 1 / m, from m / 2 and m members to M.
     """
 
     whole: Prediction  # averaged over the m members that have not seen the question
@@ -54,14 +56,14 @@ class Unseen:
     reach: float = 0.0  # 1 - m / M
 
     def spends(self, multiplier: float, cost: np.ndarray) -> np.ndarray:
-        """What all M members' best response is extrapolated to spend on each question, f64[N]; a single one may be below 0."""
+        """Cost of the best response of all M members to each question, f64[N], extrapolated: a single one may be below 0."""
         spends = self.whole.spends(multiplier, cost)
         if not self.halves:
             return spends
         return spends + self.reach * (spends - np.mean([half.spends(multiplier, cost) for half in self.halves], axis=0))
 
     def spend(self, multiplier: float, cost: np.ndarray) -> float:
-        """What the best responses of all M members at a price will spend a new question."""
+        """Expected cost per new question of the best responses of all M members at a price."""
         return float(self.spends(multiplier, cost).mean())
 
     @property
@@ -71,24 +73,24 @@ class Unseen:
 
 @dataclass(frozen=True)
 class Price:
-    """Two adjacent prices: a share `weight` of the questions answers to the lower one, the rest to the higher one."""
+    """Two adjacent multipliers and the share of questions that use the lower one; mixing them spends a budget exactly."""
 
     low: float
     high: float
-    weight: float  # share of the questions that get the low price
+    weight: float  # share of the questions that use `low`
 
     @property
     def mean(self) -> float:
-        """The average price of a question."""
+        """The mean multiplier over questions."""
         return self.weight * self.low + (1 - self.weight) * self.high
 
     def choose(self, prediction: Prediction, lottery: np.ndarray) -> np.ndarray:
-        """The action i64[N] of each question, given a number in [0, 1) for each (`lottery`)."""
+        """The action i64[N] of each question, given a random number in [0, 1) for each (`lottery`)."""
         low, high = prediction.best_response(self.low), prediction.best_response(self.high)
         return np.where(lottery < self.weight, low, high)
 
     def spends(self, prediction: Prediction | Unseen, cost: np.ndarray) -> np.ndarray:
-        """What each question spends on average over the lottery, f64[N], by the measured costs f32[N, K]."""
+        """Mean cost of each question over the lottery, f64[N], from the measured costs f32[N, K]."""
         low, high = (prediction.spends(price, cost) for price in (self.low, self.high))
         return self.weight * low + (1 - self.weight) * high
 
@@ -168,7 +170,7 @@ def _crossing(prediction: Prediction | Unseen, cost: np.ndarray, target: float, 
 
 
 OCTAVES = 40  # prices from 2^-40 to 2^40 of a unit of utility per unit of cost
-STEPS = 8  # prices an octave
+STEPS = 8  # prices per octave
 MIXES = 4  # shares of the lower of two adjacent prices
 
 
@@ -188,7 +190,7 @@ def calibrate_surely(
 
     has factors of at least 0 with means of at most 1, so E W <= 1 and P(W >= 1 / delta) <= delta by Markov's inequality:
     W is what betting against S > budget makes of one unit, spread over the stakes t_j, which are fixed beforehand. All
-    prices: they are tried in one order, fixed before any data, from the dearest compute to the cheapest, and the trial ends
+    prices: they are tried in one order, fixed before any data, from the highest to the lowest, and the trial ends
     at the first whose W stays below 1 / delta. A price that overspends is returned only if the first overspending one of
     the order has passed, which has probability at most delta. So no union bound is paid, and the spend need not fall with
     the price.

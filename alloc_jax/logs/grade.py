@@ -43,7 +43,7 @@ Gold = str | tuple[str, ...]  # one reference answer, or several of which each i
 
 
 class Grade(NamedTuple):
-    """What became of one response."""
+    """The answer that one response gives, and whether it is right."""
 
     answer: str | None  # the key of its answer; None where it gives none, or grading failed
     correct: bool  # False where grading failed
@@ -131,7 +131,7 @@ class Grader:
         return [same.get(key, key) for key in found]
 
     def same(self, *groups: Sequence[str], seconds: float = math.inf) -> dict[str, str]:
-        """Which keys of one question are one answer: a map from a key to that of its equals which comes first.
+        """Maps each key to the first key of this question that means the same, as 0.5 and 1/2 do; keys without one are left out.
 
         Args:
           *groups: keys that this grader gave, the most frequent first. Only keys of one group are compared: those that

@@ -1,4 +1,4 @@
-"""Sample logs as files: read in any known format, checked at the door, and written whole or not at all.
+"""Sample logs as files: read in any known format, validated when read, and written whole or not at all.
 
 Our own form is JSON lines:
 
@@ -50,7 +50,7 @@ class LogWarning(UserWarning):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A log with what happened on the way."""
+    """A sample log with the account of how it was read: formats, skipped records, responses that could not be graded."""
 
     log: SampleLog
     formats: tuple[str, ...]  # of each file
@@ -66,7 +66,7 @@ def read_log(path: Log | Sequence[Log], format: str | None = None, **options) ->
     """Read a sample log.
 
     Args:
-      path: a file, or several that make one log; or a frame of pandas or polars or a table of pyarrow with one row a sample;
+      path: a file, or several that make one log; or a frame of pandas or polars or a table of pyarrow with one row per sample;
         "builtin" for the samples of the built-in reasoner.
       format: one of `formats.FORMATS`; by default the content tells.
       **options: see `read_logs`.

@@ -257,7 +257,7 @@ _WIDE = 8  # more sources than this stand one under another
 _ROWS = (
     ("parameters", "parameters", "{:.3g}"),
     ("questions", "questions", "{}"),
-    ("samples a question", "samples", "{0[0]} / {0[1]:.1f} / {0[2]}"),
+    ("samples per question", "samples", "{0[0]} / {0[1]:.1f} / {0[2]}"),
     ("accuracy of one sample", "accuracy", "{:.3f}"),
     ("right >= 9 in 10", "easy", "{:.1%}"),
     ("right <= 1 in 10", "hard", "{:.1%}"),
@@ -277,7 +277,7 @@ _ROWS = (
 
 
 def format_description(facts: LogFacts) -> str:
-    """The facts as text: one column a source (one line, where there are many), then one line a group."""
+    """The facts as text: one column per source (one line, where there are many), then one line per group."""
     lines = [f"{facts.questions} questions, {len(facts.sources)} sources, {facts.samples} samples"]
     if facts.missing_pairs:
         lines.append(f"{facts.missing_pairs} (question, source) pairs have no samples")

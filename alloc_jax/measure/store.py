@@ -24,7 +24,7 @@ VERSION = 1  # of the form; a reader refuses any other
 ROW_GROUP = 2**16  # questions of a row group: what processes share out, and a block to stream
 FEWEST = 4  # row groups of a table that has so many questions, so that a few processes can share a small one
 _KEY = "alloc_jax outcome table"
-_TEXT = ("ids", "question", "group")  # the fields that hold one text a question; the other tuples are short
+_TEXT = ("ids", "question", "group")  # the fields that hold one text per question; the other tuples are short
 _FIELDS = {field.name: field for field in fields(OutcomeTable)}
 
 
@@ -46,7 +46,7 @@ def save_table(
 ) -> None:
     """Save a table, which `load_table` gives back: parquet where the name ends in .parquet, npz where in .npz.
 
-    Parquet holds one row a question, an action's values in lists, for other tools to read. The file appears whole or
+    Parquet holds one row per question, an action's values in lists, for other tools to read. The file appears whole or
     not at all, and the same table with the same provenance gives the same bytes.
 
     Args:
@@ -191,7 +191,7 @@ def _unpacked(array: np.ndarray) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# parquet: a row a question
+# parquet: one row per question
 # ---------------------------------------------------------------------------------------------------------------
 
 

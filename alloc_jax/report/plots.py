@@ -71,7 +71,7 @@ def plot_price(frontier: Frontier, budgets: Sequence[float], unit: str, path: Pa
     spend, multiplier = np.asarray(frontier.spend), np.asarray(frontier.multiplier)
     left.step(spend, 100 * multiplier, where="pre", color=COLOURS[0])
     left.set(xlabel=f"budget ({unit})", ylabel="price: points of accuracy one more unit buys")
-    if multiplier.max() > 0:  # 0 where no action is dearer and better than another
+    if multiplier.max() > 0:  # 0 where no action is both better and more expensive than another
         left.set(yscale="log", ylim=(1e-2 * multiplier.max(), None))
     left.set_title("Price of compute", loc="left")
     grid = np.linspace(0, spend[-1] * 1.15, 200)

@@ -101,7 +101,7 @@ def allocator(
 
     Args:
       policy: a policy or the folder it was saved in.
-      budget: mean cost a question, in the policy's unit.
+      budget: mean cost per question, in the policy's unit.
       calibration: an `OutcomeTable` of questions the policy has not been trained on, to set the price by; by default
         the policy's own predictions of the training questions, each made by networks that had not seen it.
       seed: of the lottery between adjacent prices.
@@ -132,7 +132,7 @@ def worst_cost(
     prices: Mapping[str, TokenPrice] | None = None,
     compute_unit: float | None = None,
 ) -> float:
-    """The most that one question can cost with a policy's dearest action: samples times token limit times price.
+    """The most that one question can cost with a policy's most expensive action: samples times token limit times price.
 
     Args:
       policy: whose actions are paid, in its resource.
@@ -148,7 +148,7 @@ def worst_cost(
       ValueError: nothing limits it: no token limit, no longest prompt, no price, no parameter count, a policy that reads arrays
         whose cost no recipe tells, or seconds, which have no limit. The message says what is missing.
     """
-    if takes := getattr(policy.featurizer, "takes", ()):
+    if takes := policy.featurizer.takes:
         raise ValueError(f"the policy reads the arrays {', '.join(takes)}, and recipes do not say what those cost")
     actions = [action for action in map(Action.parse, policy.actions) if action.source is not None]
     for action in actions:
@@ -156,7 +156,7 @@ def worst_cost(
             raise ValueError(f"action {action.name}: no recipe for source {action.source!r}")
 
     def of_one(recipe: Recipe) -> float:
-        """The dearest sample of a source."""
+        """The most that one sample of a source can cost."""
 
         def known(value, what: str):
             if value is None:

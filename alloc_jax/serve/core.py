@@ -247,7 +247,7 @@ class Core:
 
     def _check(self) -> None:
         policy = self.policy
-        if takes := getattr(policy.featurizer, "takes", ()):
+        if takes := policy.featurizer.takes:
             raise ValueError(f"the policy reads the arrays {', '.join(takes)} beside the text, which a gateway has not")
         for name, action in self.actions.items():
             if action.aggregator not in SERVED:

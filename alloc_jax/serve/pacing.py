@@ -20,7 +20,7 @@ from dataclasses import dataclass
 class Pace:
     """How a price follows the spend; its state is one number, the dual."""
 
-    budget: float  # mean cost a question
+    budget: float  # mean cost per question
     start: float  # the price before anything is spent: the calibrated one
     low: float  # guard rails
     high: float
@@ -57,7 +57,7 @@ def make_pace(policy, budget: float, step: float) -> Pace:
 
     Args:
       policy: a `Policy`.
-      budget: mean cost a question, in the policy's unit.
+      budget: mean cost per question, in the policy's unit.
       step: of the descent.
 
     Raises:

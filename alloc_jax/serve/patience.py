@@ -1,4 +1,4 @@
-"""Stopping rules as the gateway follows them: at whatever price the pace has reached, for as long as a question is worth it."""
+"""Stopping rules in the gateway: draw samples of a question until, at the pace's current price, the next is not worth its cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alloc_jax.stopping.rules import StoppingFrontier, prior_features, vote_stat
 
 
 class Patience:
-    """The rules in a frontier, each of which is a price.
+    """Plans questions by a frontier of stopping rules, at the price that the pace has reached.
 
     Args:
       frontier: fitted beside the policy.

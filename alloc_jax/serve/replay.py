@@ -30,7 +30,7 @@ class Replay:
 
     @property
     def spend(self) -> float:
-        """Mean cost a question."""
+        """Mean cost per question."""
         return float(self.cost.mean())
 
 
@@ -50,7 +50,7 @@ def replay(
     Args:
       policy: trained on other questions.
       log: with at least as many samples of each pair as the largest action draws.
-      budget: mean cost a question, in the policy's unit.
+      budget: mean cost per question, in the policy's unit.
       rows: the questions in the order in which they come; may name one twice. Default: the log's own order.
       step: of the pace; 0 keeps the calibrated price.
       stopping: rules that draw sample by sample, as the gateway has them.

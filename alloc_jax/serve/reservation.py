@@ -139,7 +139,7 @@ class Reservations:
             return 0.0
         if tenant.hard or action is None:
             return samples * ticket.worst
-        if isinstance(action, Pooled):  # the dearest samples that may come
+        if isinstance(action, Pooled):  # the most expensive samples that may come
             each = (self._dearest(source) for source, most in ticket.plan.limits.items() for _ in range(most))
             return sum(sorted(each, reverse=True)[:samples])
         return self._usual(action)
@@ -197,7 +197,7 @@ class Reservations:
         return self.cap.worst(recipe.model, {**question.sampling, **question.extra, **body}, limit)
 
     def _usual(self, action: Action) -> float:
-        """The quantile of an action's measured costs; for more samples than any action draws, the dearest sample's as often."""
+        """The quantile of an action's measured costs; for more samples than any action draws, the most expensive sample's as often."""
         if action.name in self.quantiles:
             return self.quantiles[action.name]
         return action.samples * self._dearest(action.source)

@@ -139,7 +139,7 @@ def why_one(question: Question, tenant: Tenant) -> str | None:
 
 
 class Seen(NamedTuple):
-    """What one sample of a question told."""
+    """One sample of a question that has come back: its source and its answer."""
 
     source: str
     key: str | None  # of its answer; None where it gives none
@@ -208,7 +208,7 @@ class Ticket:
 
     @property
     def one(self) -> bool:
-        """Whether it is one sample from the start, whatever that says."""
+        """Whether the answer is one sample, decided at admission: nothing is voted on and no rule may draw again."""
         return (
             isinstance(self.action, Action)
             and self.plan is None

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec as P
 
+from alloc_jax.display import Shown, brief
 from alloc_jax.solve import double_double, validation
 from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.mesh import (
@@ -33,8 +34,8 @@ from alloc_jax.types import AllocationProblem
 WIDTH = 1024  # questions per row: what sums exactly in slices, and small enough to search through
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class PreparedProblem:
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
+class PreparedProblem(Shown):
     """An `AllocationProblem` as the kernels read it: `ProblemInRows` with one resource, `ProblemInChunks` with several.
 
     The padding at the end of a row or a chunk costs, earns and counts nothing.
@@ -50,6 +51,12 @@ class PreparedProblem:
 
     action_axis: ClassVar[int]  # of the utility
     width: ClassVar[int]  # questions that lie side by side
+
+    def parts(self) -> dict[str, str]:
+        """What is shown of each field: totals to four digits, as one number each."""
+        shown = super().parts()
+        totals = {name: total for name in shown if isinstance(total := getattr(self, name), DoubleDouble)}
+        return shown | {name: brief(total.hi) for name, total in totals.items()}
 
     @property
     def size(self) -> int:
@@ -111,7 +118,7 @@ class Rows:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class ProblemInRows(PreparedProblem):
     """A prepared problem with one resource: `Rows`, and the totals of its two extreme plans."""
 

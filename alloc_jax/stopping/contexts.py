@@ -47,7 +47,7 @@ def make_contexts(prior: np.ndarray | None, questions: int, most: int, least: in
         return Contexts(np.zeros((1, 0), np.float32), empty, empty, np.zeros(questions, int), np.ones((1, 1)))
     prior = np.asarray(prior, np.float32)
     if prior.ndim != 2 or len(prior) != questions:
-        raise ValueError(f"the prior holds features [{questions}, D], one row a question, got shape {prior.shape}")
+        raise ValueError(f"the prior holds features [{questions}, D], one row per question, got shape {prior.shape}")
     if not np.isfinite(prior).all():
         row = int(np.argmax(~np.isfinite(prior).all(axis=1)))
         raise ValueError(f"the prior's features of question {row} are not finite")

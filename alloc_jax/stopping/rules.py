@@ -28,7 +28,7 @@ class State(NamedTuple):
 
     drawn: int  # samples
     lead: int = 0  # votes of the most frequent answer; verified: 1 once a sample was right; best: the bin of its reward
-    chase: int = 0  # votes of the next
+    chase: int = 0  # votes of the runner-up
     context: int = 0  # from `StoppingFrontier.context`
     ticket: float = 0.0  # in [0, 1), the same for all samples of a question: which of the two rules of a mix it follows
     source: int = 0  # position of the source the samples come from
@@ -53,13 +53,13 @@ def prior_features(score: np.ndarray) -> np.ndarray:
 
 
 class Prior(NamedTuple):
-    """Predictions for training questions from their texts, by models that have not seen their outcomes."""
+    """Features of N training questions that predict their accuracy, from models that have not seen their outcomes."""
 
-    features: np.ndarray  # f[N, D]
-    # Such models are fewer than those that will serve, whose mean is less noisy and so spends otherwise. How much, is extrapolated
-    # from halves of them: spend is taken to be linear in 1 / models.
-    halves: tuple[np.ndarray, ...] = ()  # of f[N, D]
-    reach: float = 0.0  # how far to go beyond all of them, in steps from a half of them to all
+    features: np.ndarray  # f[N, D] such as predicted utilities (`prior_features`)
+    # Fewer models have not seen a question than will serve, and a mean over fewer is noisier and so spends differently. The
+    # difference is extrapolated from halves of them: spend is taken to be linear in 1 / models.
+    halves: tuple[np.ndarray, ...] = ()  # f[N, D] each: the features by either half of these models
+    reach: float = 0.0  # how far to extrapolate; 1 is as far as from a half of these models to all of them
 
 
 class CalibratedPolicy(Protocol):
@@ -163,7 +163,7 @@ class StoppingFrontier:
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """Two adjacent rules and how many questions follow which: a budget is met exactly."""
+    """Two adjacent stopping rules and the share of questions that follows each; mixing them spends a budget exactly."""
 
     frontier: StoppingFrontier = field(repr=False)
     budget: float

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from importlib import import_module
@@ -16,6 +17,7 @@ from alloc_jax.logs import write_log
 from tests.conftest import made_log
 
 ROOT = Path(__file__).parents[2]
+OWN = "draw_samples", "export_reasoner", "train_reasoner"  # scripts of experiments/ that are no command
 
 
 def alloc(*arguments, cwd=ROOT):
@@ -74,6 +76,18 @@ def test_help_of_a_command_ends_well_in_a_process_of_its_own():
     assert said.returncode == 0 and "--grader" in said.stdout and said.stderr == ""
 
 
+@pytest.mark.parametrize("name", OWN)
+def test_a_script_of_its_own_can_be_asked_for_help(name, monkeypatch, capsys, values):
+    path = str(ROOT / "experiments" / f"{name}.py")
+    monkeypatch.setattr(sys, "argv", [path, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(path, run_name="__main__")
+    shown = capsys.readouterr()
+    assert end.value.code == 0 and shown.err == ""
+    defined = re.findall(r"flags\.DEFINE_\w+\(\"(\w+)\"", Path(path).read_text())
+    assert f"experiments/{name}.py" in shown.out and defined and all(f"--{flag}:" in shown.out for flag in defined)
+
+
 def test_serving_loads_no_jax():
     code = (
         "import atexit, sys\nfrom alloc_jax.cli import run\natexit.register(lambda: print({'jax'} & set(sys.modules)))\n"
@@ -101,8 +115,4 @@ def test_every_script_that_is_a_command_calls_it():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "run":
                 called[path.stem] = ast.literal_eval(node.args[0])
     assert set(called.values()) <= set(cli.COMMANDS) and len(called) >= 10
-    assert {path.stem for path in (ROOT / "experiments").glob("*.py")} - set(called) == {
-        "draw_samples",
-        "export_reasoner",
-        "train_reasoner",
-    }
+    assert {path.stem for path in (ROOT / "experiments").glob("*.py")} - set(called) == set(OWN)

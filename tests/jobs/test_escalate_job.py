@@ -102,6 +102,16 @@ def test_votes_of_one_source_are_compared_with_the_cascades_that_need_no_second_
     assert {PRICED, "Adaptive-Consistency"} <= rules and not {"consistency cascade", BLIND} & rules
 
 
+def test_one_source_with_one_sample_is_asked_and_no_cascade_stands_in_the_way(tmp_path):
+    path = tmp_path / "log.jsonl"
+    write_log(made_answers(120), path)
+    options = {"sources": SOURCES[-1:], "resource": "usd", "policies": (), "folds": 2, "replicates": 50}
+    report = compare_escalation(EscalateConfig(log=str(path), budgets=(10.5,), **options), tmp_path / "run")
+    assert report.row(PRICED, 10.5).spend.value == pytest.approx(10)
+    with pytest.raises(ValueError, match="below what one sample of the cheapest source costs, 10"):
+        compare_escalation(EscalateConfig(log=str(path), budgets=(0.1, 20.0), **options), tmp_path / "none")
+
+
 def test_a_verifier_ends_questions_of_one_source_early(tmp_path):
     path = tmp_path / "log.jsonl"
     write_log(made_log(120, 8), path)
@@ -128,6 +138,8 @@ def test_a_verifier_ends_questions_of_one_source_early(tmp_path):
         ({"policies": ("value", "decision")}, "one policy"),
         ({"limits": ("0",)}, "whole numbers"),
         ({"wave": 0}, "wave is 1 or more"),
+        ({"questions": -5}, "questions are 0 or more"),
+        ({"budgets": (5.0, 5.0)}, "budgets differ"),
     ],
 )
 def test_a_wrong_configuration_is_refused(options, message):

@@ -283,6 +283,23 @@ def test_a_move_has_as_many_answers_as_samples(frontier, answers_given):
         question.after((-1,), ["1"])
 
 
+def test_replay_refuses_what_the_rules_were_not_made_for(answers, frontier):
+    walks, rule = make_walks(answers, SOURCES, LIMITS, resource="usd"), frontier.at(float(frontier.spend[-1]))
+    with pytest.raises(ValueError, match="samples of 2 sources"):
+        replay_escalation(rule, make_walks(answers, SOURCES[:2], (1, 1), resource="usd"))
+    with pytest.raises(ValueError, match="walks of 0 questions"):
+        replay_escalation(rule, walks.select(np.arange(0)))
+    promise = Promise(np.full((400, 3), 0.5))
+    read = solve_escalation(answers, SOURCES, resource="usd", promise=promise, beliefs=("independent",)).at(5.0)
+    with pytest.raises(ValueError, match="promised accuracy is 400 x 3, got shape"):
+        replay_escalation(read, walks, Promise(np.full((50, 3), 0.5)))
+
+
+def test_one_question_is_no_nan():
+    found = solve_escalation(made_answers(1), SOURCES, resource="usd")
+    assert np.isfinite([*found.value, *found.bound, *found.utility]).all()
+
+
 def test_a_strong_source_outvotes_two_weak_ones_that_agree():
     log = made_answers(3000, accuracy=(0.3, 0.3, 0.97), trap=0.9)
     found = solve_escalation(log, SOURCES, resource="usd", beliefs=("classes",))
@@ -394,7 +411,19 @@ def test_a_verifier_ends_a_question_at_its_first_right_sample(log):
         ({}, {"answer": "best"}, "'vote' or 'verified'"),
         ({}, {"beliefs": ("tea leaves",)}, "beliefs are some of"),
         ({}, {"limits": (1, 2, 1)}, "question 'q0' has 1 samples of source 'middle'"),
-        ({}, {"rounds": 0}, "1 or more"),
+        ({}, {"limits": (1, 1)}, "one for each of 3 sources"),
+        ({}, {"limits": (1, 0, 1)}, "whole numbers from 1 on"),
+        ({}, {"rounds": 0}, "whole numbers from 1 on"),
+        ({}, {"wave": 1.5}, "whole numbers from 1 on"),
+        ({}, {"orders": 0}, "whole numbers from 1 on"),
+        ({}, {"promise": Promise(np.full((400, 3), np.nan))}, "promised accuracy is from 0 to 1; question 0 has nan"),
+        ({}, {"promise": Promise(np.full((400, 3), 7.0))}, "question 0 has 7.0 to 7.0"),
+        (
+            {},
+            {"promise": Promise(np.full((400, 3), 0.5), np.full((400, 3), -1.0))},
+            "promised cost is finite and from 0 on",
+        ),
+        ({"usd": "free"}, {}, "there is nothing to save"),
         ({}, {"promise": Promise(np.zeros((3, 3)))}, "promised accuracy is 400 x 3"),
         ({"answer": "mute"}, {}, "source 'middle' has no answers"),
         ({"count": "apart"}, {}, "share no question"),
@@ -412,6 +441,8 @@ def test_bad_input_is_named(answers, change, options, message):
     if "usd" in change:
         made["usd"] = answers.usd.copy()
         made["usd"][5, 1] = np.nan
+        if change["usd"] == "free":
+            made["usd"][:] = 0
     options = {"sources": SOURCES, "resource": "usd"} | options
     with pytest.raises(ValueError, match=message):
         solve_escalation(replace(answers, **made), options.pop("sources"), **options)

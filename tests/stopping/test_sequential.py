@@ -182,7 +182,7 @@ def test_what_a_mixture_expects_is_what_its_questions_do():
         ({"wave": 0}, "waves have 1 sample or more"),
         ({"rounds": 0}, "1 round or more"),
         ({"contexts": 0}, "contexts is 1 or more"),
-        ({"prior": np.zeros(3)}, "one row a question"),
+        ({"prior": np.zeros(3)}, "one row per question"),
         ({"prior": np.full((400, 1), np.nan)}, "question 0 are not finite"),
         ({"source": "huge"}, "unknown source 'huge'"),
         ({"source": ()}, "one or more different names"),

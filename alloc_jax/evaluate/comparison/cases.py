@@ -64,7 +64,7 @@ def make_case(
       learn: the table of all samples.
       choose: the table of one half, or of all.
       score: the table of the other half, or `choose` itself.
-      budgets: three between the cheapest and the dearest useful action by default.
+      budgets: three between the cheapest and the most expensive useful action by default.
       generator: f32[N, D] what the questions were generated from.
     """
     whole = whole_questions(learn, choose, score)
@@ -85,7 +85,7 @@ def make_case(
 
 
 def default_budgets(table: OutcomeTable) -> tuple[float, ...]:
-    """Three budgets, to two digits, in equal ratios between the cheapest and the dearest action of the uniform mix.
+    """Three budgets, to two digits, in equal ratios between the cheapest and the most expensive action of the uniform mix.
 
     Raises:
       ValueError: the cheapest action is the best one, so no budget buys anything.

@@ -74,7 +74,7 @@ def find_reader(path: Path, format: str | None = None) -> type[Reader]:
     likeness = f"looks like {' and '.join(r.name for r in found)}" if found else _strangeness(glimpse)
     raise ValueError(
         f"{path}: {likeness}; name its format, one of {', '.join(FORMATS)}; or write a line of our own form for each question and"
-        f" source: {JsonLines.example}; or a table of one row a sample: {Table.example}"
+        f" source: {JsonLines.example}; or a table of one row per sample: {Table.example}"
     )
 
 

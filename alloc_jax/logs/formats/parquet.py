@@ -27,7 +27,7 @@ class ParquetLog(Reader):
     @staticmethod
     def recognises(glimpse) -> bool:
         named = glimpse.kind == "parquet" and {"id", "question", "source", "correct"} <= set(glimpse.columns)
-        return named and "correct" in parquet_lists(glimpse.path)  # else it is a table of one row a sample
+        return named and "correct" in parquet_lists(glimpse.path)  # else it is a table of one row per sample
 
     def rows(self) -> Iterator[Row]:
         try:

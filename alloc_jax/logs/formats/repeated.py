@@ -1,4 +1,4 @@
-"""Public logs of many samples a question: Large Language Monkeys, BEST-Route, and Qwen2.5-Math's outputs."""
+"""Public logs of many samples per question: Large Language Monkeys, BEST-Route, and Qwen2.5-Math's outputs."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class BestRoute(Reader):
 
 
 class QwenMath(Reader):
-    """One line a question: `code` holds the responses, `pred` the answers taken from them, `score` whether these are right.
+    """One line per question: `code` holds the responses, `pred` the answers taken from them, `score` whether these are right.
 
     The file lies at `<model>/<dataset>/<split>_<prompt>_....jsonl`; where it does not, name the source.
     """

@@ -1,4 +1,4 @@
-"""A plain long table, the form that most people have: one row a sample, in CSV, parquet, JSON, or a frame in memory."""
+"""A plain long table, the form that most people have: one row per sample, in CSV, parquet, JSON, or a frame in memory."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Table(Reader):
     """
 
     name = "table"
-    about = "a long table, one row a sample: CSV, parquet, JSON lines or array, or a frame (pandas, polars, pyarrow)"
+    about = "a long table, one row per sample: CSV, parquet, JSON lines or array, or a frame (pandas, polars, pyarrow)"
     example = "question,source,answer,correct,cost / 2 + 2?,gpt-4,4,1,0.0103"
     uses = ("columns", "grader", "gold", "source", "threshold")
 

@@ -33,7 +33,7 @@ CHUNK = 4096  # questions whose [K, R] costs fit into a core's cache
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class ProblemInChunks(PreparedProblem):
     """A prepared problem with several resources. Question i sits at chunk i // width, column i % width."""
 

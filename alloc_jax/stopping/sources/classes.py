@@ -102,11 +102,11 @@ def balanced(odds, effect, prior, xp=np):
 
 
 class Table(NamedTuple):
-    """What a belief says of the S states of G contexts."""
+    """Chances under a belief, in each of S states of questions of G contexts: which answer is right, and what a draw gives."""
 
-    right: np.ndarray  # f32[G, S, B] the chance that each block is right
-    chance: np.ndarray  # f32[G, S, M, B + 3] of the outcomes of a draw
-    reach: np.ndarray  # f32[G, S] the chance of one way of drawing to look like this
+    right: np.ndarray  # f32[G, S, B] that each block of equal answers is right
+    chance: np.ndarray  # f32[G, S, M, B + 3] of every outcome of one more sample of each source
+    reach: np.ndarray  # f32[G, S] that the samples of a state, drawn in a given order, show its pattern
 
 
 def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: np.ndarray | None = None) -> Table:

@@ -1,4 +1,4 @@
-"""Agreement patterns as they were counted on training questions, shrunk towards what latent classes and texts expect. NumPy alone.
+"""Correction of a belief by counts: how often each outcome followed each state in training questions, against its expectation. NumPy alone.
 
 A class model may be wrong about what comes next: two sources that agree more often than others, or a source that gives up where others did. How
 often each outcome followed each state is counted beside how often it was expected, question by question. Expectations are

@@ -291,5 +291,5 @@ def _gated(data: _Data, penalty: jax.Array, mine: jax.Array, gate: jax.Array, le
         gate = gate + (basis.T @ (mine - chances(gate, level)) - penalty * gate) / (0.5 + penalty)
     p = chances(gate, level)
     spread = jnp.maximum((p * (1 - p)).sum(axis=0, keepdims=True) / weight.sum(), even / 4)
-    unseen = basis @ gate + level - (mine - p) * leverage / ((1 - leverage) * spread)
+    unseen = basis @ gate + level - (mine - p) * leverage / (jnp.maximum(1 - leverage, 1e-3) * spread)
     return shares(unseen, jnp), gate, level

@@ -32,7 +32,7 @@ PLANNED = 4000  # states up to which every question is planned on its own; above
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EscalationFrontier:
-    """The rules of all budgets, with what each spent and earned on the training questions."""
+    """Escalation rules for all budgets (multipliers falling), with each rule's spend and utility on the training questions."""
 
     answer: str  # vote or verified
     sources: tuple[str, ...]  # M of them
@@ -44,14 +44,14 @@ class EscalationFrontier:
     wave: int  # the most samples at a time
     rounds: int | None  # the most moves of a question; None: any number
     myopic: bool  # whether plans look one move ahead alone
-    family: str  # of beliefs, that won on training questions
-    read: bool  # whether it believes what the text promises
+    family: str  # of beliefs (a key of `task.BELIEFS`): the simplest whose rules do about as well as the best on training questions
+    read: bool  # whether the rules use what a question's text promises; if not, all questions start alike
     multiplier: np.ndarray = field(repr=False)  # f64[L] falling
     spend: np.ndarray = field(repr=False)  # f64[L] rising
     utility: np.ndarray = field(repr=False)  # f64[L]
-    value: np.ndarray = field(repr=False)  # f64[L] what the model expects of each rule: utility less priced cost
-    bound: np.ndarray = field(repr=False)  # f64[L] above it, had the cap not stopped any question
-    whittle: float  # share of states in which one move is the best at all prices, so that an index would do
+    value: np.ndarray = field(repr=False)  # f64[L] what the belief expects of each rule: utility - multiplier * cost
+    bound: np.ndarray = field(repr=False)  # f64[L] upper bound on `value` of any rule, even without the cap on samples
+    whittle: float  # share of the states that draw, by their chance, whose best draw is the same at all multipliers
     typical: np.ndarray = field(repr=False)  # f32[M] log-odds of a question of which no text is known
     features: np.ndarray = field(repr=False)  # f32[D] of the mean text
     cost: np.ndarray = field(repr=False)  # f32[M] of a sample
@@ -62,9 +62,7 @@ class EscalationFrontier:
     spread: np.ndarray = field(repr=False)
     gate: np.ndarray = field(repr=False)
     scale: np.ndarray = field(repr=False)  # of what was counted against it, as in `Belief`
-    cell: np.ndarray = field(
-        repr=False
-    )  # f32[G, M] log-odds of cells that share a plan; none where each question has its own
+    cell: np.ndarray = field(repr=False)  # f32[G, M] log-odds of cells that share a plan; G = 0: each has its own
     cell_cost: np.ndarray = field(repr=False)  # f32[G, M]
     cell_features: np.ndarray = field(repr=False)  # f32[G, D]
     cell_move: np.ndarray = field(repr=False)  # i8[L, R, G, S]
@@ -100,7 +98,7 @@ class EscalationFrontier:
         return np.where(budget < self.spend[0], np.nan, np.interp(budget, self.spend, self.utility))
 
     def at(self, budget: float) -> EscalationRule:
-        """The mix of two adjacent rules that spends a budget, or the dearest rule where that spends less.
+        """The mix of two adjacent rules that spends a budget, or the rule that spends most where that spends less.
 
         Raises:
           ValueError: the budget is below what the cheapest rule spends.
@@ -163,7 +161,7 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class EscalationRule:
-    """Two adjacent rules and how many questions follow which: a budget is met exactly."""
+    """Two adjacent rules of a frontier and the share of questions that follows each; mixing them spends a budget exactly."""
 
     frontier: EscalationFrontier = field(repr=False)
     budget: float

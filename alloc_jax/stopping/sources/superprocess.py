@@ -67,10 +67,10 @@ def _solve(right, chance, cost, following, prices, bounds, moves, rounds):
 
 
 class Certificate(NamedTuple):
-    """What the model says of the rules of P prices, in the mean over contexts."""
+    """Value of the best rules of P prices under the belief, an upper bound on it, and how far Whittle's condition holds."""
 
-    value: np.ndarray  # f64[P] utility less priced cost of the best rule within the limits
-    bound: np.ndarray  # f64[P] above that of any rule which may go on where the cap stops this one
+    value: np.ndarray  # f64[P] utility - price * cost of the best rule within the limits, a mean over contexts
+    bound: np.ndarray  # f64[P] upper bound on that of any rule, even one that may go on at the cap
     whittle: float  # share of the states' weight, where a rule goes on, in which one move is the best at all prices
 
 
@@ -84,7 +84,7 @@ def certify(
     moves: tuple[tuple[int, ...], ...],
     rounds: int | None = None,
 ) -> Certificate:
-    """How good the rules are by the model's own lights: what the cap may cost, and whether an index would do.
+    """The best rules' value under the belief, what the cap on samples costs at most, and whether an index would do.
 
     A question at the cap could at best be right after one more sample of the cheapest source that has one: with that as the value of those
     states, backward induction gives an upper bound.

@@ -1,4 +1,4 @@
-"""What escalation is solved for: questions with what their texts promise, the states they may come to, and the families of beliefs to try."""
+"""The input of the escalation solver: training questions with their promises and samples, their states, and the families of beliefs to try."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CELL = 8  # and at least so many questions in each
 
 
 class Family(NamedTuple):
-    """A way to believe."""
+    """Assumptions of one belief about how sources go right and wrong together."""
 
-    classes: int
-    gated: bool = False  # whether the text tells classes apart
-    counted: bool = False  # whether agreement patterns are counted against the classes
-    read: bool = True  # whether it believes what the texts promise
-    myopic: bool = False  # whether it looks one move ahead alone, however far it goes
+    classes: int  # latent classes of questions; 1: sources err independently, given the text
+    gated: bool = False  # whether features of the text shift the chances of the classes
+    counted: bool = False  # whether the chances of outcomes are corrected by their counts in training questions
+    read: bool = True  # whether promises from the texts are used; if not, all questions start alike
+    myopic: bool = False  # whether a plan looks one move ahead alone, however far it goes
 
     @property
     def simplicity(self) -> tuple[bool, bool, bool, bool, int]:
@@ -52,9 +52,9 @@ BELIEFS = {
 
 
 class Promise(NamedTuple):
-    """What the texts of N questions promise of M sources, by models that have not seen their outcomes."""
+    """Predicted accuracy and cost of one sample of each of M sources on N questions, from their texts alone."""
 
-    accuracy: np.ndarray  # f[N, M]
+    accuracy: np.ndarray  # f[N, M] in [0, 1], by models that have not seen the outcomes
     cost: np.ndarray | None = None  # f[N, M] of a sample; None: each source's mean
     features: np.ndarray | None = None  # f[N, D] of the texts themselves, which may tell classes of questions apart
 
@@ -62,14 +62,14 @@ class Promise(NamedTuple):
 def policy_promise(
     policy: CalibratedPolicy, sources: Sequence[str], questions: Sequence[str], seen: bool = False
 ) -> Promise:
-    """What a policy's predictions say of one sample of each source.
+    """Predicted accuracy and cost of one sample of each source, by a trained policy: the `promise` of `solve_escalation`.
 
     Args:
       policy: one that predicts utilities, of actions that are single samples of each source among others.
       sources: M of them.
       questions: N texts.
-      seen: whether these are the questions that the policy was trained on, in their order. Of them it says what networks that had not seen each
-        question predict.
+      seen: whether these are the questions that the policy was trained on, in their order. The prediction for each is then by
+        networks that had not seen it.
 
     Raises:
       ValueError: the policy predicts no utilities, or a source has no action of one sample.
@@ -90,7 +90,7 @@ def policy_promise(
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a belief is fitted to and tried on."""
+    """Training questions with everything that a belief is fitted to and its rules are replayed on."""
 
     patterns: Patterns
     walks: Walks
@@ -173,11 +173,17 @@ def make_task(
         raise ValueError(f"sources are one or more different names, got {sources}")
     if answer not in ("vote", "verified"):
         raise ValueError(f"answer is 'vote' or 'verified', got {answer!r}")
-    if wave < 1 or (rounds is not None and rounds < 1):
-        raise ValueError(f"a wave and the rounds are 1 or more, got {wave} and {rounds}")
+    if wave < 1 or (rounds is not None and rounds < 1) or wave != int(wave) or orders < 1:
+        raise ValueError(
+            f"a wave, the rounds and the orders are whole numbers from 1 on, got {wave}, {rounds} and {orders}"
+        )
     columns = [log.source_index(name) for name in sources]
-    limits = tuple(np.minimum(log.count[:, columns].min(axis=0), 4)) if limits is None else limits
-    limits = tuple(max(int(limit), 1) for limit in limits)
+    limits = tuple(np.clip(log.count[:, columns].min(axis=0), 1, 4)) if limits is None else np.atleast_1d(limits)
+    if len(limits) != len(sources) or any(limit != int(limit) or limit < 1 for limit in limits):
+        raise ValueError(
+            f"limits are whole numbers from 1 on, one for each of {len(sources)} sources, got {tuple(limits)}"
+        )
+    limits = tuple(int(limit) for limit in limits)
     cap = usual_cap(limits, blocks, answer == "verified") if cap is None else min(sum(limits), cap)
     rounds = -(-cap // wave) if rounds is None and wave > 1 else rounds
     rounds = None if rounds is not None and rounds >= cap else rounds
@@ -187,20 +193,45 @@ def make_task(
     shape = (len(log), len(sources))
     kinds = read_kinds(log, sources, answer == "verified")
     mean = np.array([np.nanmean(walks.cost[:, :, m, : limits[m]]) for m in range(len(sources))])
+    if not (mean > 0).any():
+        raise ValueError(
+            f"every sample of {', '.join(map(repr, sources))} costs 0 in {resource}: there is nothing to save"
+        )
     accuracy = kinds.right.sum(axis=0) / (kinds.right + kinds.wrong).sum(axis=0)
     read, promise = promise is not None, promise or Promise(np.broadcast_to(accuracy, shape))
-    cost = np.broadcast_to(mean, shape) if promise.cost is None else np.asarray(promise.cost)
-    for name, given in (("accuracy", np.asarray(promise.accuracy)), ("cost", cost)):
-        if given.shape != shape or not np.isfinite(given).all():
-            raise ValueError(f"the promised {name} is {shape[0]} x {shape[1]} finite numbers, got shape {given.shape}")
-    features = np.zeros((len(log), 0)) if promise.features is None else np.asarray(promise.features)
-    if len(features) != len(log) or not np.isfinite(features).all():
-        raise ValueError(f"the features of texts are {len(log)} rows of finite numbers, got shape {features.shape}")
+    promise = checked_promise(promise, *shape)
+    cost = np.broadcast_to(mean, shape) if promise.cost is None else promise.cost
+    features = np.zeros((len(log), 0)) if promise.features is None else promise.features
     features = np.float32(features)
     return Task(
         make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost), features,
         np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), PRICES), wave, rounds, read,
     )  # fmt: skip
+
+
+def checked_promise(promise: Promise, questions: int, sources: int) -> Promise:
+    """A promise whose parts are arrays of N questions and M sources.
+
+    Raises:
+      ValueError: a part of another shape, with a number that is not finite, an accuracy outside [0, 1] or a negative cost.
+    """
+    parts = {}
+    for name, part, least, most in zip(Promise._fields, promise, (0, 0, -np.inf), (1, np.inf, np.inf), strict=True):
+        if part is None and name != "accuracy":
+            continue
+        part = parts[name] = np.asarray(part, np.float32)
+        wanted = f"{questions} x {sources}" if name != "features" else f"{questions} rows"
+        if part.ndim != 2 or len(part) != questions or (name != "features" and part.shape[1] != sources):
+            raise ValueError(f"the promised {name} is {wanted}, got shape {part.shape}")
+        if not ((part >= least) & (part <= most) & np.isfinite(part)).all():
+            row = int(np.argmin(((part >= least) & (part <= most) & np.isfinite(part)).all(axis=1)))
+            between = (
+                "finite" if name == "features" else f"finite and from {least} on" if name == "cost" else "from 0 to 1"
+            )
+            raise ValueError(
+                f"the promised {name} is {between}; question {row} has {part[row].min()} to {part[row].max()}"
+            )
+    return Promise(**parts)
 
 
 def usual_cap(limits: Sequence[int], blocks: int = 3, verified: bool = False) -> int:
