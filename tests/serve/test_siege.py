@@ -190,7 +190,7 @@ ATTACKS = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_neighbours_p99_stays_below_a_tenth_of_a_second(policy, tmp_path, name):
     with besieged(policy, tmp_path) as (url, _, _):
-        for attempt in range(3):  # what else the machine does in these seconds is not the gateway's
+        for _ in range(3):  # what else the machine does in these seconds is not the gateway's
             calm, _ = asyncio.run(fought(url, ATTACKS[name], clients=0, seconds=2))
             found, statuses = asyncio.run(fought(url, ATTACKS[name], clients=3))
             before, during = np.quantile(calm, 0.99), np.quantile(found, 0.99)
@@ -198,7 +198,7 @@ def test_the_neighbours_p99_stays_below_a_tenth_of_a_second(policy, tmp_path, na
             limit = max(0.1, 8 * before)  # a machine that is busy with other things is slow alone, too
             if len(found) > 30 and during < limit:
                 break
-        assert len(found) > 30 and during < limit, f"in {attempt + 1} attempts"
+        assert len(found) > 30 and during < limit
         assert set(statuses) <= {200, 400, 403, 413, 429, 503}
 
 
