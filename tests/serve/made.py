@@ -136,7 +136,7 @@ class AgreementOfTwo:
     def pace(self, budget, step):
         return make_pace(self.policy, budget, step)
 
-    def plan(self, prediction, price, max_samples, ticket):
+    def plan(self, prediction, price, max_samples, ticket, text):
         most = min(16, max_samples or 16)
 
         def following(seen):

@@ -57,7 +57,7 @@ class Rules:
     def pace(self, budget, step):
         raise AssertionError("nobody has a budget")
 
-    def plan(self, prediction, price, max_samples, ticket):
+    def plan(self, prediction, price, max_samples, ticket, text):
         limits = dict.fromkeys(self.sources, 1)
         return Plan(action=Pooled(self.sources, 3), expected=3.0, next=lambda seen: (), limits=limits)
 

@@ -320,7 +320,7 @@ def test_what_is_nested_deeply_is_answered_or_refused_and_settled(policy, model,
     asked = {"input": QUESTION} if path == "/responses" else {"messages": MESSAGES}
     with running(policy, tenant={"cap": 1e6, "hard": True}) as gateway:
         found = []
-        for depth in (*range(800, 1000, 5), 5000):
+        for depth in (*range(800, 1000, 5), 100_000):  # from Python 3.12 on, JSON may be nested much deeper
             for stream in (False, True):
                 raw = json.dumps({"model": model, **asked, "tools": [tool], "stream": stream})
                 raw = raw.replace('"deep"', depth * "[" + depth * "]").encode()
