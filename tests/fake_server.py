@@ -266,3 +266,29 @@ def fake_server(**options):
     with served(fake.app()) as url:
         fake.url = url
         yield fake
+
+
+def streaming(part: bytes, times: int):
+    """An upstream that streams a part so many times to whoever reads it, and answers everything else at once."""
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        raw = b""
+        while (message := await receive()).get("more_body") or message.get("body"):
+            raw += message["body"]
+            if not message.get("more_body"):
+                break
+        stream = b'"stream": true' in raw
+        kind = b"text/event-stream" if stream else b"application/json"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        if stream:
+            for _ in range(times):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+            return
+        usage = {"prompt_tokens": 5, "completion_tokens": 5}
+        reply = {"choices": [{"message": {"content": "it is 4"}, "finish_reason": "stop"}], "usage": usage}
+        await send({"type": "http.response.body", "body": json.dumps(reply).encode()})
+
+    return app

@@ -20,7 +20,7 @@ from alloc_jax.serve.web import upstream as upstream_module
 from alloc_jax.serve.web.breaker import Breaker, Breakers
 from alloc_jax.serve.web.doors import failed
 from alloc_jax.serve.web.fair import Fair
-from tests.fake_server import fake_server, served
+from tests.fake_server import fake_server, served, streaming
 from tests.serve.made import RECIPES
 from tests.serve.running import QUESTION, Running, running
 
@@ -45,26 +45,7 @@ def latencies(gateway, asked, seconds=2.0, **more):
     return np.array(found)
 
 
-async def drip(scope, receive, send):
-    """An upstream that streams 13 MB to whoever reads them, and answers everything else at once."""
-    if scope["type"] != "http":
-        return
-    raw = b""
-    while (message := await receive()).get("more_body") or message.get("body"):
-        raw += message["body"]
-        if not message.get("more_body"):
-            break
-    stream = b'"stream": true' in raw
-    kind = b"text/event-stream" if stream else b"application/json"
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
-    if stream:
-        for _ in range(200):
-            await send({"type": "http.response.body", "body": b"data: " + 65536 * b"x" + b"\n\n", "more_body": True})
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
-        return
-    usage = {"prompt_tokens": 5, "completion_tokens": 5}
-    reply = {"choices": [{"message": {"content": "it is 4"}, "finish_reason": "stop"}], "usage": usage}
-    await send({"type": "http.response.body", "body": json.dumps(reply).encode()})
+drip = streaming(b"data: " + 65536 * b"x" + b"\n\n", 200)  # 13 MB
 
 
 # Slow clients ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from alloc_jax.serve.tickets import Question, Tenant
 from alloc_jax.serve.web import upstream as upstream_module
 from alloc_jax.serve.web.answer_keys import AnswerKeys, calls_key
 from alloc_jax.serve.web.asked import READ, REFUSED, SAMPLING, SENT
-from tests.fake_server import served
+from tests.fake_server import served, streaming
 from tests.serve.made import RECIPES, AgreementOfTwo
 from tests.serve.running import QUESTION, running
 
@@ -408,27 +408,8 @@ def test_a_stream_has_a_deadline(token_policy, at):
         assert totals["open"] == 0 and totals["charged"] > 64
 
 
-async def flood(scope, receive, send):
-    """An upstream that streams one call of 20 MB to whoever reads it, and answers everything else at once."""
-    if scope["type"] != "http":
-        return
-    raw = b""
-    while (message := await receive()).get("more_body") or message.get("body"):
-        raw += message["body"]
-        if not message.get("more_body"):
-            break
-    stream = b'"stream": true' in raw
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-    usage = {"prompt_tokens": 5, "completion_tokens": 5}
-    if stream:
-        delta = {"tool_calls": [{"index": 0, "function": {"arguments": 65536 * "x"}}]}
-        part = b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n"
-        for _ in range(300):
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
-        return
-    reply = {"choices": [{"message": {"content": "it is 4"}, "finish_reason": "stop"}], "usage": usage}
-    await send({"type": "http.response.body", "body": json.dumps(reply).encode()})
+_CALL = {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": 65536 * "x"}}]}}]}
+flood = streaming(b"data: " + json.dumps(_CALL).encode() + b"\n\n", 300)  # one call of 20 MB
 
 
 def test_calls_that_nobody_reads_keep_no_slot(policy):
