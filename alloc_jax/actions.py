@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 TIES = ("uniform", "first", "abstain")
@@ -169,6 +169,15 @@ def parse_actions(text: str) -> tuple[Action, ...]:
             end = at + 1
         at = end
     return tuple(actions)
+
+
+def single_samples(names: Iterable[str]) -> dict[str | None, int]:
+    """By source, the position of the action with one sample of it; of several, the last.
+
+    >>> single_samples(["single(small)", "vote(small,4)", "vote(large,1)"])
+    {'small': 0, 'large': 2}
+    """
+    return {action.source: k for k, action in enumerate(map(Action.parse, names)) if action.samples == 1}
 
 
 def vote(source: str, samples: int, ties: str = "uniform") -> Action:

@@ -21,7 +21,7 @@ import numpy as np
 
 from alloc_jax.actions import vote
 from alloc_jax.evaluate.baselines import prompt_length, random_mix
-from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves
+from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves, sample_halves
 from alloc_jax.evaluate.comparison.contenders import BASELINES, POLICIES
 from alloc_jax.evaluate.comparison.trees import boosted_classes
 from alloc_jax.evaluate.evaluation import deploy
@@ -116,7 +116,7 @@ def reproduce(config: PaperConfig, workdir: str | Path, overwrite: bool = False)
         actions = [vote(source, k) for k in RUNGS]
         table = measure(log, actions, "samples")
         published = as_published(table, config)
-        choose, score = measure_halves(log, actions, "samples", jax.random.key(config.seed))
+        choose, score = measure_halves(sample_halves(log, jax.random.key(config.seed)), actions, "samples")
         case = make_case(source, table, choose, score, budgets=config.budgets)
         found = Reproduction(tuple(published), _honest(case, config))
         alt = plots.plot_gains(found.honest.curve, folder / "frontier.png", found.honest.learned)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from alloc_jax.actions import Action, parse_actions, vote
-from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves
+from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves, sample_halves
 from alloc_jax.evaluate.uniform import upper_hull
 from alloc_jax.jobs.config import LogConfig
 from alloc_jax.logs import read_log
@@ -110,9 +110,9 @@ class PricedLog:
         """What the actions earn and cost on a log: this one, or a part of it."""
         return measure(log, self.actions, self.resource, prices=self.prices, shrink=shrink)
 
-    def measure_halves(self, log: SampleLog, key: jax.Array, shrink: str | None = None) -> list[OutcomeTable]:
-        """A table to choose on and one to score on, from disjoint halves of a log's samples (`cases.measure_halves`)."""
-        return measure_halves(log, self.actions, self.resource, key, prices=self.prices, shrink=shrink)
+    def measure_halves(self, halves: tuple[SampleLog, SampleLog], shrink: str | None = None) -> list[OutcomeTable]:
+        """A table to choose on and one to score on, from halves of a log's samples (`cases.measure_halves`)."""
+        return measure_halves(halves, self.actions, self.resource, prices=self.prices, shrink=shrink)
 
     def case(self, budgets: Sequence[float], seed: int) -> Case:
         """The case of this log; what few questions have a single sample are left out, so that samples can be halved.
@@ -124,7 +124,7 @@ class PricedLog:
         several = np.all(part.log.count > 1, axis=1)
         if several.mean() > MOST:
             part = part.select(several)
-        choose, score = part.measure_halves(part.log, jax.random.key(seed))
+        choose, score = part.measure_halves(sample_halves(part.log, jax.random.key(seed)))
         learn = part.measure(part.log)
         case = make_case(part.name, learn, choose, score, budgets=budgets, generator=part.generator)
         return replace(case, dropped=case.dropped + part.dropped)

@@ -160,7 +160,9 @@ def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = Fa
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         known, config = _read(config)
-        choose, score = known.measure_halves(known.log, jax.random.key(config.seed), config.shrink or None)
+        choose, score = known.measure_halves(
+            sample_halves(known.log, jax.random.key(config.seed)), config.shrink or None
+        )
         report = replace(score_plans([], choose, score, config.budgets, seed=config.seed), dropped=known.dropped)
         exact = frontier(choose.problem())
         points = np.stack([exact.spend, exact.utility, exact.multiplier], axis=1)
@@ -216,9 +218,10 @@ def _split_and_measure(known: PricedLog, config: JobConfig, seed: int) -> Tables
     question_key, sample_key = jax.random.split(jax.random.key(seed))
     shares, shrink = (config.train_share, 1 - config.train_share), config.shrink or None
     learn, held_out = known.log.split_questions(shares, question_key, by_group=config.by_group)
-    train, (choose, score) = known.measure(learn, shrink), known.measure_halves(held_out, sample_key, shrink)
+    halves = sample_halves(held_out, sample_key)
+    train, (choose, score) = known.measure(learn, shrink), known.measure_halves(halves, shrink)
     check_budgets({"train": train, "choose": choose, "score": score}, config.budgets)  # here, not after the training
-    return Tables(train, choose, score, learn, sample_halves(held_out, sample_key)[1])
+    return Tables(train, choose, score, learn, halves[1])
 
 
 def train_policies(table: OutcomeTable, kinds: Sequence[str], budgets: Sequence[float], seed: int) -> list[Policy]:

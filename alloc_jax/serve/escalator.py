@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.actions import Action
+from alloc_jax.actions import single_samples
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
 from alloc_jax.serve.patience import Patience
@@ -42,13 +42,12 @@ class Escalator:
             )
         if not policy.predicts_utility:
             raise ValueError(f"an {policy.kind} policy predicts no utilities, which are the escalation rules' prior")
-        ones = {action.source: k for k, action in enumerate(map(Action.parse, policy.actions)) if action.samples == 1}
+        ones = single_samples(policy.actions)
         if missing := [name for name in frontier.sources if name not in ones]:
             raise ValueError(f"the escalation rules ask {missing[0]!r}, of which the policy predicts no single sample")
         self.frontier, self.sources, self.featurizer = frontier, frontier.sources, policy.featurizer
-        self.gated = (
-            frontier.read and not len(frontier.cell) and len(frontier.gate) > 1
-        )  # the belief reads the text's features
+        # Whether the belief reads features of the text.
+        self.gated = frontier.read and not len(frontier.cell) and len(frontier.gate) > 1
         self.ones = [ones[name] for name in frontier.sources]
         self._rule(float(frontier.multiplier[0])).start()  # what all questions share is made before the first one comes
 

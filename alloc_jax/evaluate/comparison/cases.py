@@ -106,19 +106,18 @@ def sample_halves(log: SampleLog, key: jax.Array) -> tuple[SampleLog, SampleLog]
 
 
 def measure_halves(
-    log: SampleLog,
+    halves: tuple[SampleLog, SampleLog],
     actions: Sequence[Action],
     resource: str,
-    key: jax.Array,
     *,
     prices: PriceBook | None = None,
     shrink: str | None = None,
 ) -> list[OutcomeTable]:
-    """A table to choose on (shrunken where that is asked for) and one to score on, from disjoint halves of the samples; one table
-    twice where a question has a single sample."""
-    choose, score = sample_halves(log, key)
+    """A table to choose on (shrunken where that is asked for) and one to score on, of `sample_halves`; one table twice where the samples could
+    not be halved."""
+    choose, score = halves
     if choose is score:
-        return [measure(log, actions, resource, prices=prices)] * 2
+        return [measure(score, actions, resource, prices=prices)] * 2
     return [
         measure(choose, actions, resource, prices=prices, shrink=shrink),
         measure(score, actions, resource, prices=prices),

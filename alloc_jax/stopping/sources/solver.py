@@ -176,9 +176,8 @@ def earned(known: Task, belief: Belief, task: Task, prices: np.ndarray) -> tuple
         move, answer, cell = _cell_plan(known, belief, prices)
         walked = walk(task.patterns, move, task.moves, answer, task.walks, nearest(task.promised, cell), task.rounds)
     spend = walked.cost.mean(axis=(1, 2))
-    keep = np.append(
-        True, spend[1:] > np.maximum.accumulate(spend)[:-1] * (1 + 1e-9)
-    )  # without those of a higher price
+    # Without rules that spend no more than one of a higher price.
+    keep = np.append(True, spend[1:] > np.maximum.accumulate(spend)[:-1] * (1 + 1e-9))
     return keep, spend[keep], walked.utility[keep].mean(axis=2, dtype=float)
 
 
@@ -217,8 +216,9 @@ def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
 def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Sequence[float], seed: int) -> str:
     """The simplest family whose rules earn as much as any, on training questions that their beliefs have not seen.
 
-    At the budgets that every family can keep; without any, over all spends that every family reaches. As much is within a standard error over questions of the difference from the best: so
-    a text that says nothing, or few questions, leave the choice to the family that assumes least.
+    At the budgets that every family can keep; without any, over all spends that every family reaches. As much is within a standard
+    error over questions of the difference from the best: so a text that says nothing, or few questions, leave the choice to the
+    family that assumes least.
     Questions of one unit, i64[N], are left out together.
     """
     names = sorted(names, key=lambda name: BELIEFS[name].simplicity)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alloc_jax.actions import parse_actions
+from alloc_jax.actions import single_samples
 from alloc_jax.stopping.contexts import make_contexts
 from alloc_jax.stopping.rules import CalibratedPolicy
 from alloc_jax.stopping.sources.classes import log_odds
@@ -76,7 +76,7 @@ def policy_promise(
     """
     if not policy.predicts_utility:
         raise ValueError("an imitation policy predicts no utilities: use a value policy")
-    first = {a.source: k for k, a in enumerate(parse_actions(" ".join(policy.actions))) if a.samples == 1}
+    first = single_samples(policy.actions)
     if lacking := [name for name in sources if name not in first]:
         raise ValueError(
             f"the policy has no action of one sample of source {lacking[0]!r}: its actions are {', '.join(policy.actions)}"
