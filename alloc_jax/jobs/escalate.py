@@ -151,9 +151,7 @@ def escalate_beside(
     first = [action.source for action in known.actions if action.samples == 1 and action.source is not None]
     if not first or not all((learn.answer[:, learn.source_index(name)] >= 0).any() for name in first):
         return {}
-    sources = [
-        name for name in _ladder(of_sources(learn, [single(name) for name in first]), known.resource, known.prices)
-    ]
+    sources = _ladder(of_sources(learn, [single(name) for name in first]), known.resource, known.prices)
     columns = [learn.source_index(name) for name in sources]
     limits = [min(4, int(part)) for part in np.minimum(learn.count[:, columns].min(0), score.count[:, columns].min(0))]
     promise = policy_promise(policy, sources, learn.question, seen=True)
