@@ -2,6 +2,7 @@
 
     alloc report --log=samples.jsonl --resource=samples --budgets=1.5,3 --workdir=runs/served
     alloc serve --policy=runs/served/policy/value --upstream=http://127.0.0.1:8000/v1 --budget=3 --resource=samples
+    alloc serve --config=serve.toml
 
 Clients then talk to http://127.0.0.1:8321/v1 and ask for the model `alloc/auto`. The upstream's key is read from the
 environment variable that --upstream_key_env names, the clients' from --client_key_env, and the operator's, who may see
@@ -13,15 +14,20 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging as absl_logging
 
 from alloc_jax.actions import Action
-from alloc_jax.collect.recipes import load_recipes, parse_recipes
+from alloc_jax.collect.recipes import Recipe, load_recipes, parse_recipes
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.logs.grade import METHODS
 from alloc_jax.price_book import PriceBook
+from alloc_jax.serve.configuration import prices_of, read_configuration
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.escalator import rules_beside
 from alloc_jax.serve.ledger import Ledger
@@ -29,10 +35,11 @@ from alloc_jax.serve.meter import CAPPED, Meter
 from alloc_jax.serve.tickets import ADMIN, Tenant
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("policy", None, "Folder of the policy.", required=True)
-flags.DEFINE_string("upstream", None, "The server behind, with its /v1.", required=True)
+flags.DEFINE_string("config", None, "Configuration file (TOML): flags by name, and tables; a flag goes before it.")
+flags.DEFINE_string("policy", None, "Folder of the policy.")
+flags.DEFINE_string("upstream", None, "The server behind, with its /v1.")
 flags.DEFINE_string("budget", None, "Mean cost per question in the policy's unit, or `none` for no limit.")
-flags.DEFINE_string("resource", None, "What the policy is paid in; refused where it is another.", required=True)
+flags.DEFINE_string("resource", None, "What the policy is paid in; refused where it is another.")
 flags.DEFINE_string("sources", None, "Recipes of the sources (JSON); default: each source is a model of that name.")
 flags.DEFINE_string(
     "tenants",
@@ -107,12 +114,19 @@ _CONFIG = (
 )
 
 
+_MODULE = str(FLAGS.find_module_defining_flag("upstream_key_env"))  # another name where it is run as a script
+
+
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     absl_logging.set_verbosity(absl_logging.WARNING)
     try:
-        gateway = _gateway()
+        tables = read_configuration(FLAGS.config, FLAGS, _MODULE) if FLAGS.config else {}
+        for name in ("policy", "upstream", "resource"):
+            if FLAGS[name].value is None:
+                raise ValueError(f"say --{name}, or {name} in the file of --config")
+        gateway = _gateway(tables)
         serve(gateway, FLAGS.host, FLAGS.port)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"serve: {error}") from None
@@ -167,7 +181,8 @@ def _is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def _gateway():
+def _gateway(tables: Mapping[str, Any]):
+    """The gateway that the flags and the configuration file's tables describe."""
     try:
         from alloc_jax.serve.web.gateway import Gateway, GatewayConfig
         from alloc_jax.serve.web.upstream import Upstream
@@ -175,15 +190,13 @@ def _gateway():
         raise ImportError(f"the gateway needs {error.name}: pip install 'alloc_jax[serve]'") from None
     policy = _policy()
     sources = {action.source for action in map(Action.parse, policy.actions) if action.source is not None}
-    recipes = (
-        load_recipes(FLAGS.sources) if FLAGS.sources else parse_recipes({name: {"model": name} for name in sources})
-    )
-    book = PriceBook.load(FLAGS.prices) if FLAGS.prices else None
+    recipes = _recipes(tables, sources)
+    book = _book(tables)
     prices = {model: book.price(model) for model in book.models} if book else {}
     meter = Meter(policy.resource, policy.unit, prices, FLAGS.image_tokens)
     own = FLAGS.cap_resource in (None, policy.resource)
     cap = meter if own else Meter(FLAGS.cap_resource, "", prices, FLAGS.image_tokens)
-    tenants, keys = _tenants()
+    tenants, keys = _tenants(tables)
     admin = os.environ.get(FLAGS.admin_key_env) or None
     if admin in keys:
         raise ValueError(f"{FLAGS.admin_key_env} holds a tenant's key")
@@ -229,9 +242,35 @@ def _policy():
     return policy
 
 
-def _tenants() -> tuple[dict[str, Tenant], dict[str, str]]:
+def _recipes(tables: Mapping[str, Any], sources: Iterable[str]) -> dict[str, Recipe]:
+    """How the sources are asked for."""
+    if "sources" in tables:
+        with _placed("sources"):
+            return parse_recipes(tables["sources"])
+    return load_recipes(FLAGS.sources) if FLAGS.sources else parse_recipes({name: {"model": name} for name in sources})
+
+
+def _book(tables: Mapping[str, Any]) -> PriceBook | None:
+    """What the models' tokens cost, where somebody says so."""
+    if "prices" in tables:
+        entries = prices_of(FLAGS.config, tables["prices"])
+        with _placed("prices"):
+            return PriceBook.of(entries)
+    return PriceBook.load(FLAGS.prices) if FLAGS.prices else None
+
+
+@contextmanager
+def _placed(table: str) -> Iterator[None]:
+    """Names the file and the table that an error inside is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{FLAGS.config}: {table}: {error}") from None
+
+
+def _tenants(tables: Mapping[str, Any]) -> tuple[dict[str, Tenant], dict[str, str]]:
     """The tenants by name, and the tenant of each key."""
-    if FLAGS.tenants is None:
+    if FLAGS.tenants is None and "tenants" not in tables:
         limits = {name: FLAGS[name].value for name in _LIMITS}
         limits["models"] = None if FLAGS.models is None else [name for name in FLAGS.models if name]
         tenant = Tenant(budget=_budget(FLAGS.budget), **limits)
@@ -239,24 +278,38 @@ def _tenants() -> tuple[dict[str, Tenant], dict[str, str]]:
         return {tenant.name: tenant}, {key: tenant.name} if key else {}
     if FLAGS.budget is not None or any(FLAGS[name].present for name in (*_LIMITS, "models")):
         raise ValueError("budgets, caps and what may be asked for stand in the file of --tenants, or in flags")
-    try:
-        described = json.loads(Path(FLAGS.tenants).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{FLAGS.tenants}: no JSON: {error}") from None
-    if not isinstance(described, dict) or not described:
-        raise ValueError(f"{FLAGS.tenants}: expected an object of tenants by name")
-    tenants, keys = {}, {}
-    for name, values in described.items():
+    if "tenants" in tables:
+        where, described = f"{FLAGS.config}: tenants", tables["tenants"]
+    else:
+        where = FLAGS.tenants
         try:
-            values = dict(values)
-            variable = values.pop("key_env")
-            tenants[name] = Tenant(name=name, **values)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{FLAGS.tenants}: tenant {name!r}: {error}") from None
+            described = json.loads(Path(where).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{where}: no JSON: {error}") from None
+    if not isinstance(described, dict) or not described:
+        raise ValueError(f"{where}: expected an object of tenants by name")
+    tenants, keys = {}, {}
+    known = {field.name for field in fields(Tenant)} - {"name"} | {"key_env"}
+    for name, values in described.items():
+        if not isinstance(values, dict):
+            raise ValueError(f"{where}: tenant {name!r}: expected an object, got {values!r}")
+        if unknown := sorted(values.keys() - known):
+            raise ValueError(
+                f"{where}: tenant {name!r}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}"
+            )
+        for wanted in ("key_env", "budget"):
+            if wanted not in values:
+                raise ValueError(f"{where}: tenant {name!r}: no {wanted}")
+        variable, budget = values["key_env"], values["budget"]
+        given = {field: value for field, value in values.items() if field != "key_env"}
+        try:
+            tenants[name] = Tenant(name=name, **{**given, "budget": None if budget == "none" else budget})
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
         if name == ADMIN:
-            raise ValueError(f"{FLAGS.tenants}: no tenant is called {ADMIN!r}")
-        if not os.environ.get(variable) or os.environ[variable] in keys:
-            raise ValueError(f"{FLAGS.tenants}: tenant {name!r}: {variable} holds no key, or another tenant's")
+            raise ValueError(f"{where}: no tenant is called {ADMIN!r}")
+        if not isinstance(variable, str) or not os.environ.get(variable) or os.environ[variable] in keys:
+            raise ValueError(f"{where}: tenant {name!r}: {variable} holds no key, or another tenant's")
         keys[os.environ[variable]] = name
     return tenants, keys
 

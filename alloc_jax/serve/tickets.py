@@ -52,6 +52,9 @@ class Tenant:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if value is not None and not (number and 0 < value < math.inf):
                 raise ValueError(f"tenant {self.name!r}: {name} is a positive number or null, got {value!r}")
+        for name in ("hard", "forced"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"tenant {self.name!r}: {name} is true or false, got {getattr(self, name)!r}")
         if self.exhausted not in ("cheapest", "refuse"):
             raise ValueError(f"tenant {self.name!r}: exhausted is 'cheapest' or 'refuse', got {self.exhausted!r}")
         if self.structured not in ("one", "vote"):
