@@ -24,7 +24,7 @@ COMMANDS = {
     "compare": Command("commands.compare", "Policies and rules to beat at equal spend, by cross-fitting.", "logs"),
     "sequential": Command("commands.sequential", "Rules that stop sample by sample, compared.", "log"),
     "escalate": Command(
-        "commands.escalate", "One price on the next sample of any source, compared with cascades.", "log"
+        "commands.escalate", "One multiplier on the next sample of any source, compared with cascades.", "log"
     ),
     "resplit": Command("commands.resplit", "The main job over many splits of the questions.", "log"),
     "reproduce-paper": Command("commands.reproduce_paper", "The protocol of arXiv 2604.14853 on a log.", "log"),

@@ -381,7 +381,7 @@ class Solution(Shown):
     """A plan for one budget, with what certifies it."""
 
     action: jax.Array = field(metadata={"questions": 0})  # i32[N] the integral plan, whose spend is within the budget
-    multiplier: jax.Array  # f32[] or f32[R] the price of one unit of cost
+    multiplier: jax.Array  # f32[] or f32[R] utility per unit of cost
     spend: jax.Array  # f32[] or f32[R] mean cost of the integral plan
     utility: jax.Array  # f32[] mean utility of the integral plan
     dual_value: jax.Array  # f32[] upper bound on the utility of any plan within the budget

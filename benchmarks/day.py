@@ -2,7 +2,7 @@
 
 `python benchmarks/scale.py --parts=day` prints it. The first two tables are measured; what follows is extrapolated, and every column names
 the rows it comes from. Costs a question are taken to stay what they are (`--parts=stream` shows how far they do), and hosts
-to be machines like this one with their part of the table on a disk like this one's. A sample's price, at which the sample spends the budget, errs
+to be machines like this one with their part of the table on a disk like this one's. A sample's multiplier, at which the sample spends the budget, errs
 on all the others as the sample's mean does: by the standard deviation of what questions get, over the root of the
 sample's size. The second table holds that against what samples did.
 """
@@ -36,17 +36,17 @@ WITHIN = (0.1, 0.5, 1.0)  # percent of the budget that the spend may be off, 19 
 
 
 class Sampled(NamedTuple):
-    """What the prices of samples of one size do to the questions they are drawn from."""
+    """What the multipliers of samples of one size do to the questions they are drawn from."""
 
     size: int
-    price_errors: np.ndarray  # [draws] relative
+    multiplier_errors: np.ndarray  # [draws] relative
     overspends: np.ndarray  # [draws] relative
     losses: np.ndarray  # [draws] of utility, beyond what the spend explains
     seconds: float  # to solve one
 
 
 def sampled(family: str, count: int, actions: int, sizes: Sequence[int], draws: int, seed: int) -> Iterator[Sampled]:
-    """Solves samples, and applies the two prices and the weight of each to all questions."""
+    """Solves samples, and applies the two multipliers and the weight of each to all questions."""
     utility, cost, budget = instance(family, count, actions, seed)
     rng, whole = np.random.default_rng(seed), solve(AllocationProblem(utility, cost), budget)
     block = to_device(AllocationProblem(utility, cost), 0, count, None)
@@ -63,7 +63,7 @@ def sampled(family: str, count: int, actions: int, sizes: Sequence[int], draws: 
             said, _ = respond_to(block, np.float32([one.ends.more, one.ends.less]))
             totals = (np.float64(said.hi) + np.float64(said.lo))[:2]
             spend, gained = (weight * totals[0] + (1 - weight) * totals[1]) / count
-            # Utility lost beyond what the spend explains, at the true price: what the wrong price itself costs.
+            # Utility lost beyond what the spend explains, at the true multiplier: what the wrong multiplier itself costs.
             bound = float(whole.mixed_utility) + float(whole.multiplier) * (spend - float(whole.mixed_spend))
             lost = (bound - gained) / float(whole.mixed_utility)
             found.append((one.multiplier / float(whole.multiplier) - 1, spend / budget - 1, lost))
@@ -109,9 +109,7 @@ class Spending(NamedTuple):
     """How a plan spends its budget."""
 
     spread: float  # standard deviation of what a question gets, in budgets
-    moved: (
-        float  # relative overspend of an old price, for the share of all that moved from the easier to the harder half
-    )
+    moved: float  # relative overspend of an old multiplier, for the share of all that moved from the easier to the harder half
     misled: int  # passes over the table in the order of its utilities
     said: int  # bytes that a process says in those
 
@@ -184,7 +182,7 @@ def measured_tables(found: Measured) -> list[str]:
         ["f", "said by a process", f"{disk.said} or {spends.said} bytes a solve", "to each of the others"],
         ["g", "spread of what a question gets", f"{spends.spread:.3f} budgets", "standard deviation"],
         ["h", "solving from memory", f"{1e9 * found.from_memory:.0f} ns per question", "the largest sample below"],
-        ["i", "an old price", f"{spends.moved:+.2f} % for 1 %", "of the questions moved to the harder half"],
+        ["i", "an old multiplier", f"{spends.moved:+.2f} % for 1 %", "of the questions moved to the harder half"],
         ["j", "a row from logged samples", f"{1e6 * found.row:.0f} us", "builtin: 4 sources x 64 samples, 16 actions"],
         ["k", "a decision as served", f"{1e6 * found.decision:.0f} us", "one thread, text to action"],
     ]
@@ -238,7 +236,7 @@ def extrapolated_tables(found: Measured) -> list[str]:
         "Extrapolated: all solved exactly, with a plan; as the table lies, and sorted.",
         markdown_table(["hosts", "minutes (c, d, e)", "sorted", "kB received by a host (f)", "sorted"], shared),
         markdown_table(["hosts for one every", "(c, d, e)", "sorted"], often),
-        "Extrapolated: a sample sets the price, and the spend stays within so much 19 times in 20.",
+        "Extrapolated: a sample sets the multiplier, and the spend stays within so much 19 times in 20.",
         markdown_table(
             ["within", "sample (g)", "solving, ms (g, h)", "its table, s of a host (g, j)", "until so many moved (i)"],
             samples,

@@ -45,17 +45,17 @@ def main(argv):
     table = measure(seen, menu(log, (1, 4, 8, 16)), "compute")
     policy = train(table, PolicyConfig(epochs=FLAGS.epochs))
     serve = allocator(policy, FLAGS.budget)
-    price = np.float32(serve.price.mean)
+    multiplier = np.float32(serve.multiplier.mean)
     program = jax.jit(jax.export.deserialize(bytearray(export_policy(policy))).call)
     texts = list(log.question[1000 : 1000 + FLAGS.decisions])
     encode, members = policy.featurizer.encode, len(policy.weights["Dense_0/kernel"])
 
     def numpy_network(features):
-        return policy.predict_features(features).best_response(price)
+        return policy.predict_features(features).best_response(multiplier)
 
     def jax_network(features):
         score, cost = program(features)
-        return np.argmax(np.asarray(score) - price * np.asarray(cost), axis=1)
+        return np.argmax(np.asarray(score) - multiplier * np.asarray(cost), axis=1)
 
     one = [[text] for text in texts]
     many = [texts[at : at + FLAGS.batch] for at in range(0, len(texts) - FLAGS.batch + 1, FLAGS.batch)]

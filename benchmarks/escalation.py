@@ -4,7 +4,7 @@
     python benchmarks/escalation.py --questions=1000000 --sources=4
 
 Every question has a text of its own, and so a plan of its own. Cost rises from source to source; the samples are one of each source. `plan and
-play` solves all questions at all prices and walks them through their own samples.
+play` solves all questions at all multipliers and walks them through their own samples.
 """
 
 import resource
@@ -21,7 +21,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer("questions", 100_000, "Questions.")
 flags.DEFINE_integer("sources", 6, "Sources.")
 flags.DEFINE_integer("depth", 3, "The most samples of a question.")
-flags.DEFINE_integer("prices", 32, "Prices.")
+flags.DEFINE_integer("multipliers", 32, "Multipliers.")
 flags.DEFINE_enum("belief", "classes", list(BELIEFS), "Family of beliefs.")
 
 
@@ -65,12 +65,12 @@ def main(argv):
     tell("walks, states")
     belief = fit_belief(task, BELIEFS[FLAGS.belief])
     tell("belief")
-    prices = np.geomspace(task.prices[0], task.prices[-1], FLAGS.prices)
-    _, spend, utility = earned(task, belief, task, prices)
+    multipliers = np.geomspace(task.multipliers[0], task.multipliers[-1], FLAGS.multipliers)
+    _, spend, utility = earned(task, belief, task, multipliers)
     tell("plan and play")
     own = " of its own" if task.planned else ", shared by like questions"
     print(
-        f"{len(log)} questions of {len(names)} sources, {len(task.patterns)} states, each question a plan{own}, {FLAGS.prices} prices; they spend"
+        f"{len(log)} questions of {len(names)} sources, {len(task.patterns)} states, each question a plan{own}, {FLAGS.multipliers} multipliers; they spend"
         f" {spend[0]:.3g} to {spend[-1]:.3g} and are right on {100 * utility[0].mean():.1f} to {100 * utility[-1].mean():.1f} %"
     )
 

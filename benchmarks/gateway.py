@@ -204,7 +204,7 @@ def time_decisions(folder: str, questions: list[str]) -> dict[str, list[float]]:
             times = [time.perf_counter()]
             prediction = policy.predict([text])
             times.append(time.perf_counter())
-            decide(policy, prediction, core.price("default"))
+            decide(policy, prediction, core.multiplier("default"))
             times.append(time.perf_counter())
             ticket = core.admit(Question(id=str(turn), text=f"{text} "))
             times.append(time.perf_counter())

@@ -10,7 +10,7 @@ STEPS = 40  # of every bisection: what leaves a bracket of neighbouring floats
 
 
 def numpy_bisection(utility, cost, budget):
-    """The plan under the price at which float64 bisection stops; within the budget, ties left unspent."""
+    """The plan under the multiplier at which float64 bisection stops; within the budget, ties left unspent."""
     utility, cost = utility.astype(np.float64), cost.astype(np.float64)
     rows = np.arange(len(utility))
     low, high = 0.0, float(np.ptp(utility) / np.diff(np.sort(cost, axis=1)).min())

@@ -32,7 +32,7 @@ def several(family: str, questions: int, actions: int, resources: int, seed: int
     costs = np.empty((*cost.shape, resources), np.float32)
     for r in range(resources):
         costs[:, :, r] = cost * np.exp(0.4 * rng.standard_normal(cost.shape, np.float32))
-    price = rng.uniform(0.3, 1, resources) * utility.mean() / costs.mean(axis=(0, 1)) / resources
-    action = np.argmax(utility - costs @ price.astype(np.float32), axis=1)
+    multiplier = rng.uniform(0.3, 1, resources) * utility.mean() / costs.mean(axis=(0, 1)) / resources
+    action = np.argmax(utility - costs @ multiplier.astype(np.float32), axis=1)
     spend = costs[np.arange(questions), action].mean(axis=0, dtype=np.float64)
     return utility, costs, (spend * np.where(np.arange(resources) % 4 == 3, 1.5, 1)).astype(np.float32)

@@ -59,11 +59,11 @@ def histogram(utility, cost, threads):
 
 
 @numba.njit(inline="always")
-def respond(utility, cost, price):
-    """The best response of one question to a price."""
-    best, top = 0, utility[0] - price * cost[0]
+def respond(utility, cost, multiplier):
+    """The best response of one question to a multiplier."""
+    best, top = 0, utility[0] - multiplier * cost[0]
     for k in range(1, len(utility)):
-        score = utility[k] - price * cost[k]
+        score = utility[k] - multiplier * cost[k]
         best, top = (k, score) if score > top else (best, top)
     return best
 

@@ -1,4 +1,4 @@
-"""Tables larger than memory, many devices, many processes, and how far a sample's price carries.
+"""Tables larger than memory, many devices, many processes, and how far a sample's multiplier carries.
 
     python benchmarks/scale.py --parts=stream --questions=100000000 --folder=runs/scale
     python benchmarks/scale.py --parts=devices,processes,sample
@@ -10,7 +10,7 @@ process's own, with Python, JAX and the compiler in it. `devices` solves a table
 number of questions on each; the devices share this machine's cores, so that the time a question is what should stay. `processes`
 streams a table with as many questions in each process. Bytes are those of the all-reduces in the compiled program of one pass, and of the arrays
 that processes gather. `learning` trains one policy and walks through the samples of one log on as many devices, where more devices cannot be
-faster on the same cores, and should not be slower. `sample` applies the two prices and the weight that a sample of n questions gives to all the others. `day` measures
+faster on the same cores, and should not be slower. `sample` applies the two multipliers and the weight that a sample of n questions gives to all the others. `day` measures
 costs a question and prints what 1e10 questions a day come to.
 """
 
@@ -216,11 +216,11 @@ def by_processes() -> list[list[str]]:
 
 
 def sample() -> list[list[str]]:
-    """What a sample's two prices and weight do to the questions it is drawn from."""
+    """What a sample's two multipliers and weight do to the questions it is drawn from."""
     rows, sizes = [], list(map(int, FLAGS.samples))
     for family in FAMILIES:
         for one in sampled(family, FLAGS.population, FLAGS.actions, sizes, FLAGS.draws, FLAGS.seed):
-            row = [family, f"{one.size}", *(f"{100 * rms(x):.3f}" for x in (one.price_errors, one.overspends))]
+            row = [family, f"{one.size}", *(f"{100 * rms(x):.3f}" for x in (one.multiplier_errors, one.overspends))]
             row += [f"{100 * max(one.overspends):.3f}", f"{np.mean(one.losses):.0e}", f"{1e3 * one.seconds:.0f}"]
             rows.append(row)
     return rows
@@ -246,7 +246,15 @@ def main(argv):
         print()
         print(markdown_table(["devices", "training, ms", "paths, ms"], rows))
     if "sample" in FLAGS.parts:
-        header = ["data", "sample", "price error %", "overspend %", "worst overspend %", "loss at equal spend", "ms"]
+        header = [
+            "data",
+            "sample",
+            "multiplier error %",
+            "overspend %",
+            "worst overspend %",
+            "loss at equal spend",
+            "ms",
+        ]
         print()
         print(markdown_table(header, sample()))
     if "day" in FLAGS.parts:

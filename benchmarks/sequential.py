@@ -4,7 +4,7 @@
 
 Verifier: as many Beta priors as questions, none like another, one backward induction each, beside the same recursion in NumPy; `error` is
 the largest difference of a question's value. Votes: a simulated log, walked through once a question, with a prior that makes 16 contexts; one
-price is one backward induction and what its rule then spends and earns on all paths, a frontier the indices at 32 prices and all
+multiplier is one backward induction and what its rule then spends and earns on all paths, a frontier the indices at 32 multipliers and all
 their rules. `utility` stands beside what Adaptive-Consistency (Beta) earns on the same paths at the same spend. First calls compile.
 """
 
@@ -19,7 +19,7 @@ from alloc_jax.evaluate.replay import Replay, replay
 from alloc_jax.evaluate.stopping_rules import beta_confidence
 from alloc_jax.report.text import markdown_table
 from alloc_jax.stopping.contexts import make_contexts
-from alloc_jax.stopping.induction import best_at, indices, price_grid, root_values
+from alloc_jax.stopping.induction import best_at, indices, multiplier_grid, root_values
 from alloc_jax.stopping.paths import sample_paths
 from alloc_jax.stopping.priors import beta_model
 from alloc_jax.stopping.states import FOLDS, Lattice, by_context, tallies, waves
@@ -30,7 +30,7 @@ from benchmarks.harness import machine
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("questions", 100_000, "Questions.", lower_bound=200)
 flags.DEFINE_integer("cap", 64, "The most samples of a question.", lower_bound=4)
-flags.DEFINE_integer("prices", 32, "Prices of a frontier.", lower_bound=2)
+flags.DEFINE_integer("multipliers", 32, "Multipliers of a frontier.", lower_bound=2)
 flags.DEFINE_integer("repeats", 2, "Calls that are timed after the first.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the simulated questions.")
 
@@ -45,12 +45,12 @@ def timed(call):
     return seconds[0], min(seconds[1:]), found
 
 
-def numpy_values(alpha: np.ndarray, beta: np.ndarray, cap: int, price: float) -> np.ndarray:
+def numpy_values(alpha: np.ndarray, beta: np.ndarray, cap: int, multiplier: float) -> np.ndarray:
     """f64[N] the same recursion: after n failures the next sample is right with chance alpha / (alpha + beta + n)."""
     value = np.zeros(len(alpha))
     for n in range(cap - 1, -1, -1):
         chance = alpha / (alpha + beta + n)
-        on = chance + (1 - chance) * value - price
+        on = chance + (1 - chance) * value - multiplier
         value = np.maximum(on, 0) if n else on
     return value
 
@@ -83,15 +83,15 @@ def verifier_rows() -> list[list[str]]:
     rng = np.random.default_rng(FLAGS.seed)
     alpha, beta = rng.uniform(0.1, 3, (2, FLAGS.questions))
     model = jax.device_put(beta_model(alpha, beta, FLAGS.cap))
-    prices = np.geomspace(0.5, 0.005, FLAGS.prices).astype(np.float32)
+    multipliers = np.geomspace(0.5, 0.005, FLAGS.multipliers).astype(np.float32)
     rows = []
-    for many in (prices[len(prices) // 2 :][:1], prices):
+    for many in (multipliers[len(multipliers) // 2 :][:1], multipliers):
         first, seconds, (utility, cost) = timed(lambda many=many: root_values(model, jnp.asarray(many)))
         start = time.perf_counter()
-        wanted = np.stack([numpy_values(alpha, beta, FLAGS.cap, float(price)) for price in many])
+        wanted = np.stack([numpy_values(alpha, beta, FLAGS.cap, float(multiplier)) for multiplier in many])
         rival = time.perf_counter() - start
         error = np.abs(np.asarray(utility) - many[:, None] * np.asarray(cost) - wanted).max()
-        label = f"verifier, {FLAGS.questions:,} priors, {len(many)} price{'s' if len(many) > 1 else ''}"
+        label = f"verifier, {FLAGS.questions:,} priors, {len(many)} multiplier{'s' if len(many) > 1 else ''}"
         rows.append(
             [label, f"{first:.2f}", f"{seconds:.2f}", f"{rival:.2f} (NumPy, values only)", f"error {error:.0e}"]
         )
@@ -121,12 +121,12 @@ def vote_rows() -> list[list[str]]:
         seconds,
     )
     model = jax.device_put(model)
-    price = jnp.float32(0.004)
-    at_price = jax.jit(lambda price: best_at(model, price))
+    multiplier = jnp.float32(0.004)
+    at_multiplier = jax.jit(lambda multiplier: best_at(model, multiplier))
 
     def one():
-        _, _, gain, extra = at_price(price)
-        draws = np.where(may_stop[None, :, None], np.asarray(gain - price * extra), np.inf)
+        _, _, gain, extra = at_multiplier(multiplier)
+        draws = np.where(may_stop[None, :, None], np.asarray(gain - multiplier * extra), np.inf)
         return Replay(paths, bars(path_index(draws, lattice, paths, near.of))).outcome(0.0)
 
     confident = replay(beta_confidence, paths)
@@ -134,16 +134,16 @@ def vote_rows() -> list[list[str]]:
     first, seconds, outcome = timed(one)
     spend, utility = outcome.cost.mean(), outcome.utility.mean()
     against = f"utility {utility:.4f} at {spend:.2f}; {np.interp(spend, rival.spend, rival.utility):.4f}"
-    add("votes, one price: backward induction, spend and utility on all paths", first, seconds, "", against)
+    add("votes, one multiplier: backward induction, spend and utility on all paths", first, seconds, "", against)
 
     def frontier():
-        index = np.asarray(indices(model, price_grid(model, FLAGS.prices)))
+        index = np.asarray(indices(model, multiplier_grid(model, FLAGS.multipliers)))
         return steps(bars(path_index(index, lattice, paths, near.of)), paths)
 
     first, seconds, found = timed(frontier)
     ahead = [np.interp(4, x.spend, x.utility) for x in (found, rival)]
     add(
-        f"votes, frontier of {FLAGS.prices} prices: indices, and all {len(found.spend):,} rules on all paths",
+        f"votes, frontier of {FLAGS.multipliers} multipliers: indices, and all {len(found.spend):,} rules on all paths",
         first,
         seconds,
         "",
@@ -156,7 +156,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     print(machine(), "\n")
-    header = ["what", "first call s", "s", "rival s", "quality (votes: priced; Adaptive-Consistency)"]
+    header = ["what", "first call s", "s", "rival s", "quality (votes: index; Adaptive-Consistency)"]
     print(markdown_table(header, [*verifier_rows(), *vote_rows()]))
 
 

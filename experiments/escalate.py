@@ -1,4 +1,4 @@
-"""One price on the next sample of any source, against cascades, routers and fixed rules, at equal spend.
+"""One multiplier on the next sample of any source, against cascades, routers and fixed rules, at equal spend.
 
 python experiments/escalate.py --help          # the same as `alloc escalate --help`
 """

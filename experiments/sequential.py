@@ -1,4 +1,4 @@
-"""A price on the next sample against fixed confidence, fixed numbers of samples and one-shot policies, at equal spend.
+"""A multiplier on the next sample against fixed confidence, fixed numbers of samples and one-shot policies, at equal spend.
 
 python experiments/sequential.py --help          # the same as `alloc sequential --help`
 """

@@ -58,17 +58,17 @@ for budget in (2.0, 4.0, 8.0, 16.0):
     found = jax.block_until_ready(aj.solve(prepared, budget))
     seconds = time.perf_counter() - start
     print(
-        f"budget {budget:4}: price {float(found.multiplier):.5f}, spend {float(found.spend):.6f}, "
+        f"budget {budget:4}: multiplier {float(found.multiplier):.5f}, spend {float(found.spend):.6f}, "
         f"utility {float(found.utility):.6f}, gap {float(found.gap):.1e}, {1e3 * seconds:.1f} ms"
     )
 
 # %% [markdown]
-# All budgets on a grid of prices, and the best utility as a differentiable function of the budget (its slope is the price).
+# All budgets on a grid of multipliers, and the best utility as a differentiable function of the budget (its slope is the multiplier).
 
 # %%
 curve = aj.frontier(prepared, points=32)
-for spend, utility, price in list(zip(curve.spend, curve.utility, curve.multiplier, strict=True))[::6]:
-    print(f"spend {float(spend):7.3f}  utility {float(utility):.5f}  price {float(price):.6f}")
+for spend, utility, multiplier in list(zip(curve.spend, curve.utility, curve.multiplier, strict=True))[::6]:
+    print(f"spend {float(spend):7.3f}  utility {float(utility):.5f}  multiplier {float(multiplier):.6f}")
 
 # %%
 value, slope = jax.value_and_grad(lambda budget: aj.dual_value(problem, budget))(16.0)

@@ -1,8 +1,8 @@
 # %% [markdown]
-# # Escalate: one price on the next sample of any source
+# # Escalate: one multiplier on the next sample of any source
 #
 # Ask a cheap model first, and an expensive one only where the answers leave doubt. After each answer the rule stops, or draws the next sample from
-# whichever source is worth its price. One price holds for all questions, so that their mean spend is the budget.
+# whichever source is worth its cost. One multiplier holds for all questions, so that their mean spend is the budget.
 
 # %%
 import importlib.util

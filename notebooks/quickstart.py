@@ -44,12 +44,12 @@ table, choose, score = (aj.measure(part, actions, "compute") for part in (train_
 print(f"{len(table)} questions to learn from, {len(score)} held out, {len(actions)} actions; costs in {table.units[0]}")
 
 # %% [markdown]
-# **Solve.** One budget: the price at which the budget is spent, the plan, and a bound that says how far from the best it can be.
+# **Solve.** One budget: the multiplier at which the budget is spent, the plan, and a bound that says how far from the best it can be.
 
 # %%
 solution = aj.solve(choose.problem(), budget=1.0)
 print(
-    f"price {float(solution.multiplier):.4f}, spend {float(solution.spend):.4f}, utility {float(solution.utility):.4f}"
+    f"multiplier {float(solution.multiplier):.4f}, spend {float(solution.spend):.4f}, utility {float(solution.utility):.4f}"
 )
 print(f"bound {float(solution.dual_value):.6f}, gap {float(solution.gap):.1e} ({aj.Status(int(solution.status)).name})")
 
@@ -86,7 +86,7 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# **Learn.** A small policy predicts from the text what each action would earn and cost; its price is set so that new questions keep the budget.
+# **Learn.** A small policy predicts from the text what each action would earn and cost; its multiplier is set so that new questions keep the budget.
 
 # %%
 policy = aj.train(table, aj.PolicyConfig(kind="value"))

@@ -1,8 +1,8 @@
 # %% [markdown]
-# # A price on the next sample
+# # A multiplier on the next sample
 #
 # How many samples a question gets need not be decided before the first one is seen. After each sample a rule stops, or draws again where what it may still
-# gain is worth the price, the same price for all questions. One budget is shared by all of them.
+# gain is worth multiplier * cost, with the same multiplier for all questions. One budget is shared by all of them.
 
 # %%
 import importlib.util
@@ -57,8 +57,8 @@ def curve(frontier, prior):
 fixed = aj.measure(test_log, [aj.vote(source, k) for k in range(1, 9)]).utility.mean(axis=0)
 plt.figure(figsize=(7, 4))
 plt.plot(range(1, 9), fixed, "o--", color="gray", label="every question alike")
-plt.plot(*curve(plain, None), label="priced")
-plt.plot(*curve(informed, texts), label="priced, and the text as prior")
+plt.plot(*curve(plain, None), label="index rule")
+plt.plot(*curve(informed, texts), label="index rule, and the text as prior")
 plt.xlabel("samples per question")
 plt.ylabel("accuracy of the vote, held-out questions")
 plt.legend()

@@ -77,17 +77,17 @@ def main(argv):
         options += [f"--budget={FLAGS.budget:g}", "--resource=samples", "--ledger="]
         with _started("serve", *options) as gateway:
             logging.getLogger("alloc_jax").info("asking %d questions, %d at once", len(asked), AT_ONCE)
-            start, first = time.monotonic(), _figure(gateway, "price")
+            start, first = time.monotonic(), _figure(gateway, "multiplier")
             with ThreadPoolExecutor(AT_ONCE) as clients:
                 answers = list(clients.map(lambda text: _ask(gateway, text), asked.question))
-            seconds, last = time.monotonic() - start, _figure(gateway, "price")
+            seconds, last = time.monotonic() - start, _figure(gateway, "multiplier")
             spend = _figure(gateway, "spend")
     right = [given.correct for given in grade([answer.text for answer in answers], asked.gold, method="number")]
     print(_account(answers, right, spend, (first, last), seconds))
 
 
 def _account(
-    answers: Sequence[Answer], right: Sequence[bool], spend: float, price: tuple[float, float], seconds: float
+    answers: Sequence[Answer], right: Sequence[bool], spend: float, multiplier: tuple[float, float], seconds: float
 ) -> str:
     """What was asked of the model, what that cost, and how often it was right."""
     from alloc_jax.report.text import markdown_table
@@ -99,7 +99,7 @@ def _account(
         "",
         f"questions  {len(answers)} in {seconds:.1f} s",
         f"spent      {spend:.3f} samples per question of {FLAGS.budget:g}, {sum(a.samples for a in answers)} in all",
-        f"price      {price[0]:.4f} at first, {price[1]:.4f} at last: the accuracy that a sample must earn to be drawn",
+        f"multiplier {multiplier[0]:.4f} at first, {multiplier[1]:.4f} at last: the accuracy that a sample must earn to be drawn",
         f"right      {100 * sum(right) / len(right):.0f} %, known to {100 / len(right) ** 0.5:.0f} points either way",
         "",
         markdown_table(("action", "questions", "right"), rows),

@@ -1,4 +1,4 @@
-"""One price on the next sample of any source, against cascades, routers and fixed rules, at equal spend.
+"""One multiplier on the next sample of any source, against cascades, routers and fixed rules, at equal spend.
 
     alloc escalate --workdir=runs/escalate --log=builtin --resource=compute --budgets=0.5,1,2
     alloc escalate --workdir=runs/mine --log=samples.jsonl --resource=usd
@@ -11,7 +11,7 @@ escalate.png, paths.png, metrics.jsonl, and policy/ with the rules to serve.
 from absl import flags
 
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
-from alloc_jax.jobs.escalate import PRICED, EscalateConfig, compare_escalation
+from alloc_jax.jobs.escalate import ESCALATE, EscalateConfig, compare_escalation
 from alloc_jax.report.answer import answer, answer_table
 from alloc_jax.report.text import plain_table
 
@@ -27,5 +27,5 @@ def main(argv):
     show_progress()
     config = read_config(_DEFAULT)
     report = compare_escalation(config, FLAGS.workdir, FLAGS.overwrite)
-    print(f"{answer(report, PRICED)}\n\n{plain_table(*answer_table(report, PRICED))}")
+    print(f"{answer(report, ESCALATE)}\n\n{plain_table(*answer_table(report, ESCALATE))}")
     print(f"{report.questions} questions, cost in {report.unit}, seed {config.seed}; report: {FLAGS.workdir}/report.md")

@@ -3,7 +3,7 @@
     alloc frontier --workdir=runs/frontier
     alloc frontier --workdir=runs/mine --log=samples.jsonl --resource=tokens --budgets=500,1000
 
-Writes frontier.csv (every breakpoint: spend, utility, multiplier), frontier.png, price.png, report.md and report.html.
+Writes frontier.csv (every breakpoint: spend, utility, multiplier), frontier.png, multiplier.png, report.md and report.html.
 """
 
 from absl import flags

@@ -6,7 +6,7 @@
 Without --policy one is trained on a share of the log, in --resource, and the rest is replayed. The stream draws its
 first half from all of those questions and its second half from the range --late of their difficulties (0 is the
 easiest question, 1 the hardest), so that the difficulty shifts halfway; each question takes the first of its logged
-samples. The paced price is set beside the fixed one that the calibration found.
+samples. The paced multiplier is set beside the fixed one that the calibration found.
 """
 
 from absl import flags
@@ -32,7 +32,7 @@ def define_flags():
     flags.DEFINE_float("budget", 3.0, "Mean cost per question, in the policy's unit.")
     flags.DEFINE_integer("questions", 2000, "Length of the stream.", lower_bound=2)
     flags.DEFINE_list("late", ["0.5", "1"], "Where the second half comes from; 0,1 for a stream that does not drift.")
-    flags.DEFINE_list("steps", ["0", "0.01", "0.03", "0.1"], "Of the pace; 0 is the fixed price.")
+    flags.DEFINE_list("steps", ["0", "0.01", "0.03", "0.1"], "Of the pace; 0 is the fixed multiplier.")
     flags.DEFINE_bool(
         "sequential", True, "Follow the escalation or stopping rules in the policy's folder, where there are any."
     )
@@ -50,7 +50,7 @@ def main(argv):
     meter = Meter(policy.resource, policy.unit, {model: book.price(model) for model in book.models} if book else {})
     steps = map(float, FLAGS.steps)
     rows = compare_paces(policy, log, FLAGS.budget, FLAGS.questions, late, steps, FLAGS.seed, stopping, meter)
-    header = ("step", "spend / budget", "first half", "second half", "price, first to last", "accuracy")
+    header = ("step", "spend / budget", "first half", "second half", "multiplier, first to last", "accuracy")
     print(f"{FLAGS.questions} questions, budget {FLAGS.budget:g} {policy.unit}, second half from {late}\n")
     print(markdown_table(header, rows))
 

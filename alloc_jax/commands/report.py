@@ -5,7 +5,7 @@
     alloc report samples_gsm8k.jsonl --workdir=runs/mine --grader=number
 
 Without --log it runs on the samples of the built-in reasoner, in under a minute on 2 cores. The workdir then holds
-report.md and report.html, frontier.png, who_gets_compute.png, price.png, calibration.png, regret.png, policy/,
+report.md and report.html, frontier.png, who_gets_compute.png, multiplier.png, calibration.png, regret.png, policy/,
 predictions.jsonl, metrics.jsonl, config.json and stamp.json.
 """
 

@@ -1,10 +1,10 @@
-"""A price on the next sample against fixed confidence, fixed numbers of samples and one-shot policies, at equal spend.
+"""A multiplier on the next sample against fixed confidence, fixed numbers of samples and one-shot policies, at equal spend.
 
     alloc sequential --workdir=runs/sequential
     alloc sequential --workdir=runs/first --sources=small/think,large/direct,large/think --resource=compute --budgets=1,1.5,2,3
     alloc sequential --workdir=runs/verified --log=outcomes.npz --answer=verified --budgets=2,3,4
 
-Votes on the built-in log take about four minutes. The workdir then holds report.md (how far the priced rule with its text prior is ahead of
+Votes on the built-in log take about four minutes. The workdir then holds report.md (how far the index rule with its text prior is ahead of
 every other, and all rules), sequential.png, metrics.jsonl, and policy/ with the rules to serve.
 """
 

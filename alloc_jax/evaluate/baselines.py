@@ -1,6 +1,6 @@
 """Rules to beat: neighbours in feature space, the length of the prompt, a random mix, the best single action.
 
-The first two predict like a learned policy and are priced and calibrated the same way, so that only the prediction
+The first two predict like a learned policy and are calibrated the same way, so that only the prediction
 differs.
 """
 
@@ -15,7 +15,7 @@ from alloc_jax.evaluate.outcomes import check_complete
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import standardise
 from alloc_jax.learn.inputs import Embedding
-from alloc_jax.learn.policy import Prediction, Price, calibrate
+from alloc_jax.learn.policy import MixedMultiplier, Prediction, calibrate
 from alloc_jax.learn.protocols import Featurizer
 from alloc_jax.types import OutcomeTable, inseparable
 
@@ -70,8 +70,8 @@ class NearestNeighbours:
     def head(self, budget: float | None) -> None:
         """One prediction serves every budget."""
 
-    def price(self, budget: float) -> Price:
-        """The price calibrated on the training questions."""
+    def multiplier(self, budget: float) -> MixedMultiplier:
+        """The multiplier calibrated on the training questions."""
         return calibrate(self._calibration, self.table.cost, budget)
 
     def _placed(self, features: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class RidgeRegression:
     """Predicts outcomes as linear functions of standardised features, shrunk towards the mean outcomes.
 
-    w = (X'X + penalty I)^-1 X'Y, and without question i its residual is r_i / (1 - h_i), h_i its leverage: the price is
+    w = (X'X + penalty I)^-1 X'Y, and without question i its residual is r_i / (1 - h_i), h_i its leverage: the multiplier is
     calibrated on predictions of questions that were left out, at no further cost. Questions of the same text are left
     out together: their residuals are (I - H)^-1 r, H their block of the hat matrix.
     """
@@ -145,8 +145,8 @@ class RidgeRegression:
     def head(self, budget: float | None) -> None:
         """One prediction serves every budget."""
 
-    def price(self, budget: float) -> Price:
-        """The price calibrated on the training questions."""
+    def multiplier(self, budget: float) -> MixedMultiplier:
+        """The multiplier calibrated on the training questions."""
         return calibrate(self._calibration, self.table.cost, budget)
 
     @staticmethod
@@ -156,7 +156,7 @@ class RidgeRegression:
 
 
 def prompt_length(table: OutcomeTable) -> NearestNeighbours:
-    """The length heuristic at its best: what questions of about this length have earned, priced like a policy.
+    """The length heuristic at its best: what questions of about this length have earned, with a multiplier calibrated like a policy's.
 
     It averages many more neighbours than `NearestNeighbours` does by default, because one feature tells little.
     """

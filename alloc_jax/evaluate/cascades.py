@@ -5,14 +5,14 @@ earn and spend on every question; those on the upper hull of the training questi
 budgets (`Sweep.at`). What a setting earns is a function of a prefix of its chain, so that it cannot look ahead.
 
     agreement        along the chain until the leading answer has so many votes; else the last source answers
-    confidence       along the chain until the best answer's posterior, by the same belief as the priced rule, is high enough
+    confidence       along the chain until the best answer's posterior, by the same belief as the rule of one multiplier, is high enough
     consistency      Mixture-of-Thought (Yue et al., arXiv 2310.03094): the majority of cheap samples if its share is high enough, else
                      the expensive source answers
     Adaptive-Consistency (Aggarwal et al., arXiv 2305.11860): along the chain until the leader beats the runner-up with a confidence
     ESC              (Li et al., arXiv 2401.10480): along the chain in windows until one gives a single answer
-    routing          what the text promises less priced cost, before any answer
+    routing          what the text promises minus multiplier * cost, before any answer
     cascade routing  (Dekoninck et al., arXiv 2410.10347): after every answer, the set of sources of the greatest expected maximum
-                     quality less priced cost is asked next, cheapest first; qualities are learned on training questions
+                     quality minus multiplier * cost is asked next, cheapest first; qualities are learned on training questions
 """
 
 from __future__ import annotations
@@ -232,13 +232,13 @@ def singles(walks: Walks, limits: Sequence[int]) -> Sweep:
     return Sweep.of(settings())
 
 
-def routing(walks: Walks, accuracy: np.ndarray, cost: np.ndarray, prices: np.ndarray) -> Sweep:
-    """Asks one source: that of the greatest promised accuracy f[N, M] less priced cost f[N, M]."""
+def routing(walks: Walks, accuracy: np.ndarray, cost: np.ndarray, multipliers: np.ndarray) -> Sweep:
+    """Asks one source: that of the greatest promised accuracy f[N, M] minus multiplier * cost f[N, M]."""
 
     def settings():
         right, paid = walks.right[:, :, :, 0], walks.cost[:, :, :, 0]
-        for price in prices:
-            at = (accuracy - price * cost).argmax(axis=1)[:, None, None]
+        for multiplier in multipliers:
+            at = (accuracy - multiplier * cost).argmax(axis=1)[:, None, None]
             yield tuple(np.take_along_axis(x, at, 2)[..., 0] for x in (right, paid))
 
     return Sweep.of(settings())
@@ -251,13 +251,13 @@ def cascade_routing(
     promised: np.ndarray,
     spread: np.ndarray,
     cost: np.ndarray,
-    prices: np.ndarray,
+    multipliers: np.ndarray,
 ) -> Sweep:
     """Cascade routing with qualities that were learned on training questions.
 
     After every answer it looks at all sets that hold the sources asked so far. A set's quality is E[max over its sources of q], where q of a source
     asked is what the belief says of its best answer by now, and q of another is normal around the text's promise. The set of
-    the greatest quality less priced cost is aimed at; its cheapest new source is asked, and the rule looks again.
+    the greatest quality minus multiplier * cost is aimed at; its cheapest new source is asked, and the rule looks again.
 
     Args:
       walks: of N questions with one sample of each source.
@@ -266,7 +266,7 @@ def cascade_routing(
       promised: f[N, M] accuracies.
       spread: f[M] how far the posterior of a source's answer strays from its promise, on training questions.
       cost: f[N, M].
-      prices: to sweep.
+      multipliers: to sweep.
     """
     count, sources = cost.shape
     normal = np.random.default_rng(0).standard_normal((64, sources))
@@ -276,7 +276,7 @@ def cascade_routing(
     hoped = np.clip(promised[:, None, :] + spread * normal, 0, 1)  # [N, draws, M]
 
     def settings():
-        for price in prices:
+        for multiplier in multipliers:
             walkers = Walkers(patterns, walks, np.arange(count), np.zeros(count, int))
             asked, live = np.zeros((count, sources), bool), np.arange(count)
             while len(live):
@@ -287,7 +287,7 @@ def cascade_routing(
                     fits = (asked[live] <= chosen).all(axis=1)
                     new = chosen & ~asked[live]
                     most = np.where(new[:, None, :], hoped[live], -np.inf).max(axis=2)
-                    worth = np.maximum(most, now[:, None]).mean(axis=1) - price * (new * cost[live]).sum(axis=1)
+                    worth = np.maximum(most, now[:, None]).mean(axis=1) - multiplier * (new * cost[live]).sum(axis=1)
                     better = fits & (worth > best)
                     best, aim = np.where(better, worth, best), np.where(better, s, aim)
                 new = sets[aim] & ~asked[live]

@@ -61,14 +61,14 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
         at = nearest(promised, frontier.cell)
         walked = walk(frontier.patterns, frontier.cell_move[two], frontier.moves, answer, walks, at, frontier.rounds)
     else:
-        price = frontier.multiplier[two]
+        multiplier = frontier.multiplier[two]
         walked = play(
             frontier.patterns,
             frontier.belief,
             promised,
             features,
             cost,
-            price,
+            multiplier,
             frontier.moves,
             frontier.ahead,
             frontier.rounds,

@@ -63,7 +63,7 @@ def evaluate(
       missing: "error" refuses tables in which a question has no samples of some action: no rule that may take any action
         can be scored there. "drop" leaves such questions out, for all rules alike, and the report's `dropped` counts them.
       replicates: of the bootstrap over questions.
-      seed: of the bootstrap and of the lottery between adjacent prices.
+      seed: of the bootstrap and of the lottery between adjacent multipliers.
 
     Raises:
       ValueError: the tables differ in questions or actions, a question lacks an action, a policy has other actions, names
@@ -86,7 +86,7 @@ def evaluate(
 def deploy(policy: PolicyLike, table: OutcomeTable, budgets: Sequence[float], seed: int) -> list[Deployed]:
     """What a policy does with the questions of a table at each budget.
 
-    Where no price makes it spend as little as a budget, it does the action it takes for the cheapest, and a warning says so.
+    Where no multiplier makes it spend as little as a budget, it does the action it takes for the cheapest, and a warning says so.
 
     Raises:
       ValueError: the policy was trained for other actions.
@@ -104,13 +104,13 @@ def deploy(policy: PolicyLike, table: OutcomeTable, budgets: Sequence[float], se
             predictions[head] = policy.predict_features(features, budget)
         prediction = predictions[head]
         try:
-            price = policy.price(budget)
+            mixed = policy.multiplier(budget)
         except ValueError as error:
             cheapest = int(prediction.cost.mean(axis=0).argmin())
             logging.getLogger("alloc_jax").warning("%s: %s; it does %s", policy.name, error, actions[cheapest])
             action, multiplier = np.full(len(table), cheapest), None
         else:
-            action, multiplier = price.choose(prediction, chances), price.mean if policy.predicts_utility else None
+            action, multiplier = mixed.choose(prediction, chances), mixed.mean if policy.predicts_utility else None
         rows.append(Deployed(policy.name, budget, as_plan(action, len(actions)), multiplier, prediction=prediction))
     return rows
 
@@ -200,7 +200,7 @@ def check_tables(choose: OutcomeTable, score: OutcomeTable, budgets: Sequence[fl
     if choose.ids != score.ids or choose.actions != score.actions:
         raise ValueError("choose and score must hold the same questions and actions")
     if score.cost.ndim != 2:
-        raise ValueError(f"policies price one resource, the tables have {len(score.resources)}")
+        raise ValueError(f"policies have one multiplier, for one resource; the tables have {len(score.resources)}")
     for name, table in {"choose": choose, "score": score}.items():
         check_complete(table, name)
     check_budgets({"choose": choose, "score": score}, budgets)

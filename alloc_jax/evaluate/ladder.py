@@ -16,7 +16,7 @@ def default_ladder(accuracy: Sequence[float], cost: Sequence[float], most: int =
     """Positions of sources on or near the upper hull of accuracy over cost, cheap ones first.
 
     The ends of the hull are always there. The others come by how far each lies from the line between its neighbours that were taken; one that is
-    near the hull is a second opinion at its price.
+    near the hull is a second opinion at its cost.
 
     Args:
       accuracy: f[M] of one sample of each source.

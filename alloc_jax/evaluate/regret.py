@@ -1,12 +1,12 @@
 """The regret of a rule at a budget, and what it is made of.
 
-A rule that earns U and spends C loses, at any price l >= 0,
+A rule that earns U and spends C loses, at any multiplier l >= 0,
 
     V(B) - U <= E[gap_l(x, p(x))] + l (B - C),   gap_l(x, a) = max_a' (u - l c)(x, a') - (u - l c)(x, a),
 
-with equality at the budget's own price l*: questions priced wrongly and budget left over. And E[gap_l] is at most the share of
+with equality at the budget's own multiplier l*: questions with the wrong action and budget left over. And E[gap_l] is at most the share of
 questions where the rule is no best response times the worst gap: the bound of arXiv 2604.14853, which lacks the term
-l (B - C) and is false without it. All of it is taken from one table, at one price.
+l (B - C) and is false without it. All of it is taken from one table, at one multiplier.
 
 The best responses are estimated from noisy samples, so even a rule that knows the truth misses some of them. What it
 would reach is bracketed by a second measurement of the same size: if q_a is the chance that a measurement of a question
@@ -37,7 +37,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Regret:
-    """A rule's regret at a budget and the terms that bound it, on one table and at one price."""
+    """A rule's regret at a budget and the terms that bound it, on one table and at one multiplier."""
 
     regret: Interval  # V(B) - U
     mispriced: Interval  # E[gap_l]
@@ -61,7 +61,7 @@ def decompose_regret(
     bootstrap: Bootstrap,
     other: OutcomeTable | None = None,
 ) -> Regret:
-    """The regret of a plan at a budget, and the terms that bound it at a price l >= 0.
+    """The regret of a plan at a budget, and the terms that bound it at a multiplier l >= 0.
 
     The intervals take the plan and the multiplier as they are: of a policy, other questions change neither.
 

@@ -1,7 +1,7 @@
 """Replay: what a stopping rule would have done on logged samples, in many orders, seeing only what it had drawn.
 
 A rule is any function from paths to an index f[N, P, T], of which position n is read from the first n samples; it draws sample n + 1
-at price l while the index has been at least l. Every question is walked through in the same orders by every rule, so that differences
+at multiplier l while the index has been at least l. Every question is walked through in the same orders by every rule, so that differences
 are paired, and the mean over orders drawn without replacement tends to the exact expectation.
 """
 
@@ -28,10 +28,10 @@ class Replay:
     """A rule on paths: when each sample would be drawn."""
 
     paths: Paths
-    bar: np.ndarray  # f[N, P, T] the highest price at which a path draws sample n + 1
+    bar: np.ndarray  # f[N, P, T] the highest multiplier at which a path draws sample n + 1
 
     def steps(self) -> Steps:
-        """What every price spends and earns."""
+        """What every multiplier spends and earns."""
         return steps(self.bar, self.paths)
 
     def outcome(self, multiplier: float) -> Outcome:
@@ -46,7 +46,7 @@ class Replay:
         )
 
     def mixed(self, less: float, more: float, weight: float) -> Outcome:
-        """The outcome where a share of the questions, drawn at random, follows the rule of price `more`."""
+        """The outcome where a share of the questions, drawn at random, follows the rule of multiplier `more`."""
         return mixed(self.outcome(less), self.outcome(more), weight)
 
     def at(self, budget: float, found: Steps | None = None) -> Outcome:

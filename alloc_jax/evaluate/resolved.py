@@ -1,4 +1,4 @@
-"""The oracle in every resample: its price is solved again there, because other questions would have had another one.
+"""The oracle in every resample: its multiplier is solved again there, because other questions would have had another one.
 
 A plan that is kept would spend another amount in every resample, although the rule never does: it meets the budget on whatever
 questions it is given. What is random is how the plan does on the samples that score it.

@@ -47,7 +47,7 @@ class Report(Tabular):
     questions: int
     resource: str
     unit: str
-    policies: tuple[str, ...]  # everything that predicts and is priced, baselines among them
+    policies: tuple[str, ...]  # everything that predicts and has a multiplier, baselines among them
     oracle: str  # what the oracle's row is called
     dropped: int = 0  # questions left out because an action has no outcome there
 

@@ -100,7 +100,7 @@ def compare(cases: Sequence[Case], config: CompareConfig) -> list[Comparison]:
 def compare_transfer(cases: Sequence[Case], config: CompareConfig) -> dict[str, Report]:
     """For each case, policies that learned the outcomes of one of the cases each (its own among them), named after it.
 
-    The cases hold the same questions. Costs, and so prices, are those of the case a policy is deployed on.
+    The cases hold the same questions. Costs, and so multipliers, are those of the case a policy is deployed on.
     """
     reports = {}
     for case, parts in zip(cases, _parts(cases, config), strict=True):

@@ -1,6 +1,6 @@
-"""The comparison of escalation: one price on the next sample of any source beside cascades, routers and fixed rules.
+"""The comparison of escalation: one multiplier on the next sample of any source beside cascades, routers and fixed rules.
 
-Cross-fitted: every question is answered for by rules, thresholds and prices that come from other questions. All rules are scored on
+Cross-fitted: every question is answered for by rules, thresholds and multipliers that come from other questions. All rules are scored on
 the same questions, samples, orders and resamples, so that differences are paired.
 """
 
@@ -46,7 +46,7 @@ from alloc_jax.stopping.sources.task import BELIEFS, Promise, policy_promise, us
 from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 
-PRICED, BLIND = "escalate", "escalate, no text"
+ESCALATE, BLIND = "escalate", "escalate, no text"
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the most expensive source's mean cost: budgets where none are given
 FIXED = (1, 2, 3, 4, 6, 8, 12, 16)  # votes of one source
 
@@ -162,7 +162,7 @@ def escalate_beside(
     walks = make_walks(score, sources, limits, resource=known.resource, orders=4, seed=seed, prices=known.prices)
     held = policy_promise(policy, sources, score.question)
     kept = [budget for budget in budgets if budget >= frontier.spend[0]]
-    return {(PRICED, b): replay_escalation(frontier.at(b), walks, held).outcome for b in kept}
+    return {(ESCALATE, b): replay_escalation(frontier.at(b), walks, held).outcome for b in kept}
 
 
 def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:
@@ -176,7 +176,7 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         bench = make_bench(config)
         found, waits, ways = cross_fit(bench)
-        if not any(rule == PRICED for rule, _ in found):
+        if not any(rule == ESCALATE for rule, _ in found):
             raise ValueError(f"no budget of {bench.budgets} reaches the cheapest rule in every fold: name larger ones")
         report = score_outcomes(
             found,
@@ -193,7 +193,7 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
         if policy is not None:
             policy.save(folder / "policy")
         frontier.save(folder / "policy")
-        write_report(folder, report, PRICED, _waited(waits), ways, bench.log, frontier, _about(bench))
+        write_report(folder, report, ESCALATE, _waited(waits), ways, bench.log, frontier, _about(bench))
     return report
 
 
@@ -277,7 +277,7 @@ def cross_fit(bench: Bench):
         for (rule, budget), outcome, seconds in _on_fold(bench, part, ways):
             into = found.setdefault((rule, budget), np.full((2, count), np.nan))
             into[:, part.held] = outcome.utility, outcome.cost
-            if seconds is not None and rule == PRICED:
+            if seconds is not None and rule == ESCALATE:
                 waits.setdefault(budget, np.full(count, np.nan))[part.held] = seconds
         logging.getLogger("alloc_jax").info("fold %d of %d done", part.number + 1, len(parts))
     whole = {key: Outcome(*both) for key, both in found.items() if not np.isnan(both).any()}
@@ -301,7 +301,7 @@ def _on_fold(bench: Bench, part: Part, ways: list[Way]):
     middle = kept[len(kept) // 2] if kept else None
     for budget in kept:
         played = replay_escalation(frontier.at(budget), walks, held)
-        yield (PRICED, budget), played.outcome, played.seconds
+        yield (ESCALATE, budget), played.outcome, played.seconds
         if budget == middle:
             some = bench.log.select(part.held)
             mine = served_paths(frontier.at(budget), some, walks, held, config.seed)
@@ -352,11 +352,11 @@ def _rivals(
     found["confidence cascade"] = tuple(
         cascades.confidence(part, longest, frontier.patterns, right, at) for part, _, _, right, at in own
     )
-    prices = frontier.multiplier[:: max(len(frontier.multiplier) // 16, 1)]
+    multipliers = frontier.multiplier[:: max(len(frontier.multiplier) // 16, 1)]
     if max(bench.limits) == 1:
         found["cascade routing"] = tuple(
             cascades.cascade_routing(
-                part, frontier.patterns, right[at], 1 / (1 + np.exp(-promised)), _strays(own[0]), paid, prices
+                part, frontier.patterns, right[at], 1 / (1 + np.exp(-promised)), _strays(own[0]), paid, multipliers
             )
             for part, promised, paid, right, at in own
         )

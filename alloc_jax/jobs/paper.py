@@ -5,7 +5,7 @@ that is chosen and scored on the same samples; boosted trees that imitate it at 
 questions to learn from, 20 % to score, three splits. 'Fixed' is the largest vote within the budget.
 
 The honest reading has the same questions and samples: half of the samples to choose on and half to score, every question
-scored by rules that learned from others, prices solved again after learning, and the best uniform mix at the same spend to compare
+scored by rules that learned from others, multipliers solved again after learning, and the best uniform mix at the same spend to compare
 with. The exact mean over all subsets stands in for the paper's windows of responses in both: it estimates the same number.
 """
 
@@ -162,7 +162,9 @@ def as_published(table: OutcomeTable, config: PaperConfig) -> list[Published]:
             config.budgets, deploy(prompt_length(train), test, config.budgets, seed), strict=True
         ):
             oracle = np.asarray(solve(test.problem(), budget).action)
-            learned = trees.predict_features(features, budget).score.argmax(axis=1)  # as it is: no price solved again
+            learned = trees.predict_features(features, budget).score.argmax(
+                axis=1
+            )  # as it is: no multiplier solved again
             fixed = int(np.argmax(np.where(np.array(RUNGS) <= budget, RUNGS, 0)))
             actions = len(RUNGS)
             plans = (
@@ -252,7 +254,7 @@ def _page(found: Reproduction, config: PaperConfig, source: str, alt: str) -> st
                 "## What the learned trees gain, step by step",
                 markdown_table(*gains_table(found, config.budgets)),
                 "'Fixed' spends less than its budget (2 of 3, and a vote of 2 is worth a vote of 1), so part of the gain over it is bought."
-                " The honest reading adds disjoint samples, every question by cross-fitting, and a price solved again after learning.",
+                " The honest reading adds disjoint samples, every question by cross-fitting, and a multiplier solved again after learning.",
                 "## Read honestly",
                 *answer_page(report, found.honest.candidates),
                 HOW_TO_READ,

@@ -1,6 +1,6 @@
-"""The comparison of stopping rules: a price on the next sample beside fixed confidence, fixed numbers and one-shot policies.
+"""The comparison of stopping rules: a multiplier on the next sample beside fixed confidence, fixed numbers and one-shot policies.
 
-Cross-fitted: every question is answered for by rules, prices and settings that come from other questions, and scored on half of
+Cross-fitted: every question is answered for by rules, multipliers and settings that come from other questions, and scored on half of
 its samples, in many orders; the oracle chooses on the other half. All rules are scored on the same questions, samples, orders and
 resamples, so that differences are paired.
 """
@@ -39,11 +39,11 @@ from alloc_jax.types import OutcomeTable, SampleLog
 
 ACTIONS = {"vote": vote, "verified": passes, "best": best_of}
 NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of samples that one-shot policies and the oracle choose from
-PRICED, TEXT, FIRST = "priced", "priced, text", "priced, text, source first"
-VARIANTS = {  # of the priced rule, each compared with and without the text prior
-    PRICED: {},
-    "priced, bayes": {"model": "bayes"},
-    "priced, fitted": {"model": "fitted"},
+INDEX, TEXT, FIRST = "index", "index, text", "index, text, source first"
+VARIANTS = {  # of the index rule, each compared with and without the text prior
+    INDEX: {},
+    "index, bayes": {"model": "bayes"},
+    "index, fitted": {"model": "fitted"},
     "myopic": {"follow": "myopic"},
     "patient": {"follow": "patient"},
 }
@@ -128,7 +128,7 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
         uniform = replace(bench.known, actions=tuple(fixed)).measure(bench.held)
         tables = bench.choose, bench.score
         report = score_outcomes(found, tables, uniform, config.budgets, replicates=config.replicates, seed=config.seed)
-        hidden = {name + text for name in VARIANTS if name != PRICED for text in ("", ", text")}  # they crowd a picture
+        hidden = {name + text for name in VARIANTS if name != INDEX for text in ("", ", text")}  # they crowd a picture
         poor = tuple(
             f" ({source})" for source in bench.sources if source != _most_accurate(bench.known.log, bench.sources)
         )
@@ -220,7 +220,7 @@ def _on_fold(bench: Bench, part: Part, budgets: Sequence[float]):
     several = len(bench.sources) > 1
     walked = {source: bench.paths(held, source, bench.config.seed + 1) for source in bench.sources}
 
-    def priced(name: str, frontier: StoppingFrontier, text: bool):
+    def indexed(name: str, frontier: StoppingFrontier, text: bool):
         context = frontier.contexts(features if text else None, len(held))
         played = [replay_frontier(frontier, walked[source], context, m) for m, source in enumerate(frontier.sources)]
         for budget in _kept(budgets, frontier.spend[0]):
@@ -234,12 +234,12 @@ def _on_fold(bench: Bench, part: Part, budgets: Sequence[float]):
         for name, options in VARIANTS.items():
             if options.get("model") == "bayes" and bench.config.answer == "best":
                 continue
-            if several and name != PRICED:
+            if several and name != INDEX:
                 continue
-            yield from priced(name + suffix, bench.solve(log, source, **options), False)
-            yield from priced(f"{name}, text{suffix}", bench.solve(log, source, prior=prior, **options), True)
+            yield from indexed(name + suffix, bench.solve(log, source, **options), False)
+            yield from indexed(f"{name}, text{suffix}", bench.solve(log, source, prior=prior, **options), True)
     if several:
-        yield from priced(FIRST, bench.solve(log, bench.sources, prior=prior), True)
+        yield from indexed(FIRST, bench.solve(log, bench.sources, prior=prior), True)
 
 
 def _kept(budgets: Sequence[float], least: float) -> list[float]:
@@ -247,7 +247,7 @@ def _kept(budgets: Sequence[float], least: float) -> list[float]:
 
 
 def _rivals(answer: str, known: Paths, held: Paths):
-    """(name, budgets -> (budget, outcome)) of the rules that do not price, their settings chosen on training paths."""
+    """(name, budgets -> (budget, outcome)) of the rules without a multiplier, their settings chosen on training paths."""
 
     def swept(rule: Callable[[Paths], np.ndarray], budgets):
         found, play = replay(rule, known).steps(), replay(rule, held)

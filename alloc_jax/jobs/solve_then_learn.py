@@ -23,7 +23,7 @@ from alloc_jax.evaluate.comparison.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score_plans
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.config import ByGroup, Log, LogConfig, Policies, TrainShare
-from alloc_jax.jobs.escalate import PRICED, escalate_beside
+from alloc_jax.jobs.escalate import ESCALATE, escalate_beside
 from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.inputs import Given
@@ -32,7 +32,7 @@ from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.html import to_html
-from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_price
+from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_multiplier
 from alloc_jax.report.markdown import to_markdown
 from alloc_jax.report.records import write_metrics
 from alloc_jax.solve import frontier
@@ -82,8 +82,8 @@ class JobConfig(FrontierConfig):
 
     def candidates(self, report: Report) -> tuple[str, ...]:
         """The rules of a report of which the best one is its answer."""
-        priced = (PRICED,) if any(row.rule == PRICED for row in report.rows) else ()
-        return (*(self.policies or (KNN,)), *priced)
+        escalates = (ESCALATE,) if any(row.rule == ESCALATE for row in report.rows) else ()
+        return (*(self.policies or (KNN,)), *escalates)
 
 
 _Config = TypeVar("_Config", bound=FrontierConfig)
@@ -150,7 +150,7 @@ def solve_then_learn(
 
 
 def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = False) -> Report:
-    """Solves a log at every budget and writes frontier.csv, frontier.png, price.png and report.md into a folder.
+    """Solves a log at every budget and writes frontier.csv, frontier.png, multiplier.png and report.md into a folder.
 
     Everything is chosen on one half of every question's samples and scored on the other; frontier.csv holds the exact
     frontier of the half that is chosen on.
@@ -169,7 +169,7 @@ def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = Fa
         np.savetxt(folder / "frontier.csv", points, delimiter=",", header="spend,utility,multiplier", comments="")
         grid = _budget_grid(score, config.budgets)
         curve = score_plans([], choose, score, grid, replicates=CURVE_REPLICATES, seed=config.seed)
-        pictures = [draw_frontier(folder, curve), draw_price(folder, exact, config.budgets, report.unit)]
+        pictures = [draw_frontier(folder, curve), draw_multiplier(folder, exact, config.budgets, report.unit)]
         _write_records(folder, report, "What knowing the questions buys", pictures)
     return report
 

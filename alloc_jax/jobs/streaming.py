@@ -61,7 +61,7 @@ def solve_table(config: StreamConfig, workdir: str | Path, peers: Peers, overwri
     def save(bracket: Bracket) -> None:
         _write(workdir / CHECKPOINT, {**asked, "bracket": bracket})
         low, high = bracket.more.multiplier, bracket.less.multiplier
-        _LOG.info("pass %d: the price is between %.9g and %.9g", bracket.passes, low, high)
+        _LOG.info("pass %d: the multiplier is between %.9g and %.9g", bracket.passes, low, high)
 
     solution = solve_stream(blocks, config.budget, peers=peers, resume=resume, save=save)
     _write_plan(workdir / f"plan-{peers.rank}-of-{peers.count}.parquet", solution, blocks)

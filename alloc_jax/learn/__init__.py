@@ -1,4 +1,4 @@
-"""Learn: a table in, a policy out. Here alone live features, networks and the calibration of the price.
+"""Learn: a table in, a policy out. Here alone live features, networks and the calibration of the multiplier.
 
 What serving needs (features, policies) is NumPy alone; training loads JAX when it is first used.
 """

@@ -1,6 +1,6 @@
 from alloc_jax.learn.calibration import (
+    MixedMultiplier as MixedMultiplier,
     Prediction as Prediction,
-    Price as Price,
 )
 from alloc_jax.learn.export import export_policy as export_policy
 from alloc_jax.learn.features import TextFeatures as TextFeatures

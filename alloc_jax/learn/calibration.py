@@ -1,9 +1,9 @@
 """Calibration: the multiplier at which decisions on predicted scores and costs spend a budget. NumPy alone.
 
-A price (a multiplier on cost) l gives each question the action that maximises predicted score - l * predicted cost.
-Predictions err, so the price that would meet a budget by predicted costs does not meet it by real ones. It is found on
+A multiplier l gives each question the action that maximises predicted score - l * predicted cost.
+Predictions err, so the multiplier that would meet a budget by predicted costs does not meet it by real ones. It is found on
 calibration questions, whose costs were measured, with predictions by models that had not seen them. Predictions also tie,
-so a `Price` is two adjacent multipliers and the share of the questions that uses the lower one. `calibrate` meets the
+so a `MixedMultiplier` is two adjacent multipliers and the share of the questions that uses the lower one. `calibrate` meets the
 budget in expectation; `calibrate_surely` keeps it with a confidence that holds for any number of calibration questions,
 given a ceiling on what one question can cost.
 """
@@ -25,11 +25,11 @@ class Prediction:
     spread: np.ndarray | None = None  # f32[N, K] standard deviation of the score over the ensemble's members
 
     def best_response(self, multiplier: float) -> np.ndarray:
-        """The best action i64[N] at a price."""
+        """The best action i64[N] at a multiplier."""
         return np.argmax(self.score - np.float32(multiplier) * self.cost, axis=1)
 
     def spends(self, multiplier: float, cost: np.ndarray) -> np.ndarray:
-        """Measured cost of the best response to each question at a price, f64[N], from the measured costs f32[N, K]."""
+        """Measured cost of the best response to each question at a multiplier, f64[N], from the measured costs f32[N, K]."""
         return cost[np.arange(len(cost)), self.best_response(multiplier)].astype(np.float64)
 
     def spend(self, multiplier: float, cost: np.ndarray) -> float:
@@ -37,8 +37,8 @@ class Prediction:
         return float(self.spends(multiplier, cost).mean())
 
     @property
-    def price_scale(self) -> float:
-        """The order of magnitude of a price: utility over cost."""
+    def multiplier_scale(self) -> float:
+        """The order of magnitude of a multiplier: utility over cost."""
         return float(np.ptp(self.score) / (np.ptp(self.cost) or 1.0)) or 1.0
 
 
@@ -63,16 +63,16 @@ class Unseen:
         return spends + self.reach * (spends - np.mean([half.spends(multiplier, cost) for half in self.halves], axis=0))
 
     def spend(self, multiplier: float, cost: np.ndarray) -> float:
-        """Expected cost per new question of the best responses of all M members at a price."""
+        """Expected cost per new question of the best responses of all M members at a multiplier."""
         return float(self.spends(multiplier, cost).mean())
 
     @property
-    def price_scale(self) -> float:
-        return self.whole.price_scale
+    def multiplier_scale(self) -> float:
+        return self.whole.multiplier_scale
 
 
 @dataclass(frozen=True)
-class Price:
+class MixedMultiplier:
     """Two adjacent multipliers and the share of questions that use the lower one; mixing them spends a budget exactly."""
 
     low: float
@@ -91,16 +91,18 @@ class Price:
 
     def spends(self, prediction: Prediction | Unseen, cost: np.ndarray) -> np.ndarray:
         """Mean cost of each question over the lottery, f64[N], from the measured costs f32[N, K]."""
-        low, high = (prediction.spends(price, cost) for price in (self.low, self.high))
+        low, high = (prediction.spends(multiplier, cost) for multiplier in (self.low, self.high))
         return self.weight * low + (1 - self.weight) * high
 
 
-def calibrate(prediction: Prediction | Unseen, cost: np.ndarray, budget: float, negative: bool = False) -> Price:
-    """The price at which the best responses to a prediction are expected to spend the budget on new questions.
+def calibrate(
+    prediction: Prediction | Unseen, cost: np.ndarray, budget: float, negative: bool = False
+) -> MixedMultiplier:
+    """The multiplier at which the best responses to a prediction are expected to spend the budget on new questions.
 
-    The price at which the calibration questions spend the budget spends more on new ones: it is low where these questions
-    happened to be cheap. Let S(l) be the expected spend at price l, and let the calibration questions' mean be off by e(l).
-    The price l' that meets the budget on them has S(l') + e(l') = budget, and to second order
+    The multiplier at which the calibration questions spend the budget spends more on new ones: it is low where these questions
+    happened to be cheap. Let S(l) be the expected spend at multiplier l, and let the calibration questions' mean be off by e(l).
+    The multiplier l' that meets the budget on them has S(l') + e(l') = budget, and to second order
 
         E S(l') - budget = -E[e e'] / S' = (1 / 2) d Var(e) / dS,
 
@@ -111,53 +113,53 @@ def calibrate(prediction: Prediction | Unseen, cost: np.ndarray, budget: float, 
       prediction: of the N calibration questions, by models that have not seen them.
       cost: f32[N, K] their measured costs.
       budget: mean cost per question.
-      negative: whether the price may be below 0, for scores that are no utilities (a classifier that underspends).
+      negative: whether the multiplier may be below 0, for scores that are no utilities (a classifier that underspends).
 
     Returns:
-      The two prices between which the spend passes what is aimed at, and the weight that meets it. Price 0 where the budget
+      The two multipliers between which the spend passes what is aimed at, and the weight that meets it. Multiplier 0 where the budget
       exceeds what the policy has a use for.
 
     Raises:
-      ValueError: the budget is no number, or even the highest price spends more than it.
+      ValueError: the budget is no number, or even the highest multiplier spends more than it.
     """
     _check_budget(budget)
-    cheapest = prediction.spend(HIGHEST * prediction.price_scale, cost)
+    cheapest = prediction.spend(HIGHEST * prediction.multiplier_scale, cost)
     if cheapest > budget:
         raise ValueError(f"a budget of {budget:g} is below the policy's cheapest plan, which spends {cheapest:g}")
 
-    def crossing(target: float) -> tuple[Price, np.ndarray]:
-        price = _crossing(prediction, cost, max(target, cheapest), negative)
-        return price, price.spends(prediction, cost)
+    def crossing(target: float) -> tuple[MixedMultiplier, np.ndarray]:
+        multiplier = _crossing(prediction, cost, max(target, cheapest), negative)
+        return multiplier, multiplier.spends(prediction, cost)
 
-    price, spends = crossing(budget)
-    if price.low == price.high:
-        return price
+    multiplier, spends = crossing(budget)
+    if multiplier.low == multiplier.high:
+        return multiplier
     error = spends.std() / np.sqrt(len(cost))
     (_, dear), (_, cheap) = crossing(budget + error), crossing(budget - error)
     if dear.mean() <= cheap.mean():
-        return price
+        return multiplier
     bias = 0.5 * (dear.var() - cheap.var()) / (dear.mean() - cheap.mean()) / len(cost)
     return crossing(budget - max(bias, 0.0))[0]
 
 
-HIGHEST = 4.0**19  # in units of a prediction's price scale: the highest price that is tried
+HIGHEST = 4.0**19  # in units of a prediction's multiplier scale: the highest multiplier that is tried
 
 
-def _crossing(prediction: Prediction | Unseen, cost: np.ndarray, target: float, negative: bool) -> Price:
-    """The price at which these very questions spend a target, which is at least what the highest price spends."""
+def _crossing(prediction: Prediction | Unseen, cost: np.ndarray, target: float, negative: bool) -> MixedMultiplier:
+    """The multiplier at which these very questions spend a target, which is at least what the highest multiplier spends."""
 
     def spend(multiplier: float) -> float:
         return prediction.spend(multiplier, cost)
 
-    scale = prediction.price_scale
+    scale = prediction.multiplier_scale
     low, high = 0.0, scale
     while negative and spend(low) < target and low > -1e6 * scale:
         low = min(2 * low, -scale)
     if (dearest := spend(low)) <= target:
-        return Price(low, low, 1.0)
+        return MixedMultiplier(low, low, 1.0)
     while (cheapest := spend(high)) > target and high < HIGHEST * scale:
         high *= 4
-    # Spend falls with the price but for the errors of the predictions; bisection keeps the crossing between its ends.
+    # Spend falls with the multiplier but for the errors of the predictions; bisection keeps the crossing between its ends.
     for _ in range(60):
         middle = 0.5 * (low + high)
         if not low < middle < high:
@@ -166,34 +168,34 @@ def _crossing(prediction: Prediction | Unseen, cost: np.ndarray, target: float, 
             low, dearest = middle, now
         else:
             high, cheapest = middle, now
-    return Price(low, high, (target - cheapest) / (dearest - cheapest))
+    return MixedMultiplier(low, high, (target - cheapest) / (dearest - cheapest))
 
 
-OCTAVES = 40  # prices from 2^-40 to 2^40 of a unit of utility per unit of cost
-STEPS = 8  # prices per octave
-MIXES = 4  # shares of the lower of two adjacent prices
+OCTAVES = 40  # multipliers from 2^-40 to 2^40 of a unit of utility per unit of cost
+STEPS = 8  # multipliers per octave
+MIXES = 4  # shares of the lower of two adjacent multipliers
 
 
 def calibrate_surely(
     prediction: Prediction, cost: np.ndarray, budget: float, delta: float, ceiling: float, negative: bool = False
-) -> Price:
-    """The lowest price that is shown to keep the budget: its expected spend exceeds it with probability at most delta.
+) -> MixedMultiplier:
+    """The lowest multiplier that is shown to keep the budget: its expected spend exceeds it with probability at most delta.
 
     The claim: if the calibration questions are drawn independently from where later questions come from, the prediction
-    was made without them, and no question can cost more than `ceiling`, then P(S(price) > budget) <= delta, where S is the
+    was made without them, and no question can cost more than `ceiling`, then P(S(multiplier) > budget) <= delta, where S is the
     expected spend on a new question and P is over the calibration questions. It holds for any number of them. Without a
     ceiling there is no such claim: no number of questions rules out one in a million that costs a billion.
 
-    Proof. One price: let X_1 .. X_N be what the questions spend at it, independent with mean S. If S > budget, then
+    Proof. One multiplier: let X_1 .. X_N be what the questions spend at it, independent with mean S. If S > budget, then
 
         W = mean_j prod_i (1 + t_j (budget - X_i)),    0 <= t_j <= 1 / (ceiling - budget),
 
     has factors of at least 0 with means of at most 1, so E W <= 1 and P(W >= 1 / delta) <= delta by Markov's inequality:
     W is what betting against S > budget makes of one unit, spread over the stakes t_j, which are fixed beforehand. All
-    prices: they are tried in one order, fixed before any data, from the highest to the lowest, and the trial ends
-    at the first whose W stays below 1 / delta. A price that overspends is returned only if the first overspending one of
+    multipliers: they are tried in one order, fixed before any data, from the highest to the lowest, and the trial ends
+    at the first whose W stays below 1 / delta. A multiplier that overspends is returned only if the first overspending one of
     the order has passed, which has probability at most delta. So no union bound is paid, and the spend need not fall with
-    the price.
+    the multiplier.
 
     It takes ceiling / budget times log(1 / delta) questions to show anything, even where none of them costs a thing.
 
@@ -206,11 +208,11 @@ def calibrate_surely(
       budget: expected cost per question that is not to be exceeded.
       delta: the allowed chance that it is.
       ceiling: the most that any question can cost with any action, such as the token limit times samples times the price.
-      negative: whether the price may be below 0.
+      negative: whether the multiplier may be below 0.
 
     Raises:
       ValueError: delta is not between 0 and 1, the budget or the ceiling is no number, a question cost more than the ceiling,
-        or no price is shown to keep the budget.
+        or no multiplier is shown to keep the budget.
     """
     _check_budget(budget)
     if not 0 < delta < 1:
@@ -223,11 +225,11 @@ def calibrate_surely(
         )
     stakes = _stakes(len(cost), budget, delta, max(ceiling, dearest))
     kept, before = None, None
-    for price in _prices(negative):
-        spends = prediction.spends(price, cost)
+    for multiplier in _multipliers(negative):
+        spends = prediction.spends(multiplier, cost)
         if before is not None and np.array_equal(spends, before[1]):
-            kept = Price(price, price, 1.0)  # what it spends was tried already
-            before = price, spends
+            kept = MixedMultiplier(multiplier, multiplier, 1.0)  # what it spends was tried already
+            before = multiplier, spends
             continue
         for mix in range(1, MIXES + 1):
             weight = mix / MIXES
@@ -235,18 +237,18 @@ def calibrate_surely(
             if _evidence(budget - spent, stakes) < np.log(1 / delta):
                 if kept is None:
                     raise ValueError(
-                        f"{len(cost)} calibration questions do not show with confidence {1 - delta:g} that any price keeps "
+                        f"{len(cost)} calibration questions do not show with confidence {1 - delta:g} that any multiplier keeps "
                         f"a budget of {budget:g}, where one question can cost {ceiling:g}: the cheapest plan spends "
                         f"{spends.mean():.4g} on them. Take more questions, a larger budget or delta, or a lower ceiling"
                     )
                 return kept
-            kept = Price(price, price if before is None else before[0], weight)
-        before = price, spends
+            kept = MixedMultiplier(multiplier, multiplier if before is None else before[0], weight)
+        before = multiplier, spends
     return kept
 
 
-def _prices(negative: bool) -> Iterator[float]:
-    """Prices from the highest to 0, and on to the lowest where they may be negative; the same for all data."""
+def _multipliers(negative: bool) -> Iterator[float]:
+    """Multipliers from the highest to 0, and on to the lowest where they may be negative; the same for all data."""
     exponents = np.arange(-OCTAVES * STEPS, OCTAVES * STEPS + 1) / STEPS
     yield from 2.0 ** exponents[::-1]
     yield 0.0

@@ -1,7 +1,7 @@
 """Fitting an ensemble of small Flax networks, all members at once, as one compiled program.
 
 A decision policy is fitted twice: to the value targets, and from there for a third of the epochs to the decisions
-themselves, one sampled budget a step. Decisions alone say nothing about actions that no price would take.
+themselves, one sampled budget a step. Decisions alone say nothing about actions that no multiplier would take.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A learned policy: what it predicts of a question, and the price that turns predictions into actions. NumPy only.
+"""A learned policy: what it predicts of a question, and the multiplier that turns predictions into actions. NumPy only.
 
-A policy scores every action on a question (`predict`); a price, calibrated for a budget, turns scores into actions
-(`prices.py`). It is stored with what it was calibrated on, so that any budget can be priced where it is served.
+A policy scores every action on a question (`predict`); a multiplier, calibrated for a budget, turns scores into actions
+(`calibration`). It is stored with what it was calibrated on, so that any budget gets its multiplier where it is served.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from alloc_jax.display import Shown
-from alloc_jax.learn.calibration import Prediction, Price, Unseen, calibrate, calibrate_surely
+from alloc_jax.learn.calibration import MixedMultiplier, Prediction, Unseen, calibrate, calibrate_surely
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import Rest, at_rest, forward, forward_one, read_cost, read_score
 from alloc_jax.learn.protocols import Featurizer
@@ -42,7 +42,7 @@ def read_members(outputs: np.ndarray, weights: dict[str, np.ndarray], head: int 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Policy(Shown):
-    """A trained policy: features, an ensemble of small networks, and what its price is calibrated on."""
+    """A trained policy: features, an ensemble of small networks, and what its multiplier is calibrated on."""
 
     name: str
     kind: str  # value, imitation or decision
@@ -57,10 +57,10 @@ class Policy(Shown):
 
     @property
     def predicts_utility(self) -> bool:
-        """Whether its scores are utilities, and its price so in utility per unit of cost, which no policy deploys below 0.
+        """Whether its scores are utilities, and its multiplier so in utility per unit of cost, which no policy deploys below 0.
 
         One prediction then serves every budget. An imitation policy's scores are log-probabilities of the oracle's choice at one
-        of its budgets, and its price may have either sign.
+        of its budgets, and its multiplier may have either sign.
         """
         return self.kind != "imitation"
 
@@ -109,14 +109,14 @@ class Policy(Shown):
     def _rest(self) -> Rest:
         return at_rest(self.weights)
 
-    def price(
+    def multiplier(
         self,
         budget: float,
         calibration: tuple[Prediction, np.ndarray] | None = None,
         delta: float | None = None,
         ceiling: float | None = None,
-    ) -> Price:
-        """The price for a budget, calibrated on the questions the policy carries or on other ones.
+    ) -> MixedMultiplier:
+        """The multiplier for a budget, calibrated on the questions the policy carries or on other ones.
 
         Args:
           budget: mean cost per question.

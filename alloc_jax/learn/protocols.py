@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from alloc_jax.learn.calibration import Prediction, Price
+from alloc_jax.learn.calibration import MixedMultiplier, Prediction
 
 
 class Featurizer(Protocol):
@@ -29,7 +29,7 @@ class Featurizer(Protocol):
 
 
 class PolicyLike(Protocol):
-    """Predicts every action's score and cost on a question, and has a price for each budget: a `Policy`, or a baseline."""
+    """Predicts every action's score and cost on a question, and has a multiplier for each budget: a `Policy`, or a baseline."""
 
     @property
     def name(self) -> str: ...
@@ -43,7 +43,7 @@ class PolicyLike(Protocol):
 
     @property
     def predicts_utility(self) -> bool:
-        """Whether its scores are utilities, so that its price is in utility per unit of cost."""
+        """Whether its scores are utilities, so that its multiplier is in utility per unit of cost."""
 
     def head(self, budget: float, /) -> int | None:
         """Which of its predictions serves a budget; None where one serves all."""
@@ -51,9 +51,9 @@ class PolicyLike(Protocol):
     def predict_features(self, features: np.ndarray, budget: float, /) -> Prediction:
         """Scores and costs f32[N, K] of the actions, from features f32[N, D], at a budget."""
 
-    def price(self, budget: float, /) -> Price:
-        """The price at which a budget is met.
+    def multiplier(self, budget: float, /) -> MixedMultiplier:
+        """The multiplier at which a budget is met.
 
         Raises:
-          ValueError: no price spends so little.
+          ValueError: no multiplier spends so little.
         """

@@ -31,7 +31,7 @@ class Targets:
     served: int  # how many of the outputs the policy keeps
     start: np.ndarray  # f32[outputs] what the outputs begin at: what is known of a question before its text is read
     budgets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[M] decision: sampled from
-    multipliers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[M] the table's prices there
+    multipliers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[M] the table's own there
 
 
 def value_targets(table: OutcomeTable) -> Targets:
@@ -53,7 +53,7 @@ def value_targets(table: OutcomeTable) -> Targets:
 
 
 def decision_targets(table: OutcomeTable, budgets: int = 12) -> Targets:
-    """Those of `value_targets`, and budgets over the whole range of useful ones with the table's own price of each.
+    """Those of `value_targets`, and budgets over the whole range of useful ones with the table's own multiplier of each.
 
     Raises:
       ValueError: no budget buys anything: the cheapest plan is as good as any.
@@ -81,7 +81,7 @@ def imitation_targets(table: OutcomeTable, budgets: tuple[float, ...], labels: s
     """What the oracle does at each budget: `label` f32[N, M, K] a distribution over actions, `weight` f32[N, M].
 
     Labels are the oracle's action (`hard`), the smoothed plan at a temperature (`soft`), or the oracle's action
-    weighted by what a random one would cost (`regret`): the mean over actions of gap_l at the budget's price l.
+    weighted by what a random one would cost (`regret`): the mean over actions of gap_l at the budget's multiplier l.
     """
     ratio, action_cost = _cost_targets(table)
     problem = table.problem()
@@ -138,11 +138,11 @@ def imitation_loss(outputs: jax.Array, rows: dict) -> jax.Array:
 def decision_loss(
     outputs: jax.Array, rows: dict, described: dict, budget: jax.Array, multiplier: jax.Array, temperature: float
 ) -> jax.Array:
-    """f32[N] what the plan made of the predictions loses on each question, at the true price of the budget.
+    """f32[N] what the plan made of the predictions loses on each question, at the true multiplier of the budget.
 
     The predictions' smoothed plan spends the budget by the predicted costs, at a multiplier that is differentiated by the implicit
     function theorem. It is judged by measured utility and cost: gap_l = max_a (u - l c) - sum_a plan (u - l c), whose mean
-    bounds the regret at equal spend; spending more than predicted is paid for at the price l.
+    bounds the regret at equal spend; spending more than predicted is paid for at the multiplier l.
     """
     actions = rows["ratio"].shape[-1]
     gain, base, log_ratio = jnp.split(outputs[:, : 2 * actions + 1], [actions, actions + 1], axis=1)

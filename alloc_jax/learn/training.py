@@ -2,7 +2,7 @@
 
 The questions are cut into folds. A member leaves half of the folds out and stops where its loss on those is least; every such half
 has a member, and the policy averages all. What the members that have not seen a question predict of it is kept: those
-are honest predictions on every training question, and the price is calibrated on them (`policy.Unseen`), so no question is
+are honest predictions on every training question, and the multiplier is calibrated on them (`policy.Unseen`), so no question is
 spent on calibration alone.
 
 Three kinds:
@@ -12,7 +12,7 @@ Three kinds:
   budget.
 - `imitation` predicts which action the oracle takes at a budget (arXiv 2604.14853), one head per budget.
 - `decision` is a value policy whose predictions are then fitted to what the plans made of them earn, at budgets drawn
-  from the whole range; it is read and priced like `value`.
+  from the whole range; it is read and calibrated like `value`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def train(
             f"training on {config.folds} folds needs {2 * config.folds} questions or more, got {units} of different texts"
         )
     if table.cost.ndim != 2:
-        raise ValueError(f"a policy prices one resource, the table has {len(table.resources)}: measure one of them")
+        raise ValueError(
+            f"a policy has one multiplier, for one resource, the table has {len(table.resources)}: measure one of them"
+        )
     if not table.valid.all():
         i, k = np.argwhere(~table.valid)[0]
         raise ValueError(

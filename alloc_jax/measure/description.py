@@ -44,7 +44,7 @@ class SourceFacts:
     vote_hurts: float | None  # share of the questions on which vote-16 loses more than 0.05
     vote_loses: float | None  # share of the questions on which vote-16 loses anything
     best: int  # questions on which one sample of it is most accurate; ties go to the cheapest
-    best_response: int  # questions on which one sample of it is the only best response at some price
+    best_response: int  # questions on which one sample of it is the only best response at some multiplier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class LogFacts:
     missing_pairs: int  # (question, source) pairs without samples
     sources: tuple[SourceFacts, ...]
     groups: tuple[GroupFacts, ...]  # empty where the log names none
-    cost_unit: str  # the unit behind "cheapest" and "price"
+    cost_unit: str  # the unit behind "cheapest" and the multiplier
 
 
 def describe(log: SampleLog) -> LogFacts:
@@ -191,9 +191,9 @@ def _single_costs(log: SampleLog, accuracy: np.ndarray) -> tuple[np.ndarray, str
 
 
 def _responses(utility: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """bool[N, M] where one sample is the most accurate, and where it is the only best response at some price > 0.
+    """bool[N, M] where one sample is the most accurate, and where it is the only best response at some multiplier > 0.
 
-    Source a beats every b at price l if l is below (u_a - u_b) / (c_a - c_b) for cheaper b, and above it for more expensive b.
+    Source a beats every b at multiplier l if l is below (u_a - u_b) / (c_a - c_b) for cheaper b, and above it for more expensive b.
     """
     valid = np.isfinite(utility)
     u = np.where(valid, utility, 0.0)
@@ -286,7 +286,10 @@ def format_description(facts: LogFacts) -> str:
     if len(facts.sources) > _WIDE:
         rows = list(zip(*rows, strict=True))
     lines += ["", *_aligned(rows)]
-    lines += ["", f"'best response': one sample is the only best response at some price; costs in {facts.cost_unit}"]
+    lines += [
+        "",
+        f"'best response': one sample is the only best response at some multiplier; costs in {facts.cost_unit}",
+    ]
     for missing in dict.fromkeys(source.missing for source in facts.sources if source.missing):
         names = [source.name for source in facts.sources if source.missing == missing]
         whose = "all sources" if len(names) == len(facts.sources) > 1 else ", ".join(names)

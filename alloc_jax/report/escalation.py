@@ -22,7 +22,7 @@ from alloc_jax.types import SampleLog
 SHOWN = 10  # questions with their paths
 HOW_TO_READ = (
     "*Over uniform* is the accuracy above the fair uniform mix (the upper hull of every fixed action, on the very questions that score it) at the rule's"
-    " own spend. Every question is answered for by rules, thresholds and prices that come from other questions. Brackets are paired"
+    " own spend. Every question is answered for by rules, thresholds and multipliers that come from other questions. Brackets are paired"
     " 95 % bootstrap intervals over questions. The oracle chooses one fixed action for every question: in *hindsight* it has seen the very"
     " samples that score, which nobody can."
 )
@@ -53,7 +53,7 @@ def write_report(
     write_metrics(folder / "metrics.jsonl", {"": report})
     told = plots.plot_gains(report, folder / "escalate.png", [rule for rule in report.policies if rule == main])
     parts = [
-        "# One price on the next sample of any source",
+        "# One multiplier on the next sample of any source",
         *answer_page(report, (main,)),
         f"![{told}](escalate.png)",
         f"{about} Cost in {report.unit}. Belief: {frontier.family}.",

@@ -45,7 +45,7 @@ def draw_all(
             "Who gets the compute: shares of the actions, from hard to easy questions",
             diagnostics.plot_shares(score.actions, diagnostics.share_right(choose), chosen, shares),
         ),
-        draw_price(folder, frontier(choose.problem()), report.budgets, report.unit),
+        draw_multiplier(folder, frontier(choose.problem()), report.budgets, report.unit),
         Picture(
             calibration,
             "What was measured of questions and actions that were predicted alike; gains are over the cheapest action",
@@ -66,11 +66,11 @@ def draw_frontier(folder: Path, curve: Report, policies: Sequence[str] = ()) -> 
     return Picture(path, caption, plots.plot_frontier(curve, path, policies))
 
 
-def draw_price(folder: Path, exact: Frontier, budgets: Sequence[float], unit: str) -> Picture:
-    """Draws the price of compute into a folder."""
-    path = folder / "price.png"
-    caption = "The price of compute against the budget, and how much of a budget is spent"
-    return Picture(path, caption, plots.plot_price(exact, budgets, unit, path))
+def draw_multiplier(folder: Path, exact: Frontier, budgets: Sequence[float], unit: str) -> Picture:
+    """Draws the multiplier into a folder."""
+    path = folder / "multiplier.png"
+    caption = "The multiplier against the budget, and how much of a budget is spent"
+    return Picture(path, caption, plots.plot_multiplier(exact, budgets, unit, path))
 
 
 def _reliabilities(

@@ -1,4 +1,4 @@
-"""Pictures of what budgets buy: the frontier, the price of compute, how far rules lie above the uniform mix. Needs the extra `plot`."""
+"""Pictures of what budgets buy: the frontier, the multiplier, how far rules lie above the uniform mix. Needs the extra `plot`."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str
     return f"Lines of accuracy against spend on {report.questions} questions. {_told(report, rules)}."
 
 
-def plot_price(frontier: Frontier, budgets: Sequence[float], unit: str, path: Path) -> str:
-    """The price of compute against the budget, and what is spent of it."""
+def plot_multiplier(frontier: Frontier, budgets: Sequence[float], unit: str, path: Path) -> str:
+    """The multiplier against the budget, and what is spent of it."""
     plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     spend, multiplier = np.asarray(frontier.spend), np.asarray(frontier.multiplier)
     left.step(spend, 100 * multiplier, where="pre", color=COLOURS[0])
-    left.set(xlabel=f"budget ({unit})", ylabel="price: points of accuracy one more unit buys")
+    left.set(xlabel=f"budget ({unit})", ylabel="multiplier: points of accuracy one more unit buys")
     if multiplier.max() > 0:  # 0 where no action is both better and more expensive than another
         left.set(yscale="log", ylim=(1e-2 * multiplier.max(), None))
-    left.set_title("Price of compute", loc="left")
+    left.set_title("Multiplier", loc="left")
     grid = np.linspace(0, spend[-1] * 1.15, 200)
     right.plot(grid, np.where(grid < spend[0], np.nan, np.minimum(grid, spend[-1])), color=COLOURS[1])
     right.plot(grid, grid, color=GREY, linestyle=":")
@@ -85,12 +85,12 @@ def plot_price(frontier: Frontier, budgets: Sequence[float], unit: str, path: Pa
             axes.axvline(budget, color="#DDDDDD", linewidth=1, zorder=0)
     save(figure, path)
     at = np.minimum(np.searchsorted(spend, budgets), len(spend) - 1)
-    priced = listed(
+    falling = listed(
         f"{100 * multiplier[i]:.2g} at a budget of {budget:g}" for i, budget in zip(at, budgets, strict=True)
     )
     return (
-        f"Two panels. Left: the price of compute, in points of accuracy one more unit ({unit}) buys, falls with the budget:"
-        f" {priced}. Right: what is spent equals the budget up to {spend[-1]:.4g} and stays there."
+        f"Two panels. Left: the multiplier, in points of accuracy one more unit ({unit}) buys, falls with the budget:"
+        f" {falling}. Right: what is spent equals the budget up to {spend[-1]:.4g} and stays there."
     )
 
 

@@ -82,10 +82,10 @@ def ahead_table(report: Report, main: str) -> tuple[list[str], list[list[str]]]:
 def write_report(folder: Path, report: Report, curve: Report, main: str, about: str) -> None:
     """Writes report.md, sequential.png and metrics.jsonl."""
     write_metrics(folder / "metrics.jsonl", {"": report})
-    banded = [rule for rule in (main, "priced") if rule in curve.policies]
+    banded = [rule for rule in (main, "index") if rule in curve.policies]
     alt = plots.plot_gains(curve, folder / "sequential.png", banded)
     parts = [
-        "# A price on the next sample",
+        "# A multiplier on the next sample",
         *answer_page(report, (main,)),
         f"{about} Cost in {report.unit}.",
         f"![{alt}](sequential.png)",

@@ -17,7 +17,7 @@ HOW_TO_READ = (
     " questions from other samples than it is scored on. *Saving* is 1 - spend / what the uniform mix spends for the same"
     " accuracy. n/a stands where there is no telling: the oracle's gain is inside its own noise, the uniform mix surely reaches no"
     " such accuracy, or no fixed action costs so little. Brackets are paired 95 % bootstrap intervals over questions; the oracle"
-    " and the random mix meet the budget anew in every resample, a policy keeps its price. At a budget where the uniform mix has a"
+    " and the random mix meet the budget anew in every resample, a policy keeps its multiplier. At a budget where the uniform mix has a"
     " kink (the cost of one of its actions) intervals against it are a little wide. *Agrees* is how often a policy does what the oracle does; beside it what a"
     " policy that knows nothing reaches (the oracle's most common action), and the noise ceiling: between which rates a policy that knows"
     " every true outcome would agree, since the oracle's labels come from noisy samples. The row *escalate*, where the log has"

@@ -60,7 +60,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer("image_tokens", None, "The most tokens of an image, without which a hard cap refuses it.", 1)
 flags.DEFINE_string("prices", None, "Price book (JSON), by the models' names, for dollars.")
 flags.DEFINE_string("ledger", "alloc_ledger.sqlite", "The ledger's file; empty keeps it in memory.")
-flags.DEFINE_float("step", 0.03, "How fast the price follows the spend; 0: not at all.", lower_bound=0.0)
+flags.DEFINE_float("step", 0.03, "How fast the multiplier follows the spend; 0: not at all.", lower_bound=0.0)
 flags.DEFINE_bool(
     "sequential", True, "Draw sample by sample, where the policy's folder has escalation or stopping rules."
 )
@@ -150,7 +150,7 @@ def serve(gateway, host: str, port: int) -> None:
     for name, tenant in core.tenants.items():
         limit = "no budget" if tenant.budget is None else f"{tenant.budget:g} {core.policy.unit} per question"
         cap = "" if tenant.cap is None else f", at most {tenant.cap:g} {core.cap.resource} in {tenant.window_s:g} s"
-        print(f"{name}: {limit} at a price of {core.price(name):.4g}{cap}", flush=True)
+        print(f"{name}: {limit} at a multiplier of {core.multiplier(name):.4g}{cap}", flush=True)
     how = (
         f"sample by sample from {', '.join(core.stopping.sources)}"
         if core.stopping

@@ -12,7 +12,7 @@ from alloc_jax.actions import CONSTANT, Action
 from alloc_jax.collect.charges import worst_dollars
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.exports import called_as_its_function
-from alloc_jax.learn.policy import Policy, Prediction, Price, load_policy
+from alloc_jax.learn.policy import MixedMultiplier, Policy, Prediction, load_policy
 from alloc_jax.price_book import TokenPrice
 from alloc_jax.stopping.rules import lottery
 
@@ -25,19 +25,21 @@ class Decision:
     utility: float | None  # predicted, of the action taken, not clipped to [0, 1]; None where scores are no utilities
     spread: float | None  # standard deviation of that prediction over the ensemble's members
     cost: float  # predicted
-    price: float  # the multiplier the decision was made at
-    runner_up: str | None  # the next best action at that price
-    margin: float  # by how much the action beats it, in utility minus price times cost
+    multiplier: float  # that the decision was made at
+    runner_up: str | None  # the next best action at that multiplier
+    margin: float  # by how much the action beats it, in utility minus multiplier times cost
     predicted: dict[str, tuple[float, float]] = field(repr=False)  # score and cost of every action that was allowed
 
 
-def decide(policy: Policy, prediction: Prediction, price: float, allowed: Collection[str] | None = None) -> Decision:
-    """The best action for one question at a price.
+def decide(
+    policy: Policy, prediction: Prediction, multiplier: float, allowed: Collection[str] | None = None
+) -> Decision:
+    """The best action for one question at a multiplier.
 
     Args:
       policy: whose prediction it is.
       prediction: of one question.
-      price: the multiplier.
+      multiplier: utility per unit of cost.
       allowed: the actions to choose among; None: all.
 
     Raises:
@@ -47,7 +49,7 @@ def decide(policy: Policy, prediction: Prediction, price: float, allowed: Collec
     if not among:
         raise ValueError("no action of the policy is allowed")
     score, cost = prediction.score[0, among], prediction.cost[0, among]
-    value = score - np.float32(price) * cost
+    value = score - np.float32(multiplier) * cost
     names = [policy.actions[k] for k in among]
     order = np.argsort(-value, kind="stable")
     best, second = order[0], order[1] if len(order) > 1 else None
@@ -56,7 +58,7 @@ def decide(policy: Policy, prediction: Prediction, price: float, allowed: Collec
         utility=float(score[best]) if policy.predicts_utility else None,
         spread=float(prediction.spread[0, among[best]]) if policy.predicts_utility else None,
         cost=float(cost[best]),
-        price=price,
+        multiplier=multiplier,
         runner_up=None if second is None else names[second],
         margin=float("inf") if second is None else float(value[best] - value[second]),
         predicted=dict(zip(names, zip(score.tolist(), cost.tolist(), strict=True), strict=True)),
@@ -65,11 +67,11 @@ def decide(policy: Policy, prediction: Prediction, price: float, allowed: Collec
 
 @dataclass(frozen=True)
 class Allocator:
-    """A policy with a price set for a budget."""
+    """A policy with a multiplier set for a budget."""
 
     policy: Policy = field(repr=False)
     budget: float
-    price: Price
+    multiplier: MixedMultiplier
     seed: int = 0
 
     def choose(
@@ -79,14 +81,14 @@ class Allocator:
 
         Args:
           text: the question.
-          request_id: what decides between the two adjacent prices, the text itself by default: the same request always
+          request_id: what decides between the two adjacent multipliers, the text itself by default: the same request always
             gets the same answer.
           given: arrays f32[1, D] by name, for a policy that was trained on arrays beside the text.
         """
         prediction = self.policy.predict([text], self.budget, given)
         chance = lottery([text if request_id is None else request_id], self.seed)[0]
-        price = self.price.low if chance < self.price.weight else self.price.high
-        return decide(self.policy, prediction, price)
+        multiplier = self.multiplier.low if chance < self.multiplier.weight else self.multiplier.high
+        return decide(self.policy, prediction, multiplier)
 
 
 def allocator(
@@ -102,9 +104,9 @@ def allocator(
     Args:
       policy: a policy or the folder it was saved in.
       budget: mean cost per question, in the policy's unit.
-      calibration: an `OutcomeTable` of questions the policy has not been trained on, to set the price by; by default
+      calibration: an `OutcomeTable` of questions the policy has not been trained on, to set the multiplier by; by default
         the policy's own predictions of the training questions, each made by networks that had not seen it.
-      seed: of the lottery between adjacent prices.
+      seed: of the lottery between adjacent multipliers.
       delta: None meets the budget in expectation; else the expected spend exceeds it with at most this probability, given
         a calibration table and a ceiling (`calibrate_surely`).
       ceiling: the most that one question can cost with any of the actions, in the policy's unit. Known from the table where
@@ -116,12 +118,12 @@ def allocator(
     """
     policy = policy if isinstance(policy, Policy) else load_policy(policy)
     if calibration is None:
-        return Allocator(policy, budget, policy.price(budget, delta=delta, ceiling=ceiling), seed)
+        return Allocator(policy, budget, policy.multiplier(budget, delta=delta, ceiling=ceiling), seed)
     _check_calibration(policy, calibration)
     if delta is not None and ceiling is None and policy.resource in CONSTANT:
         ceiling = float(calibration.cost.max())
     prediction = policy.predict(calibration.question, budget)
-    return Allocator(policy, budget, policy.price(budget, (prediction, calibration.cost), delta, ceiling), seed)
+    return Allocator(policy, budget, policy.multiplier(budget, (prediction, calibration.cost), delta, ceiling), seed)
 
 
 def worst_cost(

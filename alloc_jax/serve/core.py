@@ -20,9 +20,9 @@ from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.allocator import Decision, decide
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import Meter
+from alloc_jax.serve.multipliers import Multipliers
 from alloc_jax.serve.pacing import Pace, make_pace
 from alloc_jax.serve.permitted import permitted, within
-from alloc_jax.serve.pricing import Prices
 from alloc_jax.serve.reservation import Reservations
 from alloc_jax.serve.tickets import Passed, Plan, Pooled, Question, Refused, Stopping, Tenant, Ticket, why_one
 from alloc_jax.stopping.rules import lottery
@@ -41,7 +41,7 @@ class Core:
       meter: counts in the policy's unit.
       cap: counts in the unit of the caps; by default the policy's own.
       stopping: rules that draw sample by sample, and take the place of the policy's own choice.
-      step: of the pace; 0 keeps every price where the calibration put it.
+      step: of the pace; 0 keeps every multiplier where the calibration put it.
       quantile: of the measured costs of an action, that a cap which is not hard reserves.
       longest: characters of a question that the policy reads, half at its beginning and half at its end.
       clock: seconds.
@@ -76,7 +76,7 @@ class Core:
         self.reservations = Reservations(policy, recipes, ledger, self.cap, quantile, clock)
         self.reservations.check(tenants, policy)
         mark = f"{policy.unit}, {fingerprint(policy)}" + (f" {stopping.mark}" if stopping else "")
-        self.prices = Prices(self._pace, tenants, ledger, mark)
+        self.multipliers = Multipliers(self._pace, tenants, ledger, mark)
         mean = policy.calibration_cost.mean(axis=0, dtype=np.float64)
         self.means = dict(zip(policy.actions, map(float, mean), strict=True))
         self._lock = threading.Lock()
@@ -109,8 +109,8 @@ class Core:
                 decision, plan, chosen = None, None, self.actions[question.action]
                 expected = self.means[chosen.name]
             else:
-                price = self.prices.price(tenant.name, question.budget)
-                decision, plan, chosen = self._decide(prediction, price, allowed, question, single is not None)
+                multiplier = self.multipliers.multiplier(tenant.name, question.budget)
+                decision, plan, chosen = self._decide(prediction, multiplier, allowed, question, single is not None)
                 expected = decision.cost
             ticket = Ticket(
                 asked=question,
@@ -135,7 +135,7 @@ class Core:
             return opened
 
     def admit_passed(self, passed: Passed) -> Ticket:
-        """Reserves for a request that goes to a model as it is; it falls under the cap, and moves no price.
+        """Reserves for a request that goes to a model as it is; it falls under the cap, and moves no multiplier.
 
         Raises: see `admit`.
         """
@@ -176,13 +176,13 @@ class Core:
         )
         with self._lock:
             name = ticket.tenant.name
-            dual = self.prices.moved(ticket, cost - ticket.expected)
-            account = self.prices.accounts[name] if dual is not None else None
+            dual = self.multipliers.moved(ticket, cost - ticket.expected)
+            account = self.multipliers.accounts[name] if dual is not None else None
             if ticket.action is None:
                 account = self.reservations.passed(ticket.tenant, self.policy.unit)
             if not self.reservations.settle(ticket, final, account, dual):
                 return False
-            self.prices.move(name, dual)
+            self.multipliers.move(name, dual)
         return True
 
     def retry(self) -> None:
@@ -195,13 +195,13 @@ class Core:
         self.retry()
         self.ledger.close()
 
-    def price(self, tenant: str) -> float:
-        """A tenant's price now; 0 without a budget."""
-        return self.prices.price(tenant)
+    def multiplier(self, tenant: str) -> float:
+        """A tenant's multiplier now; 0 without a budget."""
+        return self.multipliers.multiplier(tenant)
 
     def account(self, tenant: str) -> Account:
         """Where a tenant stands; empty where it has no budget."""
-        return self.prices.account(tenant)
+        return self.multipliers.account(tenant)
 
     def passed(self, tenant: str) -> Account:
         """What a tenant has passed through."""
@@ -215,15 +215,15 @@ class Core:
         return make_pace(self.policy, budget, self.step)
 
     def _decide(
-        self, prediction: Prediction, price: float, allowed: Collection[str], question: Question, single: bool
+        self, prediction: Prediction, multiplier: float, allowed: Collection[str], question: Question, single: bool
     ) -> tuple[Decision, Plan | None, Action | Pooled]:
         """The best action; or the stopping rule's, whose utility nobody predicts, where all its sources may be asked again and again."""
-        decision = decide(self.policy, prediction, price, allowed)
+        decision = decide(self.policy, prediction, multiplier, allowed)
         stopping = None if single else self.stopping
         if stopping is None or not all(within(self.recipes[name], question.effort) for name in stopping.sources):
             return decision, None, self.actions[decision.action]
         ticket = float(lottery([question.text])[0])  # the same text always gets the same rule
-        plan = stopping.plan(prediction, price, question.max_samples, ticket, question.text)
+        plan = stopping.plan(prediction, multiplier, question.max_samples, ticket, question.text)
         decision = replace(decision, action=plan.action.name, utility=None, spread=None, cost=plan.expected)
         return replace(decision, runner_up=None, margin=math.inf), plan, plan.action
 
@@ -233,12 +233,12 @@ class Core:
         if tenant.cap is not None:
             ticket = replace(ticket, worst=self.reservations.worst_sample(tenant, ticket.asked, ticket.sources))
             ticket = replace(ticket, reserved=self.reservations.amount(ticket))
-        # The expected cost moves the price now; settling corrects it.
-        dual = self.prices.moved(ticket, ticket.expected - (ticket.budget or 0.0))
-        account = None if dual is None else self.prices.accounts[tenant.name]
+        # The expected cost moves the multiplier now; settling corrects it.
+        dual = self.multipliers.moved(ticket, ticket.expected - (ticket.budget or 0.0))
+        account = None if dual is None else self.multipliers.accounts[tenant.name]
         if not self.reservations.open(ticket, account, dual):
             return None
-        self.prices.move(tenant.name, dual)
+        self.multipliers.move(tenant.name, dual)
         return ticket
 
     def _exhausted(self, tenant: Tenant) -> Refused:

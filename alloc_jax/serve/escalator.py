@@ -1,4 +1,4 @@
-"""Escalation as the gateway follows it: at whatever price the pace has reached, the next samples come from the sources that are worth it."""
+"""Escalation as the gateway follows it: at whatever multiplier the pace has reached, the next samples come from the sources that are worth it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alloc_jax.stopping.sources.rules import FILE, EscalationFrontier, Escalatio
 
 
 class Escalator:
-    """The rules in a frontier. A price between those of two adjacent rules mixes them: a question's ticket says which it follows.
+    """The rules in a frontier. A multiplier between those of two adjacent rules mixes them: a question's ticket says which it follows.
 
     Args:
       frontier: fitted beside the policy.
@@ -52,19 +52,21 @@ class Escalator:
         self._rule(float(frontier.multiplier[0])).start()  # what all questions share is made before the first one comes
 
     def pace(self, budget: float, step: float) -> Pace:
-        """The pace of a budget, from the price that mixes its two rules.
+        """The pace of a budget, from the multiplier that mixes its two rules.
 
         Raises:
           ValueError: the budget is below what the rules spend at least.
         """
-        rule, prices = self.frontier.at(budget), self.frontier.multiplier
-        start = float(prices[rule.less] ** (1 - rule.weight) * prices[rule.more] ** rule.weight)
-        high = float(prices[0])  # above it nothing changes
+        rule, multipliers = self.frontier.at(budget), self.frontier.multiplier
+        start = float(multipliers[rule.less] ** (1 - rule.weight) * multipliers[rule.more] ** rule.weight)
+        high = float(multipliers[0])  # above it nothing changes
         return Pace(budget=budget, start=start, low=0.0, high=high, scale=max(start, 1e-3 * high) / 4, step=step)
 
-    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float, text: str) -> Plan:
-        """The rule of a price, for a question with this text, of which the policy predicts this."""
-        frontier, rule = self.frontier, self._rule(price)
+    def plan(
+        self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float, text: str
+    ) -> Plan:
+        """The rule of a multiplier, for a question with this text, of which the policy predicts this."""
+        frontier, rule = self.frontier, self._rule(multiplier)
         accuracy = np.clip(prediction.score[0, self.ones], 0, 1)
         features = self.featurizer.encode([text])[0] if self.gated else None
         start = rule.start(accuracy, np.maximum(prediction.cost[0, self.ones], 0), features, ticket=ticket)
@@ -96,13 +98,13 @@ class Escalator:
             choose=chosen,
         )
 
-    def _rule(self, price: float) -> EscalationRule:
-        """The mix of two adjacent rules at a price, even in its logarithm; beyond the last rule, that one."""
+    def _rule(self, multiplier: float) -> EscalationRule:
+        """The mix of two adjacent rules at a multiplier, even in its logarithm; beyond the last rule, that one."""
         spend, last = self.frontier.spend, len(self.frontier.spend) - 1
         at = (
             last
-            if price <= 0
-            else float(np.interp(-math.log(price), -np.log(self.frontier.multiplier), np.arange(last + 1)))
+            if multiplier <= 0
+            else float(np.interp(-math.log(multiplier), -np.log(self.frontier.multiplier), np.arange(last + 1)))
         )
         less, more = int(at), min(int(at) + 1, last)
         weight = at - less

@@ -1,13 +1,13 @@
-"""Pacing: the price of compute moves with what is spent, so that a stream meets its budget although questions drift.
+"""Pacing: the multiplier moves with what is spent, so that a stream meets its budget although questions drift.
 
 Online dual mirror descent: after question t, which cost c_t under a budget B a question,
 
     h(l_{t+1}) = h(l_t) + step * (c_t - B) / B,        h(l) = asinh(l / s)
 
 (Balseiro, Lu and Mirrokni, arXiv 2011.10124; the mirror map is the hypentropy of Ghai, Hazan and Singer, arXiv
-1902.01903: proportional steps far from 0, even ones near it, and prices of both signs). As long as the price does not
+1902.01903: proportional steps far from 0, even ones near it, and multipliers of both signs). As long as the multiplier does not
 reach a guard rail, the steps telescope: sum_t (c_t - B) = B (h(l_T) - h(l_0)) / step, whatever the questions are. So the
-overspend of any stream is bounded by how far the price has moved, and not by how long the stream is.
+overspend of any stream is bounded by how far the multiplier has moved, and not by how long the stream is.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How a price follows the spend; its state is one number, the dual."""
+    """How a multiplier follows the spend; its state is one number, the dual."""
 
     budget: float  # mean cost per question
-    start: float  # the price before anything is spent: the calibrated one
+    start: float  # the multiplier before anything is spent: the calibrated one
     low: float  # guard rails
     high: float
     scale: float  # s
-    step: float  # 0: the price stays where it is
+    step: float  # 0: the multiplier stays where it is
 
     def __post_init__(self):
         if not self.budget > 0 or not math.isfinite(self.budget):
@@ -34,7 +34,7 @@ class Pace:
             raise ValueError(f"the step of a pace is in [0, 1), got {self.step}")
         if not (self.low <= self.start <= self.high and self.scale > 0):
             raise ValueError(
-                f"a price of {self.start} is not between {self.low} and {self.high}, in units of {self.scale}"
+                f"a multiplier of {self.start} is not between {self.low} and {self.high}, in units of {self.scale}"
             )
 
     @property
@@ -42,8 +42,8 @@ class Pace:
         """The state to begin with."""
         return math.asinh(self.start / self.scale)
 
-    def price(self, dual: float) -> float:
-        """The price at a state."""
+    def multiplier(self, dual: float) -> float:
+        """The multiplier at a state."""
         return self.scale * math.sinh(dual)
 
     def moved(self, dual: float, excess: float) -> float:
@@ -63,12 +63,12 @@ def make_pace(policy, budget: float, step: float) -> Pace:
     Raises:
       ValueError: the budget is below the policy's cheapest plan.
     """
-    start = float(policy.price(budget).mean)
+    start = float(policy.multiplier(budget).mean)
     unseen, cost = policy.calibration[policy.head(budget) or 0], policy.calibration_cost
     prediction = unseen.whole
-    high = max(prediction.price_scale, 2 * abs(start))
+    high = max(prediction.multiplier_scale, 2 * abs(start))
     least = prediction.spend(1e9 * high, cost)
-    while prediction.spend(high, cost) > least * (1 + 1e-6):  # from here on, a higher price changes nothing
+    while prediction.spend(high, cost) > least * (1 + 1e-6):  # from here on, a higher multiplier changes nothing
         high *= 2
     scale = max(abs(start), 1e-3 * high) / 4
     low = 0.0 if policy.predicts_utility else -high

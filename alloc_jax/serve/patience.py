@@ -1,4 +1,4 @@
-"""Stopping rules in the gateway: draw samples of a question until, at the pace's current price, the next is not worth its cost."""
+"""Stopping rules in the gateway: draw samples of a question until, at the pace's current multiplier, the next is not worth its cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alloc_jax.stopping.rules import StoppingFrontier, prior_features, vote_stat
 
 
 class Patience:
-    """Plans questions by a frontier of stopping rules, at the price that the pace has reached.
+    """Plans questions by a frontier of stopping rules, at the multiplier that the pace has reached.
 
     Args:
       frontier: fitted beside the policy.
@@ -44,27 +44,31 @@ class Patience:
         """
         frontier = self.frontier
         rule = frontier.at(budget)
-        prices = frontier.multiplier.astype(float)
-        high = 2 * prices[np.isfinite(prices)].max(initial=1e-9)  # the rule that draws least may have no finite price
-        start = float(min(prices[rule.more if rule.weight >= 0.5 else rule.less], high))
+        multipliers = frontier.multiplier.astype(float)
+        high = 2 * multipliers[np.isfinite(multipliers)].max(
+            initial=1e-9
+        )  # the rule that draws least may have no finite multiplier
+        start = float(min(multipliers[rule.more if rule.weight >= 0.5 else rule.less], high))
         return Pace(budget=budget, start=start, low=0.0, high=float(high), scale=max(start, 1e-3 * high) / 4, step=step)
 
-    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float, text: str) -> Plan:
-        """The rule of a price, for a question of which the policy predicts this; its index holds at any price, so nothing is mixed."""
+    def plan(
+        self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float, text: str
+    ) -> Plan:
+        """The rule of a multiplier, for a question of which the policy predicts this; its index holds at any multiplier, so nothing is mixed."""
         frontier = self.frontier
         context = frontier.context(prior_features(prediction.score)[0] if frontier.center.shape[1] else None)
-        # The rules' prices fall: the last one that is not below this price.
-        at = max(int(np.searchsorted(-frontier.multiplier, -price, side="right")) - 1, 0)
+        # The rules' multipliers fall: the last one that is not below this multiplier.
+        at = max(int(np.searchsorted(-frontier.multiplier, -multiplier, side="right")) - 1, 0)
         source = int(frontier.choice[at, context])
         most = frontier.cap if max_samples is None else min(frontier.cap, max_samples)
-        index = frontier.index[source, context]  # f32[T, J] the price below which drawing on is worth it
+        index = frontier.index[source, context]  # f32[T, J] the multiplier below which drawing on is worth it
 
         def following(seen: Sequence[Seen]) -> tuple[str, ...]:
-            """The source of the next sample: here always the same one, until the price is above what one more is worth."""
+            """The source of the next sample: here always the same one, until the multiplier is above what one more is worth."""
             if not seen:
                 return (name,)
             state = vote_state([one.key for one in seen])
-            if state.drawn >= most or index[state.drawn, state.lead * frontier.width + state.chase] < price:
+            if state.drawn >= most or index[state.drawn, state.lead * frontier.width + state.chase] < multiplier:
                 return ()
             return (name,)
 

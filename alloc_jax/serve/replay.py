@@ -23,7 +23,7 @@ class Replay:
     """What a stream of T questions got, and what it cost."""
 
     action: tuple[str, ...]  # [T]
-    price: np.ndarray  # f64[T] that each was decided at
+    multiplier: np.ndarray  # f64[T] that each was decided at
     cost: np.ndarray  # f64[T] of the samples drawn, in the policy's unit
     correct: np.ndarray  # bool[T] whether the vote was right
     budget: float
@@ -52,7 +52,7 @@ def replay(
       log: with at least as many samples of each pair as the largest action draws.
       budget: mean cost per question, in the policy's unit.
       rows: the questions in the order in which they come; may name one twice. Default: the log's own order.
-      step: of the pace; 0 keeps the calibrated price.
+      step: of the pace; 0 keeps the calibrated multiplier.
       stopping: rules that draw sample by sample, as the gateway has them.
       meter: with the prices of the sources, for dollars; by default the policy's unit alone.
       ledger: in memory by default.
@@ -71,16 +71,16 @@ def replay(
         stopping=stopping,
     )
     rows = range(len(log)) if rows is None else rows
-    actions, prices, costs, correct = [], [], [], []
+    actions, multipliers, costs, correct = [], [], [], []
     for turn, i in enumerate(rows):
         ticket = core.admit(Question(id=f"{turn}", text=log.question[i]))
         cost, drawn, right = _draw(core, ticket, log, int(i))
         core.settle(ticket, cost, cost, drawn, 0, 0)
         actions.append(ticket.action.name)
-        prices.append(ticket.decision.price)
+        multipliers.append(ticket.decision.multiplier)
         costs.append(cost)
         correct.append(right)
-    return Replay(tuple(actions), np.array(prices), np.array(costs), np.array(correct), budget)
+    return Replay(tuple(actions), np.array(multipliers), np.array(costs), np.array(correct), budget)
 
 
 def drifting(log: SampleLog, questions: int, late: tuple[float, float] = (0.5, 1.0), seed: int = 0) -> np.ndarray:
@@ -155,13 +155,13 @@ def compare_paces(
     stopping: Stopping | None = None,
     meter: Meter | None = None,
 ) -> list[tuple[str, ...]]:
-    """A row for each step of the pace: what it spends of the budget, in all and in either half, its prices, its accuracy."""
+    """A row for each step of the pace: what it spends of the budget, in all and in either half, its multipliers, its accuracy."""
     stream = drifting(log, questions, late, seed)
     rows = []
     for step in steps:
         ran = replay(policy, log, budget, rows=stream, step=step, stopping=stopping, meter=meter)
         halves = (part.mean() / budget for part in np.array_split(ran.cost, 2))
-        prices = f"{ran.price[0]:.4g} to {ran.price[-1]:.4g}"
+        multipliers = f"{ran.multiplier[0]:.4g} to {ran.multiplier[-1]:.4g}"
         shares = (f"{share:.4f}" for share in (ran.spend / budget, *halves))
-        rows.append((f"{step:g}", *shares, prices, f"{ran.correct.mean():.4f}"))
+        rows.append((f"{step:g}", *shares, multipliers, f"{ran.correct.mean():.4f}"))
     return rows

@@ -127,7 +127,7 @@ class Passed:
 
 
 def why_one(question: Question, tenant: Tenant) -> str | None:
-    """Why a question gets one sample whatever its price would buy; None where it may get a vote."""
+    """Why a question gets one sample whatever its budget would buy; None where it may get a vote."""
     if question.gradable is False:
         return "the request says that there is nothing to vote on"
     if question.structured is None or tenant.structured == "vote":
@@ -176,16 +176,16 @@ class Plan:
 
 
 class Stopping(Protocol):
-    """Stopping rules of all prices: instead of how many samples to draw, they say after each what the next is drawn from."""
+    """Stopping rules of all multipliers: instead of how many samples to draw, they say after each what the next is drawn from."""
 
-    mark: str  # of their kind: with other rules, a tenant's price begins anew
+    mark: str  # of their kind: with other rules, a tenant's multiplier begins anew
     sources: tuple[str, ...]
 
     def pace(self, budget: float, step: float) -> Pace:
         """The pace of a budget; ValueError where it is below what the rules spend at least."""
 
-    def plan(self, prediction: Prediction, price: float, max_samples: int | None, ticket: float) -> Plan:
-        """The rule of a price for a question of which the policy predicts this; its ticket in [0, 1) decides between adjacent rules."""
+    def plan(self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float) -> Plan:
+        """The rule of a multiplier for a question of which the policy predicts this; its ticket in [0, 1) decides between adjacent rules."""
 
 
 @dataclass(frozen=True, kw_only=True)

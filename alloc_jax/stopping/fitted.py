@@ -1,9 +1,9 @@
 """Fitted value iteration: stopping rules from logged paths, without a model of what comes next.
 
 From the last layer back, what drawing on earned and cost on each path, under the rules found for the later layers, is regressed on
-functions of the state and the context (Longstaff and Schwartz 2001), and so is what answering at once earned. The rule of a price
-draws where the fitted gain exceeds the price times the fitted cost. The fits are functions of states, so they give a table of
-indices again: the greatest price at which each state draws.
+functions of the state and the context (Longstaff and Schwartz 2001), and so is what answering at once earned. The rule of a multiplier
+draws where the fitted gain exceeds the multiplier times the fitted cost. The fits are functions of states, so they give a table of
+indices again: the greatest multiplier at which each state draws.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from alloc_jax.stopping.contexts import Contexts
 from alloc_jax.stopping.paths import Paths
 from alloc_jax.stopping.states import Lattice
 
-PRICES = 48
+MULTIPLIERS = 48
 RIDGE = 3.0  # questions' worth of shrinkage of each coefficient
 
 
 def fitted_indices(paths: Paths, lattice: Lattice, near: Contexts, may_stop: np.ndarray, mesh: Mesh | None = None):
-    """The indices f32[G, T, J] of every state, and a function that gives what the rules of prices f[M] are worth at the root, f[M, G].
+    """The indices f32[G, T, J] of every state, and a function that gives what the rules of multipliers f[M] are worth at the root, f[M, G].
 
     Args:
       paths: of N questions; every order of a question counts 1 / P.
@@ -37,7 +37,7 @@ def fitted_indices(paths: Paths, lattice: Lattice, near: Contexts, may_stop: np.
     cap = lattice.cap
     per_sample = paths.cost[paths.cost > 0].min(initial=np.inf)
     top = 1 / per_sample if np.isfinite(per_sample) else 1.0
-    prices = (top * np.geomspace(1, 1e-4, PRICES)).astype(np.float32)
+    multipliers = (top * np.geomspace(1, 1e-4, MULTIPLIERS)).astype(np.float32)
 
     number = lattice.number(paths.lead, paths.chase)
     cell = near.of[:, None, None] * lattice.states + number
@@ -45,22 +45,22 @@ def fitted_indices(paths: Paths, lattice: Lattice, near: Contexts, may_stop: np.
     walked = [np.moveaxis(x, 2, 0).reshape(x.shape[2], -1) for x in (cell, paths.utility, paths.cost)]
     spare = (table.shape[1], 0, 0)  # what fills up the last share is in no state
     walked = [shared_out(x, mesh, axis=1, value=value) for x, value in zip(walked, spare, strict=True)]
-    draws, *root = _iterate(*walked, np.float32(table), may_stop, prices, 1 / number.shape[1], mesh)
-    draws = np.asarray(draws).reshape(cap, len(near.center), lattice.states, PRICES)
-    greatest = np.where(draws.any(axis=3), prices[np.argmax(draws, axis=3)], 0)
+    draws, *root = _iterate(*walked, np.float32(table), may_stop, multipliers, 1 / number.shape[1], mesh)
+    draws = np.asarray(draws).reshape(cap, len(near.center), lattice.states, MULTIPLIERS)
+    greatest = np.where(draws.any(axis=3), multipliers[np.argmax(draws, axis=3)], 0)
     index = np.moveaxis(np.where(may_stop[:, None, None], greatest, np.inf), 0, 1)
     utility, cost = (np.asarray(x)[:: lattice.states].T for x in root)  # [M, G]
 
     def at_root(wanted: np.ndarray) -> np.ndarray:
-        at = np.clip(np.searchsorted(-prices, -wanted), 0, PRICES - 1)
+        at = np.clip(np.searchsorted(-multipliers, -wanted), 0, MULTIPLIERS - 1)
         return utility[at] - wanted[:, None] * cost[at]
 
     return index.astype(np.float32), at_root
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _iterate(cell, utility, cost, table, may_stop, prices, share, mesh: Mesh | None):
-    """Whether each state draws at each price, bool[T, G J, M], and what that earns and costs from layer 0 on, f[G J, M] twice.
+def _iterate(cell, utility, cost, table, may_stop, multipliers, share, mesh: Mesh | None):
+    """Whether each state draws at each multiplier, bool[T, G J, M], and what that earns and costs from layer 0 on, f[G J, M] twice.
 
     Args:
       cell: i[T + 1, R] context and state of every path in every layer; G J for none.
@@ -68,17 +68,17 @@ def _iterate(cell, utility, cost, table, may_stop, prices, share, mesh: Mesh | N
       cost: f[T, R] of the next sample.
       table: f[T, G J, B] basis of every state.
       may_stop: bool[T].
-      prices: f[M].
+      multipliers: f[M].
       share: what a path counts.
       mesh: its devices share out the paths.
     """
     axes = None if mesh is None else mesh.axis_names
     split = None if mesh is None else P(None, axes)
     kernel = on_mesh(partial(_back_to_the_root, axes=axes), mesh, split, split, split, out=P())
-    return kernel(cell, utility, cost, table, may_stop, prices, share)
+    return kernel(cell, utility, cost, table, may_stop, multipliers, share)
 
 
-def _back_to_the_root(cell, utility, cost, table, may_stop, prices, share, *, axes: tuple[str, ...] | None):
+def _back_to_the_root(cell, utility, cost, table, may_stop, multipliers, share, *, axes: tuple[str, ...] | None):
     """`_iterate` on the paths of one device."""
     cells = table.shape[1]
 
@@ -99,13 +99,13 @@ def _back_to_the_root(cell, utility, cost, table, may_stop, prices, share, *, ax
             )
 
         earning, spending, now = fitted(earned), fitted(spent), fitted(utility)
-        draws = (earning - now > prices[None, :] * spending) | ~row["may_stop"]
+        draws = (earning - now > multipliers[None, :] * spending) | ~row["may_stop"]
         on = draws[cell]
         after = jnp.where(on, earned, utility), jnp.where(on, spent, 0)
         return after, (draws, earning, spending)
 
     rows = {"cell": cell[:-1], "utility": utility[:-1], "cost": cost, "table": table, "may_stop": may_stop}
-    end = jnp.broadcast_to(utility[-1][:, None], (cell.shape[1], len(prices)))
+    end = jnp.broadcast_to(utility[-1][:, None], (cell.shape[1], len(multipliers)))
     _, (draws, earning, spending) = jax.lax.scan(back, (end, jnp.zeros_like(end)), rows, reverse=True)
     return draws, earning[0], spending[0]
 

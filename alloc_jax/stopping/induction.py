@@ -1,17 +1,17 @@
-"""Backward induction over states: the price of a sample up to which another one is worth it.
+"""Backward induction over states: the multiplier up to which another one is worth it.
 
-With l the price of a unit of cost, the value of a state is
+With l the multiplier (utility per unit of cost), the value of a state is
 
     V(s) = max(stop(s), -l cost(s) + E V(s')),
 
-a stopping problem for every l, with one l for all questions. The index of a state is the price at which both arguments of the
+a stopping problem for every l, with one l for all questions. The index of a state is the multiplier at which both arguments of the
 maximum are equal. In terms of stopping times (Gittins 1979),
 
     index(s) = sup over rules that draw at least once of (utility gained) / (cost spent),
 
-so it is at least the ratio that any such rule has, and the rule that is best at a price near the index has it up to second order.
-`indices` takes the greatest ratio over the rules that are best at many prices. Drawing while the index is at least
-l is the optimal rule of price l; one table holds the rules of all prices.
+so it is at least the ratio that any such rule has, and the rule that is best at a multiplier near the index has it up to second order.
+`indices` takes the greatest ratio over the rules that are best at many multipliers. Drawing while the index is at least
+l is the optimal rule of multiplier l; one table holds the rules of all multipliers.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def backward(model: StateModel, draw) -> tuple[jax.Array, jax.Array, jax.Array, 
     return utility, cost, jnp.moveaxis(gain, 0, 1), jnp.moveaxis(extra, 0, 1)
 
 
-def best_at(model: StateModel, price: jax.Array, follow: str = "best"):
-    """`backward` of the rule that is best at a price; or of the myopic one, which looks one draw ahead, or the patient one, which
+def best_at(model: StateModel, multiplier: jax.Array, follow: str = "best"):
+    """`backward` of the rule that is best at a multiplier; or of the myopic one, which looks one draw ahead, or the patient one, which
     never stops once it draws."""
     rules = {
-        "best": lambda row, gain, extra: gain > price * extra,
+        "best": lambda row, gain, extra: gain > multiplier * extra,
         "myopic": lambda row, gain, extra: jnp.zeros(gain.shape, bool),
         "patient": lambda row, gain, extra: jnp.ones(gain.shape, bool),
     }
@@ -70,24 +70,24 @@ def best_at(model: StateModel, price: jax.Array, follow: str = "best"):
 
 
 @partial(jax.jit, static_argnames="follow")
-def indices(model: StateModel, prices: jax.Array, follow: str = "best") -> jax.Array:
+def indices(model: StateModel, multipliers: jax.Array, follow: str = "best") -> jax.Array:
     """The index of every state.
 
     Args:
       model: of the states.
-      prices: f[M] at which the best rules are looked at; the finer, the more exact is the index.
+      multipliers: f[M] at which the best rules are looked at; the finer, the more exact is the index.
       follow: "best"; "myopic" and "patient" give the ratio of gain to cost of the next draw alone, and of drawing to the end.
 
     Returns:
       f[G, T, J]; infinite in the middle of a wave and before the first sample.
     """
 
-    def raised(index, price):
-        _, _, gain, extra = best_at(model, price, follow)
+    def raised(index, multiplier):
+        _, _, gain, extra = best_at(model, multiplier, follow)
         return jnp.maximum(index, gain / jnp.where(extra > 0, extra, 1)), None
 
     start = jnp.full(model.cost.shape, -jnp.inf, model.cost.dtype)
-    index, _ = jax.lax.scan(raised, start, prices)
+    index, _ = jax.lax.scan(raised, start, multipliers)
     return jnp.where(model.may_stop[None, :, None], index, jnp.inf)
 
 
@@ -104,18 +104,18 @@ def totals(model: StateModel, index: jax.Array, multiplier: jax.Array) -> tuple[
 
 
 @jax.jit
-def root_values(model: StateModel, prices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Expected utility and cost f[M, G] of a question of each context under the best rules of prices f[M]."""
+def root_values(model: StateModel, multipliers: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Expected utility and cost f[M, G] of a question of each context under the best rules of multipliers f[M]."""
 
-    def of(price):
-        utility, cost, _, _ = best_at(model, price)
+    def of(multiplier):
+        utility, cost, _, _ = best_at(model, multiplier)
         return utility[:, 0, 0], cost[:, 0, 0]
 
-    return jax.lax.map(of, prices)
+    return jax.lax.map(of, multipliers)
 
 
-def price_grid(model: StateModel, points: int, span: float = 1e-5) -> jax.Array:
-    """f[points] falling prices, evenly apart in their logarithm, from above every index to `span` of it; the last one is 0."""
+def multiplier_grid(model: StateModel, points: int, span: float = 1e-5) -> jax.Array:
+    """f[points] falling multipliers, evenly apart in their logarithm, from above every index to `span` of it; the last one is 0."""
     gain = model.stop.max() - jnp.minimum(model.stop.min(), 0)
     least = jnp.where(model.cost > 0, model.cost, jnp.inf).min()
     top = jnp.where(jnp.isfinite(least), gain / least, 1.0)

@@ -1,8 +1,8 @@
 """Stopping rules as they are served: after each sample, stop or draw again. NumPy alone.
 
 Every state of a question (samples drawn, votes of the leader and of the runner-up, the context of its text) has an index: the
-price of a sample below which another one is worth drawing. A rule is a price: it draws while the index of the state is above that
-price. So one table of indices holds the rules of all budgets, and a lower price draws wherever a higher one does.
+multiplier below which another sample is worth drawing. A rule is a multiplier: it draws while the index of the state is above that
+multiplier. So one table of indices holds the rules of all budgets, and a lower multiplier draws wherever a higher one does.
 """
 
 from __future__ import annotations
@@ -171,20 +171,20 @@ class StoppingRule:
     more: int  # of the one that draws more
     weight: float  # share of the questions that follow the one that draws more
     # Plain lists and floats: an element of an array costs more than the rest of a decision.
-    _price: list[float] = field(init=False, repr=False)
+    _multiplier: list[float] = field(init=False, repr=False)
     _index: list[memoryview[float]] = field(init=False, repr=False)
     _shape: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self):
-        prices = [float(self.frontier.multiplier[m]) for m in (self.less, self.more)]
-        object.__setattr__(self, "_price", prices)
+        multipliers = [float(self.frontier.multiplier[m]) for m in (self.less, self.more)]
+        object.__setattr__(self, "_multiplier", multipliers)
         object.__setattr__(self, "_index", [_lowered(x) for x in self.frontier.index])
         object.__setattr__(self, "_shape", self.frontier.index.shape[1:])
 
     @property
     def multiplier(self) -> float:
-        """The price of a unit of the resource: that of the rule that draws more."""
-        return self._price[1]
+        """The multiplier, in utility per unit of the resource: that of the rule that draws more."""
+        return self._multiplier[1]
 
     def source(self, context: int = 0, ticket: float = 0.0) -> int:
         """The position of the source that a question's samples are drawn from."""
@@ -206,7 +206,7 @@ class StoppingRule:
         if not 0 <= context < contexts or number >= states:
             raise ValueError(f"no such state: {state}")
         index = self._index[source][(context * cap + drawn) * states + number]
-        return DRAW if index >= self._price[ticket < self.weight] else STOP
+        return DRAW if index >= self._multiplier[ticket < self.weight] else STOP
 
 
 def load_stopping(folder: str | Path) -> StoppingFrontier:

@@ -1,9 +1,9 @@
-"""Stopping rules for a budget: a price on the next sample, the same for all questions.
+"""Stopping rules for a budget: a multiplier on the next sample, the same for all questions.
 
 Where the one-shot problem chooses how many samples a question gets before it sees any, here each sample may change the plan: after
 each one (or each wave) a rule stops or draws again. Maximising mean utility under a mean budget puts one multiplier on cost;
 given that, the questions are separate stopping problems, which backward induction solves (`induction`). The indices of the states
-hold the rules of all prices. Their spends are counted on the samples of the training questions (`thresholds`), and a budget is met
+hold the rules of all multipliers. Their spends are counted on the samples of the training questions (`thresholds`), and a budget is met
 by a mix of two adjacent rules.
 """
 
@@ -21,7 +21,7 @@ from alloc_jax.measure.u_statistics import Pairs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.stopping.contexts import Contexts, make_contexts
 from alloc_jax.stopping.fitted import fitted_indices
-from alloc_jax.stopping.induction import FOLLOW, indices, price_grid, root_values, totals
+from alloc_jax.stopping.induction import FOLLOW, indices, multiplier_grid, root_values, totals
 from alloc_jax.stopping.paths import Paths, sample_paths
 from alloc_jax.stopping.priors import categories, expected_tally, fit_mixture
 from alloc_jax.stopping.rules import Prior, StoppingFrontier, nearest
@@ -30,7 +30,7 @@ from alloc_jax.stopping.thresholds import Steps, bars, path_index, steps
 from alloc_jax.types import SampleLog
 
 MODELS = ("counts", "bayes", "fitted")
-PRICES = 64  # at which indices look at the best rules
+MULTIPLIERS = 64  # at which indices look at the best rules
 RULES = 1024  # that a frontier keeps
 COMPONENTS = 3  # of the Bayesian model's prior
 BINS = 8  # of rewards
@@ -58,7 +58,7 @@ def solve_sequential(
 
     Args:
       log: training questions with their samples.
-      source: where samples are drawn from; of several sources, each price chooses one for every context, by what its rule is worth.
+      source: where samples are drawn from; of several sources, each multiplier chooses one for every context, by what its rule is worth.
       answer: how a question is answered when drawing stops: "vote", "verified" (by an exact verifier, which sees success) or
         "best" (the sample of the greatest reward).
       resource: what a sample is paid with, as in `measure`.
@@ -113,22 +113,22 @@ def solve_sequential(
             models.append(at_root)
         else:
             expected = state_model(log, name, paths, lattice, near, may_stop, model)
-            index = np.asarray(indices(expected, price_grid(expected, PRICES), follow))
+            index = np.asarray(indices(expected, multiplier_grid(expected, MULTIPLIERS), follow))
             models.append(partial(_at_roots, expected))
         found.append(index)
     counted = partial(_count, found, walked, lattice)
     bar = [bars(path_index(index, lattice, paths, near.of)) for index, paths in zip(found, walked, strict=True)]
     if len(sources) == 1:
         rules = useful(steps(bar[0], walked[0])).thinned(RULES)
-        price, choice = rules.multiplier, np.zeros((len(rules.multiplier), len(near.center)), np.int8)
+        multiplier, choice = rules.multiplier, np.zeros((len(rules.multiplier), len(near.center)), np.int8)
     else:
         top = max(float(x[np.isfinite(x)].max(initial=0)) for x in bar)
         top = max(top, 1 / min(paths.cost.mean(dtype=float) for paths in walked))  # where the cheapest source is best
-        price = top * np.geomspace(1, 1e-5, RULES)
-        worth = [value(price.astype(np.float32)) for value in models]
+        multiplier = top * np.geomspace(1, 1e-5, RULES)
+        worth = [value(multiplier.astype(np.float32)) for value in models]
         choice = np.argmax(worth, axis=0).astype(np.int8)
-    price = price.astype(np.float32)
-    rules, choice = _rising(_foreseen(counted, price, choice, near, prior), choice)
+    multiplier = multiplier.astype(np.float32)
+    rules, choice = _rising(_foreseen(counted, multiplier, choice, near, prior), choice)
     columns = [log.source_index(name) for name in sources]
     return StoppingFrontier(
         answer=answer,
@@ -172,23 +172,25 @@ def state_model(
     return by_context(parts, near.nearness, every).model(lattice.successor, may_stop)
 
 
-def frontier_of_model(model: StateModel, share: np.ndarray, points: int = PRICES) -> tuple[np.ndarray, Steps]:
+def frontier_of_model(model: StateModel, share: np.ndarray, points: int = MULTIPLIERS) -> tuple[np.ndarray, Steps]:
     """The indices f[G, T, J] of a model's states, and the rules they hold with what the model expects them to spend and earn.
 
     Args:
       model: whose layers are small: every distinct index is one evaluation of the model.
       share: f[G] of the questions in each context.
-      points: prices at which the best rules are looked at.
+      points: multipliers at which the best rules are looked at.
     """
-    index = indices(model, price_grid(model, points))
-    price = np.unique(np.append(np.asarray(index), np.inf))[::-1]
-    price = np.append(price[price > 0], np.float32(0) if not (price > 0).any() else [])
-    utility, cost = (np.asarray(x, float) @ np.asarray(share, float) for x in totals(model, index, jnp.asarray(price)))
-    return np.asarray(index), Steps(price.astype(float), cost, utility)
+    index = indices(model, multiplier_grid(model, points))
+    multiplier = np.unique(np.append(np.asarray(index), np.inf))[::-1]
+    multiplier = np.append(multiplier[multiplier > 0], np.float32(0) if not (multiplier > 0).any() else [])
+    utility, cost = (
+        np.asarray(x, float) @ np.asarray(share, float) for x in totals(model, index, jnp.asarray(multiplier))
+    )
+    return np.asarray(index), Steps(multiplier.astype(float), cost, utility)
 
 
 def useful(rules: Steps) -> Steps:
-    """The rules that draw where drawing on is worth something: those of a price above 0, and the cheapest in any case."""
+    """The rules that draw where drawing on is worth something: those of a multiplier above 0, and the cheapest in any case."""
     keep = rules.multiplier > 0
     keep[0] = True
     return Steps(*(x[keep] for x in rules))
@@ -207,17 +209,17 @@ def reward_bins(log: SampleLog, sources: Sequence[str]) -> np.ndarray:
     return np.unique(np.nanquantile(known, np.arange(1, BINS) / BINS)).astype(np.float32)
 
 
-def _at_roots(model: StateModel, prices: np.ndarray) -> np.ndarray:
-    """f[M, G] what the best rules of prices are worth before the first sample."""
-    utility, cost = root_values(model, jnp.asarray(prices))
-    return np.asarray(utility) - prices[:, None] * np.asarray(cost)
+def _at_roots(model: StateModel, multipliers: np.ndarray) -> np.ndarray:
+    """f[M, G] what the best rules of multipliers are worth before the first sample."""
+    utility, cost = root_values(model, jnp.asarray(multipliers))
+    return np.asarray(utility) - multipliers[:, None] * np.asarray(cost)
 
 
 def _count(
-    found, walked: Sequence[Paths], lattice: Lattice, price: np.ndarray, choice: np.ndarray, context: np.ndarray
+    found, walked: Sequence[Paths], lattice: Lattice, multiplier: np.ndarray, choice: np.ndarray, context: np.ndarray
 ):
-    """Mean spend and utility f64[L] of the rules of prices f[L] that draw contexts from sources i8[L, G], on paths."""
-    spend, utility = np.zeros((2, len(price)))
+    """Mean spend and utility f64[L] of the rules of multipliers f[L] that draw contexts from sources i8[L, G], on paths."""
+    spend, utility = np.zeros((2, len(multiplier)))
     for m, (index, paths) in enumerate(zip(found, walked, strict=True)):
         bar = bars(path_index(index, lattice, paths, context))
         gain = np.diff(paths.utility)
@@ -226,24 +228,24 @@ def _count(
             if not mine.any() or not (choice[:, g] == m).any():
                 continue
             order = np.argsort(-bar[mine], axis=None, kind="stable")
-            at = np.searchsorted(-bar[mine].reshape(-1)[order], -price, side="right")
+            at = np.searchsorted(-bar[mine].reshape(-1)[order], -multiplier, side="right")
             for into, x in ((spend, paths.cost[mine]), (utility, gain[mine])):
                 running = np.append(0, np.cumsum(x.reshape(-1)[order], dtype=float))
                 into += np.where(choice[:, g] == m, running[at], 0)
     return np.stack([spend, utility]) / (len(context) * walked[0].cost.shape[1])
 
 
-def _foreseen(counted, price: np.ndarray, choice: np.ndarray, near: Contexts, prior: Prior | None) -> Steps:
+def _foreseen(counted, multiplier: np.ndarray, choice: np.ndarray, near: Contexts, prior: Prior | None) -> Steps:
     """What the rules spend and earn once the prior's models all serve: extrapolated from all and halves of those that are unseen."""
-    whole = counted(price, choice, near.of)
+    whole = counted(multiplier, choice, near.of)
     if prior is not None and prior.halves:
         of = [nearest((np.asarray(half, np.float32) - near.mean) / near.scale, near.center) for half in prior.halves]
-        half = np.mean([counted(price, choice, context) for context in of], axis=0)
+        half = np.mean([counted(multiplier, choice, context) for context in of], axis=0)
         whole = whole + prior.reach * (whole - half)
-    return Steps(price.astype(float), *whole)
+    return Steps(multiplier.astype(float), *whole)
 
 
 def _rising(rules: Steps, choice: np.ndarray) -> tuple[Steps, np.ndarray]:
-    """The rules without those that spend no more than a rule of a higher price."""
+    """The rules without those that spend no more than a rule of a higher multiplier."""
     keep = np.append(True, rules.spend[1:] > np.maximum.accumulate(rules.spend)[:-1])
     return Steps(*(x[keep] for x in rules)), choice[keep]

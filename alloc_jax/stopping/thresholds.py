@@ -1,7 +1,7 @@
-"""All rules of an index at once: what the rule of every price spends and earns on paths, by one sort.
+"""All rules of an index at once: what the rule of every multiplier spends and earns on paths, by one sort.
 
-A path draws sample n + 1 at price l if every state up to n had an index of at least l, that is, if the least index so far (its `bar`)
-is at least l. So each sample of each path has one price below which it is drawn, and the spend of all rules is a running sum over the
+A path draws sample n + 1 at multiplier l if every state up to n had an index of at least l, that is, if the least index so far (its `bar`)
+is at least l. So each sample of each path has one multiplier below which it is drawn, and the spend of all rules is a running sum over the
 sorted bars.
 """
 
@@ -39,7 +39,7 @@ def path_index(index: np.ndarray, lattice: Lattice, paths: Paths, context: np.nd
 
 
 def bars(index: np.ndarray) -> np.ndarray:
-    """f[N, P, T] the least index so far: the highest price at which a path draws sample n + 1."""
+    """f[N, P, T] the least index so far: the highest multiplier at which a path draws sample n + 1."""
     return np.minimum.accumulate(index, axis=2)
 
 
@@ -47,10 +47,10 @@ def steps(bar: np.ndarray, paths: Paths) -> Steps:
     """Every rule of an index on paths, from the bars f[N, P, T]."""
     cap = bar.shape[2]
     order = np.argsort(-bar, axis=None, kind="stable")
-    price = bar.reshape(-1)[order].astype(float)
-    last = np.append(price[1:] != price[:-1], True)
+    multiplier = bar.reshape(-1)[order].astype(float)
+    last = np.append(multiplier[1:] != multiplier[:-1], True)
 
     def running(x: np.ndarray) -> np.ndarray:
         return np.cumsum(x.reshape(-1)[order], dtype=float)[last] / (bar.shape[0] * bar.shape[1])
 
-    return Steps(price[last], running(paths.cost[..., :cap]), running(np.diff(paths.utility)[..., :cap]))
+    return Steps(multiplier[last], running(paths.cost[..., :cap]), running(np.diff(paths.utility)[..., :cap]))

@@ -86,6 +86,6 @@ def test_a_ridge_regression_keeps_the_budget(table):
     ridge = RidgeRegression("ridge", table, given(table))
     cheapest, dearest = (float(f(table.cost, axis=1).mean()) for f in (np.min, np.max))
     budget = 0.5 * (cheapest + dearest)
-    price = ridge.price(budget)
-    action = price.choose(ridge._calibration, np.random.default_rng(0).random(len(table)))
+    multiplier = ridge.multiplier(budget)
+    action = multiplier.choose(ridge._calibration, np.random.default_rng(0).random(len(table)))
     assert table.cost[np.arange(len(table)), action].mean() == pytest.approx(budget, rel=0.1)

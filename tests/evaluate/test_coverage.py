@@ -16,13 +16,16 @@ from alloc_jax.types import OutcomeTable
 ACTIONS = tuple(vote(source, 1) for source in ("tiny", "small", "large", "huge"))
 COST = np.array([0.1, 0.4, 1.0, 4.0])  # mean costs: the uniform mix has a kink at each
 LEVEL, SLOPE = np.array([-1.0, 1.0, 2.5, 4.0]), np.array([5.0, 6.0, 8.0, 8.0])  # log-odds: level - slope x difficulty
-DESIGNS = {"smooth": (0.7, 0.0966), "kink": (1.0, 0.0558)}  # the budget, and the price at which the policy spends it
+DESIGNS = {
+    "smooth": (0.7, 0.0966),
+    "kink": (1.0, 0.0558),
+}  # the budget, and the multiplier at which the policy spends it
 POLICY, SAMPLES = "policy", 24
 NUMBERS = ("accuracy", "spend", "over_uniform", "over_uniform_at_budget", "closed", "saving")
 TERMS = ("regret", "mispriced", "unspent")
 
 
-def drawn(questions: int, price: float, seed: int):
+def drawn(questions: int, multiplier: float, seed: int):
     """Two tables of one draw of questions, and the plan of a policy that sees something of what makes them hard."""
     rng = np.random.default_rng(seed)
     hard, length = rng.normal(size=questions), np.exp(rng.normal(scale=0.6, size=questions) - 0.18)
@@ -31,7 +34,7 @@ def drawn(questions: int, price: float, seed: int):
         noise = np.exp(rng.normal(scale=0.1, size=(questions, len(COST))) - 0.005)
         tables.append(table_of(rng.binomial(SAMPLES, chance(hard)) / SAMPLES, COST * length[:, None] * noise))
     seen = hard + rng.normal(scale=0.3, size=questions)
-    return (*tables, as_plan((chance(seen) - price * COST).argmax(axis=1), len(COST)))
+    return (*tables, as_plan((chance(seen) - multiplier * COST).argmax(axis=1), len(COST)))
 
 
 def chance(hard: np.ndarray) -> np.ndarray:
@@ -52,10 +55,10 @@ def table_of(utility: np.ndarray, cost: np.ndarray) -> OutcomeTable:
 
 def intervals(questions: int, design: str, seed: int, replicates: int) -> dict[tuple[str, str], Interval]:
     """Every interval of one report."""
-    budget, price = DESIGNS[design]
-    choose, score, plan = drawn(questions, price, seed)
+    budget, multiplier = DESIGNS[design]
+    choose, score, plan = drawn(questions, multiplier, seed)
     report = score_plans(
-        [Deployed(POLICY, budget, plan, price)], choose, score, (budget,), replicates=replicates, seed=seed
+        [Deployed(POLICY, budget, plan, multiplier)], choose, score, (budget,), replicates=replicates, seed=seed
     )
     found = {(row.rule, name): getattr(row, name) for row in report.rows for name in NUMBERS}
     found |= {(POLICY, name): getattr(report.row(POLICY, budget).regret, name) for name in TERMS}

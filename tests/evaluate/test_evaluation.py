@@ -13,7 +13,7 @@ from alloc_jax.evaluate.intervals import Bootstrap, Interval
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
 from alloc_jax.evaluate.uniform import UniformMix, upper_hull
-from alloc_jax.learn.calibration import Price
+from alloc_jax.learn.calibration import MixedMultiplier
 from alloc_jax.measure import measure, menu
 from alloc_jax.report.canvas import Picture
 from alloc_jax.report.diagnostics import share_right
@@ -291,11 +291,11 @@ class Deploys:
         self.actions, self.featurizer = self._inner.actions, self._inner.featurizer
         self.head, self.predict_features = self._inner.head, self._inner.predict_features
 
-    def price(self, budget):
-        return Price(0.07, 0.07, 1.0)
+    def multiplier(self, budget):
+        return MixedMultiplier(0.07, 0.07, 1.0)
 
 
-def test_regret_is_taken_at_the_price_that_was_deployed_whatever_the_kind_of_policy(tables):
+def test_regret_is_taken_at_the_multiplier_that_was_deployed_whatever_the_kind_of_policy(tables):
     train, choose, score = tables
     found = [evaluate([Deploys(train, told)], choose, score, BUDGETS, replicates=20) for told in (True, False)]
     for budget in BUDGETS:

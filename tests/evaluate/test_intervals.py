@@ -1,4 +1,4 @@
-"""Intervals of means, of the largest of several, and of a ratio; the oracle's price in every resample."""
+"""Intervals of means, of the largest of several, and of a ratio; the oracle's multiplier in every resample."""
 
 from dataclasses import replace
 

@@ -12,12 +12,12 @@ from alloc_jax.evaluate.regret import agreement, bracket, decompose_regret
 from alloc_jax.solve import solve
 from alloc_jax.types import AllocationProblem
 
-PRICES = (0.0, 0.01, 0.1, 1.0, 10.0)
+MULTIPLIERS = (0.0, 0.01, 0.1, 1.0, 10.0)
 shape = (40, 4)  # one shape: one compilation
 
 
 def made(seed: int, tied: bool):
-    """A table of utilities and costs; tied ones are few numbers, so that many questions switch at one price."""
+    """A table of utilities and costs; tied ones are few numbers, so that many questions switch at one multiplier."""
     rng = np.random.default_rng(seed)
     utility = rng.integers(0, 5, shape) / 4 if tied else rng.random(shape)
     cost = rng.integers(1, 4, shape) if tied else rng.uniform(1, 4, shape)
@@ -29,13 +29,13 @@ def table_of(utility, cost):
     return SimpleNamespace(utility=utility, cost=cost, valid=np.ones(utility.shape, bool), problem=lambda: problem)
 
 
-def regret_of(table, plan, budget, price, best, other=None):
-    return decompose_regret(table, plan, budget, price, best, Bootstrap(len(plan), 2, 0), other)
+def regret_of(table, plan, budget, multiplier, best, other=None):
+    return decompose_regret(table, plan, budget, multiplier, best, Bootstrap(len(plan), 2, 0), other)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.booleans(), st.floats(2.0, 3.5), st.booleans())
-def test_regret_is_its_terms_at_the_optimal_price_and_at_most_them_at_any(seed, tied, budget, mixed):
+def test_regret_is_its_terms_at_the_optimal_multiplier_and_at_most_them_at_any(seed, tied, budget, mixed):
     table = made(seed, tied)
     rng = np.random.default_rng(seed + 1)
     plan = rng.dirichlet(np.ones(4), 40) if mixed else as_plan(rng.integers(0, 4, 40), 4)
@@ -43,8 +43,8 @@ def test_regret_is_its_terms_at_the_optimal_price_and_at_most_them_at_any(seed, 
     best = float(solution.mixed_utility)
     exact = regret_of(table, plan, budget, float(solution.multiplier), best)
     assert exact.regret.value == pytest.approx(exact.mispriced.value + exact.unspent.value, abs=5e-6)
-    for price in PRICES:
-        terms = regret_of(table, plan, budget, price, best)
+    for multiplier in MULTIPLIERS:
+        terms = regret_of(table, plan, budget, multiplier, best)
         assert terms.regret.value <= terms.mispriced.value + terms.unspent.value + 5e-6
         assert terms.mispriced.value <= (1 - terms.best_response.rate) * terms.worst_gap + 1e-9
         assert terms.mispriced.value + terms.unspent.value <= terms.bound + 1e-9
@@ -52,7 +52,7 @@ def test_regret_is_its_terms_at_the_optimal_price_and_at_most_them_at_any(seed, 
 
 
 def test_without_the_slack_term_the_bound_is_false():
-    # One question, two actions: the cheap one is a best response at this price, so nothing is mispriced, yet the budget
+    # One question, two actions: the cheap one is a best response at this multiplier, so nothing is mispriced, yet the budget
     # would have paid for the dear one.
     table = table_of(np.array([[0.0, 1.0]], np.float32), np.array([[1.0, 3.0]], np.float32))
     best = float(solve(table.problem(), 3.0).mixed_utility)
@@ -62,7 +62,7 @@ def test_without_the_slack_term_the_bound_is_false():
     assert terms.bound == pytest.approx(1.0)
 
 
-def test_ties_at_the_price_are_no_errors():
+def test_ties_at_the_multiplier_are_no_errors():
     table = made(3, tied=True)
     solution = solve(table.problem(), 2.0)
     plan = as_plan(np.asarray(solution.action), 4)

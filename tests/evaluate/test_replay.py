@@ -1,4 +1,4 @@
-"""Replay on logs: it sees no future, sweeps all prices at once, and meets budgets exactly."""
+"""Replay on logs: it sees no future, sweeps all multipliers at once, and meets budgets exactly."""
 
 import numpy as np
 import pytest
@@ -36,13 +36,13 @@ def test_rules_that_do_not_peek_pass(rule, paths):
     assert isinstance(replay(rule, paths), Replay)
 
 
-def walked(index: np.ndarray, paths: Paths, price: float) -> tuple[float, float]:
-    """Spend and utility of drawing while the index is at least the price: one sample after the other."""
+def walked(index: np.ndarray, paths: Paths, multiplier: float) -> tuple[float, float]:
+    """Spend and utility of drawing while the index is at least the multiplier: one sample after the other."""
     spend = utility = 0.0
     for i in range(len(paths)):
         for p in range(paths.cost.shape[1]):
             n = 0
-            while n < paths.cap and index[i, p, n] >= price:
+            while n < paths.cap and index[i, p, n] >= multiplier:
                 spend += paths.cost[i, p, n]
                 n += 1
             utility += paths.utility[i, p, n]
@@ -51,7 +51,7 @@ def walked(index: np.ndarray, paths: Paths, price: float) -> tuple[float, float]
 
 
 @pytest.mark.parametrize("rule", [fixed, beta_confidence])
-def test_one_sort_gives_what_walking_every_path_at_every_price_gives(rule, paths):
+def test_one_sort_gives_what_walking_every_path_at_every_multiplier_gives(rule, paths):
     play = replay(rule, paths)
     found = play.steps()
     index = rule(paths)

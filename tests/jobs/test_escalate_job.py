@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, UNIFORM
-from alloc_jax.jobs.escalate import BLIND, PRICED, EscalateConfig, compare_escalation
+from alloc_jax.jobs.escalate import BLIND, ESCALATE, EscalateConfig, compare_escalation
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.logs import write_log
 from alloc_jax.stopping.sources.rules import load_escalation
@@ -45,7 +45,7 @@ def test_a_run_leaves_everything_it_promised(single_run):
         "ESC",
         "cascade routing",
     }
-    assert {PRICED, BLIND, HINDSIGHT, UNIFORM, "one-shot, value", "best single source", *cascades} <= rules
+    assert {ESCALATE, BLIND, HINDSIGHT, UNIFORM, "one-shot, value", "best single source", *cascades} <= rules
     text = (folder / "report.md").read_text()
     assert "Where questions go" in text and "posterior" in text and "mean seconds" in text
 
@@ -54,9 +54,11 @@ def test_the_rule_spends_its_budget_on_held_out_questions_and_is_not_below_a_mix
     single_run,
 ):
     report, _ = single_run
-    for budget in (2.5, 6.0):  # beside the kink of the uniform mix at 3, the price of a source
-        assert report.row(PRICED, budget).spend.value == pytest.approx(budget, rel=0.15)  # 150 questions to learn from
-        assert report.difference(PRICED, "uniform mix, learned", budget).high > 0
+    for budget in (2.5, 6.0):  # beside the kink of the uniform mix at 3, the cost of a source
+        assert report.row(ESCALATE, budget).spend.value == pytest.approx(
+            budget, rel=0.15
+        )  # 150 questions to learn from
+        assert report.difference(ESCALATE, "uniform mix, learned", budget).high > 0
 
 
 def test_the_saved_rules_serve_beside_their_policy(single_run):
@@ -82,7 +84,7 @@ def test_repeated_samples_meet_an_oracle_of_disjoint_samples(tmp_path):
         log=str(path), resource="compute", budgets=(1.0,), limits=("2", "3"), cap=4, rounds=2, wave=3, **OPTIONS
     )
     report = compare_escalation(config, tmp_path / "run")
-    assert report.row(PRICED, 1.0).spend.value == pytest.approx(1.0, rel=0.1)
+    assert report.row(ESCALATE, 1.0).spend.value == pytest.approx(1.0, rel=0.1)
     assert report.oracle == ORACLE and load_escalation(tmp_path / "run" / "policy").rounds == 2
 
 
@@ -99,7 +101,7 @@ def test_votes_of_one_source_are_compared_with_the_cascades_that_need_no_second_
     }
     report = compare_escalation(EscalateConfig(log=str(path), **options, replicates=50), tmp_path / "run")
     rules = {row.rule for row in report.rows}
-    assert {PRICED, "Adaptive-Consistency"} <= rules and not {"consistency cascade", BLIND} & rules
+    assert {ESCALATE, "Adaptive-Consistency"} <= rules and not {"consistency cascade", BLIND} & rules
 
 
 def test_one_source_with_one_sample_is_asked_and_no_cascade_stands_in_the_way(tmp_path):
@@ -107,7 +109,7 @@ def test_one_source_with_one_sample_is_asked_and_no_cascade_stands_in_the_way(tm
     write_log(made_answers(120), path)
     options = {"sources": SOURCES[-1:], "resource": "usd", "policies": (), "folds": 2, "replicates": 50}
     report = compare_escalation(EscalateConfig(log=str(path), budgets=(10.5,), **options), tmp_path / "run")
-    assert report.row(PRICED, 10.5).spend.value == pytest.approx(10)
+    assert report.row(ESCALATE, 10.5).spend.value == pytest.approx(10)
     with pytest.raises(ValueError, match="below what one sample of the cheapest source costs, 10"):
         compare_escalation(EscalateConfig(log=str(path), budgets=(0.1, 20.0), **options), tmp_path / "none")
 
@@ -125,7 +127,7 @@ def test_a_verifier_ends_questions_of_one_source_early(tmp_path):
         **OPTIONS,
     )
     report = compare_escalation(config, tmp_path / "run")
-    row = report.row(PRICED, 1.5)
+    row = report.row(ESCALATE, 1.5)
     assert row.spend.value == pytest.approx(1.5, rel=0.15) and row.over_uniform.high > 0
     assert report.row("confidence cascade", 2.5).spend.value > 0
 

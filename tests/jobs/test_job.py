@@ -13,7 +13,7 @@ import pytest
 from alloc_jax.actions import vote
 from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.jobs.console import plain_errors
-from alloc_jax.jobs.escalate import PRICED, escalate_beside
+from alloc_jax.jobs.escalate import ESCALATE, escalate_beside
 from alloc_jax.jobs.priced_log import default_actions
 from alloc_jax.jobs.solve_then_learn import FrontierConfig, JobConfig, solve_only, solve_then_learn
 from alloc_jax.jobs.workdir import new_workdir
@@ -56,7 +56,7 @@ def test_a_run_leaves_everything_it_promised(run):
         "report.html",
         "frontier.png",
         "who_gets_compute.png",
-        "price.png",
+        "multiplier.png",
         "calibration.png",
         "regret.png",
         "policy",
@@ -79,11 +79,11 @@ def test_a_run_leaves_everything_it_promised(run):
 
 def test_escalation_stands_beside_the_policies_on_the_same_questions_and_is_a_candidate_for_the_answer(run):
     report, folder = run
-    rows = [row for row in report.rows if row.rule == PRICED]
+    rows = [row for row in report.rows if row.rule == ESCALATE]
     assert rows and all(row.plan is None and row.regret is None for row in rows)
-    assert JobConfig().candidates(report) == ("value", "imitation", PRICED)
-    assert f"| {PRICED} " in (folder / "report.md").read_text()
-    row = report.row(PRICED, 3.0)
+    assert JobConfig().candidates(report) == ("value", "imitation", ESCALATE)
+    assert f"| {ESCALATE} " in (folder / "report.md").read_text()
+    row = report.row(ESCALATE, 3.0)
     assert 0 < row.spend.value < 3.6 and row.excess.means.shape[0] == report.row("value", 3.0).excess.means.shape[0]
 
 
@@ -132,7 +132,7 @@ def test_a_page_that_reads_badly_is_found_out(tmp_path):
 def test_a_report_begins_with_its_answer(run):
     report, folder = run
     page, web = ((folder / name).read_text() for name in ("report.md", "report.html"))
-    best = best_policy(report, ("value", "decision", "imitation", PRICED))
+    best = best_policy(report, ("value", "decision", "imitation", ESCALATE))
     assert (
         f"# Who gets the compute\n\n**At a budget of 1.5 samples per question the policy '{best}' is right on " in page
     )
@@ -220,7 +220,7 @@ def test_decision_policies_are_among_the_predictions(run):
     first = json.loads(lines(folder / "predictions.jsonl")[0])
     assert first["predicted"].keys() == {"value", "decision"} and first["chosen"]["imitation"].keys() == {"1.5", "3"}
     policy = load_policy(folder / "policy" / "decision")
-    assert report.row("decision", 1.5).regret.multiplier == pytest.approx(policy.price(1.5).mean)
+    assert report.row("decision", 1.5).regret.multiplier == pytest.approx(policy.multiplier(1.5).mean)
 
 
 def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are_not_shrunken(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alloc_jax.evaluate.scoring import ORACLE, UNIFORM
-from alloc_jax.jobs.sequential import FIRST, PRICED, TEXT, SequentialConfig, compare_sequential
+from alloc_jax.jobs.sequential import FIRST, INDEX, TEXT, SequentialConfig, compare_sequential
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.logs import write_log
 from alloc_jax.stopping.rules import load_stopping, prior_features, vote_state
@@ -44,7 +44,7 @@ def test_a_run_leaves_everything_it_promised(run):
     assert len(lines) == len(report.rows)
     assert report.questions == 160
     rules = {row.rule for row in report.rows}
-    assert {PRICED, TEXT, ORACLE, UNIFORM, "ESC", "myopic", "patient", "priced, bayes", "priced, fitted, text"} <= rules
+    assert {INDEX, TEXT, ORACLE, UNIFORM, "ESC", "myopic", "patient", "index, bayes", "index, fitted, text"} <= rules
 
 
 def test_every_rule_spends_about_its_budget_on_held_out_questions(run):
@@ -91,5 +91,5 @@ def test_questions_that_lack_samples_are_named_or_left_out_and_sources_chosen_fi
     report = compare_sequential(SequentialConfig(log=str(lines), skip_bad=True, **options), tmp_path / "run")
     assert report.questions == 139
     assert report.row(FIRST, 2.0).spend.value == pytest.approx(2.0, rel=0.15)
-    assert f"{PRICED} (large)" in report.policies
+    assert f"{INDEX} (large)" in report.policies
     assert load_stopping(tmp_path / "run" / "policy").sources == ("small", "large")

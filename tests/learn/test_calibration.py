@@ -1,4 +1,4 @@
-"""Prices: a budget kept in expectation, and with a confidence that holds over many draws of the calibration questions."""
+"""Multipliers: a budget kept in expectation, and with a confidence that holds over many draws of the calibration questions."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ def population(n=20_000, ties=False, kind="even", rng=RNG):
     return Prediction(score.astype(np.float32), predicted), cost
 
 
-def mixed_spend(price, prediction, cost):
-    return price.spends(prediction, cost).mean()
+def mixed_spend(multiplier, prediction, cost):
+    return multiplier.spends(prediction, cost).mean()
 
 
 def drawn(whole, cost, questions, rng):
@@ -72,11 +72,11 @@ def test_the_promise_holds_in_400_calibrations(kind, delta):
     for _ in range(400):
         part, paid = drawn(whole, cost, 3000 if kind == "rare" else 500, rng)
         try:
-            price = calibrate_surely(part, paid, budget, delta, ceiling)
+            multiplier = calibrate_surely(part, paid, budget, delta, ceiling)
         except ValueError:
             continue
         shown += 1
-        over += mixed_spend(price, whole, cost) > budget
+        over += mixed_spend(multiplier, whole, cost) > budget
     assert shown > 200 and over / 400 <= delta
 
 
@@ -103,7 +103,7 @@ def test_a_ceiling_that_is_none_is_refused():
             calibrate_surely(whole, cost, 3.0, 0.1, ceiling)
 
 
-def test_where_nothing_costs_anything_every_price_keeps_the_budget():
+def test_where_nothing_costs_anything_every_multiplier_keeps_the_budget():
     free = Prediction(np.float32([[0.1, 0.4]] * 9), np.zeros((9, 2), np.float32))
     for budget in (0.0, 1.0):
         assert calibrate_surely(free, free.cost, budget, 0.1, ceiling=0.0).mean == 0
@@ -126,20 +126,20 @@ def test_more_confidence_a_lower_ceiling_and_more_questions():
 
 
 def overspend(kind, questions, repeats, seed=4):
-    """Mean spend over budget of prices that meet it in expectation, and of those that meet it on the calibration questions."""
+    """Mean spend over budget of multipliers that meet it in expectation, and of those that meet it on the calibration questions."""
     rng = np.random.default_rng(seed)
     whole, cost = population(kind=kind, rng=rng)
-    prices = np.append(0, np.geomspace(1e-3, 4, 200))
-    curve = np.array([whole.spend(price, cost) for price in prices])
+    multipliers = np.append(0, np.geomspace(1e-3, 4, 200))
+    curve = np.array([whole.spend(multiplier, cost) for multiplier in multipliers])
     corrected, plain = [], []
     for _ in range(repeats):
         part, paid = drawn(whole, cost, questions, rng)
-        corrected.append(np.interp(calibrate(part, paid, 3.0).mean, prices, curve))
-        plain.append(np.interp(_crossing(part, paid, 3.0, negative=False).mean, prices, curve))
+        corrected.append(np.interp(calibrate(part, paid, 3.0).mean, multipliers, curve))
+        plain.append(np.interp(_crossing(part, paid, 3.0, negative=False).mean, multipliers, curve))
     return np.mean(corrected) / 3.0, np.mean(plain) / 3.0
 
 
-def test_the_price_is_corrected_for_being_low_where_the_questions_happened_to_be_cheap():
+def test_the_multiplier_is_corrected_for_being_low_where_the_questions_happened_to_be_cheap():
     corrected, plain = overspend("lognormal", 50, 400)
     assert plain > 1.07  # 50 questions whose costs nobody predicts
     assert abs(corrected - 1) < 0.5 * (plain - 1)
@@ -160,12 +160,12 @@ def test_a_budget_that_questions_cannot_vouch_for_is_refused():
         calibrate_surely(whole, cost, 1.05, 0.1, ceiling=12)
 
 
-def test_a_budget_that_nobody_can_exceed_has_price_0():
+def test_a_budget_that_nobody_can_exceed_has_multiplier_0():
     whole, cost = population(n=500)
     assert calibrate_surely(whole, cost, 100.0, 0.1, ceiling=12).mean == 0
 
 
-def test_a_single_action_is_priced_like_any_other():
+def test_a_single_action_has_a_multiplier_like_any_other():
     lone = Prediction(np.zeros((9, 1), np.float32), np.ones((9, 1), np.float32))
     assert calibrate(lone, lone.cost, 1.0).mean == 0
     with pytest.raises(ValueError, match="below the policy's cheapest plan"):
@@ -174,8 +174,8 @@ def test_a_single_action_is_priced_like_any_other():
 
 def test_constant_scores_take_the_cheapest_action():
     flat = Prediction(np.full((9, 3), 0.4, np.float32), np.tile(np.float32([2, 1, 3]), (9, 1)))
-    price = calibrate(flat, flat.cost, 1.5)
-    assert (flat.best_response(price.high) == 1).all()
+    multiplier = calibrate(flat, flat.cost, 1.5)
+    assert (flat.best_response(multiplier.high) == 1).all()
 
 
 @pytest.mark.parametrize("budget", [np.nan, np.inf, -np.inf])

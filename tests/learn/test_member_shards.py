@@ -39,9 +39,9 @@ for name, leaf in one.weights.items():
 ours, theirs = (policy.predict(table.question) for policy in (shared, one))
 np.testing.assert_allclose(ours.score, theirs.score, atol=1e-4)
 for budget in (0.5, 1.0):
-    prices = [policy.price(budget).mean for policy in (shared, one)]
-    np.testing.assert_allclose(*prices, rtol=1e-4)
-    assert np.array_equal(ours.best_response(prices[0]), theirs.best_response(prices[1]))
+    multipliers = [policy.multiplier(budget).mean for policy in (shared, one)]
+    np.testing.assert_allclose(*multipliers, rtol=1e-4)
+    assert np.array_equal(ours.best_response(multipliers[0]), theirs.best_response(multipliers[1]))
 """
 
 

@@ -1,4 +1,4 @@
-"""Prices meet budgets, policies come back from disk as they were, and serving needs no JAX."""
+"""Multipliers meet budgets, policies come back from disk as they were, and serving needs no JAX."""
 
 import json
 import subprocess
@@ -43,25 +43,27 @@ def random_prediction(rng, n=300, k=4, ties=False):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_the_calibrated_price_spends_the_budget(ties):
+def test_the_calibrated_multiplier_spends_the_budget(ties):
     rng = np.random.default_rng(0)
     prediction = random_prediction(rng, ties=ties)
     cost = prediction.cost * rng.uniform(0.5, 1.5, prediction.cost.shape)  # what was measured is not what was predicted
     rows = np.arange(len(cost))
-    lowest, highest = (cost[rows, prediction.best_response(price)].mean() for price in (1e9, 0.0))
+    lowest, highest = (cost[rows, prediction.best_response(multiplier)].mean() for multiplier in (1e9, 0.0))
     for budget in np.linspace(lowest, highest, 9)[1:-1]:
-        price = _crossing(prediction, cost, budget, negative=False)
-        spends = [cost[rows, prediction.best_response(end)].mean() for end in (price.low, price.high)]
+        multiplier = _crossing(prediction, cost, budget, negative=False)
+        spends = [cost[rows, prediction.best_response(end)].mean() for end in (multiplier.low, multiplier.high)]
         assert spends[1] <= budget <= spends[0]
-        np.testing.assert_allclose(price.weight * spends[0] + (1 - price.weight) * spends[1], budget, rtol=1e-6)
-        assert price.low <= price.mean <= price.high
+        np.testing.assert_allclose(
+            multiplier.weight * spends[0] + (1 - multiplier.weight) * spends[1], budget, rtol=1e-6
+        )
+        assert multiplier.low <= multiplier.mean <= multiplier.high
         assert (
             0.98 * budget < calibrate(prediction, cost, budget).spends(prediction, cost).mean() <= budget * (1 + 1e-6)
         )
 
 
 def test_an_ensemble_spends_what_was_extrapolated_from_half_of_it():
-    # Twelve members err independently on 20,000 questions; prices are set by six of them and deployed on all.
+    # Twelve members err independently on 20,000 questions; multipliers are set by six of them and deployed on all.
     rng = np.random.default_rng(5)
     truth = np.sort(rng.random((20_000, 4)), axis=1) ** 2
     cost = np.tile(np.float32([1, 2, 4, 8]), (len(truth), 1))
@@ -80,7 +82,7 @@ def test_an_ensemble_spends_what_was_extrapolated_from_half_of_it():
         assert extrapolated < 0.6 * plain
 
 
-def test_a_budget_nobody_needs_has_price_0():
+def test_a_budget_nobody_needs_has_multiplier_0():
     prediction = random_prediction(np.random.default_rng(1))
     assert calibrate(prediction, prediction.cost, 100.0).mean == 0
 
@@ -139,7 +141,7 @@ def test_policies_come_back_as_they_were(policy, table, tmp_path):
             strict=True,
         ):
             np.testing.assert_array_equal(a, b)
-        assert policy.price(budget) == loaded.price(budget)
+        assert policy.multiplier(budget) == loaded.multiplier(budget)
 
 
 def test_a_prediction_says_how_far_the_members_disagree(policy, table):
@@ -287,7 +289,7 @@ def test_tables_that_cannot_be_learned_from_are_refused(table, log):
     valid[5, 1] = False
     with pytest.raises(ValueError, match=r"question 'q5' has no samples for vote\(small,4\)"):
         train(replace(table, valid=valid), QUICK)
-    with pytest.raises(ValueError, match="prices one resource"):
+    with pytest.raises(ValueError, match="one multiplier, for one resource"):
         train(measure(log, menu(log, votes=(1,)), ("samples", "compute")), QUICK)
 
 
@@ -334,14 +336,14 @@ def test_a_calibration_table_that_does_not_fit_is_refused(policy, table, log):
 def test_a_budget_that_cannot_be_kept_is_refused_and_a_large_one_buys_what_is_useful(policy, budget):
     with pytest.raises(ValueError, match="budget"):
         allocator(policy, budget)
-    assert np.isfinite(allocator(policy, 1e9).price.mean)
+    assert np.isfinite(allocator(policy, 1e9).multiplier.mean)
 
 
 def test_more_confidence_spends_less(policy, table):
-    plain = allocator(policy, 1.5, calibration=table).price
-    sure = allocator(policy, 1.5, calibration=table, delta=0.2, ceiling=float(table.cost.max())).price
+    plain = allocator(policy, 1.5, calibration=table).multiplier
+    sure = allocator(policy, 1.5, calibration=table, delta=0.2, ceiling=float(table.cost.max())).multiplier
     prediction = policy.predict(table.question, 1.5)
-    spends = [price.spends(prediction, table.cost).mean() for price in (plain, sure)]
+    spends = [multiplier.spends(prediction, table.cost).mean() for multiplier in (plain, sure)]
     assert 0.98 * 1.5 < spends[0] <= 1.5 + 1e-6
     assert spends[1] < 0.99 * spends[0]
 

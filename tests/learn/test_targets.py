@@ -70,7 +70,7 @@ def test_perfect_predictions_lose_no_more_than_the_temperature(table):
         assert decision_loss(worse, targets.rows, targets.described, budget, multiplier, 1e-3).mean() > loss.mean()
 
 
-def test_the_gradient_of_decisions_passes_through_the_price(table):
+def test_the_gradient_of_decisions_passes_through_the_multiplier(table):
     targets = decision_targets(table)
     outputs = 0.5 * perfect_outputs(targets)
     rng = np.random.default_rng(0)

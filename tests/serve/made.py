@@ -126,7 +126,7 @@ def two_sources_policy(log, resource="tokens") -> Policy:
 
 
 class AgreementOfTwo:
-    """A stopping rule, whatever the price: two answers that agree, or 16."""
+    """A stopping rule, whatever the multiplier: two answers that agree, or 16."""
 
     mark, sources = "agreement", ("m",)
 
@@ -136,7 +136,7 @@ class AgreementOfTwo:
     def pace(self, budget, step):
         return make_pace(self.policy, budget, step)
 
-    def plan(self, prediction, price, max_samples, ticket, text):
+    def plan(self, prediction, multiplier, max_samples, ticket, text):
         most = min(16, max_samples or 16)
 
         def following(seen):

@@ -96,7 +96,7 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
         gateway.send_signal(signal.SIGINT)
         out, log = gateway.communicate(timeout=20)
         assert fake.headers[0]["authorization"] == "Bearer sk-up"
-    assert first[0].startswith("default: 3 samples per question at a price of") and fake.url in first[1]
+    assert first[0].startswith("default: 3 samples per question at a multiplier of") and fake.url in first[1]
     assert not any(line.endswith(("| jax", "| jaxlib", "| flax")) for line in log.splitlines())
     for secret in ("sk-up", "client-key"):
         assert secret not in "".join(first) + out + log

@@ -41,7 +41,8 @@ def test_without_pace_the_core_decides_as_the_allocator(policy):
     made = core(policy, step=0.0)
     allocator = aj.allocator(policy, 3.0)
     allocator = replace(
-        allocator, price=replace(allocator.price, low=made.price("default"), high=made.price("default"))
+        allocator,
+        multiplier=replace(allocator.multiplier, low=made.multiplier("default"), high=made.multiplier("default")),
     )
     for j, text in enumerate([EASY, HARD, "12 + 45", "555 + 111"] * 5):
         ticket = admit(made, str(j), text)
@@ -50,23 +51,23 @@ def test_without_pace_the_core_decides_as_the_allocator(policy):
         assert settle(made, ticket) and not settle(made, ticket)
 
 
-def test_spending_raises_the_price_and_saving_lowers_it(policy):
+def test_spending_raises_the_multiplier_and_saving_lowers_it(policy):
     made = core(policy)
-    prices = [made.price("default")]
+    multipliers = [made.multiplier("default")]
     for j in range(20):
         settle(made, admit(made, f"h{j}", HARD), cost=8.0)
-        prices.append(made.price("default"))
-    assert np.all(np.diff(prices) > 0)
+        multipliers.append(made.multiplier("default"))
+    assert np.all(np.diff(multipliers) > 0)
     for j in range(20):
         settle(made, admit(made, f"e{j}", EASY), cost=1.0)
-    assert made.price("default") < prices[-1]
+    assert made.multiplier("default") < multipliers[-1]
     assert made.account("default").questions == 40 and made.account("default").spent == 20 * 8 + 20
 
 
 def test_without_a_budget_compute_is_free_and_nothing_is_paced(policy):
     made = core(policy, tenant={"budget": None})
     ticket = admit(made, "a", HARD)
-    assert ticket.decision.price == 0.0 and not ticket.budget and settle(made, ticket)
+    assert ticket.decision.multiplier == 0.0 and not ticket.budget and settle(made, ticket)
     assert made.account("default").questions == 0
 
 
@@ -75,10 +76,10 @@ def test_the_pace_survives_a_restart_but_not_another_budget_or_policy(policy, tm
     made = core(policy, Ledger(path))
     for j in range(30):
         settle(made, admit(made, str(j), HARD), cost=8.0)
-    price = made.price("default")
+    multiplier = made.multiplier("default")
     made.ledger.close()
     again = core(policy, Ledger(path))
-    assert again.price("default") == pytest.approx(price) and again.account("default").questions == 30
+    assert again.multiplier("default") == pytest.approx(multiplier) and again.account("default").questions == 30
     again.ledger.close()
     other = core(policy, Ledger(path), tenant={"budget": 2.0})
     assert other.account("default").questions == 0
@@ -86,18 +87,18 @@ def test_the_pace_survives_a_restart_but_not_another_budget_or_policy(policy, tm
     assert fingerprint(changed) != fingerprint(policy)
 
 
-def test_a_budget_of_the_requests_own_has_its_own_price_and_its_own_account_of_excess(policy):
+def test_a_budget_of_the_requests_own_has_its_own_multiplier_and_its_own_account_of_excess(policy):
     made = core(policy)
     with pytest.raises(Refused, match="may ask for at most 3, got 7"):
         admit(made, "z", HARD, budget=7.0)
     made = core(policy, tenant={"max_budget": 8.0})
     rich, poor = admit(made, "a", HARD, budget=7.0), admit(made, "b", HARD, budget=1.05)
-    assert rich.decision.price < poor.decision.price and rich.expected >= poor.expected
-    before = made.price("default")
-    made.settle(rich, 7.0, 0.0, 7, 0, 0)  # as much as it may: the tenant's price ends as if nothing had been
+    assert rich.decision.multiplier < poor.decision.multiplier and rich.expected >= poor.expected
+    before = made.multiplier("default")
+    made.settle(rich, 7.0, 0.0, 7, 0, 0)  # as much as it may: the tenant's multiplier ends as if nothing had been
     made.settle(poor, 1.05, 0.0, 1, 0, 0)
-    assert made.price("default") == pytest.approx(core(policy).price("default"))
-    assert before != made.price("default")
+    assert made.multiplier("default") == pytest.approx(core(policy).multiplier("default"))
+    assert before != made.multiplier("default")
     with pytest.raises(Refused, match=r"alloc\.budget"):
         admit(made, "c", HARD, budget=0.01)
 
@@ -112,11 +113,11 @@ def test_max_samples_is_obeyed(policy):
 
 def test_an_action_that_the_client_names_is_done_and_held_against_the_budget(policy):
     made = core(policy)
-    price = made.price("default")
+    multiplier = made.multiplier("default")
     ticket = admit(made, "a", EASY, action="vote(m,8)")
     assert ticket.action.samples == 8 and ticket.decision is None and ticket.budget == 3
     settle(made, ticket)
-    assert made.price("default") > price and made.account("default").spent == 8
+    assert made.multiplier("default") > multiplier and made.account("default").spent == 8
     with pytest.raises(Refused, match=r"unknown action 'vote\(m,3\)'; known: vote\(m,1\)") as refused:
         admit(made, "b", EASY, action="vote(m,3)")
     assert refused.value.reason == "unknown"
@@ -150,7 +151,7 @@ def test_a_soft_cap_reserves_the_measured_quantile_and_a_hard_one_the_worst(toke
     assert admit(limited, "a", HARD, action="vote(m,8)", limit=10).reserved == hard.reserved - 8 * 54
 
 
-def test_threads_keep_one_account_and_one_price(policy):
+def test_threads_keep_one_account_and_one_multiplier(policy):
     made = core(policy, tenant={"cap": 500.0, "hard": True})
     admitted = []
 
@@ -172,7 +173,7 @@ def test_threads_keep_one_account_and_one_price(policy):
     spent = sum(ticket.action.samples for ticket in admitted)
     assert len(admitted) > 100 and made.account("default").spent == spent <= 500
     assert made.account("default").questions == len(admitted) and made.ledger.totals()["open"] == 0
-    assert made.account("default").dual == made.prices.duals["default"]
+    assert made.account("default").dual == made.multipliers.duals["default"]
 
 
 def test_a_hard_cap_in_dollars_beside_a_budget_in_samples(policy):
@@ -279,7 +280,7 @@ def test_a_stopping_rule_takes_the_policys_place(policy):
     assert ticket.decision.action == "vote(m,16)" and ticket.decision.utility is None
     assert ticket.reserved == 16  # of an action that the policy does not know, by the sample
     assert admit(made, "b", HARD, action="vote(m,2)").plan is None
-    assert made.prices.accounts["default"] != core(policy).prices.accounts["default"]
+    assert made.multipliers.accounts["default"] != core(policy).multipliers.accounts["default"]
     rule.sources = ("other",)
     with pytest.raises(ValueError, match="draw from 'other', which no action"):
         core(policy, stopping=rule)

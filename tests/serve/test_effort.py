@@ -19,7 +19,7 @@ HARD = "9999 + 8888"
 
 @pytest.fixture(scope="module")
 def policy():
-    """More effort is right more often, and dearer; all of it is worth its price."""
+    """More effort is right more often, and dearer; all of it is worth its cost."""
     log = sums_log()
     actions = [aj.vote(name, k) for name in EFFORTS for k in (1, 2)]
     utility = np.tile([0.1, 0.11, 0.4, 0.41, 0.8, 0.81], (len(log), 1))
@@ -57,7 +57,7 @@ class Rules:
     def pace(self, budget, step):
         raise AssertionError("nobody has a budget")
 
-    def plan(self, prediction, price, max_samples, ticket, text):
+    def plan(self, prediction, multiplier, max_samples, ticket, text):
         limits = dict.fromkeys(self.sources, 1)
         return Plan(action=Pooled(self.sources, 3), expected=3.0, next=lambda seen: (), limits=limits)
 

@@ -73,18 +73,18 @@ def escalator(frontier, made):
 
 
 def planned(escalator, made, max_samples=None):
-    """At the price of the budget."""
+    """At the multiplier of the budget."""
     return escalator.plan(made.predict([TEXT]), escalator.pace(BUDGET, 0.0).start, max_samples, 0.5, TEXT)
 
 
-def test_at_the_price_of_a_budget_it_decides_as_the_rule(escalator, frontier, made):
+def test_at_the_multiplier_of_a_budget_it_decides_as_the_rule(escalator, frontier, made):
     said = made.predict([TEXT])
     accuracy, cost = np.clip(said.score[0], 0, 1), said.cost[0]
     paths = set()
     for budget in np.linspace(1.01 * frontier.spend[0], frontier.spend[-1], 7):
         rule, pace = frontier.at(budget), escalator.pace(budget, 0.03)
         for ticket in (0.0, 0.3, 0.7, 0.999):
-            plan = escalator.plan(said, pace.price(pace.dual), None, ticket, TEXT)
+            plan = escalator.plan(said, pace.multiplier(pace.dual), None, ticket, TEXT)
             question, seen = rule.start(accuracy, cost, ticket=ticket), []
             assert plan.expected == pytest.approx(frontier.spend[rule.more if ticket < rule.weight else rule.less])
             while move := rule.decide(question):
@@ -110,13 +110,13 @@ def test_a_belief_that_reads_features_of_the_text_has_them_in_the_gateway(log, m
         assert plan.next([]) == tuple(frontier.sources[m] for m in first)
 
 
-def test_a_price_between_two_rules_mixes_them_and_beyond_the_last_stands_the_last(escalator, frontier, made):
-    said, prices = made.predict([TEXT]), frontier.multiplier
-    between = float(np.sqrt(prices[3] * prices[4]))
+def test_a_multiplier_between_two_rules_mixes_them_and_beyond_the_last_stands_the_last(escalator, frontier, made):
+    said, multipliers = made.predict([TEXT]), frontier.multiplier
+    between = float(np.sqrt(multipliers[3] * multipliers[4]))
     spends = [escalator.plan(said, between, None, ticket, TEXT).expected for ticket in np.arange(0, 1, 0.05)]
     assert np.mean(spends) == pytest.approx(frontier.spend[3:5].mean(), rel=0.01) and len(set(spends)) == 2
-    for price, at in ((1e9, 0), (float(prices[0]), 0), (float(prices[5]), 5), (0.0, -1)):
-        assert escalator.plan(said, price, None, 0.5, TEXT).expected == pytest.approx(frontier.spend[at])
+    for multiplier, at in ((1e9, 0), (float(multipliers[0]), 0), (float(multipliers[5]), 5), (0.0, -1)):
+        assert escalator.plan(said, multiplier, None, 0.5, TEXT).expected == pytest.approx(frontier.spend[at])
 
 
 def test_the_likeliest_answer_is_not_the_most_frequent_one(escalator, made):
@@ -186,7 +186,7 @@ def test_the_large_model_overrules_the_small_one(escalator, made):
     assert said.choices[0].message.content == "It is 47" and said.model == "alloc/escalate(small,large)"
     assert headers["path"] == "small > small > large" and headers["votes"] == "1 > 2 > 3"
     assert 0.5 < float(headers["posterior"]) < 1 and float(headers["vote-share"]) == pytest.approx(1 / 3, abs=1e-3)
-    assert float(headers["price"]) == pytest.approx(escalator.pace(BUDGET, 0.0).start, rel=1e-5)
+    assert float(headers["multiplier"]) == pytest.approx(escalator.pace(BUDGET, 0.0).start, rel=1e-5)
     totals = core.ledger.totals()
     assert totals["completion_tokens"] == said.usage.completion_tokens == 2 * 8 + 388
     assert totals["cost"] == said.usage.total_tokens and not totals["open"]
@@ -221,14 +221,14 @@ def test_a_round_of_several_samples_is_drawn_at_once(log, made, frontier):
     assert len(requests) == 1
 
 
-def test_each_tenant_has_a_price_of_its_own(escalator, frontier, made):
+def test_each_tenant_has_a_multiplier_of_its_own(escalator, frontier, made):
     tenants = {name: Tenant(name=name, budget=b) for name, b in (("poor", 60.0), ("rich", 250.0))}
     core = Core(made, TWO, tenants, Ledger(), stopping=escalator)
-    assert core.price("poor") > core.price("rich")
-    before = core.price("rich")
+    assert core.multiplier("poor") > core.multiplier("rich")
+    before = core.multiplier("rich")
     ticket = core.admit(Question(id="q", text=TEXT, tenant="poor"))
     core.settle(ticket, 5000.0, 0.0, 3, 0, 0)
-    assert core.price("rich") == before and core.price("poor") > escalator.pace(60.0, 0.03).start
+    assert core.multiplier("rich") == before and core.multiplier("poor") > escalator.pace(60.0, 0.03).start
     with pytest.raises(ValueError, match="below"):
         Core(made, TWO, {"default": Tenant(budget=1.0)}, Ledger(), stopping=escalator)
 

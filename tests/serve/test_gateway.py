@@ -28,7 +28,7 @@ def _no_pauses(monkeypatch):
 def test_an_allocated_answer_is_the_vote_and_its_usage_the_sum(policy):
     with running(policy) as gateway:
         said, headers = gateway.ask(model="alloc/vote(m,8)")
-        assert headers["action"] == "vote(m,8)" and headers["samples"] == "8" and "price" not in headers
+        assert headers["action"] == "vote(m,8)" and headers["samples"] == "8" and "multiplier" not in headers
         assert 0 < float(headers["vote-share"]) <= 1 and headers["policy"] == "sums in samples"
         texts = [gateway.fake.say(body, j + 1, 0) for j, body in enumerate(gateway.fake.requests)]
         assert said.choices[0].message.content in texts and said.model == "alloc/vote(m,8)"
@@ -44,7 +44,7 @@ def test_the_policy_decides_and_says_why(policy):
     with running(policy) as gateway:
         actions = {gateway.ask(text)[1]["action"] for text in ("1 + 2", "12 + 34", "345 + 678", "9999 + 8888")}
         headers = gateway.ask(headers={"x-alloc-debug": "true"})[1]
-        assert len(actions) > 1 and float(headers["price"]) > 0 and float(headers["margin"]) >= 0
+        assert len(actions) > 1 and float(headers["multiplier"]) > 0 and float(headers["margin"]) >= 0
         predicted = json.loads(headers["predicted"])
         assert predicted.keys() == set(policy.actions) and headers["runner-up"] in policy.actions
         assert "margin" not in gateway.ask()[1]
@@ -56,7 +56,7 @@ def test_the_request_field_limits_samples_and_sets_a_budget(policy):
         assert int(gateway.ask(extra_body={"alloc": {"max_samples": 1}})[1]["samples"]) == 1
         rich = gateway.ask(extra_body={"alloc": {"budget": 7.5}})[1]
         poor = gateway.ask(extra_body={"alloc": {"budget": 1.01}})[1]
-        assert int(rich["samples"]) > int(poor["samples"]) and float(rich["price"]) < float(poor["price"])
+        assert int(rich["samples"]) > int(poor["samples"]) and float(rich["multiplier"]) < float(poor["multiplier"])
 
 
 def test_n_upstream_is_used_where_the_source_has_it_and_made_up_for_where_the_server_has_not(policy):
@@ -130,7 +130,7 @@ def test_models_health_and_metrics(policy):
         assert wanted in metrics and 'alloc_actions_total{action="vote(m,4)",tenant="default"}' in metrics
         assert 'kind="reasoning"' not in metrics  # this server does not count them, which is not 0
         assert 'alloc_budget{tenant="default"} 3.0' in metrics and "alloc_decision_seconds_count 2.0" in metrics
-        assert f'alloc_price{{tenant="default"}} {gateway.core.price("default")}' in metrics
+        assert f'alloc_multiplier{{tenant="default"}} {gateway.core.multiplier("default")}' in metrics
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "html", "truncated", "empty", "drop", "hang"])
@@ -238,7 +238,7 @@ def test_clients_are_known_by_their_keys_and_pay_from_their_own_budgets(policy):
         with pytest.raises(openai.RateLimitError, match="no room left below its cap of 4") as error:
             gateway.ask()
         assert int(error.value.response.headers["retry-after"]) > 0
-        assert gateway.core.price("a") < gateway.core.price("b")
+        assert gateway.core.multiplier("a") < gateway.core.multiplier("b")
         with pytest.raises(urllib.error.HTTPError, match="401"):
             gateway.get("/metrics")
         assert "key-a" not in gateway.get("/metrics", {"Authorization": "Bearer key-a"})
@@ -260,7 +260,7 @@ def test_a_stopping_rule_leaves_samples_undrawn(policy):
         assert 'alloc_samples_saved_total{tenant="default"} 14.0' in gateway.get("/metrics")
         assert gateway.ask("1 + 2", model="alloc/vote(m,8)")[1]["samples"] == "8"  # the client has decided
         assert gateway.ask(extra_body={"alloc": {"max_samples": 1}})[1]["samples"] == "1"
-        before = gateway.core.price("default")
+        before = gateway.core.multiplier("default")
         for _ in range(10):
             gateway.ask("1 + 2")
-        assert gateway.core.price("default") < before  # two samples, where three are allowed
+        assert gateway.core.multiplier("default") < before  # two samples, where three are allowed

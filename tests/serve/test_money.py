@@ -324,15 +324,15 @@ def test_a_cap_is_never_passed_in_ten_thousand_random_requests(policy, resource)
 
 
 @pytest.mark.parametrize("count", ["1e999", "-5", "1e9", str(2**63), "1e400", "NaN"])
-def test_a_usage_that_cannot_be_is_charged_at_its_worst_case_and_moves_no_price_beyond_it(token_policy, count):
+def test_a_usage_that_cannot_be_is_charged_at_its_worst_case_and_moves_no_multiplier_beyond_it(token_policy, count):
     usage = f'{{"prompt_tokens": 9, "completion_tokens": {count}}}'
     budget = {"budget": 75.0, "cap": 1e6, "hard": True}
     with running(token_policy, {"raw_usage": usage}, tenant=budget) as gateway:
-        before = gateway.core.price("default")
+        before = gateway.core.multiplier("default")
         said, headers = gateway.ask(model="alloc/vote(m,1)", headers={"x-alloc-debug": "true"})
         assert said.usage.completion_tokens == 64 and "beyond what was asked for" in headers["faults"]
         assert gateway.core.account("default").spent == 9 + 64 == gateway.settled(1)["charged"]
-        assert gateway.core.price("default") < 2 * before
+        assert gateway.core.multiplier("default") < 2 * before
         gateway.ask(model="through", max_tokens=20)
         assert gateway.settled(2)["charged"] == 9 + 64 + 9 + 20
         assert "alloc_upstream_odd_usage_total 2.0" in gateway.get("/metrics")

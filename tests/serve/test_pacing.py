@@ -1,4 +1,4 @@
-"""The price follows the spend, inside its guard rails."""
+"""The multiplier follows the spend, inside its guard rails."""
 
 from dataclasses import replace
 
@@ -10,26 +10,26 @@ from alloc_jax.serve.pacing import Pace, make_pace
 PACE = Pace(budget=3.0, start=0.02, low=0.0, high=1.0, scale=0.005, step=0.03)
 
 
-def test_the_price_starts_where_it_was_calibrated_and_moves_against_the_spend():
-    assert PACE.price(PACE.dual) == pytest.approx(0.02)
-    assert PACE.price(PACE.moved(PACE.dual, 2.0)) > 0.02 > PACE.price(PACE.moved(PACE.dual, -2.0))
+def test_the_multiplier_starts_where_it_was_calibrated_and_moves_against_the_spend():
+    assert PACE.multiplier(PACE.dual) == pytest.approx(0.02)
+    assert PACE.multiplier(PACE.moved(PACE.dual, 2.0)) > 0.02 > PACE.multiplier(PACE.moved(PACE.dual, -2.0))
     still = replace(PACE, step=0.0)
     assert still.moved(still.dual, 1e9) == still.dual
 
 
 def test_guard_rails_hold():
-    assert PACE.price(PACE.moved(PACE.dual, 1e9)) == pytest.approx(1.0)
-    assert PACE.price(PACE.moved(PACE.dual, -1e9)) == 0.0
+    assert PACE.multiplier(PACE.moved(PACE.dual, 1e9)) == pytest.approx(1.0)
+    assert PACE.multiplier(PACE.moved(PACE.dual, -1e9)) == 0.0
     signed = replace(PACE, low=-1.0)
-    assert signed.price(signed.moved(signed.dual, -1e9)) == pytest.approx(-1.0)
+    assert signed.multiplier(signed.moved(signed.dual, -1e9)) == pytest.approx(-1.0)
 
 
-def test_the_overspend_of_any_stream_is_what_the_price_has_moved():
+def test_the_overspend_of_any_stream_is_what_the_multiplier_has_moved():
     cost = np.random.default_rng(0).choice([1.0, 2.0, 4.0, 5.0], 500)
     dual = PACE.dual
     for spent in cost:
         dual = PACE.moved(dual, spent - 3.0)
-        assert 0 < PACE.price(dual) < 1
+        assert 0 < PACE.multiplier(dual) < 1
     assert (cost - 3.0).sum() == pytest.approx(3.0 * (dual - PACE.dual) / PACE.step, rel=1e-6)
 
 
@@ -41,9 +41,9 @@ def test_expecting_first_and_correcting_later_is_the_same_in_any_order():
     assert one == pytest.approx(other)
 
 
-def test_a_pace_of_a_policy_starts_at_its_price_and_ends_where_nothing_changes(policy):
+def test_a_pace_of_a_policy_starts_at_its_multiplier_and_ends_where_nothing_changes(policy):
     pace = make_pace(policy, 3.0, 0.03)
-    assert pace.start == pytest.approx(policy.price(3.0).mean)
+    assert pace.start == pytest.approx(policy.multiplier(3.0).mean)
     prediction, cost = policy.calibration[0].whole, policy.calibration_cost
     assert prediction.spend(pace.high, cost) == pytest.approx(1.0) == prediction.spend(1e6, cost)
 

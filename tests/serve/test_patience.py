@@ -28,15 +28,15 @@ def patience(request, policy):
     return Patience(aj.solve_sequential(log, "m", cap=8, prior=prior, contexts=4, orders=4), policy)
 
 
-def test_at_the_price_of_a_rule_it_decides_as_the_rule(patience, policy):
+def test_at_the_multiplier_of_a_rule_it_decides_as_the_rule(patience, policy):
     frontier, text = patience.frontier, "123 + 456"
     prediction = policy.predict([text])
     context = frontier.context(prior_features(prediction.score)[0] if frontier.center.shape[1] else None)
     decided = set()
     for budget in (1.2, 2.0, 3.0, 5.0):
         rule = frontier.at(budget)
-        price = float(frontier.multiplier[rule.more])
-        plan = patience.plan(prediction, price, None, 0.0, text)
+        multiplier = float(frontier.multiplier[rule.more])
+        plan = patience.plan(prediction, multiplier, None, 0.0, text)
         assert plan.action.samples == 8 and plan.expected == pytest.approx(frontier.spend[rule.more])
         for keys in KEYS:
             draw = rule.decide(vote_state(keys, context)) == DRAW

@@ -1,4 +1,4 @@
-"""A log replayed offline gets the live gateway's decisions, and pacing keeps a budget that a fixed price does not."""
+"""A log replayed offline gets the live gateway's decisions, and pacing keeps a budget that a fixed multiplier does not."""
 
 import numpy as np
 import openai
@@ -22,7 +22,7 @@ def test_the_spend_is_kept_when_difficulty_shifts_halfway(resource, policy, toke
     paced, fixed = replay(made, log, budget, rows=rows), replay(made, log, budget, rows=rows, step=0.0)
     assert abs(paced.spend / budget - 1) < 0.02
     assert abs(fixed.spend / budget - 1) > 0.05
-    assert len(set(fixed.price)) == 1 and paced.price.min() < fixed.price[0] < paced.price.max()
+    assert len(set(fixed.multiplier)) == 1 and paced.multiplier.min() < fixed.multiplier[0] < paced.multiplier.max()
 
 
 def test_a_stream_that_does_not_drift_keeps_its_budget_and_its_accuracy(policy):
@@ -82,9 +82,9 @@ def test_decisions_are_those_of_the_live_gateway(token_policy, sequential):
             raw = client.chat.completions.with_raw_response.create(
                 model="alloc/auto", messages=[{"role": "user", "content": question}]
             )
-            live.append((raw.headers["x-alloc-action"], raw.headers["x-alloc-price"]))
+            live.append((raw.headers["x-alloc-action"], raw.headers["x-alloc-multiplier"]))
         client.close()
-    assert live == [(a, f"{p:.6g}") for a, p in zip(offline.action, offline.price, strict=True)]
+    assert live == [(a, f"{p:.6g}") for a, p in zip(offline.action, offline.multiplier, strict=True)]
     assert core.account("default").spent == pytest.approx(offline.cost.sum())
-    assert len({price for _, price in live}) > 30 and sequential != (len({action for action, _ in live}) > 1)
-    assert np.isclose(core.price("default"), offline.price[-1], rtol=0.2)
+    assert len({multiplier for _, multiplier in live}) > 30 and sequential != (len({action for action, _ in live}) > 1)
+    assert np.isclose(core.multiplier("default"), offline.multiplier[-1], rtol=0.2)

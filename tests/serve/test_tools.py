@@ -69,7 +69,7 @@ def test_a_request_with_tools_gets_one_sample_and_the_message_as_it_is(token_pol
         assert message.tool_calls[0].id == "call_1" and said.choices[0].finish_reason == "tool_calls"
         assert message.model_extra["reasoning_content"] == "Let me add." and message.model_extra["provider"] == "field"
         assert headers["action"] == "vote(m,1)" and headers["samples"] == "1" and "operator" in headers["fallback"]
-        assert "price" in headers and "ignored" not in headers
+        assert "multiplier" in headers and "ignored" not in headers
         (sent,) = gateway.fake.requests
         assert sent["tools"] == TOOLS and sent["tool_choice"] == "required" and sent["parallel_tool_calls"] is False
         totals = gateway.settled(1)

@@ -44,9 +44,9 @@ def test_the_optimal_value_moves_as_the_envelope_theorem_says(resources, name):
     by_utility, by_cost, by_budget = jax.grad(value, (0, 1, 2))(problem.utility, problem.cost, budget)
     found = solve(problem, budget)
     share = (problem.weight / problem.weight.sum())[:, None] * mixed_plan(found, ACTIONS)
-    price = jnp.reshape(found.multiplier, (1, 1, -1))
+    multiplier = jnp.reshape(found.multiplier, (1, 1, -1))
     np.testing.assert_allclose(by_utility, share, rtol=1e-5, atol=1e-8)
-    np.testing.assert_allclose(by_cost.reshape(*share.shape, -1), -price * share[:, :, None], rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(by_cost.reshape(*share.shape, -1), -multiplier * share[:, :, None], rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(by_budget, found.multiplier, rtol=1e-6)
 
 

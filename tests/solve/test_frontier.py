@@ -143,9 +143,9 @@ def test_any_multiplier_bounds_any_plan_within_the_budget(family):
         assert dual_value(problem, budget, multiplier=multiplier) >= best - 1e-6
 
 
-def test_best_responses_spend_less_as_the_price_rises():
+def test_best_responses_spend_less_as_the_multiplier_rises():
     problem = AllocationProblem(*unsorted(np.random.default_rng(8), 300))
-    spends = [mean_of(problem.cost, best_response(problem, price)) for price in np.geomspace(1e-3, 10, 20)]
+    spends = [mean_of(problem.cost, best_response(problem, multiplier)) for multiplier in np.geomspace(1e-3, 10, 20)]
     assert (np.diff(spends) <= 1e-9).all()
 
 

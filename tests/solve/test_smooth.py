@@ -64,7 +64,7 @@ def test_the_smoothed_multiplier_nears_the_exact_one_and_its_plan_spends_the_bud
     assert errors[0] > errors[1] > errors[2]
 
 
-def test_vmap_is_a_loop_and_a_slack_budget_has_no_price():
+def test_vmap_is_a_loop_and_a_slack_budget_has_no_multiplier():
     problem = AllocationProblem(*smooth(np.random.default_rng(2), 100))
     budgets = jnp.float32([3.0, 8.0, 1e4])
     slope = jax.vmap(jax.grad(smooth_multiplier, argnums=1), in_axes=(None, 0, None))(problem, budgets, 0.01)

@@ -144,7 +144,7 @@ def test_em_finds_the_classes_that_drew_the_answers():
     assert (two.spread[..., 0] > 0.4).all()  # the trap
 
 
-def brute_force(patterns, right, chance, cost, price, state=0, rounds=None):
+def brute_force(patterns, right, chance, cost, multiplier, state=0, rounds=None):
     """The value of a state by trying everything."""
     stop = right[state] if state else -np.inf
     if rounds == 0:
@@ -155,11 +155,11 @@ def brute_force(patterns, right, chance, cost, price, state=0, rounds=None):
         if (to >= 0).any():
             left = None if rounds is None else rounds - 1
             after = sum(
-                p * brute_force(patterns, right, chance, cost, price, s, left)
+                p * brute_force(patterns, right, chance, cost, multiplier, s, left)
                 for p, s in zip(chance[state, m], to, strict=True)
                 if s >= 0
             )
-            best = max(best, after - price * cost[m])
+            best = max(best, after - multiplier * cost[m])
     return best
 
 
@@ -168,14 +168,16 @@ def test_backward_induction_is_the_best_of_all_rules(rounds):
     patterns, cost = make_patterns(LIMITS, 3), np.float32([1, 3, 10])
     table = tables(some_classes(5), patterns, np.zeros((1, 3), np.float32))
     right = table.right.max(axis=-1)
-    for price in (0.001, 0.01, 0.05, 0.3):
+    for multiplier in (0.001, 0.01, 0.05, 0.3):
         move, value = best_moves(
-            right[0], table.chance[0], cost, patterns.next, price, patterns.bounds, all_moves(3, 1), rounds
+            right[0], table.chance[0], cost, patterns.next, multiplier, patterns.bounds, all_moves(3, 1), rounds
         )
         assert value == pytest.approx(
-            brute_force(patterns, right[0], table.chance[0], cost, price, rounds=rounds), abs=1e-5
+            brute_force(patterns, right[0], table.chance[0], cost, multiplier, rounds=rounds), abs=1e-5
         )
-        plan = solve_patterns(patterns, right, table.chance, cost[None], np.array([price]), all_moves(3, 1), rounds)
+        plan = solve_patterns(
+            patterns, right, table.chance, cost[None], np.array([multiplier]), all_moves(3, 1), rounds
+        )
         np.testing.assert_array_equal(plan.move[0, :, 0], move)
         assert float(plan.value[0, 0]) == pytest.approx(float(value), abs=1e-5)
 
@@ -192,7 +194,7 @@ def test_waves_are_worth_no_more_than_single_draws_and_more_than_fewer_rounds():
 
 
 def test_one_source_has_an_index():
-    """With one source the only way on is to draw again: the same move at all prices."""
+    """With one source the only way on is to draw again: the same move at all multipliers."""
     patterns = make_patterns((5,), 5)
     table = tables(some_classes(2, sources=1), patterns, np.zeros((1, 1), np.float32))
     plan = solve_patterns(
@@ -200,17 +202,19 @@ def test_one_source_has_an_index():
     )
     assert whittle(plan.move[:, 0], table.reach) == 1
     goes = plan.move[:, 0, 0] > 0
-    assert (goes[1:] >= goes[:-1]).all()  # a lower price draws wherever a higher one does
+    assert (goes[1:] >= goes[:-1]).all()  # a lower multiplier draws wherever a higher one does
 
 
 def test_the_bound_holds_for_rules_that_may_go_on():
-    cost, prices = np.float32([[1, 3, 10]]), np.array([0.002, 0.02, 0.1])
+    cost, multipliers = np.float32([[1, 3, 10]]), np.array([0.002, 0.02, 0.1])
     model, promised = some_classes(7), np.zeros((1, 3), np.float32)
 
     def certified(cap):
         patterns = make_patterns(LIMITS, cap)
         table = tables(model, patterns, promised)
-        return certify(patterns, table.right.max(axis=-1), table.chance, table.reach, cost, prices, all_moves(3, 1))
+        return certify(
+            patterns, table.right.max(axis=-1), table.chance, table.reach, cost, multipliers, all_moves(3, 1)
+        )
 
     short, whole = certified(2), certified(3)
     assert (short.value <= whole.value + 1e-6).all() and (whole.value <= short.bound + 1e-6).all()
@@ -376,7 +380,7 @@ def test_a_family_is_chosen_at_the_budgets_that_matter(monkeypatch):
     curves = {"classes": [0.5, 0.5, 0.9], "independent": [0.5, 0.7, 0.8]}
     monkeypatch.setattr(solver, "fit_belief", lambda task, family, classes=None: SimpleNamespace(classes=family))
 
-    def earned(known, belief, task, prices):
+    def earned(known, belief, task, multipliers):
         name = "classes" if belief.classes.classes > 1 else "independent"
         utility = np.repeat(np.array(curves[name])[:, None], len(task.rows), axis=1)
         return (
@@ -386,7 +390,7 @@ def test_a_family_is_chosen_at_the_budgets_that_matter(monkeypatch):
         )
 
     monkeypatch.setattr(solver, "earned", earned)
-    task = SimpleNamespace(select=lambda rows: SimpleNamespace(rows=rows), prices=np.ones(3))
+    task = SimpleNamespace(select=lambda rows: SimpleNamespace(rows=rows), multipliers=np.ones(3))
     task.seen_by = lambda family: task
     found = [
         solver._best_family(task, tuple(curves), np.arange(40), at, seed=0) for at in ((4.0,), (16.0,), (4.0, 99.0))
@@ -477,13 +481,13 @@ def test_a_family_is_chosen_on_questions_whose_texts_its_belief_has_not_seen(mon
         fitted.append(task.rows)
         return SimpleNamespace(classes=None)
 
-    def earned(known, belief, task, prices):
+    def earned(known, belief, task, multipliers):
         played.append(task.rows)
         return np.ones(1, bool), np.ones(1), np.ones((1, len(task.rows)))
 
     monkeypatch.setattr(solver, "fit_belief", fit)
     monkeypatch.setattr(solver, "earned", earned)
-    task = SimpleNamespace(select=lambda rows: SimpleNamespace(rows=set(rows)), prices=np.ones(3))
+    task = SimpleNamespace(select=lambda rows: SimpleNamespace(rows=set(rows)), multipliers=np.ones(3))
     task.seen_by = lambda family: task
     by_row = np.random.default_rng(7).permutation(40) % solver.FOLDS
     for unit in (np.arange(40), np.arange(40) % 20):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alloc_jax.stopping.induction import FOLLOW, best_at, indices, price_grid, root_values, totals
+from alloc_jax.stopping.induction import FOLLOW, best_at, indices, multiplier_grid, root_values, totals
 from alloc_jax.stopping.priors import beta_model
 from alloc_jax.stopping.rules import adjacent
 from alloc_jax.stopping.sequential import frontier_of_model, useful
@@ -109,25 +109,27 @@ def test_no_mix_of_any_stopping_rules_earns_more(answer, cap, wave, seed):
         assert utility_at(rules, budget) == pytest.approx(best_mix(utility, cost, budget), abs=1e-6)
 
 
-def test_one_price_gives_the_best_of_every_rule():
+def test_one_multiplier_gives_the_best_of_every_rule():
     model = made_model("vote", 5, seed=3)
     utility, cost = every_rule(model)
-    for price in (0.0, 0.02, 0.1, 0.5):
-        found, spent = root_values(model, jnp.float32([price]))
-        assert float(found[0, 0] - price * spent[0, 0]) == pytest.approx((utility - price * cost).max(), abs=1e-6)
+    for multiplier in (0.0, 0.02, 0.1, 0.5):
+        found, spent = root_values(model, jnp.float32([multiplier]))
+        assert float(found[0, 0] - multiplier * spent[0, 0]) == pytest.approx(
+            (utility - multiplier * cost).max(), abs=1e-6
+        )
 
 
-def test_draws_while_the_index_is_above_the_price():
+def test_draws_while_the_index_is_above_the_multiplier():
     model = made_model("vote", 8, contexts=2, seed=4)
-    index = np.asarray(indices(model, price_grid(model, 512)))
-    for price in (0.01, 0.05, 0.2):
-        _, _, gain, extra = best_at(model, jnp.float32(price))
-        clear = np.abs(index - price) > 1e-3 * price
-        draws = np.asarray(gain > price * extra)
-        assert ((index > price) == draws)[clear & np.asarray(model.may_stop)[None, :, None]].all()
+    index = np.asarray(indices(model, multiplier_grid(model, 512)))
+    for multiplier in (0.01, 0.05, 0.2):
+        _, _, gain, extra = best_at(model, jnp.float32(multiplier))
+        clear = np.abs(index - multiplier) > 1e-3 * multiplier
+        draws = np.asarray(gain > multiplier * extra)
+        assert ((index > multiplier) == draws)[clear & np.asarray(model.may_stop)[None, :, None]].all()
 
 
-def test_spend_and_utility_rise_as_the_price_falls():
+def test_spend_and_utility_rise_as_the_multiplier_falls():
     _, rules = frontier_of_model(made_model("vote", 6, contexts=3, seed=5), np.ones(3) / 3)
     rules = useful(rules)
     assert (np.diff(rules.multiplier) < 0).all()
@@ -147,8 +149,8 @@ def test_contexts_share_one_multiplier_and_more_contexts_never_earn_less():
 
 def test_myopic_and_patient_rules_never_beat_the_best():
     model = made_model("vote", 8, seed=7)
-    best, myopic, patient = (np.asarray(indices(model, price_grid(model, 256), follow)) for follow in FOLLOW)
-    inside = np.asarray(model.may_stop)[None, :, None] & (best > 0)  # below, no price is ever put on a sample
+    best, myopic, patient = (np.asarray(indices(model, multiplier_grid(model, 256), follow)) for follow in FOLLOW)
+    inside = np.asarray(model.may_stop)[None, :, None] & (best > 0)  # below, no rule's multiplier lies
     assert (myopic[inside] <= best[inside] + 1e-6).all()
     assert (patient[inside] <= best[inside] + 1e-5).all()
     assert (myopic[inside] < best[inside] - 1e-3).any()
@@ -157,22 +159,24 @@ def test_myopic_and_patient_rules_never_beat_the_best():
 
 def test_the_last_draw_is_myopic_whatever_follows():
     model = made_model("vote", 6, seed=8)
-    last = [np.asarray(indices(model, price_grid(model, 32), follow))[0, -1] for follow in FOLLOW]
+    last = [np.asarray(indices(model, multiplier_grid(model, 32), follow))[0, -1] for follow in FOLLOW]
     np.testing.assert_allclose(last[0], last[1], rtol=1e-5)
     np.testing.assert_allclose(last[0], last[2], rtol=1e-5)
 
 
 def test_the_model_expects_of_rules_what_walks_through_it_show():
     model = made_model("vote", 6, seed=12)
-    index = np.asarray(indices(model, price_grid(model, 64)))
-    price = 0.5 * float(index[0, 1, Lattice.of("vote", 6).number(np.int64(1), np.int64(0))])  # draws a second sample
-    assert price > 0
-    utility, cost = (float(x[0, 0]) for x in totals(model, index, jnp.float32([price])))
+    index = np.asarray(indices(model, multiplier_grid(model, 64)))
+    multiplier = 0.5 * float(
+        index[0, 1, Lattice.of("vote", 6).number(np.int64(1), np.int64(0))]
+    )  # draws a second sample
+    assert multiplier > 0
+    utility, cost = (float(x[0, 0]) for x in totals(model, index, jnp.float32([multiplier])))
     rng = np.random.default_rng(0)
     walks, earned, spent = 20000, np.zeros(20000), np.zeros(20000)
     state, walking = np.zeros(walks, int), np.ones(walks, bool)
     for n in range(6):
-        walking &= index[0, n, state] >= price
+        walking &= index[0, n, state] >= multiplier
         way = (rng.random(walks)[:, None] > np.cumsum(model.chance[0, n, state], axis=1)).sum(axis=1)
         spent += np.where(walking, model.cost[0, n, state], 0)
         state = np.where(walking, model.successor[state, np.minimum(way, 2)], state)
@@ -183,7 +187,7 @@ def test_the_model_expects_of_rules_what_walks_through_it_show():
 
 def test_a_verifier_with_a_beta_prior_gives_up_on_those_that_fail_on():
     model = beta_model(np.float32([0.5, 4.0]), np.float32([1.5, 1.0]), cap=16)
-    index = np.asarray(indices(model, price_grid(model, 128)))[:, 1:, 0]
+    index = np.asarray(indices(model, multiplier_grid(model, 128)))[:, 1:, 0]
     assert (np.diff(index, axis=1) < 0).all()  # every failure is bad news
     assert (index[1] > index[0]).all()  # and an easy question is worth more samples
     myopic = np.float32([0.5 / (2 + n) for n in range(1, 16)])

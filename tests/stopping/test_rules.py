@@ -77,7 +77,7 @@ def test_serving_loads_no_jax(frontier, tmp_path):
     assert said.stdout.split()[1] == "False"
 
 
-def test_a_lower_price_draws_wherever_a_higher_one_does(frontier):
+def test_a_lower_multiplier_draws_wherever_a_higher_one_does(frontier):
     cheap, dear = frontier.at(1.5), frontier.at(4.0)
     for drawn in range(10):
         for lead in range(drawn + 1):

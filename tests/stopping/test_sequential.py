@@ -47,7 +47,7 @@ def spent(frontier, log, budget, prior=None, seed=11, cap=10):
 
 
 @pytest.mark.parametrize("model", ["counts", "bayes", "fitted"])
-def test_the_price_beats_fixed_confidence_where_agreement_may_be_wrong(model, stubborn):
+def test_the_multiplier_beats_fixed_confidence_where_agreement_may_be_wrong(model, stubborn):
     train, held = stubborn.select(np.arange(300)), stubborn.select(np.arange(300, 400))
     frontier = solve_sequential(train, "large", cap=10, model=model)
     found = spent(frontier, held, 3.0)

@@ -12,7 +12,7 @@ from alloc_jax.evaluate.baselines import NearestNeighbours, RidgeRegression, pro
 from alloc_jax.evaluate.comparison.cases import Case
 from alloc_jax.evaluate.comparison.crossfit import Contender
 from alloc_jax.evaluate.comparison.trees import boosted_classes, boosted_gains
-from alloc_jax.learn.calibration import Prediction, Price
+from alloc_jax.learn.calibration import MixedMultiplier, Prediction
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inputs import Given
 from alloc_jax.learn.protocols import Featurizer, PolicyLike
@@ -143,8 +143,8 @@ class PerBudget:
     def predict_features(self, features: np.ndarray, budget: float) -> Prediction:
         return self.policies[self.head(budget)].predict_features(features, budget)
 
-    def price(self, budget: float) -> Price:
-        return self.policies[self.head(budget)].price(budget)
+    def multiplier(self, budget: float) -> MixedMultiplier:
+        return self.policies[self.head(budget)].multiplier(budget)
 
 
 def ablation(name: str, kind: str, budgets: Sequence[float]) -> list[Contender]:

@@ -1,6 +1,6 @@
 """Cross-fitting: every question is answered for by rules that learned from other questions, so all of them can be scored.
 
-The questions are cut into folds; a rule learns from all folds but one, its price included, and is deployed on that one. Whole
+The questions are cut into folds; a rule learns from all folds but one, its multiplier included, and is deployed on that one. Whole
 repetitions with other folds and seeds are averaged question by question: what is scored is the mean plan.
 """
 
@@ -103,10 +103,10 @@ def cross_fit(
     deployed = []
     for c, contender in enumerate(contenders):
         for b, budget in enumerate(map(float, budgets)):
-            plan, prices = np.zeros(case.score.utility.shape), []
+            plan, multipliers = np.zeros(case.score.utility.shape), []
             for part, found in zip(parts, answers, strict=True):
                 plan[part.held] += found[c][b].plan / repetitions
-                prices.append(found[c][b].multiplier)
-            price = None if None in prices else float(np.mean(prices))
-            deployed.append(Deployed(contender.name, budget, plan, price, contender.sees_labels))
+                multipliers.append(found[c][b].multiplier)
+            multiplier = None if None in multipliers else float(np.mean(multipliers))
+            deployed.append(Deployed(contender.name, budget, plan, multiplier, contender.sees_labels))
     return deployed

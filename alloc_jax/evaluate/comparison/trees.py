@@ -1,9 +1,9 @@
 """Gradient-boosted trees (XGBoost) as rules to beat, with the settings of arXiv 2604.14853: 100 trees, depth 5, rate 0.1.
 
 - `classes`: one classifier of the oracle's action for each budget, as in the paper;
-- `gains`: trees that predict what every action earns over the cheapest one, and one price for every budget.
+- `gains`: trees that predict what every action earns over the cheapest one, and one multiplier for every budget.
 
-Both are priced like a policy, on predictions of questions the trees have not seen. Needs the extra `trees`.
+Both have a multiplier calibrated like a policy's, on predictions of questions the trees have not seen. Needs the extra `trees`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from alloc_jax.evaluate.outcomes import check_complete
 from alloc_jax.learn.features import TextFeatures
-from alloc_jax.learn.policy import Prediction, Price, calibrate
+from alloc_jax.learn.policy import MixedMultiplier, Prediction, calibrate
 from alloc_jax.learn.protocols import Featurizer
 from alloc_jax.solve import solve
 from alloc_jax.types import OutcomeTable, inseparable
@@ -26,7 +26,7 @@ TREES, DEPTH, RATE = 100, 5, 0.1
 
 @dataclass(frozen=True, eq=False)
 class BoostedTrees:
-    """Boosted trees that predict like a policy, and are deployed and priced like one."""
+    """Boosted trees that predict like a policy, and are calibrated and deployed like one."""
 
     name: str
     predicts_utility: bool  # what the scores are, as in a policy
@@ -48,8 +48,8 @@ class BoostedTrees:
             return None
         return int(np.argmin(np.abs(np.array(self.budgets) - budget)))
 
-    def price(self, budget: float) -> Price:
-        """The price at which the predictions of unseen questions spend the budget."""
+    def multiplier(self, budget: float) -> MixedMultiplier:
+        """The multiplier at which the predictions of unseen questions spend the budget."""
         return calibrate(self.unseen[self.head(budget) or 0], self.cost, budget, negative=not self.predicts_utility)
 
 

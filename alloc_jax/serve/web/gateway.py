@@ -5,7 +5,7 @@
     any other model              goes to the upstream as it is, where its tenant may
 
 A request may say `alloc: {"budget": 2.0, "max_samples": 8, "gradable": true}`. The response's headers say what was done
-(`x-alloc-action`, `x-alloc-samples`, `x-alloc-vote-share`, `x-alloc-price`, `x-alloc-policy`, `x-alloc-fallback`,
+(`x-alloc-action`, `x-alloc-samples`, `x-alloc-vote-share`, `x-alloc-multiplier`, `x-alloc-policy`, `x-alloc-fallback`,
 `x-alloc-early`, `x-alloc-ignored`), and with the request header `x-alloc-debug: true` why. `usage` is the sum over all
 samples. An answer that is one sample from the start is sent on as the upstream gives it, and streamed as it comes.
 """

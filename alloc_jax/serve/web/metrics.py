@@ -45,7 +45,7 @@ class Metrics:
         self.uncounted = counter("samples_uncounted", "Samples that may be charged and never came.", "tenant")
         self.tokens = counter("tokens", "Tokens that upstream counted.", "tenant", "kind")
         self.busy = gauge("requests_in_flight", "Requests that are being answered.", "tenant")
-        self.price = gauge("price", "The price of one unit of cost, in utility.", "tenant")
+        self.multiplier = gauge("multiplier", "Utility that one unit of cost must earn.", "tenant")
         self.budget = gauge("budget", "Mean cost per question that is allowed.", "tenant")
         self.spend = gauge("spend", "Mean cost per question so far.", "tenant")
         self.questions = gauge("questions", "Questions that were held against the budget.", "tenant")
@@ -84,7 +84,7 @@ class Metrics:
         for name, described in self.core.tenants.items():
             account, passed = self.core.account(name), self.core.passed(name)
             self.questions.labels(name).set(account.questions)
-            self.price.labels(name).set(self.core.price(name))
+            self.multiplier.labels(name).set(self.core.multiplier(name))
             self.passed.labels(name).set(passed.questions)
             self.passed_cost.labels(name).set(passed.spent)
             if described.budget is not None:

@@ -175,7 +175,7 @@ def headers_of(ticket: Ticket, given: Answer, policy: str, ignored: Sequence[str
         "policy": policy,
     }
     if decision is not None:
-        found["price"] = f"{decision.price:.6g}"
+        found["multiplier"] = f"{decision.multiplier:.6g}"
     if given.seen:
         found |= {"path": _path([one.source for one in given.seen], given), "votes": _votes(given)}
         found["posterior"] = f"{given.verdict.posterior:.4f}"

@@ -93,7 +93,7 @@ def polished(
         """Whether mixed plan and bound meet to this part of how much utilities differ, and of what the budgets pay over the cheapest.
 
         No offset of the costs widens that, and one of the utilities only by their own rounding. A mixed plan above the bound
-        contradicts it: there, only the utility's own rounding counts, not what a rounded probability overspends at a steep price.
+        contradicts it: there, only the utility's own rounding counts, not what a rounded probability overspends at a large multiplier.
         """
         gap = double_double.subtract(state.best.value, utility_of(state.mixed.plan.total)).hi
         differ = part * scale * prepared.questions.hi + jnp.finfo(scale.dtype).eps * jnp.abs(state.best.value.hi)

@@ -1,1 +1,1 @@
-"""Several sources: rules that stop, draw again or escalate, with one price on the next sample of any source."""
+"""Several sources: rules that stop, draw again or escalate, with one multiplier on the next sample of any source."""

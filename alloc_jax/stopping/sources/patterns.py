@@ -144,8 +144,8 @@ def all_moves(sources: int, wave: int) -> tuple[tuple[int, ...], ...]:
     return ((), *(move for size in sizes for move in combinations_with_replacement(range(sources), size)))
 
 
-def best_moves(right, chance, cost, following, price, bounds, moves, rounds, xp=np):
-    """Backward induction at one price: with l the multiplier, a state's value is
+def best_moves(right, chance, cost, following, multiplier, bounds, moves, rounds, xp=np):
+    """Backward induction at one multiplier l: a state's value is
 
         V(s) = max( P(its best answer is right),  max over moves of  E V(s') - l cost(move) ).
 
@@ -157,7 +157,7 @@ def best_moves(right, chance, cost, following, price, bounds, moves, rounds, xp=
       chance: f[..., S, M, B + 3] of the outcomes of a draw.
       cost: f[..., M] of a sample of each source.
       following: i32[S, M, B + 3] `Patterns.next`.
-      price: the multiplier.
+      multiplier: l.
       bounds: `Patterns.bounds`.
       moves: from `all_moves`.
       rounds: the most moves of a question; None: any number.
@@ -184,7 +184,7 @@ def best_moves(right, chance, cost, following, price, bounds, moves, rounds, xp=
             worth = {} if n == 0 else {0: right[..., layers[n]]}
             for number, move in enumerate(moves):
                 if move in here:
-                    worth[number] = here[move] - (price * sum(cost[..., m] for m in move))[..., None]
+                    worth[number] = here[move] - (multiplier * sum(cost[..., m] for m in move))[..., None]
             stacked = xp.stack(list(worth.values()))
             chosen[n] = xp.asarray(list(worth), xp.int8)[stacked.argmax(axis=0)]
             values[n] = stacked.max(axis=0)

@@ -171,7 +171,7 @@ class EscalationRule:
 
     @property
     def multiplier(self) -> float:
-        """The price of a unit of the resource: that of the rule that spends more."""
+        """The multiplier, in utility per unit of the resource: that of the rule that spends more."""
         return float(self.frontier.multiplier[self.more])
 
     def start(self, accuracy=None, cost=None, features=None, *, ticket: float | str | None = None) -> Question:
@@ -192,16 +192,16 @@ class EscalationRule:
         if not frontier.read:
             accuracy = cost = features = None
         promised = frontier.typical if accuracy is None else log_odds(self._checked(accuracy, "accuracy"))
-        price = self.more if self._lot(ticket) < self.weight else self.less
+        row = self.more if self._lot(ticket) < self.weight else self.less
         if len(frontier.cell):
             g = int(nearest(promised[None], frontier.cell)[0])
-            right, move = frontier.cell_table.right[g], frontier.cell_move[price, :, g]
+            right, move = frontier.cell_table.right[g], frontier.cell_move[row, :, g]
         else:
             paid = frontier.cost if cost is None else self._checked(cost, "cost")
             table = frontier.belief.table(frontier.patterns, promised[None], self._read(features)[None])
             right = table.right[0]
             move, _ = best_moves(
-                right.max(axis=1), table.chance[0], paid, frontier.patterns.next, float(frontier.multiplier[price]),
+                right.max(axis=1), table.chance[0], paid, frontier.patterns.next, float(frontier.multiplier[row]),
                 frontier.patterns.bounds, frontier.moves, frontier.ahead,
             )  # fmt: skip
         return Question(frontier.patterns, move, right.argmax(axis=1), right.max(axis=1))

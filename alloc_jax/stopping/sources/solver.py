@@ -1,7 +1,7 @@
-"""Escalation for a budget: a log in, rules out that draw the next sample from any source, at one price for all questions.
+"""Escalation for a budget: a log in, rules out that draw the next sample from any source, at one multiplier for all questions.
 
 The belief (`classes`) is fitted to the training questions, and which family of beliefs serves is chosen by what its rules earn on training
-questions that they had not seen. What each price spends is counted on the training questions' own samples; between two prices lies their mix,
+questions that they had not seen. What each multiplier spends is counted on the training questions' own samples; between two multipliers lies their mix,
 which spends a budget exactly.
 """
 
@@ -27,7 +27,7 @@ from alloc_jax.types import SampleLog, inseparable
 
 SPENDS = 40  # at which families are compared
 FOLDS = 3  # of the training questions, for the choice of a belief
-THINNED = 3  # every so many prices are tried for that choice
+THINNED = 3  # every so many multipliers are tried for that choice
 CHUNK = 256  # contexts that are solved at a time
 COUNTED = 20.0  # questions that count as if they had done as the classes expect
 
@@ -88,8 +88,8 @@ def solve_escalation(
     best = _best_family(task, beliefs, inseparable(log), budgets, seed)
     task = task.seen_by(BELIEFS[best])
     belief = fit_belief(task, BELIEFS[best])
-    keep, spend, utility = earned(task, belief, task, task.prices)
-    found = _certificate(task, belief, task.prices[keep])
+    keep, spend, utility = earned(task, belief, task, task.multipliers)
+    found = _certificate(task, belief, task.multipliers[keep])
     return EscalationFrontier(
         answer=answer,
         sources=tuple(sources),
@@ -103,7 +103,7 @@ def solve_escalation(
         myopic=task.myopic,
         family=best,
         read=task.read,
-        multiplier=task.prices[keep],
+        multiplier=task.multipliers[keep],
         spend=spend,
         utility=utility.mean(axis=1),
         value=found.value,
@@ -112,7 +112,7 @@ def solve_escalation(
         typical=task.typical,
         cost=task.cost.mean(axis=0),
         features=task.features.mean(axis=0),
-        **_cells(task, belief, task.prices[keep]),
+        **_cells(task, belief, task.multipliers[keep]),
         **belief.classes._asdict(),
         scale=belief.scale,
     )
@@ -141,67 +141,72 @@ def play(
     promised: np.ndarray,
     features: np.ndarray,
     cost: np.ndarray,
-    prices: np.ndarray,
+    multipliers: np.ndarray,
     moves,
     ahead,
     rounds,
     walks: Walks,
 ) -> Walked:
-    """What the rules of P prices do with questions, each planned with what its own text promises."""
+    """What the rules of P multipliers do with questions, each planned with what its own text promises."""
     count = len(promised)
     found = []
     for first in range(0, count, CHUNK):
         rows = np.arange(first, min(first + CHUNK, count))
         padded = np.resize(rows, CHUNK)
         table = belief.table(patterns, promised[padded], features[padded])
-        plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost[padded], prices, moves, ahead)
+        plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost[padded], multipliers, moves, ahead)
         answer = table.right.argmax(axis=-1).astype(np.int8)
         found.append(walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows)), rounds))
     return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
 
 
-def earned(known: Task, belief: Belief, task: Task, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """bool[P] the prices whose rules are worth keeping, and what each of those spends f64[L] and earns f64[L, N] on a task's questions.
+def earned(
+    known: Task, belief: Belief, task: Task, multipliers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """bool[P] the multipliers whose rules are worth keeping, and what each of those spends f64[L] and earns f64[L, N] on a task's questions.
 
     Args:
       known: the questions that the belief was fitted to, whose cells share plans.
       belief: what the rules believe.
       task: the questions to play, the same or others.
-      prices: f64[P] falling.
+      multipliers: f64[P] falling.
     """
     if task.planned:
         given = task.promised, task.features, task.cost
-        walked = play(task.patterns, belief, *given, prices, task.moves, task.ahead, task.rounds, task.walks)
+        walked = play(task.patterns, belief, *given, multipliers, task.moves, task.ahead, task.rounds, task.walks)
     else:
-        move, answer, cell = _cell_plan(known, belief, prices)
+        move, answer, cell = _cell_plan(known, belief, multipliers)
         walked = walk(task.patterns, move, task.moves, answer, task.walks, nearest(task.promised, cell), task.rounds)
     spend = walked.cost.mean(axis=(1, 2))
-    # Without rules that spend no more than one of a higher price.
+    # Without rules that spend no more than one of a higher multiplier.
     keep = np.append(True, spend[1:] > np.maximum.accumulate(spend)[:-1] * (1 + 1e-9))
     return keep, spend[keep], walked.utility[keep].mean(axis=2, dtype=float)
 
 
-def _cell_plan(task: Task, belief: Belief, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cell_plan(task: Task, belief: Belief, multipliers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The moves i8[P, R, G, S] and answers i8[G, S] of cells of like questions, and their log-odds f32[G, M]."""
     cell, cost, features = task.cells
     table = belief.table(task.patterns, cell, features)
     right = table.right.max(axis=-1)
-    plan = solve_patterns(task.patterns, right, table.chance, cost, prices, task.moves, task.ahead)
+    plan = solve_patterns(task.patterns, right, table.chance, cost, multipliers, task.moves, task.ahead)
     return plan.move, table.right.argmax(axis=-1).astype(np.int8), cell
 
 
-def _cells(task: Task, belief: Belief, prices: np.ndarray) -> dict[str, np.ndarray]:
+def _cells(task: Task, belief: Belief, multipliers: np.ndarray) -> dict[str, np.ndarray]:
     """The cells of like questions with their plans, where not each question has its own."""
     if task.planned:
         cell = cost = np.zeros((0, task.patterns.sources), np.float32)
-        features, move = np.zeros((0, task.features.shape[1]), np.float32), np.zeros((len(prices), 1, 0, 0), np.int8)
+        features, move = (
+            np.zeros((0, task.features.shape[1]), np.float32),
+            np.zeros((len(multipliers), 1, 0, 0), np.int8),
+        )
     else:
         cell, cost, features = task.cells
-        move, *_ = _cell_plan(task, belief, prices)
+        move, *_ = _cell_plan(task, belief, multipliers)
     return {"cell": cell, "cell_cost": cost, "cell_features": features, "cell_move": move}
 
 
-def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
+def _certificate(task: Task, belief: Belief, multipliers: np.ndarray) -> Certificate:
     """Of questions drawn evenly from the training questions, or of the cells of all."""
     if task.planned:
         rows = np.resize(np.arange(0, len(task.promised), max(len(task.promised) // CHUNK, 1)), CHUNK)
@@ -210,7 +215,7 @@ def _certificate(task: Task, belief: Belief, prices: np.ndarray) -> Certificate:
         centre, cost, features = task.cells
     table = belief.table(task.patterns, centre, features)
     right = table.right.max(axis=-1)
-    return certify(task.patterns, right, table.chance, table.reach, cost, prices, task.moves, task.ahead)
+    return certify(task.patterns, right, table.chance, table.reach, cost, multipliers, task.moves, task.ahead)
 
 
 def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Sequence[float], seed: int) -> str:
@@ -235,7 +240,7 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Se
             family, one, other = BELIEFS[name], whole.select(known), whole.select(held)
             belief = fit_belief(one, family, fitted.get(family._replace(counted=False)))
             fitted[family._replace(counted=False)] = belief.classes
-            _, *found[name] = earned(one, belief, other, task.prices[::THINNED])
+            _, *found[name] = earned(one, belief, other, task.multipliers[::THINNED])
         low, high = max(spend[0] for spend, _ in found.values()), min(spend[-1] for spend, _ in found.values())
         grid = [budget for budget in budgets if low <= budget <= high] or np.geomspace(low, max(high, low), SPENDS)
         for name, (spend, utility) in found.items():

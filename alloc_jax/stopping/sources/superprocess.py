@@ -1,10 +1,10 @@
-"""Backward induction over patterns: at a price of a unit of cost, where to stop and whom to ask next.
+"""Backward induction over patterns: at a multiplier, where to stop and whom to ask next.
 
-`patterns.best_moves` is one pass for one price; here contexts are an axis of its arrays, and prices are mapped over.
+`patterns.best_moves` is one pass for one multiplier; here contexts are an axis of its arrays, and multipliers are mapped over.
 
 A question with one source is a stopping problem, whose states have an index. With several it is a superprocess: an index exists where the best move of
-each state is the same at all prices below the one at which it stops (Whittle 1980). `whittle` says how far that holds; the tables
-that are served keep a move for every price, and do not need it.
+each state is the same at all multipliers below the one at which it stops (Whittle 1980). `whittle` says how far that holds; the tables
+that are served keep a move for every multiplier, and do not need it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from alloc_jax.stopping.sources.patterns import Patterns, best_moves
 
 
 class Plan(NamedTuple):
-    """The best rules of P prices in G contexts."""
+    """The best rules of P multipliers in G contexts."""
 
     move: np.ndarray  # i8[P, R, G, S] positions in `moves`; 0 stops
-    value: np.ndarray  # f32[P, G] of a question before its first sample: expected utility less priced cost
+    value: np.ndarray  # f32[P, G] of a question before its first sample: expected utility minus multiplier * cost
 
 
 def solve_patterns(
@@ -31,18 +31,18 @@ def solve_patterns(
     right: np.ndarray,
     chance: np.ndarray,
     cost: np.ndarray,
-    prices: np.ndarray,
+    multipliers: np.ndarray,
     moves: tuple[tuple[int, ...], ...],
     rounds: int | None = None,
 ) -> Plan:
-    """The best rules of all prices; every question gets a first sample.
+    """The best rules of all multipliers; every question gets a first sample.
 
     Args:
       patterns: the S states.
       right: f[G, S] the chance that a state's best answer is right.
       chance: f[G, S, M, B + 3] of the outcomes of a draw.
       cost: f[G, M] of a sample of each source.
-      prices: f[P] multipliers.
+      multipliers: f[P].
       moves: what a rule may do, from `all_moves`; 0 stops.
       rounds: the most moves of a question, one after the other; None: any number, and then drawing several at once only tells less.
     """
@@ -51,7 +51,7 @@ def solve_patterns(
         jnp.asarray(chance),
         jnp.asarray(cost, jnp.float32),
         jnp.asarray(patterns.next),
-        jnp.asarray(prices, jnp.float32),
+        jnp.asarray(multipliers, jnp.float32),
         patterns.bounds,
         moves,
         rounds,
@@ -60,18 +60,21 @@ def solve_patterns(
 
 
 @partial(jax.jit, static_argnames=("bounds", "moves", "rounds"))
-def _solve(right, chance, cost, following, prices, bounds, moves, rounds):
+def _solve(right, chance, cost, following, multipliers, bounds, moves, rounds):
     return jax.lax.map(
-        lambda price: best_moves(right, chance, cost, following, price, bounds, moves, rounds, xp=jnp), prices
+        lambda multiplier: best_moves(right, chance, cost, following, multiplier, bounds, moves, rounds, xp=jnp),
+        multipliers,
     )
 
 
 class Certificate(NamedTuple):
-    """Value of the best rules of P prices under the belief, an upper bound on it, and how far Whittle's condition holds."""
+    """Value of the best rules of P multipliers under the belief, an upper bound on it, and how far Whittle's condition holds."""
 
-    value: np.ndarray  # f64[P] utility - price * cost of the best rule within the limits, a mean over contexts
+    value: np.ndarray  # f64[P] utility - multiplier * cost of the best rule within the limits, a mean over contexts
     bound: np.ndarray  # f64[P] upper bound on that of any rule, even one that may go on at the cap
-    whittle: float  # share of the states' weight, where a rule goes on, in which one move is the best at all prices
+    whittle: (
+        float  # share of the states' weight, where a rule goes on, in which one move is the best at all multipliers
+    )
 
 
 def certify(
@@ -80,7 +83,7 @@ def certify(
     chance: np.ndarray,
     reach: np.ndarray,
     cost: np.ndarray,
-    prices: np.ndarray,
+    multipliers: np.ndarray,
     moves: tuple[tuple[int, ...], ...],
     rounds: int | None = None,
 ) -> Certificate:
@@ -90,22 +93,24 @@ def certify(
     states, backward induction gives an upper bound.
 
     Args:
-      patterns, right, chance, cost, prices, moves, rounds: as in `solve_patterns`.
+      patterns, right, chance, cost, multipliers, moves, rounds: as in `solve_patterns`.
       reach: f[G, S] the weight of states.
     """
-    plan = solve_patterns(patterns, right, chance, cost, prices, moves, rounds)
+    plan = solve_patterns(patterns, right, chance, cost, multipliers, moves, rounds)
     left = np.asarray(patterns.limits) - patterns.drawn
     pruned = (patterns.drawn.sum(axis=1) == patterns.cap) & (left > 0).any(axis=1)
     cheapest = np.where(left[None] > 0, cost[:, None, :], np.inf).min(axis=2)
     bound = []
-    for price in prices:
-        hoped = np.where(pruned, np.maximum(right, 1 - price * np.minimum(cheapest, 1e30)), right).astype(np.float32)
-        bound.append(solve_patterns(patterns, hoped, chance, cost, np.array([price]), moves, rounds).value.mean())
+    for multiplier in multipliers:
+        hoped = np.where(pruned, np.maximum(right, 1 - multiplier * np.minimum(cheapest, 1e30)), right).astype(
+            np.float32
+        )
+        bound.append(solve_patterns(patterns, hoped, chance, cost, np.array([multiplier]), moves, rounds).value.mean())
     return Certificate(plan.value.mean(axis=1, dtype=float), np.array(bound, float), whittle(plan.move[:, 0], reach))
 
 
 def whittle(move: np.ndarray, weight: np.ndarray) -> float:
-    """How much of the states' weight keeps one best move at all prices at which it goes on.
+    """How much of the states' weight keeps one best move at all multipliers at which it goes on.
 
     Args:
       move: i8[P, G, S] the best moves; 0 stops.

@@ -18,7 +18,7 @@ from alloc_jax.stopping.sources.patterns import Patterns, all_moves, make_patter
 from alloc_jax.stopping.sources.rules import PLANNED
 from alloc_jax.stopping.sources.walks import Walks, make_walks
 
-PRICES = 48
+MULTIPLIERS = 48
 CELLS = 512  # of like questions at most, where patterns are too many to plan each question,
 CELL_STATES = 400_000  # so many states in all of them together,
 CELL = 8  # and at least so many questions in each
@@ -98,7 +98,7 @@ class Task:
     promised: np.ndarray  # f32[N, M]
     cost: np.ndarray  # f32[N, M]
     features: np.ndarray  # f32[N, D]; D = 0 where no text is read
-    prices: np.ndarray  # f64[P]
+    multipliers: np.ndarray  # f64[P]
     wave: int
     rounds: int | None
     read: bool  # whether texts promise anything; without, all questions are alike before the first sample
@@ -205,7 +205,7 @@ def make_task(
     features = np.float32(features)
     return Task(
         make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost), features,
-        np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), PRICES), wave, rounds, read,
+        np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), MULTIPLIERS), wave, rounds, read,
     )  # fmt: skip
 
 

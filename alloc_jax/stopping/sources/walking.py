@@ -1,4 +1,4 @@
-"""Walking: what tables of moves do on the questions' own samples, step by step, at all prices at once. NumPy alone.
+"""Walking: what tables of moves do on the questions' own samples, step by step, at all multipliers at once. NumPy alone.
 
 A walk asks a table for its move, draws those samples, and knows no other ones: what is looked up is a state, and the state holds only
 answers that have been drawn.
@@ -17,7 +17,7 @@ CHUNK = 400_000  # walkers at a time
 
 
 class Walked(NamedTuple):
-    """What the rules of P prices did with N questions in O orders."""
+    """What the rules of P multipliers did with N questions in O orders."""
 
     utility: np.ndarray  # f32[P, N, O] whether the answer was right
     cost: np.ndarray  # f64[P, N, O]
@@ -46,8 +46,8 @@ def walk(
       context: i64[N] in [0, G).
       rounds: the most moves of a question; None: any number.
     """
-    prices, count, orders = len(move), len(walks), walks.answer.shape[1]
-    part = max(1, CHUNK // max(prices * orders, 1))
+    multipliers, count, orders = len(move), len(walks), walks.answer.shape[1]
+    part = max(1, CHUNK // max(multipliers * orders, 1))
     found = [
         _walk(patterns, move, moves, answer, walks, context, rounds, np.arange(first, min(first + part, count)))
         for first in range(0, count, part)
@@ -96,7 +96,7 @@ class Walkers:
 
 def _walk(patterns, move, moves, answer, walks, context, most, rows) -> Walked:
     shape = (len(move), len(rows), walks.answer.shape[1])
-    price, question, order = (x.reshape(-1) for x in np.indices(shape, np.int32))
+    multiplier, question, order = (x.reshape(-1) for x in np.indices(shape, np.int32))
     question = rows[question]
     where, size = context[question], len(question)
     rounds, seconds = np.zeros(size, np.int8), np.zeros(size)
@@ -107,7 +107,7 @@ def _walk(patterns, move, moves, answer, walks, context, most, rows) -> Walked:
         if most is not None:
             live = live[rounds[live] < most]
         at = np.minimum(rounds[live], move.shape[1] - 1)
-        chosen = move[price[live], at, where[live], walkers.state[live]]
+        chosen = move[multiplier[live], at, where[live], walkers.state[live]]
         live, chosen = live[chosen > 0], chosen[chosen > 0]
         waited = np.zeros(len(live))
         for source in drawn[chosen].T:

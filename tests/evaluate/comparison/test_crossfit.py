@@ -43,7 +43,11 @@ class Spy:
         self.inner = prompt_length(table)
         self.learned = set(table.ids)
         self.actions, self.featurizer = self.inner.actions, self
-        self.head, self.price, self.predict_features = self.inner.head, self.inner.price, self.inner.predict_features
+        self.head, self.multiplier, self.predict_features = (
+            self.inner.head,
+            self.inner.multiplier,
+            self.inner.predict_features,
+        )
 
     def encode(self, questions, given=None):
         Spy.seen.append((self.learned, questions))
@@ -152,15 +156,15 @@ def test_a_rule_that_cannot_spend_so_little_does_the_cheapest_action_and_says_so
     class Dear(Spy):
         def __init__(self, table):
             super().__init__(table)
-            self.price = self.refuse
+            self.multiplier = self.refuse
 
         def refuse(self, budget):
-            raise ValueError("no price is high enough")
+            raise ValueError("no multiplier is high enough")
 
     parts = question_folds(case.learn, 2, (0,))
     with caplog.at_level("WARNING", logger="alloc_jax"):
         made = cross_fit([Contender("dear", lambda table, seed: Dear(table))], case, (2.0,), parts)[0]
-    assert "no price is high enough; it does vote(small,1)" in caplog.text
+    assert "no multiplier is high enough; it does vote(small,1)" in caplog.text
     assert (made.plan[:, 0] == 1).all() and made.multiplier is None
 
 

@@ -38,7 +38,7 @@ def report(tables):
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_trees_keep_the_budget_and_are_above_the_uniform_mix(report, rule, budget):
     spend = report.row(rule, budget).spend
-    error = np.sqrt(2) * (spend.high - spend.low) / (2 * 1.96)  # as many questions set the price as are scored
+    error = np.sqrt(2) * (spend.high - spend.low) / (2 * 1.96)  # as many questions set the multiplier as are scored
     assert abs(spend.value - budget) < 3 * error < 0.3 * budget
     assert report.difference(rule, UNIFORM, budget).low > 0
 
@@ -97,7 +97,7 @@ def test_questions_of_one_text_are_predicted_by_trees_that_saw_neither(tables, m
 
 def test_seeds_change_the_folds_of_the_calibration(tables):
     train = tables[0]
-    first, again, other = (boosted_gains(train, FEW, seed=seed).price(2.0) for seed in (0, 0, 1))
+    first, again, other = (boosted_gains(train, FEW, seed=seed).multiplier(2.0) for seed in (0, 0, 1))
     assert first == again
     assert first != other
 

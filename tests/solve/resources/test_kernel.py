@@ -29,7 +29,7 @@ def assert_within(solution, cost, budget, weight=None):
 
 
 def assert_mixes_few(solution, utility, cost, budget, weight=None):
-    """The mixed plan is what its fields say, mixes at most R questions, and spends every budget that has a price."""
+    """The mixed plan is what its fields say, mixes at most R questions, and spends every budget that has a multiplier."""
     mixed, resources = solution.mixed, len(budget)
     assert mixed.question.size == resources
     scale = np.abs(utility).max()
@@ -44,8 +44,8 @@ def assert_mixes_few(solution, utility, cost, budget, weight=None):
     np.add.at(taken, np.asarray(mixed.question), np.asarray(mixed.probability))
     assert (mixed.probability >= 0).all() and (taken <= 1 + 1e-5).all()
     assert (solution.mixed_spend <= budget * (1 + 1e-6)).all()
-    priced = np.asarray(solution.multiplier * budget) > 1e-3 * scale
-    np.testing.assert_allclose(solution.mixed_spend[priced], budget[priced], rtol=2e-6)
+    binds = np.asarray(solution.multiplier * budget) > 1e-3 * scale
+    np.testing.assert_allclose(solution.mixed_spend[binds], budget[binds], rtol=2e-6)
 
 
 def variants(rng, family, resources):
@@ -238,7 +238,7 @@ def test_jit_is_eager_and_impossible_budgets_are_infeasible():
 
 
 @pytest.mark.long
-def test_the_bounds_derivatives_are_the_price_and_finite_differences():
+def test_the_bounds_derivatives_are_the_multiplier_and_finite_differences():
     with double_precision():
         utility, cost, budget = (jnp.asarray(x, jnp.float64) for x in several(np.random.default_rng(6), smooth, 60, 2))
         rng = np.random.default_rng(7)

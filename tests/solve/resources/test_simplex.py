@@ -84,9 +84,9 @@ def test_settling_buys_back_what_is_overspent_and_spends_what_is_left():
         core = Core(*map(jnp.asarray, (utility, cost, weight)))
         for start in (cost[0].argmax(axis=1), cost.sum(axis=0).argmin(axis=1)):
             rest = jnp.asarray(budget - spent(cost, weight, start), jnp.float32)
-            price = jnp.ones(2) / budget.mean()
+            multiplier = jnp.ones(2) / budget.mean()
             action = np.asarray(
-                local_search(core, jnp.asarray(start, jnp.int32), double_double.pair(rest), 0 * rest, price)
+                local_search(core, jnp.asarray(start, jnp.int32), double_double.pair(rest), 0 * rest, multiplier)
             )
             left = budget - spent(cost, weight, action)
             assert (left >= -1e-6).all()

@@ -1,4 +1,4 @@
-"""Prices: what a unit of cost is worth to each tenant now, by its budget and what it has spent."""
+"""Each tenant's multiplier: what a unit of cost is worth to it now, by its budget and what it has spent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alloc_jax.serve.tickets import Refused, Tenant, Ticket
 _BUDGETS = 64  # of requests that bring their own; each is calibrated once
 
 
-class Prices:
+class Multipliers:
     """The pace of every tenant with a budget, and where it stands; its caller holds a lock.
 
     Args:
@@ -28,15 +28,15 @@ class Prices:
         self.duals = {name: self._known(name) for name in self.paces}
         self._of_budget: dict[float, Pace] = {}
 
-    def price(self, tenant: str, budget: float | None = None) -> float:
-        """A tenant's price, 0 without a budget; with a budget of the request's own, that budget's price, drifted as the tenant's.
+    def multiplier(self, tenant: str, budget: float | None = None) -> float:
+        """A tenant's multiplier, 0 without a budget; with a budget of the request's own, that budget's multiplier, drifted as the tenant's.
 
         Raises:
           Refused: nothing can be had for the request's budget.
         """
         pace = self.paces.get(tenant)
         if budget is None:
-            return 0.0 if pace is None else pace.price(self.duals[tenant])
+            return 0.0 if pace is None else pace.multiplier(self.duals[tenant])
         if budget not in self._of_budget:
             try:
                 own = self.make(budget)
@@ -46,7 +46,7 @@ class Prices:
                 self._of_budget.pop(next(iter(self._of_budget)))
             self._of_budget[budget] = own
         own = self._of_budget[budget]
-        return own.price(own.dual if pace is None else own.dual + self.duals[tenant] - pace.dual)
+        return own.multiplier(own.dual if pace is None else own.dual + self.duals[tenant] - pace.dual)
 
     def moved(self, ticket: Ticket, excess: float) -> float | None:
         """Where a tenant's pace stands after a question's cost was `excess` above its budget, or a correction of it; None without a pace."""
