@@ -86,7 +86,7 @@ from alloc_jax.stopping.sources.rules import (
 from alloc_jax.stopping.sources.solver import (
     solve_escalation as solve_escalation,
 )
-from alloc_jax.stopping.sources.task import (
+from alloc_jax.stopping.sources.solver_input import (
     Promise as Promise,
     policy_promise as policy_promise,
 )

@@ -21,7 +21,7 @@ from instances import instance
 from alloc_jax.learn import PolicyConfig, train
 from alloc_jax.logs import read_log
 from alloc_jax.measure import TableBlocks, measure, menu
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.serve import allocator
 from alloc_jax.solve import solve
 from alloc_jax.solve.streaming.passes import respond_to, to_device

@@ -16,7 +16,7 @@ from absl import app, flags
 from alloc_jax.learn import PolicyConfig, export_policy, train
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure, menu
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.serve import allocator
 
 FLAGS = flags.FLAGS

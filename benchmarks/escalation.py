@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 
 from alloc_jax.stopping.sources.solver import earned, fit_belief
-from alloc_jax.stopping.sources.task import BELIEFS, Promise, make_task
+from alloc_jax.stopping.sources.solver_input import BELIEFS, Promise, make_task
 from alloc_jax.types import SampleLog, Source
 
 FLAGS = flags.FLAGS

@@ -30,7 +30,7 @@ from alloc_jax.measure import measure
 from alloc_jax.serve.allocator import decide
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
-from alloc_jax.serve.tickets import Question, Tenant
+from alloc_jax.serve.tickets import AnswerRequest, Tenant
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float("rate", 50.0, "Requests a second, of either kind.")
@@ -206,7 +206,7 @@ def time_decisions(folder: str, questions: list[str]) -> dict[str, list[float]]:
             times.append(time.perf_counter())
             decide(policy, prediction, core.multiplier("default"))
             times.append(time.perf_counter())
-            ticket = core.admit(Question(id=str(turn), text=f"{text} "))
+            ticket = core.admit(AnswerRequest(id=str(turn), text=f"{text} "))
             times.append(time.perf_counter())
             core.settle(ticket, 1.0, 1.0, 1, _TOKENS, _TOKENS)
             times.append(time.perf_counter())

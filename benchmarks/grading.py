@@ -21,7 +21,7 @@ from absl import app, flags
 
 from alloc_jax.logs import Grader
 from alloc_jax.logs.grade import METHODS
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Folder of outcome archives (.npz) with `answer`, `gold` and `correct`.")

@@ -26,7 +26,7 @@ from alloc_jax.measure import measure, menu
 from alloc_jax.measure.estimators import estimate_actions
 from alloc_jax.measure.u_statistics import Pairs
 from alloc_jax.measure.vote_kernel import log_binomial, vote_nodes
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("cases", ["64:16:2000:200", "1000:256:16:8"], "n:k:questions:questions of the slow rivals.")

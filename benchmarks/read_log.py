@@ -24,7 +24,7 @@ from absl import app, flags
 
 from alloc_jax.logs import read_log, write_log
 from alloc_jax.measure import load_table, measure, menu, save_table
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.types import OutcomeTable, SampleLog, Source
 
 FLAGS = flags.FLAGS

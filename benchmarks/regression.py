@@ -25,7 +25,7 @@ from absl import app, flags
 from harness import by_turns, machine, ratio, verdict, wider
 from instances import FAMILIES, instance
 
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.solve import frontier, prepare, solve
 from alloc_jax.types import AllocationProblem
 

@@ -37,11 +37,11 @@ from jax.sharding import Mesh, PartitionSpec as P
 from alloc_jax.learn import PolicyConfig, train
 from alloc_jax.logs import read_log
 from alloc_jax.measure import TableBlocks, measure, menu
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.solve import prepare, solve
 from alloc_jax.solve.mesh import on_mesh
-from alloc_jax.solve.root_finding import evaluate, extreme_bracket
-from alloc_jax.solve.streaming.passes import Block, read_ahead, respond_to, to_device
+from alloc_jax.solve.root_finding import evaluate_multiplier, extreme_bracket
+from alloc_jax.solve.streaming.passes import TableBlock, read_ahead, respond_to, to_device
 from alloc_jax.solve.streaming.processes import Alone, Processes
 from alloc_jax.solve.streaming.stream import solve_stream
 from alloc_jax.stopping.paths import sample_paths
@@ -115,7 +115,7 @@ def stream(folder: Path) -> None:
     print(markdown_table(["what", "seconds", "ns per question", "x reading"], rows))
 
 
-def seconds_of_some(blocks: TableBlocks, use: Callable[[Block], None], ahead: bool) -> float:
+def seconds_of_some(blocks: TableBlocks, use: Callable[[TableBlock], None], ahead: bool) -> float:
     """Seconds a question, where the first blocks are read and used one after the other, or the next is read while one is used."""
     start, count, some = time.perf_counter(), 0, islice(blocks, SOME)
     moved = (to_device(problem, number, FLAGS.rows, None) for number, problem in enumerate(some))
@@ -141,7 +141,7 @@ def devices() -> list[str]:
     prepared = prepare(AllocationProblem(utility, cost), mesh=mesh)
     cell = measured(lambda: solve(prepared, budget).multiplier, 5)
     one_pass = on_mesh(
-        lambda prepared, multiplier: evaluate(prepared, extreme_bracket(prepared), multiplier)[1].total,
+        lambda prepared, multiplier: evaluate_multiplier(prepared, extreme_bracket(prepared), multiplier)[1].total,
         mesh,
         prepared.specs,
         out=P(),

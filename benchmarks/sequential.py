@@ -17,13 +17,13 @@ from absl import app, flags
 
 from alloc_jax.evaluate.replay import Replay, replay
 from alloc_jax.evaluate.stopping_rules import beta_confidence
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.stopping.contexts import make_contexts
 from alloc_jax.stopping.induction import best_at, indices, multiplier_grid, root_values
 from alloc_jax.stopping.paths import sample_paths
 from alloc_jax.stopping.priors import beta_model
 from alloc_jax.stopping.states import FOLDS, Lattice, by_context, tallies, waves
-from alloc_jax.stopping.thresholds import bars, path_index, steps
+from alloc_jax.stopping.thresholds import bars, index_rules, path_index
 from alloc_jax.types import SampleLog, Source
 from benchmarks.harness import machine
 
@@ -130,7 +130,7 @@ def vote_rows() -> list[list[str]]:
         return Replay(paths, bars(path_index(draws, lattice, paths, near.of))).outcome(0.0)
 
     confident = replay(beta_confidence, paths)
-    rival = confident.steps()
+    rival = confident.rules()
     first, seconds, outcome = timed(one)
     spend, utility = outcome.cost.mean(), outcome.utility.mean()
     against = f"utility {utility:.4f} at {spend:.2f}; {np.interp(spend, rival.spend, rival.utility):.4f}"
@@ -138,7 +138,7 @@ def vote_rows() -> list[list[str]]:
 
     def frontier():
         index = np.asarray(indices(model, multiplier_grid(model, FLAGS.multipliers)))
-        return steps(bars(path_index(index, lattice, paths, near.of)), paths)
+        return index_rules(bars(path_index(index, lattice, paths, near.of)), paths)
 
     first, seconds, found = timed(frontier)
     ahead = [np.interp(4, x.spend, x.utility) for x in (found, rival)]

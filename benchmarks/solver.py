@@ -26,9 +26,9 @@ from absl import app, flags
 from harness import Cell, machine, measured, read_seconds
 from instances import FAMILIES, instance, several
 
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.solve import double_double, frontier, prepare, solve
-from alloc_jax.solve.root_finding import Bracket, evaluate, exceeds, extreme_bracket
+from alloc_jax.solve.root_finding import Bracket, evaluate_multiplier, exceeds, extreme_bracket
 from alloc_jax.solve.rounding import finish
 from alloc_jax.types import AllocationProblem
 
@@ -60,7 +60,7 @@ def jitted_bisection(prepared, wanted):
 
     def halve(_, bracket):
         low, high = bracket.more.multiplier, bracket.less.multiplier
-        plans, end = evaluate(prepared, bracket, low + (high - low) / 2)
+        plans, end = evaluate_multiplier(prepared, bracket, low + (high - low) / 2)
         above = exceeds(end.total, target, "spend")
         more, less = (
             jax.tree.map(lambda new, old, take=take: jnp.where(take, new, old), end, old)

@@ -17,7 +17,7 @@ from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.traffic.off_policy import METHODS, evaluate_traffic
 from alloc_jax.learn.calibration import Prediction
 from alloc_jax.logs.traffic import Traffic
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("decisions", 1_000_000, "That are logged.", lower_bound=1000)

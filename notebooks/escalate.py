@@ -19,7 +19,7 @@ import numpy as np
 
 import alloc_jax as aj
 from alloc_jax.evaluate.escalation import replay_escalation
-from alloc_jax.evaluate.uniform import upper_hull
+from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.stopping.sources.walks import make_walks
 
 small = "ALLOC_JAX_SMALL" in os.environ

@@ -1,9 +1,8 @@
 from alloc_jax.collect.collector import (
-    Account as Account,
     CollectConfig as CollectConfig,
+    CollectTotals as CollectTotals,
     collect as collect,
 )
-from alloc_jax.collect.doubts import suspicions as suspicions
 from alloc_jax.collect.questions import (
     Question as Question,
     read_questions as read_questions,
@@ -13,3 +12,4 @@ from alloc_jax.collect.recipes import (
     load_recipes as load_recipes,
     parse_recipes as parse_recipes,
 )
+from alloc_jax.collect.server_warnings import suspicions as suspicions

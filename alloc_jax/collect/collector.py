@@ -54,7 +54,7 @@ class CollectConfig:
 
 
 @dataclass(kw_only=True)
-class Account:
+class CollectTotals:
     """Totals of a collection: good samples, failed requests, tokens and dollars, over all runs into one journal."""
 
     samples: int = 0  # good ones
@@ -94,7 +94,7 @@ def collect(
     config: CollectConfig,
     prices: Mapping[str, TokenPrice] | None = None,
     show: bool = True,
-) -> Account:
+) -> CollectTotals:
     """Asks every question of every source until each has its samples; what the journal holds already is not asked again.
 
     Args:
@@ -135,7 +135,7 @@ class _Run:
 
     def __init__(self, journal: Journal, config: CollectConfig, prices: Mapping[str, TokenPrice]):
         self.journal, self.config, self.prices = journal, config, prices
-        self.account = Account()
+        self.account = CollectTotals()
         self.in_flight = {"tokens": 0.0, "usd": 0.0}  # the most that open requests can use
         self.open = 0  # requests
         self.settled = asyncio.Condition()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bars, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from alloc_jax.collect.collector import Account
+    from alloc_jax.collect.collector import CollectTotals
 
 
 class Progress:
@@ -22,7 +22,7 @@ class Progress:
       show: whether to draw at all; nothing is drawn where stderr is no terminal.
     """
 
-    def __init__(self, total: int, done: int, account: Account, show: bool):
+    def __init__(self, total: int, done: int, account: CollectTotals, show: bool):
         columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()
         console = Console(stderr=True)
         self.bars = Bars(*columns, console=console, disable=not (show and sys.stderr.isatty()))

@@ -5,7 +5,7 @@ alloc check-server --base_url=http://127.0.0.1:8000/v1 --model=NAME
 
 from absl import flags
 
-from alloc_jax.collect.check import check_server, format_findings
+from alloc_jax.collect.check_server import check_server, format_findings
 from alloc_jax.collect.collector import CollectConfig
 from alloc_jax.collect.replies import Fault
 from alloc_jax.jobs.console import show_progress

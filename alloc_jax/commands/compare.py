@@ -13,9 +13,9 @@ from absl import flags
 
 from alloc_jax.jobs.compare import CompareConfig, compare_policies
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
-from alloc_jax.report.answer import answer, best_policy
-from alloc_jax.report.text import markdown_table
-from alloc_jax.report.verdicts import difference_table, verdict_table
+from alloc_jax.report.comparison import difference_table, verdict_table
+from alloc_jax.report.headline import answer, best_policy
+from alloc_jax.report.tables import markdown_table
 
 _DEFAULT = CompareConfig()
 FLAGS = flags.FLAGS

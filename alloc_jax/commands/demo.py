@@ -42,7 +42,7 @@ KEYS = ("OPENAI_API_KEY", "ALLOC_CLIENT_KEY", "ALLOC_ADMIN_KEY")  # that servers
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # to this machine, by way of no proxy
 
 
-class Answer(NamedTuple):
+class DemoAnswer(NamedTuple):
     """What the gateway gave for a question."""
 
     text: str
@@ -87,10 +87,10 @@ def main(argv):
 
 
 def _account(
-    answers: Sequence[Answer], right: Sequence[bool], spend: float, multiplier: tuple[float, float], seconds: float
+    answers: Sequence[DemoAnswer], right: Sequence[bool], spend: float, multiplier: tuple[float, float], seconds: float
 ) -> str:
     """What was asked of the model, what that cost, and how often it was right."""
-    from alloc_jax.report.text import markdown_table
+    from alloc_jax.report.tables import markdown_table
 
     questions = Counter(answer.action for answer in answers)
     correct = Counter(answer.action for answer, good in zip(answers, right, strict=True) if good)
@@ -144,7 +144,7 @@ def _once_up(process: subprocess.Popen, url: str, command: str, said: IO[str]) -
     raise ValueError(f"alloc {command} is not up: {lines[-1]}")
 
 
-def _ask(gateway: str, question: str) -> Answer:
+def _ask(gateway: str, question: str) -> DemoAnswer:
     """The gateway's answer to a question.
 
     Raises:
@@ -158,7 +158,7 @@ def _ask(gateway: str, question: str) -> Answer:
     except urllib.error.HTTPError as error:
         raise ValueError(f"{question!r}: {error.code}: {error.read().decode(errors='replace')}") from None
     text = said["choices"][0]["message"]["content"]
-    return Answer(text, headers["x-alloc-action"], int(headers["x-alloc-samples"]))
+    return DemoAnswer(text, headers["x-alloc-action"], int(headers["x-alloc-samples"]))
 
 
 def _figure(gateway: str, name: str) -> float:

@@ -14,7 +14,7 @@ from absl import flags
 from alloc_jax import PolicyConfig, load_policy, measure, menu, read_log, train
 from alloc_jax.jobs.console import show_progress
 from alloc_jax.price_book import PriceBook
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.serve.escalator import rules_beside
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.replay import compare_paces

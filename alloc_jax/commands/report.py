@@ -14,8 +14,8 @@ from absl import flags
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.solve_then_learn import JobConfig, solve_then_learn
 from alloc_jax.logs.flags import define_reading_flags, told_options
-from alloc_jax.report.answer import answer, answer_table, best_policy
-from alloc_jax.report.text import plain_table
+from alloc_jax.report.headline import answer, answer_table, best_policy
+from alloc_jax.report.tables import plain_table
 
 _DEFAULT = JobConfig()
 FLAGS = flags.FLAGS

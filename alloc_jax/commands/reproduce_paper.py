@@ -11,7 +11,7 @@ from absl import flags
 
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.paper import PaperConfig, gains_table, published_table, reproduce
-from alloc_jax.report.text import main_table, markdown_table
+from alloc_jax.report.tables import main_table, markdown_table
 
 _DEFAULT = PaperConfig()
 FLAGS = flags.FLAGS

@@ -11,7 +11,7 @@ from absl import flags
 
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.solve_then_learn import JobConfig, resplit
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 
 _DEFAULT = JobConfig(policies=("value",))
 FLAGS = flags.FLAGS

@@ -12,9 +12,9 @@ from absl import flags
 
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.sequential import FIRST, TEXT, SequentialConfig, compare_sequential
-from alloc_jax.report.answer import answer, answer_table
+from alloc_jax.report.headline import answer, answer_table
 from alloc_jax.report.stopping import ahead_table
-from alloc_jax.report.text import markdown_table, plain_table
+from alloc_jax.report.tables import markdown_table, plain_table
 
 _DEFAULT = SequentialConfig()
 FLAGS = flags.FLAGS

@@ -27,10 +27,10 @@ import numpy as np
 
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.replay import mixed
-from alloc_jax.evaluate.uniform import upper_hull
+from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.stopping.rules import adjacent
 from alloc_jax.stopping.sources.patterns import Patterns
-from alloc_jax.stopping.sources.walking import Walkers
+from alloc_jax.stopping.sources.simulation import Walkers
 from alloc_jax.stopping.sources.walks import Walks
 
 LONGEST = 4  # sources of a chain, of the many that could be tried

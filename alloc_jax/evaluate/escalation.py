@@ -9,11 +9,11 @@ import numpy as np
 
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.stopping.rules import lottery, nearest
-from alloc_jax.stopping.sources.classes import log_odds
+from alloc_jax.stopping.sources.beliefs import log_odds
 from alloc_jax.stopping.sources.rules import EscalationRule
+from alloc_jax.stopping.sources.simulation import walk
 from alloc_jax.stopping.sources.solver import play
-from alloc_jax.stopping.sources.task import Promise, checked_promise
-from alloc_jax.stopping.sources.walking import walk
+from alloc_jax.stopping.sources.solver_input import Promise, checked_promise
 from alloc_jax.stopping.sources.walks import Walks
 from alloc_jax.types import SampleLog
 

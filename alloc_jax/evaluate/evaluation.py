@@ -19,9 +19,9 @@ from types import MappingProxyType
 import numpy as np
 
 from alloc_jax.evaluate.baselines import best_single, random_mix
-from alloc_jax.evaluate.outcomes import Outcome, as_plan, check_complete, mixed_plan, whole_questions
-from alloc_jax.evaluate.regret import agreement, decompose_regret
-from alloc_jax.evaluate.resolved import resolved
+from alloc_jax.evaluate.oracle_intervals import resolved
+from alloc_jax.evaluate.outcomes import Outcome, check_complete, mixed_plan, one_hot_plan, whole_questions
+from alloc_jax.evaluate.regret import decompose_regret, label_agreement
 from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, Means, Report, Row, Scorer
 from alloc_jax.learn.policy import Prediction
 from alloc_jax.learn.protocols import PolicyLike
@@ -111,7 +111,9 @@ def deploy(policy: PolicyLike, table: OutcomeTable, budgets: Sequence[float], se
             action, multiplier = np.full(len(table), cheapest), None
         else:
             action, multiplier = mixed.choose(prediction, chances), mixed.mean if policy.predicts_utility else None
-        rows.append(Deployed(policy.name, budget, as_plan(action, len(actions)), multiplier, prediction=prediction))
+        rows.append(
+            Deployed(policy.name, budget, one_hot_plan(action, len(actions)), multiplier, prediction=prediction)
+        )
     return rows
 
 
@@ -166,7 +168,7 @@ def score_plans(
             regret = decompose_regret(
                 score, made.plan, budget, multiplier, hindsight[0][b], scorer.bootstrap, choose if halved else None
             )
-            agrees = None if made.sees_labels else agreement(made.plan, label, again if halved else None)
+            agrees = None if made.sees_labels else label_agreement(made.plan, label, again if halved else None)
             means = scorer.means(Outcome.of(made.plan, score))
             rows.append(scorer.row(made.rule, budget, means, oracle, plan=made.plan, agreement=agrees, regret=regret))
         others = {rule: scorer.means(outcome) for (rule, at), outcome in beside.items() if at == budget}
@@ -185,7 +187,7 @@ def _fixed_rows(choose: OutcomeTable, score: OutcomeTable, budget: float, scorer
         rows.append(scorer.row(RANDOM, budget, means, oracle, plan=np.broadcast_to(mix[0], shape)))
     if (single := best_single(choose, budget)) is not None:
         means = Means(utility[:, single], cost[:, single])
-        plan = as_plan(np.full(len(score), single), shape[1])
+        plan = one_hot_plan(np.full(len(score), single), shape[1])
         rows.append(scorer.row(SINGLE, budget, means, oracle, plan=plan))
     return [*rows, scorer.uniform_row(budget)]
 

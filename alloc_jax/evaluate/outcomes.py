@@ -35,10 +35,10 @@ class Outcome:
         return cls(*(np.einsum("nk,nk->n", plan, part, dtype=float) for part in (table.utility, table.cost)))
 
 
-def as_plan(action: np.ndarray, actions: int) -> np.ndarray:
+def one_hot_plan(action: np.ndarray, actions: int) -> np.ndarray:
     """Actions i32[N] as a plan f64[N, K]: all of the chance on one action.
 
-    >>> as_plan(np.array([1, 0]), 2)
+    >>> one_hot_plan(np.array([1, 0]), 2)
     array([[0., 1.],
            [1., 0.]])
     """
@@ -49,7 +49,7 @@ def mixed_plan(solution: Solution, actions: int) -> np.ndarray:
     """The mixed plan of a solution as f64[N, K]: it spends the budget, where the integral plan leaves up to a question's cost."""
     mixed: MixedPlan = solution.mixed
     own = np.asarray(solution.action if mixed.action is None else mixed.action)
-    plan = as_plan(own, actions)
+    plan = one_hot_plan(own, actions)
     for question, other, chance in zip(
         *(np.atleast_1d(x) for x in (mixed.question, mixed.other, mixed.probability)), strict=True
     ):

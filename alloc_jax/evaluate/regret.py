@@ -93,7 +93,7 @@ def decompose_regret(
     )
 
 
-def agreement(plan: np.ndarray, label: np.ndarray, again: np.ndarray | None = None) -> Agreement:
+def label_agreement(plan: np.ndarray, label: np.ndarray, again: np.ndarray | None = None) -> Agreement:
     """How often a plan f64[N, K] does what the labels i32[N] say; `again` are labels of the same questions from other samples."""
     known = None if again is None else bracket(float(np.mean(label == again)))
     majority = float(np.bincount(label).max() / len(label))

@@ -17,7 +17,7 @@ from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.stopping.paths import Paths
 from alloc_jax.stopping.rules import StoppingFrontier, StoppingRule, adjacent
 from alloc_jax.stopping.states import Lattice
-from alloc_jax.stopping.thresholds import Steps, bars, path_index, steps
+from alloc_jax.stopping.thresholds import IndexRules, bars, index_rules, path_index
 
 Rule = Callable[[Paths], np.ndarray]
 PROBED = 64  # questions on which a rule is watched for looking ahead
@@ -30,9 +30,9 @@ class Replay:
     paths: Paths
     bar: np.ndarray  # f[N, P, T] the highest multiplier at which a path draws sample n + 1
 
-    def steps(self) -> Steps:
+    def rules(self) -> IndexRules:
         """What every multiplier spends and earns."""
-        return steps(self.bar, self.paths)
+        return index_rules(self.bar, self.paths)
 
     def outcome(self, multiplier: float) -> Outcome:
         """Every question's mean utility and cost where samples of at least this bar are drawn."""
@@ -49,14 +49,14 @@ class Replay:
         """The outcome where a share of the questions, drawn at random, follows the rule of multiplier `more`."""
         return mixed(self.outcome(less), self.outcome(more), weight)
 
-    def at(self, budget: float, found: Steps | None = None) -> Outcome:
+    def at(self, budget: float, found: IndexRules | None = None) -> Outcome:
         """The outcome of the mix that spends a budget on these paths, or of the one that did on others.
 
         Args:
           budget: mean cost per question.
           found: the steps of the same rule on training questions.
         """
-        found = found or self.steps()
+        found = found or self.rules()
         less, more, weight = adjacent(found.spend, budget)
         return self.mixed(found.multiplier[less], found.multiplier[more], weight)
 

@@ -11,7 +11,7 @@ from alloc_jax.display import Tabular, brief
 from alloc_jax.evaluate.intervals import NOTHING, Bootstrap, Interval, Largest
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.regret import Agreement, Regret
-from alloc_jax.evaluate.uniform import UniformMix
+from alloc_jax.evaluate.uniform_mix import UniformMix
 from alloc_jax.types import OutcomeTable
 
 ORACLE, IN_SAMPLE, HINDSIGHT = "oracle (disjoint samples)", "in-sample oracle (optimistic)", "oracle (hindsight)"

@@ -160,7 +160,7 @@ def _elements(window: _Window, name: str) -> Iterator[Row]:
 def top_fields(path: Path, most: int = 1 << 26) -> dict[str, Any]:
     """The fields of the first JSON object of a file (of an array: of its first element), in order.
 
-    Large values are passed over without being kept: a value of more than 64 KiB is its beginning, as a `Cut`. The look
+    Large values are passed over without being kept: a value of more than 64 KiB is its beginning, as a `Beginning`. The look
     ends where the object does, at what is broken, or in a value of more than `most` characters.
     """
     found: dict[str, Any] = {}
@@ -174,7 +174,7 @@ def top_fields(path: Path, most: int = 1 << 26) -> dict[str, Any]:
                 name = window.value()
                 window.take(":")
                 window.peek()
-                found[name] = Cut(window.text[window.at : window.at + 200])
+                found[name] = Beginning(window.text[window.at : window.at + 200])
                 found[name] = window.skip(most)
                 if window.peek() != ",":
                     break
@@ -184,7 +184,7 @@ def top_fields(path: Path, most: int = 1 << 26) -> dict[str, Any]:
     return found
 
 
-class Cut(str):
+class Beginning(str):
     """The beginning of a value that is not kept whole."""
 
 
@@ -260,7 +260,7 @@ class _Window:
                 return value
         except json.JSONDecodeError:
             pass
-        beginning = Cut(self.text[self.at : self.at + 200])
+        beginning = Beginning(self.text[self.at : self.at + 200])
         depth, passed = 0, 0
         while True:
             match = _TOKEN.match(self.text, self.at)

@@ -32,7 +32,7 @@ from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.config import ByGroup, Folds, LogConfig, Policies, Questions, Replicates, Seeds
 from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
-from alloc_jax.report.verdicts import Comparison, write_comparison
+from alloc_jax.report.comparison import Comparison, write_comparison
 
 
 @dataclass(frozen=True, kw_only=True)

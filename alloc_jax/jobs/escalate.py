@@ -22,9 +22,9 @@ from alloc_jax.evaluate.cascades import Sweep
 from alloc_jax.evaluate.comparison.cases import default_budgets
 from alloc_jax.evaluate.comparison.contenders import parse_policy
 from alloc_jax.evaluate.comparison.crossfit import Part, question_folds
+from alloc_jax.evaluate.default_sources import default_ladder
 from alloc_jax.evaluate.escalation import Path as Way, replay_escalation, served_paths
 from alloc_jax.evaluate.evaluation import deploy
-from alloc_jax.evaluate.ladder import default_ladder
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
 from alloc_jax.jobs.config import Budgets, ByGroup, DrawConfig, Policies, Questions
@@ -36,13 +36,13 @@ from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
 from alloc_jax.measure.costs import sample_costs
 from alloc_jax.price_book import PriceBook
-from alloc_jax.report.escalation import write_report
+from alloc_jax.report.escalation import write_escalation_report
 from alloc_jax.report.stopping import score_outcomes
 from alloc_jax.stopping.rules import nearest
-from alloc_jax.stopping.sources.classes import log_odds
+from alloc_jax.stopping.sources.beliefs import log_odds
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.stopping.sources.solver import solve_escalation
-from alloc_jax.stopping.sources.task import BELIEFS, Promise, policy_promise, usual_cap
+from alloc_jax.stopping.sources.solver_input import BELIEFS, Promise, policy_promise, usual_cap
 from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 
@@ -86,7 +86,7 @@ class EscalateConfig(DrawConfig):
 
 
 @dataclass(frozen=True)
-class Bench:
+class EscalationBench:
     """What the rules are compared on."""
 
     config: EscalateConfig
@@ -175,7 +175,7 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
         bench = make_bench(config)
-        found, waits, ways = cross_fit(bench)
+        found, waits, ways = cross_fit_escalation(bench)
         if not any(rule == ESCALATE for rule, _ in found):
             raise ValueError(f"no budget of {bench.budgets} reaches the cheapest rule in every fold: name larger ones")
         report = score_outcomes(
@@ -193,11 +193,11 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
         if policy is not None:
             policy.save(folder / "policy")
         frontier.save(folder / "policy")
-        write_report(folder, report, ESCALATE, _waited(waits), ways, bench.log, frontier, _about(bench))
+        write_escalation_report(folder, report, ESCALATE, _waited(waits), ways, bench.log, frontier, _about(bench))
     return report
 
 
-def make_bench(config: EscalateConfig) -> Bench:
+def make_bench(config: EscalateConfig) -> EscalationBench:
     """The log, its sources and budgets, checked."""
     log = read_log(config.log, **({"skip_bad": True} if config.skip_bad else {}))
     prices = PriceBook.load(config.prices) if config.prices else None
@@ -237,7 +237,7 @@ def make_bench(config: EscalateConfig) -> Bench:
         raise ValueError(
             f"budget {min(budgets):g} is below what one sample of the cheapest source costs, {cheapest:.4g}: every question gets one"
         )
-    bench = Bench(config, log, tuple(sources), limits, None, tables_[0], tables_[-1], budgets, prices)
+    bench = EscalationBench(config, log, tuple(sources), limits, None, tables_[0], tables_[-1], budgets, prices)
     return replace(bench, walks=bench.make_walks(held))
 
 
@@ -266,7 +266,7 @@ def _ladder(log: SampleLog, resource: str, prices: PriceBook | None) -> tuple[st
     return chosen
 
 
-def cross_fit(bench: Bench):
+def cross_fit_escalation(bench: EscalationBench):
     """What every rule does with every question at each budget it can keep in every fold; how long the rule waits; the paths at a middle budget."""
     count, config = len(bench.log), bench.config
     found: dict[tuple[str, float], np.ndarray] = {}
@@ -284,7 +284,7 @@ def cross_fit(bench: Bench):
     return whole, waits, ways
 
 
-def _on_fold(bench: Bench, part: Part, ways: list[Way]):
+def _on_fold(bench: EscalationBench, part: Part, ways: list[Way]):
     """((rule, budget), outcome, seconds) of all rules on the questions of a fold."""
     config = bench.config
     log, score, walks = bench.log.select(part.train), bench.score.select(part.held), bench.walks.select(part.held)
@@ -319,7 +319,7 @@ def _on_fold(bench: Bench, part: Part, ways: list[Way]):
 
 
 def _rivals(
-    bench: Bench, frontier: EscalationFrontier, log, promise, walks: Walks, held
+    bench: EscalationBench, frontier: EscalationFrontier, log, promise, walks: Walks, held
 ) -> dict[str, tuple[Sweep, Sweep]]:
     """The cascades on training and on held-out questions."""
     known = bench.make_walks(log)
@@ -377,7 +377,7 @@ def _waited(waits: dict[float, np.ndarray]) -> dict[float, tuple[float, float]]:
     }
 
 
-def _about(bench: Bench) -> str:
+def _about(bench: EscalationBench) -> str:
     config = bench.config
     orders = "" if max(bench.limits) == 1 else f", up to {', '.join(map(str, bench.limits))} samples"
     text = f"the text prior is a {config.policies[0]} policy" if config.policies else "no text is read"

@@ -26,8 +26,8 @@ from alloc_jax.evaluate.comparison.contenders import BASELINES, POLICIES
 from alloc_jax.evaluate.comparison.trees import boosted_classes
 from alloc_jax.evaluate.evaluation import deploy
 from alloc_jax.evaluate.intervals import Bootstrap
-from alloc_jax.evaluate.outcomes import Outcome, as_plan
-from alloc_jax.evaluate.uniform import UniformMix
+from alloc_jax.evaluate.outcomes import Outcome, one_hot_plan
+from alloc_jax.evaluate.uniform_mix import UniformMix
 from alloc_jax.jobs.compare import CompareConfig, compare
 from alloc_jax.jobs.config import Budgets, Folds, Log, Policies, Questions, Seed, Seeds, TrainShare
 from alloc_jax.jobs.workdir import new_workdir
@@ -35,10 +35,10 @@ from alloc_jax.learn.features import TextFeatures
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
 from alloc_jax.report import plots
-from alloc_jax.report.answer import answer_page
+from alloc_jax.report.comparison import Comparison, difference_table
+from alloc_jax.report.headline import answer_page
 from alloc_jax.report.records import write_metrics
-from alloc_jax.report.text import HOW_TO_READ, main_table, markdown_table, percent, regret_table, whole_percent
-from alloc_jax.report.verdicts import Comparison, difference_table
+from alloc_jax.report.tables import HOW_TO_READ, main_table, markdown_table, percent, regret_table, whole_percent
 from alloc_jax.solve import solve
 from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog, inseparable
 
@@ -168,11 +168,11 @@ def as_published(table: OutcomeTable, config: PaperConfig) -> list[Published]:
             fixed = int(np.argmax(np.where(np.array(RUNGS) <= budget, RUNGS, 0)))
             actions = len(RUNGS)
             plans = (
-                as_plan(np.full(len(test), fixed), actions),
+                one_hot_plan(np.full(len(test), fixed), actions),
                 length.plan,
                 np.broadcast_to(random_mix(test.cost.mean(axis=0, dtype=float), budget), test.utility.shape),
-                as_plan(learned, actions),
-                as_plan(oracle, actions),
+                one_hot_plan(learned, actions),
+                one_hot_plan(oracle, actions),
             )
             for rule, plan in zip(RULES, plans, strict=True):
                 outcome = Outcome.of(plan, test)

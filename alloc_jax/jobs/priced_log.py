@@ -13,7 +13,7 @@ import numpy as np
 
 from alloc_jax.actions import Action, parse_actions, vote
 from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves, sample_halves
-from alloc_jax.evaluate.uniform import upper_hull
+from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.jobs.config import LogConfig
 from alloc_jax.logs import read_log
 from alloc_jax.measure import fitting_menu, measure, priced

@@ -25,13 +25,13 @@ from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.replay import mixed, replay, replay_frontier, replay_rule
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
-from alloc_jax.evaluate.uniform import upper_hull
+from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.jobs.config import Budgets, DrawConfig, LogConfig, Orders, Policies, Resource
 from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
-from alloc_jax.report.stopping import score_outcomes, write_report
+from alloc_jax.report.stopping import score_outcomes, write_stopping_report
 from alloc_jax.stopping import solve_sequential
 from alloc_jax.stopping.paths import Paths, sample_paths
 from alloc_jax.stopping.rules import StoppingFrontier, adjacent, policy_prior, prior_features
@@ -79,7 +79,7 @@ class SequentialConfig(DrawConfig):
 
 
 @dataclass(frozen=True)
-class Bench:
+class StoppingBench:
     """What the rules are compared on."""
 
     config: SequentialConfig
@@ -135,7 +135,7 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
         drawn = {key: o for key, o in found.items() if key[0] not in hidden and not key[0].endswith(poor)}
         curve = score_outcomes(drawn, tables, uniform, grid, replicates=300, seed=config.seed)
         main = FIRST if len(bench.sources) > 1 else TEXT
-        write_report(folder, report, curve, main, about=_about(bench))
+        write_stopping_report(folder, report, curve, main, about=_about(bench))
         policy = _value_policy(bench, bench.known.log)
         policy.save(folder / "policy")
         sources = bench.sources if len(bench.sources) > 1 else bench.sources[0]
@@ -143,7 +143,7 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
     return report
 
 
-def _bench(config: SequentialConfig) -> Bench:
+def _bench(config: SequentialConfig) -> StoppingBench:
     def samples(log: SampleLog) -> list[Action]:
         sources = config.sources or (_most_accurate(log, [source.name for source in log.sources]),)
         return [single(name) for name in sources]
@@ -167,7 +167,7 @@ def _bench(config: SequentialConfig) -> Bench:
     choose, held = known.log.split_samples(jax.random.key(config.seed))
     first, second = known.measure(choose), known.measure(held)
     check_budgets({"choose": first, "score": second}, config.budgets)
-    return Bench(config, known, sources, cap, held, first, second)
+    return StoppingBench(config, known, sources, cap, held, first, second)
 
 
 def _most_accurate(log: SampleLog, sources: Sequence[str]) -> str:
@@ -177,7 +177,7 @@ def _most_accurate(log: SampleLog, sources: Sequence[str]) -> str:
     return sources[int(np.argmax(rates))]
 
 
-def _about(bench: Bench) -> str:
+def _about(bench: StoppingBench) -> str:
     config = bench.config
     waves = "" if config.wave == 1 else f", in waves of {config.wave}"
     return (
@@ -187,14 +187,14 @@ def _about(bench: Bench) -> str:
     )
 
 
-def _value_policy(bench: Bench, log: SampleLog, kind: str = "value") -> Policy:
+def _value_policy(bench: StoppingBench, log: SampleLog, kind: str = "value") -> Policy:
     return train(bench.known.measure(log), replace(parse_policy(kind, bench.config.budgets), seed=bench.config.seed))
 
 
 Found = dict[tuple[str, float], Outcome]  # (rule, budget) -> utility and cost f64[N]
 
 
-def _cross_fit(bench: Bench, budgets: Sequence[float]) -> Found:
+def _cross_fit(bench: StoppingBench, budgets: Sequence[float]) -> Found:
     """What every rule does with every question at each budget it can keep in every fold."""
     config, count = bench.config, len(bench.known.log)
     found: dict[tuple[str, float], np.ndarray] = {}
@@ -207,7 +207,7 @@ def _cross_fit(bench: Bench, budgets: Sequence[float]) -> Found:
     return {key: Outcome(*parts) for key, parts in found.items() if not np.isnan(parts).any()}
 
 
-def _on_fold(bench: Bench, part: Part, budgets: Sequence[float]):
+def _on_fold(bench: StoppingBench, part: Part, budgets: Sequence[float]):
     """((rule, budget), outcome) of all rules on the questions of a fold."""
     log, held = bench.known.log.select(part.train), bench.held.select(part.held)
     score = bench.score.select(part.held)
@@ -250,7 +250,7 @@ def _rivals(answer: str, known: Paths, held: Paths):
     """(name, budgets -> (budget, outcome)) of the rules without a multiplier, their settings chosen on training paths."""
 
     def swept(rule: Callable[[Paths], np.ndarray], budgets):
-        found, play = replay(rule, known).steps(), replay(rule, held)
+        found, play = replay(rule, known).rules(), replay(rule, held)
         for budget in _kept(budgets, found.spend[0]):
             yield budget, play.at(budget, found)
 

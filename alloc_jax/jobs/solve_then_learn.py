@@ -30,7 +30,7 @@ from alloc_jax.learn.inputs import Given
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
-from alloc_jax.report.canvas import Picture
+from alloc_jax.report.figure_style import Picture
 from alloc_jax.report.html import to_html
 from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_multiplier
 from alloc_jax.report.markdown import to_markdown

@@ -13,7 +13,7 @@ from alloc_jax.files.parquet import parquet
 from alloc_jax.jobs.workdir import stamp
 from alloc_jax.logs.write import new_file
 from alloc_jax.measure.blocks import TableBlocks
-from alloc_jax.solve.streaming.bracketing import Bracket, End
+from alloc_jax.solve.streaming.bracketing import HostBracket, HostEnd
 from alloc_jax.solve.streaming.processes import Peers
 from alloc_jax.solve.streaming.stream import StreamSolution, solve_stream
 
@@ -58,7 +58,7 @@ def solve_table(config: StreamConfig, workdir: str | Path, peers: Peers, overwri
             _write(workdir / name, content)
         _LOG.info("%d questions in %d processes", blocks.table_questions, peers.count)
 
-    def save(bracket: Bracket) -> None:
+    def save(bracket: HostBracket) -> None:
         _write(workdir / CHECKPOINT, {**asked, "bracket": bracket})
         low, high = bracket.more.multiplier, bracket.less.multiplier
         _LOG.info("pass %d: the multiplier is between %.9g and %.9g", bracket.passes, low, high)
@@ -72,7 +72,7 @@ def solve_table(config: StreamConfig, workdir: str | Path, peers: Peers, overwri
     return solution
 
 
-def _checkpoint(path: Path, asked: dict) -> Bracket | None:
+def _checkpoint(path: Path, asked: dict) -> HostBracket | None:
     """The bracket to go on from; None where no run was cut short."""
     if not path.exists():
         return None
@@ -81,7 +81,7 @@ def _checkpoint(path: Path, asked: dict) -> Bracket | None:
     if found != asked:
         raise ValueError(f"{path} is of another run, {found}: choose another workdir, or delete it to begin anew")
     _LOG.info("resumed after pass %d", rest[-1])
-    return Bracket(End(*more), End(*less), *rest)
+    return HostBracket(HostEnd(*more), HostEnd(*less), *rest)
 
 
 def _write_plan(path: Path, solution: StreamSolution, blocks: TableBlocks) -> None:

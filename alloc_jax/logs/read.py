@@ -140,7 +140,7 @@ def read_logs(
     )
     paths = [path] if isinstance(path, (str, os.PathLike)) or is_frame(path) else list(path)
     readers = [_open(p, format, options) for p in paths]
-    gatherer, account = Gatherer(), _Account(skip_bad)
+    gatherer, account = Gatherer(), _Failures(skip_bad)
     with ExitStack() as stack:
         grading = Grading(stack.enter_context(Grader(grader, timeout_s))) if grader else None
         for reader in readers:
@@ -203,7 +203,7 @@ def format_reading(reading: Reading) -> str:
     return "\n".join([f"format: {', '.join(formats)}", *(f"note: {note}" for note in notes_of(reading)), ""])
 
 
-class _Account:
+class _Failures:
     """What was skipped, and what could not be graded."""
 
     def __init__(self, skip_bad: bool):
@@ -252,7 +252,7 @@ def _open(log: Log, format: str | None, options: Options) -> Reader:
     return kind(log if is_frame(log) else path, options)
 
 
-def _records(reader: Reader, account: _Account) -> Iterator[Located]:
+def _records(reader: Reader, account: _Failures) -> Iterator[Located]:
     for where, row in reader.rows():
         try:
             if isinstance(row, ValueError):

@@ -28,7 +28,7 @@ Expression = int | tuple[str, "Expression", "Expression"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mix:
+class ExerciseMix:
     """What is asked: the weights of 1 to 6 operations, and the chances two further draws choose from."""
 
     operations: tuple[float, ...]  # weights of 1, 2, ... operations
@@ -36,12 +36,12 @@ class Mix:
     products: tuple[float, ...]  # chance that an operation is `*`: one of these a question
 
 
-HARD_MIX = Mix(operations=(1, 1.5, 1.5, 1.5, 1.5, 1.5), two_digits=(0.0, 0.3, 0.7), products=(0.1, 0.3, 0.6))
-DEFAULT_MIX = Mix(operations=(3, 3, 2, 1.5, 1, 1), two_digits=(0.0, 0.3, 0.6), products=(0.0, 0.2, 0.5))
+HARD_MIX = ExerciseMix(operations=(1, 1.5, 1.5, 1.5, 1.5, 1.5), two_digits=(0.0, 0.3, 0.7), products=(0.1, 0.3, 0.6))
+DEFAULT_MIX = ExerciseMix(operations=(3, 3, 2, 1.5, 1, 1), two_digits=(0.0, 0.3, 0.6), products=(0.0, 0.2, 0.5))
 
 
 @dataclass(frozen=True)
-class Question:
+class Exercise:
     """An expression with the variables it was drawn from."""
 
     expression: Expression
@@ -58,10 +58,10 @@ class Question:
 
     @property
     def answer(self) -> int:
-        return evaluate(self.expression)
+        return result_of(self.expression)
 
 
-def draw_question(rng: random.Random, mix: Mix, operations: int | None = None) -> Question:
+def draw_question(rng: random.Random, mix: ExerciseMix, operations: int | None = None) -> Exercise:
     """A question of a mix, with the given number of operations or a drawn one."""
     if operations is None:
         operations = rng.choices(range(1, len(mix.operations) + 1), mix.operations)[0]
@@ -79,7 +79,7 @@ def draw_question(rng: random.Random, mix: Mix, operations: int | None = None) -
         right_chance = two_digits * 0.35 if operator == "*" else two_digits
         return operator, draw(left, two_digits), draw(n - 1 - left, right_chance)
 
-    return Question(draw(operations, two_digits), two_digits, products)
+    return Exercise(draw(operations, two_digits), two_digits, products)
 
 
 def is_held_out(text: str) -> bool:
@@ -87,11 +87,11 @@ def is_held_out(text: str) -> bool:
     return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % 4 == 0
 
 
-def held_out_questions(count: int, seed: int, mix: Mix = DEFAULT_MIX) -> list[Question]:
+def held_out_questions(count: int, seed: int, mix: ExerciseMix = DEFAULT_MIX) -> list[Exercise]:
     """Distinct held-out questions of a mix; the same seed gives the same list."""
     rng = random.Random(f"held-out {seed}")
     weights = range(1, len(mix.operations) + 1)
-    found: dict[str, Question] = {}
+    found: dict[str, Exercise] = {}
     while len(found) < count:
         # The number of operations is drawn first and kept, so that it follows the mix although short texts run out.
         operations = rng.choices(weights, mix.operations)[0]
@@ -102,7 +102,7 @@ def held_out_questions(count: int, seed: int, mix: Mix = DEFAULT_MIX) -> list[Qu
     return list(found.values())
 
 
-def training_questions(rng: random.Random, mix: Mix) -> Iterator[Question]:
+def training_questions(rng: random.Random, mix: ExerciseMix) -> Iterator[Exercise]:
     """An endless stream of questions that are not held out."""
     while True:
         question = draw_question(rng, mix)
@@ -110,20 +110,20 @@ def training_questions(rng: random.Random, mix: Mix) -> Iterator[Question]:
             yield question
 
 
-def evaluate(expression: Expression) -> int:
+def result_of(expression: Expression) -> int:
     """The exact answer: every operation keeps the last two digits.
 
-    >>> evaluate(("-", 3, 80))
+    >>> result_of(("-", 3, 80))
     23
     """
     if isinstance(expression, int):
         return expression
     operator, left, right = expression
-    return _apply(operator, evaluate(left), evaluate(right))
+    return _apply(operator, result_of(left), result_of(right))
 
 
 def completion(
-    question: Question, mode: str, rng: random.Random | None = None, slip_sum: float = 0.0, slip_product: float = 0.0
+    question: Exercise, mode: str, rng: random.Random | None = None, slip_sum: float = 0.0, slip_product: float = 0.0
 ) -> str:
     """What a teacher writes after the prompt.
 
@@ -202,7 +202,7 @@ DIFFICULTY = (
 )
 
 
-def difficulty(question: Question) -> tuple[float, ...]:
+def difficulty(question: Exercise) -> tuple[float, ...]:
     """The variables the generator made a question from, in the order of `DIFFICULTY`: the ceiling for what text can tell."""
     operators = [node[0] for node in _operations(question.expression)]
     leaves = list(_leaves(question.expression))

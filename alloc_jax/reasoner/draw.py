@@ -45,7 +45,7 @@ def draw_log(workdir: Path, *, weights: Path, questions: int, samples: int, temp
 
 def draw_samples(
     size: str,
-    questions: list[arithmetic.Question],
+    questions: list[arithmetic.Exercise],
     weights: Path,
     samples: int,
     temperature: float,

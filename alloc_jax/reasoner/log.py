@@ -22,7 +22,7 @@ NO_ANSWER = -1
 
 def save_log(
     path: Path,
-    questions: list[arithmetic.Question],
+    questions: list[arithmetic.Exercise],
     drawn: dict[str, Any],
     parameters: dict[str, int],
     made_by: dict,

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from alloc_jax.reasoner import arithmetic
-from alloc_jax.reasoner.arithmetic import Mix
+from alloc_jax.reasoner.arithmetic import ExerciseMix
 from alloc_jax.reasoner.model import SIZES, Llama, ModelConfig, init_params
 from alloc_jax.reasoner.parallel import run_sizes
 from alloc_jax.reasoner.weights import save_weights
@@ -36,7 +36,7 @@ class Phase:
     """A stretch of training on one mix of questions."""
 
     steps: int
-    mix: Mix
+    mix: ExerciseMix
     slip_sum: float  # chance that the teacher slips in a sum or difference
     slip_product: float  # chance that the teacher slips in a product
     direct_share: float  # share of the sequences in the direct mode

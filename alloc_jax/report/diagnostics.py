@@ -10,8 +10,8 @@ import numpy as np
 from alloc_jax.actions import Action
 from alloc_jax.evaluate.reliability import Reliability
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.report.canvas import COLOURS, GREY, INK, label_ends, line_style, pyplot, save
-from alloc_jax.report.text import whole_percent
+from alloc_jax.report.figure_style import COLOURS, GREY, INK, label_ends, line_style, pyplot, save
+from alloc_jax.report.tables import whole_percent
 from alloc_jax.types import OutcomeTable
 
 FAMILIES = ("Purples", "Oranges", "Greens", "Blues", "Reds", "Greys")  # a source's actions share one, and a hatch

@@ -11,11 +11,11 @@ import numpy as np
 from alloc_jax.evaluate.escalation import Path, calibration
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.report import plots
-from alloc_jax.report.answer import answer_page
-from alloc_jax.report.canvas import COLOURS, GREY, pyplot, save
+from alloc_jax.report.figure_style import COLOURS, GREY, pyplot, save
+from alloc_jax.report.headline import answer_page
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.stopping import ahead_table, rules_table
-from alloc_jax.report.text import markdown_table
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.types import SampleLog
 
@@ -28,7 +28,7 @@ HOW_TO_READ = (
 )
 
 
-def write_report(
+def write_escalation_report(
     folder: File,
     report: Report,
     main: str,

@@ -8,9 +8,9 @@ import itertools
 from collections.abc import Sequence
 
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.report.answer import answer, answer_notes, answer_table, best_policy
-from alloc_jax.report.canvas import Picture
-from alloc_jax.report.text import HOW_TO_READ, HOW_TO_READ_REGRET, about, fixed_table, main_table, regret_table
+from alloc_jax.report.figure_style import Picture
+from alloc_jax.report.headline import answer, answer_notes, answer_table, best_policy
+from alloc_jax.report.tables import HOW_TO_READ, HOW_TO_READ_REGRET, about, fixed_table, main_table, regret_table
 
 # Every pair of ink and ground has a contrast of 4.5 : 1 or more; pictures keep the white they were drawn on. What is wider than a
 # phone scrolls in a box of its own, and the names of the rows stay in sight.

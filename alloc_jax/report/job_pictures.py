@@ -10,7 +10,7 @@ import numpy as np
 from alloc_jax.evaluate.reliability import Reliability, reliability
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.report import diagnostics, plots
-from alloc_jax.report.canvas import Picture
+from alloc_jax.report.figure_style import Picture
 from alloc_jax.solve import Frontier, frontier
 from alloc_jax.types import OutcomeTable
 

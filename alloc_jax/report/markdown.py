@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.report.answer import answer_page
-from alloc_jax.report.canvas import Picture
-from alloc_jax.report.text import (
+from alloc_jax.report.figure_style import Picture
+from alloc_jax.report.headline import answer_page
+from alloc_jax.report.tables import (
     HOW_TO_READ,
     HOW_TO_READ_REGRET,
     about,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from alloc_jax.evaluate.scoring import HINDSIGHT, RANDOM, Report, Row
-from alloc_jax.evaluate.uniform import upper_hull
-from alloc_jax.report.canvas import COLOURS, GREY, label_ends, line_style, listed, pyplot, save
+from alloc_jax.evaluate.uniform_mix import upper_hull
+from alloc_jax.report.figure_style import COLOURS, GREY, label_ends, line_style, listed, pyplot, save
 from alloc_jax.solve import Frontier
 
 

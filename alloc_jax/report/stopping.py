@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from alloc_jax.evaluate.oracle_intervals import resolved
 from alloc_jax.evaluate.outcomes import Outcome
-from alloc_jax.evaluate.resolved import resolved
 from alloc_jax.evaluate.scoring import ORACLE, UNIFORM, Means, Report, Scorer
 from alloc_jax.report import plots
-from alloc_jax.report.answer import answer_page
+from alloc_jax.report.headline import answer_page
 from alloc_jax.report.records import write_metrics
-from alloc_jax.report.text import markdown_table, percent
+from alloc_jax.report.tables import markdown_table, percent
 from alloc_jax.types import OutcomeTable
 
 HOW_TO_READ = (
@@ -79,7 +79,7 @@ def ahead_table(report: Report, main: str) -> tuple[list[str], list[list[str]]]:
     return [f"{main}, ahead of", *(f"B = {budget:g}" for budget in report.budgets)], rows
 
 
-def write_report(folder: Path, report: Report, curve: Report, main: str, about: str) -> None:
+def write_stopping_report(folder: Path, report: Report, curve: Report, main: str, about: str) -> None:
     """Writes report.md, sequential.png and metrics.jsonl."""
     write_metrics(folder / "metrics.jsonl", {"": report})
     banded = [rule for rule in (main, "index") if rule in curve.policies]

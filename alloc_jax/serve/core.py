@@ -18,13 +18,23 @@ from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.allocator import Decision, decide
+from alloc_jax.serve.allowed_actions import permitted, within
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.multipliers import Multipliers
 from alloc_jax.serve.pacing import Pace, make_pace
-from alloc_jax.serve.permitted import permitted, within
 from alloc_jax.serve.reservation import Reservations
-from alloc_jax.serve.tickets import Passed, Plan, Pooled, Question, Refused, Stopping, Tenant, Ticket, why_one
+from alloc_jax.serve.tickets import (
+    AnswerRequest,
+    Passed,
+    Pooled,
+    Refused,
+    SamplingPlan,
+    Stopping,
+    Tenant,
+    Ticket,
+    why_one,
+)
 from alloc_jax.stopping.rules import lottery
 
 SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither rewards nor a verifier
@@ -81,7 +91,7 @@ class Core:
         self.means = dict(zip(policy.actions, map(float, mean), strict=True))
         self._lock = threading.Lock()
 
-    def predict(self, question: Question) -> Prediction | None:
+    def predict(self, question: AnswerRequest) -> Prediction | None:
         """What the policy predicts, which takes its time where the text is long; None where the client names the action."""
         if question.action is not None:
             return None
@@ -90,7 +100,7 @@ class Core:
             text = text[:half] + text[-half:]
         return self.policy.predict([text], question.budget or self.tenants[question.tenant].budget)
 
-    def admit(self, question: Question, prediction: Prediction | None = None) -> Ticket:
+    def admit(self, question: AnswerRequest, prediction: Prediction | None = None) -> Ticket:
         """Decides on a question, and reserves what it may cost.
 
         Args:
@@ -215,8 +225,8 @@ class Core:
         return make_pace(self.policy, budget, self.step)
 
     def _decide(
-        self, prediction: Prediction, multiplier: float, allowed: Collection[str], question: Question, single: bool
-    ) -> tuple[Decision, Plan | None, Action | Pooled]:
+        self, prediction: Prediction, multiplier: float, allowed: Collection[str], question: AnswerRequest, single: bool
+    ) -> tuple[Decision, SamplingPlan | None, Action | Pooled]:
         """The best action; or the stopping rule's, whose utility nobody predicts, where all its sources may be asked again and again."""
         decision = decide(self.policy, prediction, multiplier, allowed)
         stopping = None if single else self.stopping

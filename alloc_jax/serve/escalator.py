@@ -12,10 +12,10 @@ import numpy as np
 from alloc_jax.actions import single_samples
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
-from alloc_jax.serve.patience import Patience
-from alloc_jax.serve.tickets import Plan, Pooled, Seen, Stopping
+from alloc_jax.serve.stopper import Stopper
+from alloc_jax.serve.tickets import Pooled, SamplingPlan, Seen, Stopping
 from alloc_jax.stopping.rules import FILE as STOPPING_FILE, load_stopping
-from alloc_jax.stopping.sources.rules import FILE, EscalationFrontier, EscalationRule, Question, load_escalation
+from alloc_jax.stopping.sources.rules import FILE, EscalationFrontier, EscalationRule, EscalationState, load_escalation
 
 
 class Escalator:
@@ -64,7 +64,7 @@ class Escalator:
 
     def plan(
         self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float, text: str
-    ) -> Plan:
+    ) -> SamplingPlan:
         """The rule of a multiplier, for a question with this text, of which the policy predicts this."""
         frontier, rule = self.frontier, self._rule(multiplier)
         accuracy = np.clip(prediction.score[0, self.ones], 0, 1)
@@ -72,7 +72,7 @@ class Escalator:
         start = rule.start(accuracy, np.maximum(prediction.cost[0, self.ones], 0), features, ticket=ticket)
         most = frontier.cap if max_samples is None else min(frontier.cap, max_samples)
 
-        def reached(seen: Sequence[Seen]) -> Question:
+        def reached(seen: Sequence[Seen]) -> EscalationState:
             """Where the samples have led, round by round."""
             question = start
             for _, wave in groupby(seen, key=lambda one: one.round):
@@ -90,7 +90,7 @@ class Escalator:
             question = reached(seen)
             return question.answer, question.posterior
 
-        return Plan(
+        return SamplingPlan(
             action=Pooled(self.sources, most),
             expected=float(frontier.spend[rule.more if ticket < rule.weight else rule.less]),
             next=following,
@@ -123,5 +123,5 @@ def rules_beside(folder: str | Path, policy: Policy) -> Stopping | None:
     if (folder / FILE).is_file():
         return Escalator(load_escalation(folder), policy)
     if (folder / STOPPING_FILE).is_file():
-        return Patience(load_stopping(folder), policy)
+        return Stopper(load_stopping(folder), policy)
     return None

@@ -13,13 +13,13 @@ from alloc_jax.learn.policy import Policy
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
-from alloc_jax.serve.tickets import Question, Seen, Stopping, Tenant, Ticket
+from alloc_jax.serve.tickets import AnswerRequest, Seen, Stopping, Tenant, Ticket
 from alloc_jax.serve.voting import count_votes, pool_answers
 from alloc_jax.types import SampleLog
 
 
 @dataclass(frozen=True, eq=False)
-class Replay:
+class ReplayedStream:
     """What a stream of T questions got, and what it cost."""
 
     action: tuple[str, ...]  # [T]
@@ -34,7 +34,7 @@ class Replay:
         return float(self.cost.mean())
 
 
-def replay(
+def replay_stream(
     policy: Policy,
     log: SampleLog,
     budget: float,
@@ -44,7 +44,7 @@ def replay(
     stopping: Stopping | None = None,
     meter: Meter | None = None,
     ledger: Ledger | None = None,
-) -> Replay:
+) -> ReplayedStream:
     """Runs questions through the core: each action draws its source's first samples of the question, and votes.
 
     Args:
@@ -73,14 +73,14 @@ def replay(
     rows = range(len(log)) if rows is None else rows
     actions, multipliers, costs, correct = [], [], [], []
     for turn, i in enumerate(rows):
-        ticket = core.admit(Question(id=f"{turn}", text=log.question[i]))
+        ticket = core.admit(AnswerRequest(id=f"{turn}", text=log.question[i]))
         cost, drawn, right = _draw(core, ticket, log, int(i))
         core.settle(ticket, cost, cost, drawn, 0, 0)
         actions.append(ticket.action.name)
         multipliers.append(ticket.decision.multiplier)
         costs.append(cost)
         correct.append(right)
-    return Replay(tuple(actions), np.array(multipliers), np.array(costs), np.array(correct), budget)
+    return ReplayedStream(tuple(actions), np.array(multipliers), np.array(costs), np.array(correct), budget)
 
 
 def drifting(log: SampleLog, questions: int, late: tuple[float, float] = (0.5, 1.0), seed: int = 0) -> np.ndarray:
@@ -159,7 +159,7 @@ def compare_paces(
     stream = drifting(log, questions, late, seed)
     rows = []
     for step in steps:
-        ran = replay(policy, log, budget, rows=stream, step=step, stopping=stopping, meter=meter)
+        ran = replay_stream(policy, log, budget, rows=stream, step=step, stopping=stopping, meter=meter)
         halves = (part.mean() / budget for part in np.array_split(ran.cost, 2))
         multipliers = f"{ran.multiplier[0]:.4g} to {ran.multiplier[-1]:.4g}"
         shares = (f"{share:.4f}" for share in (ran.spend / budget, *halves))

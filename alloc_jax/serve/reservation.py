@@ -15,7 +15,7 @@ from alloc_jax.collect.recipes import Recipe
 from alloc_jax.learn.policy import Policy
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import CAPPED, Meter, limit_of
-from alloc_jax.serve.tickets import Passed, Pooled, Question, Refused, Tenant, Ticket
+from alloc_jax.serve.tickets import AnswerRequest, Passed, Pooled, Refused, Tenant, Ticket
 
 _log = logging.getLogger("alloc_jax.serve")
 
@@ -91,7 +91,7 @@ class Reservations:
         """What a tenant has used and reserved of a window's cap."""
         return self.ledger.held(self.purse(tenant), window)
 
-    def worst_sample(self, tenant: Tenant, asked: Question | Passed, sources: tuple[str, ...]) -> float:
+    def worst_sample(self, tenant: Tenant, asked: AnswerRequest | Passed, sources: tuple[str, ...]) -> float:
         """The most that one sample can be charged, of whichever source; 0 where there is no cap to keep.
 
         Raises:
@@ -191,7 +191,7 @@ class Reservations:
     def _settle(self, late: _Late) -> bool:
         return self.ledger.settle(late.id, late.final, account=late.account, dual=late.dual)
 
-    def _worst_of(self, question: Question, recipe: Recipe) -> float:
+    def _worst_of(self, question: AnswerRequest, recipe: Recipe) -> float:
         limit = limit_of(recipe, question.limit)
         body = recipe.body(recipe.wrap(question.conversation, question.text))
         return self.cap.worst(recipe.model, {**question.sampling, **question.extra, **body}, limit)

@@ -68,7 +68,7 @@ class Tenant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class AnswerRequest:
     """A request for an allocated answer, as its client put it."""
 
     id: str
@@ -126,7 +126,7 @@ class Passed:
         return self.texts * (self.body.get("n") or 1)
 
 
-def why_one(question: Question, tenant: Tenant) -> str | None:
+def why_one(question: AnswerRequest, tenant: Tenant) -> str | None:
     """Why a question gets one sample whatever its budget would buy; None where it may get a vote."""
     if question.gradable is False:
         return "the request says that there is nothing to vote on"
@@ -163,7 +163,7 @@ class Pooled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SamplingPlan:
     """How a question is drawn for, round by round."""
 
     action: Action | Pooled  # with the most samples there will be
@@ -184,7 +184,7 @@ class Stopping(Protocol):
     def pace(self, budget: float, step: float) -> Pace:
         """The pace of a budget; ValueError where it is below what the rules spend at least."""
 
-    def plan(self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float) -> Plan:
+    def plan(self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float) -> SamplingPlan:
         """The rule of a multiplier for a question of which the policy predicts this; its ticket in [0, 1) decides between adjacent rules."""
 
 
@@ -192,11 +192,11 @@ class Stopping(Protocol):
 class Ticket:
     """An admitted request."""
 
-    asked: Question | Passed
+    asked: AnswerRequest | Passed
     tenant: Tenant
     action: Action | Pooled | None = None  # None: passed through
     decision: Decision | None = None  # None where the client named the action
-    plan: Plan | None = None  # None: all samples are drawn at once
+    plan: SamplingPlan | None = None  # None: all samples are drawn at once
     single: str | None = None  # why there is one sample, whatever the action would have been
     window: int  # number of the cap's window
     budget: float | None = None  # that the question is held against; None: against none

@@ -1,9 +1,9 @@
 """Plans: the action of every question, and the totals of spend and utility.
 
-A plan is c64[rows, WIDTH], the chosen cost + i utility of every question (`as_plan`). It holds values and not action numbers
+A plan is c64[rows, WIDTH], the chosen cost + i utility of every question (`complex_plan`). It holds values and not action numbers
 because totals then read the plan and not the data. The values are copies, so comparing for equality finds the actions again.
 
-What works around the XLA compiler stands here, once each: `as_plan`, `computed_once`, `by_itself`, `update_if` and `greatest`.
+What works around the XLA compiler stands here, once each: `complex_plan`, `computed_once`, `by_itself`, `update_if` and `greatest`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Tree = TypeVar("Tree")
 FOLD = 8  # parts of a row that are added lane by lane before it is summed
 
 
-def as_plan(cost: jax.Array, utility: jax.Array) -> jax.Array:
+def complex_plan(cost: jax.Array, utility: jax.Array) -> jax.Array:
     """Costs and utilities as one complex array: two arrays would be two loops over the data."""
     return jax.lax.complex(cost, utility)
 
@@ -70,7 +70,7 @@ def respond(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.A
         # Differences, not scores: what all actions of a question earn or cost alike takes no digits from what they differ by.
         better = utility[k] - best_utility > multiplier * (cost[k] - best_cost)
         best_cost, best_utility = jnp.where(better, cost[k], best_cost), jnp.where(better, utility[k], best_utility)
-    return as_plan(best_cost, best_utility)
+    return complex_plan(best_cost, best_utility)
 
 
 def extremes(utility: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -93,7 +93,7 @@ def extremes(utility: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array,
         rises = (gain > 0) & (extra > 0)
         steepest = jnp.maximum(steepest, jnp.where(rises, gain / jnp.where(rises, extra, 1), 0))
     steepest = greatest(steepest) * (1 + 8 * jnp.finfo(utility.dtype).eps)  # the margin covers the slope's rounding
-    return as_plan(cheap_cost, cheap_utility), as_plan(best_cost, best_utility), steepest
+    return complex_plan(cheap_cost, cheap_utility), complex_plan(best_cost, best_utility), steepest
 
 
 def greatest(x: jax.Array) -> jax.Array:

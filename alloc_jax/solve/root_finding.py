@@ -87,7 +87,7 @@ def exceeds(total: DoubleDouble, target: DoubleDouble, goal: str) -> jax.Array:
     return double_double.at_most(target, of(total, goal))
 
 
-def evaluate(prepared: ProblemInRows, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
+def evaluate_multiplier(prepared: ProblemInRows, bracket: Bracket, multiplier: jax.Array) -> tuple[jax.Array, End]:
     """One pass: the best responses to a multiplier, in the slot that neither end uses."""
     slot = 3 - bracket.more.slot - bracket.less.slot
     plan = respond_once(prepared.utility, prepared.cost, multiplier)
@@ -122,7 +122,7 @@ def narrowed(
         return chord.is_wide(gained, tolerance) & inside & (bracket.passes < PASSES)
 
     def shrink(bracket):
-        plans, end = evaluate(prepared, bracket, propose(bracket, target, goal, start, prepared.steepest))
+        plans, end = evaluate_multiplier(prepared, bracket, propose(bracket, target, goal, start, prepared.steepest))
         above = exceeds(end.total, target, goal)
         more, less = (
             jax.tree.map(lambda new, old, take=take: jnp.where(take, new, old), end, old)

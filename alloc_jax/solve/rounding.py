@@ -24,7 +24,7 @@ from alloc_jax.solve.root_finding import (
     Chord,
     End,
     chord_of,
-    evaluate,
+    evaluate_multiplier,
     exceeds,
     extreme_bracket,
     of,
@@ -45,7 +45,7 @@ def between(prepared: ProblemInRows, wanted: DoubleDouble, low: jax.Array, high:
     """The plan for one budget from two multipliers on either side of it, without a search."""
     bracket = extreme_bracket(prepared)
     for name, multiplier in (("more", low), ("less", high)):
-        plans, end = evaluate(prepared, bracket, multiplier)
+        plans, end = evaluate_multiplier(prepared, bracket, multiplier)
         inside = (multiplier > 0) & (multiplier < prepared.steepest)
         end = jax.tree.map(lambda new, old, inside=inside: jnp.where(inside, new, old), end, getattr(bracket, name))
         bracket = bracket._replace(**{name: end, "plans": plans})

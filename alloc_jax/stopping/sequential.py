@@ -20,13 +20,13 @@ from alloc_jax.measure.costs import unit_name
 from alloc_jax.measure.u_statistics import Pairs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.stopping.contexts import Contexts, make_contexts
-from alloc_jax.stopping.fitted import fitted_indices
+from alloc_jax.stopping.fitted_value_iteration import fitted_indices
 from alloc_jax.stopping.induction import FOLLOW, indices, multiplier_grid, root_values, totals
 from alloc_jax.stopping.paths import Paths, sample_paths
 from alloc_jax.stopping.priors import categories, expected_tally, fit_mixture
 from alloc_jax.stopping.rules import Prior, StoppingFrontier, nearest
 from alloc_jax.stopping.states import FOLDS, Lattice, StateModel, Tally, by_context, tallies, waves
-from alloc_jax.stopping.thresholds import Steps, bars, path_index, steps
+from alloc_jax.stopping.thresholds import IndexRules, bars, index_rules, path_index
 from alloc_jax.types import SampleLog
 
 MODELS = ("counts", "bayes", "fitted")
@@ -119,7 +119,7 @@ def solve_sequential(
     counted = partial(_count, found, walked, lattice)
     bar = [bars(path_index(index, lattice, paths, near.of)) for index, paths in zip(found, walked, strict=True)]
     if len(sources) == 1:
-        rules = useful(steps(bar[0], walked[0])).thinned(RULES)
+        rules = useful(index_rules(bar[0], walked[0])).thinned(RULES)
         multiplier, choice = rules.multiplier, np.zeros((len(rules.multiplier), len(near.center)), np.int8)
     else:
         top = max(float(x[np.isfinite(x)].max(initial=0)) for x in bar)
@@ -172,7 +172,7 @@ def state_model(
     return by_context(parts, near.nearness, every).model(lattice.successor, may_stop)
 
 
-def frontier_of_model(model: StateModel, share: np.ndarray, points: int = MULTIPLIERS) -> tuple[np.ndarray, Steps]:
+def frontier_of_model(model: StateModel, share: np.ndarray, points: int = MULTIPLIERS) -> tuple[np.ndarray, IndexRules]:
     """The indices f[G, T, J] of a model's states, and the rules they hold with what the model expects them to spend and earn.
 
     Args:
@@ -186,14 +186,14 @@ def frontier_of_model(model: StateModel, share: np.ndarray, points: int = MULTIP
     utility, cost = (
         np.asarray(x, float) @ np.asarray(share, float) for x in totals(model, index, jnp.asarray(multiplier))
     )
-    return np.asarray(index), Steps(multiplier.astype(float), cost, utility)
+    return np.asarray(index), IndexRules(multiplier.astype(float), cost, utility)
 
 
-def useful(rules: Steps) -> Steps:
+def useful(rules: IndexRules) -> IndexRules:
     """The rules that draw where drawing on is worth something: those of a multiplier above 0, and the cheapest in any case."""
     keep = rules.multiplier > 0
     keep[0] = True
-    return Steps(*(x[keep] for x in rules))
+    return IndexRules(*(x[keep] for x in rules))
 
 
 def reward_bins(log: SampleLog, sources: Sequence[str]) -> np.ndarray:
@@ -235,17 +235,17 @@ def _count(
     return np.stack([spend, utility]) / (len(context) * walked[0].cost.shape[1])
 
 
-def _foreseen(counted, multiplier: np.ndarray, choice: np.ndarray, near: Contexts, prior: Prior | None) -> Steps:
+def _foreseen(counted, multiplier: np.ndarray, choice: np.ndarray, near: Contexts, prior: Prior | None) -> IndexRules:
     """What the rules spend and earn once the prior's models all serve: extrapolated from all and halves of those that are unseen."""
     whole = counted(multiplier, choice, near.of)
     if prior is not None and prior.halves:
         of = [nearest((np.asarray(half, np.float32) - near.mean) / near.scale, near.center) for half in prior.halves]
         half = np.mean([counted(multiplier, choice, context) for context in of], axis=0)
         whole = whole + prior.reach * (whole - half)
-    return Steps(multiplier.astype(float), *whole)
+    return IndexRules(multiplier.astype(float), *whole)
 
 
-def _rising(rules: Steps, choice: np.ndarray) -> tuple[Steps, np.ndarray]:
+def _rising(rules: IndexRules, choice: np.ndarray) -> tuple[IndexRules, np.ndarray]:
     """The rules without those that spend no more than a rule of a higher multiplier."""
     keep = np.append(True, rules.spend[1:] > np.maximum.accumulate(rules.spend)[:-1])
-    return Steps(*(x[keep] for x in rules)), choice[keep]
+    return IndexRules(*(x[keep] for x in rules)), choice[keep]

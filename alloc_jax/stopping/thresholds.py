@@ -15,20 +15,20 @@ from alloc_jax.stopping.paths import Paths
 from alloc_jax.stopping.states import Lattice
 
 
-class Steps(NamedTuple):
+class IndexRules(NamedTuple):
     """The rules of an index, falling multipliers first: rule m draws while the index is at least multiplier[m]."""
 
     multiplier: np.ndarray  # f64[L] falling
     spend: np.ndarray  # f64[L] mean over paths, rising
     utility: np.ndarray  # f64[L]
 
-    def thinned(self, most: int) -> Steps:
+    def thinned(self, most: int) -> IndexRules:
         """At most so many of the rules, about evenly apart in spend, with the first and the last."""
         if len(self.spend) <= most:
             return self
         wanted = np.linspace(self.spend[0], self.spend[-1], most)
         keep = np.unique(np.append(np.searchsorted(self.spend, wanted[:-1]), len(self.spend) - 1))
-        return Steps(*(x[keep] for x in self))
+        return IndexRules(*(x[keep] for x in self))
 
 
 def path_index(index: np.ndarray, lattice: Lattice, paths: Paths, context: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ def bars(index: np.ndarray) -> np.ndarray:
     return np.minimum.accumulate(index, axis=2)
 
 
-def steps(bar: np.ndarray, paths: Paths) -> Steps:
+def index_rules(bar: np.ndarray, paths: Paths) -> IndexRules:
     """Every rule of an index on paths, from the bars f[N, P, T]."""
     cap = bar.shape[2]
     order = np.argsort(-bar, axis=None, kind="stable")
@@ -53,4 +53,4 @@ def steps(bar: np.ndarray, paths: Paths) -> Steps:
     def running(x: np.ndarray) -> np.ndarray:
         return np.cumsum(x.reshape(-1)[order], dtype=float)[last] / (bar.shape[0] * bar.shape[1])
 
-    return Steps(multiplier[last], running(paths.cost[..., :cap]), running(np.diff(paths.utility)[..., :cap]))
+    return IndexRules(multiplier[last], running(paths.cost[..., :cap]), running(np.diff(paths.utility)[..., :cap]))

@@ -9,7 +9,7 @@ import pytest
 
 import alloc_jax as aj
 from alloc_jax.collect import CollectConfig, parse_recipes, read_questions
-from alloc_jax.collect.check import check_server
+from alloc_jax.collect.check_server import check_server
 from alloc_jax.collect.questions import in_shard, parse_shard
 from tests.fake_server import fake_server
 

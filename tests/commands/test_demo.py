@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from alloc_jax.commands import demo
-from alloc_jax.commands.demo import Answer
+from alloc_jax.commands.demo import DemoAnswer
 
 
 def test_the_account_adds_up(monkeypatch):
     monkeypatch.setattr(demo, "FLAGS", SimpleNamespace(budget=2.0))
-    answers = [Answer("4", "vote(m,4)", 4), Answer("5", "vote(m,1)", 1), Answer("6", "vote(m,1)", 1)]
+    answers = [DemoAnswer("4", "vote(m,4)", 4), DemoAnswer("5", "vote(m,1)", 1), DemoAnswer("6", "vote(m,1)", 1)]
     said = demo._account(answers, [True, False, True], 2.0, (0.02, 0.01), 1.5)
     assert "2.000 samples per question of 2, 6 in all" in said and "67 %, known to 58 points" in said
     assert re.search(r"vote\(m,1\) \| +2 \| +50 %", said) and re.search(r"vote\(m,4\) \| +1 \| +100 %", said)

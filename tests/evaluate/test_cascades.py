@@ -5,8 +5,8 @@ import pytest
 
 from alloc_jax.evaluate import cascades
 from alloc_jax.evaluate.cascades import Sweep, chain
-from alloc_jax.evaluate.ladder import default_ladder
-from alloc_jax.stopping.sources.classes import log_odds, tables
+from alloc_jax.evaluate.default_sources import default_ladder
+from alloc_jax.stopping.sources.beliefs import log_odds, tables
 from alloc_jax.stopping.sources.patterns import make_patterns
 from alloc_jax.stopping.sources.walks import Walks, make_walks
 from tests.stopping.test_escalate import made_answers, some_classes

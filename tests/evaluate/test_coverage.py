@@ -9,7 +9,7 @@ import pytest
 from alloc_jax.actions import vote
 from alloc_jax.evaluate.evaluation import Deployed, score_plans
 from alloc_jax.evaluate.intervals import Interval
-from alloc_jax.evaluate.outcomes import as_plan
+from alloc_jax.evaluate.outcomes import one_hot_plan
 from alloc_jax.evaluate.scoring import IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
 from alloc_jax.types import OutcomeTable
 
@@ -34,7 +34,7 @@ def drawn(questions: int, multiplier: float, seed: int):
         noise = np.exp(rng.normal(scale=0.1, size=(questions, len(COST))) - 0.005)
         tables.append(table_of(rng.binomial(SAMPLES, chance(hard)) / SAMPLES, COST * length[:, None] * noise))
     seen = hard + rng.normal(scale=0.3, size=questions)
-    return (*tables, as_plan((chance(seen) - multiplier * COST).argmax(axis=1), len(COST)))
+    return (*tables, one_hot_plan((chance(seen) - multiplier * COST).argmax(axis=1), len(COST)))
 
 
 def chance(hard: np.ndarray) -> np.ndarray:

@@ -12,13 +12,13 @@ from alloc_jax.evaluate.baselines import NearestNeighbours, RidgeRegression, bes
 from alloc_jax.evaluate.intervals import Bootstrap, Interval
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, UNIFORM
-from alloc_jax.evaluate.uniform import UniformMix, upper_hull
+from alloc_jax.evaluate.uniform_mix import UniformMix, upper_hull
 from alloc_jax.learn.calibration import MixedMultiplier
 from alloc_jax.measure import measure, menu
-from alloc_jax.report.canvas import Picture
 from alloc_jax.report.diagnostics import share_right
+from alloc_jax.report.figure_style import Picture
 from alloc_jax.report.markdown import to_markdown
-from alloc_jax.report.text import main_table, markdown_table, regret_table
+from alloc_jax.report.tables import main_table, markdown_table, regret_table
 from alloc_jax.solve import solve
 from tests.conftest import made_log
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.intervals import Bootstrap, Interval, Largest
+from alloc_jax.evaluate.oracle_intervals import resolved
 from alloc_jax.evaluate.outcomes import Outcome, mixed_plan
-from alloc_jax.evaluate.resolved import resolved
-from alloc_jax.evaluate.uniform import UniformMix
+from alloc_jax.evaluate.uniform_mix import UniformMix
 from alloc_jax.measure import measure, menu
 from alloc_jax.solve import solve
 from tests.conftest import made_log

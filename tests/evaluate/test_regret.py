@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from alloc_jax.evaluate.intervals import Bootstrap
-from alloc_jax.evaluate.outcomes import as_plan
-from alloc_jax.evaluate.regret import agreement, bracket, decompose_regret
+from alloc_jax.evaluate.outcomes import one_hot_plan
+from alloc_jax.evaluate.regret import bracket, decompose_regret, label_agreement
 from alloc_jax.solve import solve
 from alloc_jax.types import AllocationProblem
 
@@ -38,7 +38,7 @@ def regret_of(table, plan, budget, multiplier, best, other=None):
 def test_regret_is_its_terms_at_the_optimal_multiplier_and_at_most_them_at_any(seed, tied, budget, mixed):
     table = made(seed, tied)
     rng = np.random.default_rng(seed + 1)
-    plan = rng.dirichlet(np.ones(4), 40) if mixed else as_plan(rng.integers(0, 4, 40), 4)
+    plan = rng.dirichlet(np.ones(4), 40) if mixed else one_hot_plan(rng.integers(0, 4, 40), 4)
     solution = solve(table.problem(), budget)
     best = float(solution.mixed_utility)
     exact = regret_of(table, plan, budget, float(solution.multiplier), best)
@@ -56,7 +56,7 @@ def test_without_the_slack_term_the_bound_is_false():
     # would have paid for the dear one.
     table = table_of(np.array([[0.0, 1.0]], np.float32), np.array([[1.0, 3.0]], np.float32))
     best = float(solve(table.problem(), 3.0).mixed_utility)
-    terms = regret_of(table, as_plan(np.array([0]), 2), 3.0, 0.5, best)
+    terms = regret_of(table, one_hot_plan(np.array([0]), 2), 3.0, 0.5, best)
     assert (1 - terms.best_response.rate) * terms.worst_gap == 0
     assert terms.regret.value == pytest.approx(1.0)
     assert terms.bound == pytest.approx(1.0)
@@ -65,7 +65,7 @@ def test_without_the_slack_term_the_bound_is_false():
 def test_ties_at_the_multiplier_are_no_errors():
     table = made(3, tied=True)
     solution = solve(table.problem(), 2.0)
-    plan = as_plan(np.asarray(solution.action), 4)
+    plan = one_hot_plan(np.asarray(solution.action), 4)
     terms = regret_of(table, plan, 2.0, float(solution.multiplier), float(solution.mixed_utility))
     assert terms.best_response.rate == 1
     assert terms.mispriced.value == 0
@@ -75,7 +75,7 @@ def test_doing_the_same_everywhere_reaches_the_majority_rate_and_no_more():
     table = made(5, tied=False)
     rates = []
     for k in range(4):
-        plan = as_plan(np.full(40, k), 4)
+        plan = one_hot_plan(np.full(40, k), 4)
         rates.append(regret_of(table, plan, 2.0, 0.1, 1.0).best_response)
     assert max(agrees.rate for agrees in rates) == pytest.approx(rates[0].majority)
 
@@ -85,7 +85,7 @@ def test_perfect_knowledge_lies_in_its_bracket():
     rng = np.random.default_rng(0)
     chances = rng.dirichlet(np.full(5, 0.5), 20_000)
     first, second = ((chances.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1).clip(max=4) for _ in range(2))
-    found = agreement(as_plan(chances.argmax(axis=1), 5), first, second)
+    found = label_agreement(one_hot_plan(chances.argmax(axis=1), 5), first, second)
     low, high = found.noise_ceiling
     assert low < found.rate < high
     assert found.rate > found.majority + 0.2
@@ -97,7 +97,7 @@ def test_other_samples_of_the_same_truth_bracket_the_best_responses():
     truth = rng.random((2000, 3))
     cost = np.broadcast_to(np.array([1.0, 2.0, 3.0], np.float32), truth.shape)
     first, second = (table_of(rng.binomial(20, truth).astype(np.float32) / 20, cost) for _ in range(2))
-    knowing = as_plan((truth - 0.1 * cost).argmax(axis=1), 3)
+    knowing = one_hot_plan((truth - 0.1 * cost).argmax(axis=1), 3)
     found = regret_of(first, knowing, 2.0, 0.1, 1.0, other=second).best_response
     assert found.noise_ceiling[0] - 0.01 < found.rate < found.noise_ceiling[1]
     assert regret_of(first, knowing, 2.0, 0.1, 1.0).best_response.noise_ceiling is None

@@ -53,7 +53,7 @@ def walked(index: np.ndarray, paths: Paths, multiplier: float) -> tuple[float, f
 @pytest.mark.parametrize("rule", [fixed, beta_confidence])
 def test_one_sort_gives_what_walking_every_path_at_every_multiplier_gives(rule, paths):
     play = replay(rule, paths)
-    found = play.steps()
+    found = play.rules()
     index = rule(paths)
     for m in {0, 1, len(found.spend) // 2, len(found.spend) - 1}:
         spend, utility = walked(index, paths, found.multiplier[m])

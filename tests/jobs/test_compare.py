@@ -22,7 +22,7 @@ from alloc_jax.jobs.compare import CompareConfig, compare_policies
 from alloc_jax.learn.targets import LABELS
 from alloc_jax.learn.training import KINDS
 from alloc_jax.logs import write_log
-from alloc_jax.report.verdicts import (
+from alloc_jax.report.comparison import (
     difference_table,
     transfer_table,
     variant_table,

@@ -9,7 +9,7 @@ from alloc_jax.jobs.escalate import BLIND, ESCALATE, EscalateConfig, compare_esc
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.logs import write_log
 from alloc_jax.stopping.sources.rules import load_escalation
-from alloc_jax.stopping.sources.task import policy_promise
+from alloc_jax.stopping.sources.solver_input import policy_promise
 from tests.conftest import made_log
 from tests.stopping.test_escalate import SOURCES, made_answers
 

@@ -19,7 +19,7 @@ from alloc_jax.jobs.solve_then_learn import FrontierConfig, JobConfig, solve_onl
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn import load_policy
 from alloc_jax.logs import read_log, write_log
-from alloc_jax.report.answer import best_policy
+from alloc_jax.report.headline import best_policy
 from tests.browser import browser, look
 from tests.conftest import made_log
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.uniform import upper_hull
+from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.jobs.config import LogConfig
 from alloc_jax.jobs.priced_log import LONGEST_MENU, PricedLog, default_actions
 from alloc_jax.logs import read_log

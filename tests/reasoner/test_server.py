@@ -5,7 +5,7 @@ import openai
 import pytest
 
 from alloc_jax.collect import CollectConfig
-from alloc_jax.collect.check import check_server
+from alloc_jax.collect.check_server import check_server
 from alloc_jax.reasoner import arithmetic
 from alloc_jax.reasoner.sampler import sample
 from alloc_jax.reasoner.server import ReasonerServer

@@ -10,8 +10,8 @@ from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
 from alloc_jax.evaluate.intervals import NOTHING, Interval
 from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.measure import measure, menu
-from alloc_jax.report.answer import answer, answer_notes, answer_table, best_policy
-from alloc_jax.report.text import plain_table
+from alloc_jax.report.headline import answer, answer_notes, answer_table, best_policy
+from alloc_jax.report.tables import plain_table
 from tests.conftest import made_log
 
 

@@ -10,7 +10,7 @@ from alloc_jax.collect import parse_recipes
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.policy import Policy, Unseen
 from alloc_jax.serve.pacing import make_pace
-from alloc_jax.serve.tickets import Plan
+from alloc_jax.serve.tickets import SamplingPlan
 from alloc_jax.types import SampleLog, Source
 
 ACTIONS = tuple(aj.vote("m", k) for k in (1, 2, 4, 8))
@@ -143,4 +143,4 @@ class AgreementOfTwo:
             votes = Counter(one.key for one in seen)
             return () if len(seen) >= most or max(votes.values(), default=0) >= 2 else ("m",)
 
-        return Plan(action=aj.vote("m", most), expected=3.0, next=following, limits={"m": most})
+        return SamplingPlan(action=aj.vote("m", most), expected=3.0, next=following, limits={"m": most})

@@ -14,7 +14,7 @@ from alloc_jax.logs import Grader
 from alloc_jax.serve.core import Core, fingerprint
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
-from alloc_jax.serve.tickets import Passed, Question, Refused, Seen, Tenant
+from alloc_jax.serve.tickets import AnswerRequest, Passed, Refused, Seen, Tenant
 from alloc_jax.serve.voting import count_votes
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from tests.serve.made import RECIPES, AgreementOfTwo
@@ -29,7 +29,7 @@ def core(policy, ledger=None, recipes=RECIPES, tenants=None, **options):
 
 
 def admit(made, name, text, **asked):
-    return made.admit(Question(id=name, text=text, **asked))
+    return made.admit(AnswerRequest(id=name, text=text, **asked))
 
 
 def settle(made, ticket, cost=None):

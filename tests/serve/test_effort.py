@@ -9,7 +9,7 @@ from alloc_jax.collect import parse_recipes
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
-from alloc_jax.serve.tickets import Plan, Pooled, Question, Refused, Tenant
+from alloc_jax.serve.tickets import AnswerRequest, Pooled, Refused, SamplingPlan, Tenant
 from tests.serve.made import fitted_policy, sums_log
 from tests.serve.running import running
 
@@ -27,7 +27,7 @@ def policy():
 
 
 def admit(core, **asked):
-    return core.admit(Question(id=f"{asked}", text=HARD, **asked))
+    return core.admit(AnswerRequest(id=f"{asked}", text=HARD, **asked))
 
 
 @pytest.mark.parametrize("effort", ["low", "medium", "high", "max", None])
@@ -59,7 +59,7 @@ class Rules:
 
     def plan(self, prediction, multiplier, max_samples, ticket, text):
         limits = dict.fromkeys(self.sources, 1)
-        return Plan(action=Pooled(self.sources, 3), expected=3.0, next=lambda seen: (), limits=limits)
+        return SamplingPlan(action=Pooled(self.sources, 3), expected=3.0, next=lambda seen: (), limits=limits)
 
 
 def test_rules_that_might_ask_for_more_give_way_to_the_policy(policy):

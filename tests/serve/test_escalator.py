@@ -12,9 +12,9 @@ import alloc_jax as aj
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.escalator import Escalator, rules_beside
 from alloc_jax.serve.ledger import Ledger
-from alloc_jax.serve.patience import Patience
-from alloc_jax.serve.replay import drifting, replay
-from alloc_jax.serve.tickets import Question, Seen, Tenant
+from alloc_jax.serve.replay import drifting, replay_stream
+from alloc_jax.serve.stopper import Stopper
+from alloc_jax.serve.tickets import AnswerRequest, Seen, Tenant
 from tests.fake_server import Fake, served
 from tests.serve.made import TWO, two_sources_log, two_sources_policy
 from tests.serve.running import running
@@ -148,15 +148,15 @@ def test_a_decision_takes_no_time(escalator, made):
 def test_the_budget_is_kept_when_difficulty_shifts(escalator, frontier, made):
     log = two_sources_log(800, seed=3)
     rows = drifting(log, 2000, late=(0.4, 0.8))
-    paced = replay(made, log, BUDGET, rows=rows, stopping=escalator)
-    fixed = replay(made, log, BUDGET, rows=rows, stopping=escalator, step=0.0)
+    paced = replay_stream(made, log, BUDGET, rows=rows, stopping=escalator)
+    fixed = replay_stream(made, log, BUDGET, rows=rows, stopping=escalator, step=0.0)
     assert abs(paced.spend / BUDGET - 1) < 0.025 < abs(fixed.spend / BUDGET - 1)
     assert set(paced.action) == {"escalate(small,large)"} and len({round(c, -1) for c in paced.cost}) > 2
 
 
 def test_it_is_right_more_often_than_the_policy_alone_for_the_same_spend(escalator, made):
     log = two_sources_log(1500, seed=4)
-    pooled, alone = replay(made, log, BUDGET, stopping=escalator), replay(made, log, BUDGET)
+    pooled, alone = replay_stream(made, log, BUDGET, stopping=escalator), replay_stream(made, log, BUDGET)
     assert abs(pooled.spend / BUDGET - 1) < 0.025 and abs(alone.spend / BUDGET - 1) < 0.025
     assert pooled.correct.mean() > alone.correct.mean() + 0.05
 
@@ -165,7 +165,7 @@ def test_a_cap_reserves_the_dearest_samples_that_may_come(escalator, made):
     for hard in (False, True):
         tenants = {"default": Tenant(budget=BUDGET, cap=1e5, hard=hard)}
         core = Core(made, TWO, tenants, Ledger(), stopping=escalator)
-        ticket = core.admit(Question(id="q", text=TEXT))
+        ticket = core.admit(AnswerRequest(id="q", text=TEXT))
         assert ticket.sources == ("small", "large") and ticket.action.samples == 3
         small, large = np.quantile(made.calibration_cost, 0.9, axis=0)
         assert ticket.reserved == pytest.approx(3 * ticket.worst if hard else 2 * small + large)
@@ -226,7 +226,7 @@ def test_each_tenant_has_a_multiplier_of_its_own(escalator, frontier, made):
     core = Core(made, TWO, tenants, Ledger(), stopping=escalator)
     assert core.multiplier("poor") > core.multiplier("rich")
     before = core.multiplier("rich")
-    ticket = core.admit(Question(id="q", text=TEXT, tenant="poor"))
+    ticket = core.admit(AnswerRequest(id="q", text=TEXT, tenant="poor"))
     core.settle(ticket, 5000.0, 0.0, 3, 0, 0)
     assert core.multiplier("rich") == before and core.multiplier("poor") > escalator.pace(60.0, 0.03).start
     with pytest.raises(ValueError, match="below"):
@@ -245,7 +245,7 @@ def test_what_does_not_fit_the_policy_is_refused(frontier, made, log):
 def test_of_two_rules_in_a_folder_escalation_goes_first(frontier, made, log, tmp_path):
     assert rules_beside(tmp_path, made) is None
     aj.solve_sequential(log, "small", cap=2, resource="tokens").save(tmp_path)
-    assert isinstance(rules_beside(tmp_path, made), Patience)
+    assert isinstance(rules_beside(tmp_path, made), Stopper)
     frontier.save(tmp_path)
     assert isinstance(rules_beside(tmp_path, made), Escalator)
 

@@ -13,7 +13,7 @@ from alloc_jax.collect import parse_recipes
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
-from alloc_jax.serve.tickets import Passed, Question, Refused, Tenant
+from alloc_jax.serve.tickets import AnswerRequest, Passed, Refused, Tenant
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from tests.serve.made import RECIPES
 from tests.serve.running import QUESTION, running
@@ -189,7 +189,7 @@ def test_forced_actions_are_held_against_the_budget(policy):
     core = Core(policy, RECIPES, {"default": Tenant(budget=3.0)}, Ledger())
     for j in range(400):
         action = "vote(m,8)" if j % 4 == 0 else None
-        ticket = core.admit(Question(id=f"{j}", text=f"{j % 90 + 10} + {j % 7}", action=action))
+        ticket = core.admit(AnswerRequest(id=f"{j}", text=f"{j % 90 + 10} + {j % 7}", action=action))
         core.settle(ticket, float(ticket.action.samples), 0.0, ticket.action.samples, 0, 0)
     account = core.account("default")
     assert account.questions == 400 and abs(account.spent / 400 / 3.0 - 1) < 0.05
@@ -248,12 +248,12 @@ def test_caps_in_two_units_on_one_ledger_never_mix(policy, tmp_path):
         return Core(policy, RECIPES, tenants, Ledger(tmp_path / "l.sqlite"), cap=Meter(resource), clock=lambda: 5.0)
 
     one = core(1e5, "tokens")
-    ticket = one.admit(Question(id="a", text="1 + 2"))
+    ticket = one.admit(AnswerRequest(id="a", text="1 + 2"))
     one.settle(ticket, 1.0, 900.0, 1, 0, 0)
     one.close()
     other = core(10.0, "samples")
     assert other.reservations.held(other.tenants["default"], 0) == 0
-    assert other.admit(Question(id="b", text="1 + 2")).reserved >= 1
+    assert other.admit(AnswerRequest(id="b", text="1 + 2")).reserved >= 1
     other.close()
     again = core(1e5, "tokens")
     assert again.reservations.held(again.tenants["default"], 0) == 900
@@ -281,7 +281,7 @@ def strange_request(rng: random.Random):
     if rng.random() < 0.5:
         action = rng.choice([None, None, "vote(m,1)", "vote(m,8)", "vote(m,9)"])
         more = {"max_samples": rng.choice([None, None, 0, 1, 4]), "budget": rng.choice([None, None, 2.0, 0.01, 1e9])}
-        return Question(id=identity, text=text, messages=messages, action=action, limit=limit, extra=extra, **more)
+        return AnswerRequest(id=identity, text=text, messages=messages, action=action, limit=limit, extra=extra, **more)
     body = {"model": "m", "messages": messages, "n": rng.randrange(1, 17), **extra}
     for name in ("max_tokens", "max_completion_tokens"):
         if limit is not None and rng.random() < 0.7:
@@ -302,7 +302,7 @@ def test_a_cap_is_never_passed_in_ten_thousand_random_requests(policy, resource)
         now[0] += rng.random()
         try:
             asked = strange_request(rng)
-            ticket = core.admit(asked) if isinstance(asked, Question) else core.admit_passed(asked)
+            ticket = core.admit(asked) if isinstance(asked, AnswerRequest) else core.admit_passed(asked)
             open_tickets.append(ticket)
             counts["admitted"] += 1
         except Refused as refused:

@@ -18,8 +18,8 @@ from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.tickets import Tenant
 from alloc_jax.serve.web import upstream as upstream_module
 from alloc_jax.serve.web.breaker import Breaker, Breakers
-from alloc_jax.serve.web.doors import failed
-from alloc_jax.serve.web.fair import Fair
+from alloc_jax.serve.web.fair_shares import Fair
+from alloc_jax.serve.web.middleware import failed
 from tests.fake_server import fake_server, served, streaming
 from tests.serve.made import RECIPES
 from tests.serve.running import QUESTION, Running, running

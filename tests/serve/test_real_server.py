@@ -18,7 +18,7 @@ import pytest
 
 import alloc_jax as aj
 from alloc_jax.collect import CollectConfig, Question, collect, parse_recipes, suspicions
-from alloc_jax.collect.check import check_server
+from alloc_jax.collect.check_server import check_server
 from alloc_jax.reasoner import arithmetic
 from alloc_jax.reasoner.export import export_reasoner
 from alloc_jax.reasoner.server import ReasonerServer

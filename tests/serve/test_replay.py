@@ -6,7 +6,7 @@ import pytest
 
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
-from alloc_jax.serve.replay import drifting, replay
+from alloc_jax.serve.replay import drifting, replay_stream
 from alloc_jax.serve.tickets import Tenant
 from alloc_jax.serve.web.gateway import Gateway
 from alloc_jax.serve.web.upstream import Upstream
@@ -19,7 +19,7 @@ def test_the_spend_is_kept_when_difficulty_shifts_halfway(resource, policy, toke
     made, budget = (policy, 3.0) if resource == "samples" else (token_policy, 75.0)
     log = sums_log(1000, seed=5)
     rows = drifting(log, 2000, late=(0.4, 0.7))  # where votes pay
-    paced, fixed = replay(made, log, budget, rows=rows), replay(made, log, budget, rows=rows, step=0.0)
+    paced, fixed = replay_stream(made, log, budget, rows=rows), replay_stream(made, log, budget, rows=rows, step=0.0)
     assert abs(paced.spend / budget - 1) < 0.02
     assert abs(fixed.spend / budget - 1) > 0.05
     assert len(set(fixed.multiplier)) == 1 and paced.multiplier.min() < fixed.multiplier[0] < paced.multiplier.max()
@@ -27,7 +27,7 @@ def test_the_spend_is_kept_when_difficulty_shifts_halfway(resource, policy, toke
 
 def test_a_stream_that_does_not_drift_keeps_its_budget_and_its_accuracy(policy):
     log = sums_log(2000, seed=6)
-    paced, fixed = replay(policy, log, 3.0), replay(policy, log, 3.0, step=0.0)
+    paced, fixed = replay_stream(policy, log, 3.0), replay_stream(policy, log, 3.0, step=0.0)
     assert abs(paced.spend / 3.0 - 1) < 0.02
     assert paced.correct.mean() > fixed.correct.mean() - 0.02
 
@@ -44,11 +44,11 @@ def test_the_stream_shifts_halfway():
 def test_a_log_that_cannot_pay_is_named(policy, token_policy):
     log = sums_log(20, samples=2)
     with pytest.raises(ValueError, match=r"question 'q\d+' has 2 samples of 'm', not"):
-        replay(policy, log, 7.9)
+        replay_stream(policy, log, 7.9)
     with pytest.raises(ValueError, match="its cost in prompt"):
         from dataclasses import replace
 
-        replay(token_policy, replace(sums_log(20), prompt_tokens=None), 75.0)
+        replay_stream(token_policy, replace(sums_log(20), prompt_tokens=None), 75.0)
 
 
 class LoggedServer(Fake):
@@ -73,7 +73,7 @@ def test_decisions_are_those_of_the_live_gateway(token_policy, sequential):
     stopping = AgreementOfTwo(token_policy) if sequential else None
     log = sums_log(60, seed=7)
     log = log.select(sorted({text: i for i, text in enumerate(log.question)}.values()))
-    offline = replay(token_policy, log, 75.0, stopping=stopping)
+    offline = replay_stream(token_policy, log, 75.0, stopping=stopping)
     core = Core(token_policy, RECIPES, {"default": Tenant(budget=75.0)}, Ledger(), stopping=stopping)
     with served(LoggedServer(log).app()) as upstream, served(Gateway(core, Upstream(upstream)).app()) as url:
         client = openai.OpenAI(base_url=url, api_key="none")

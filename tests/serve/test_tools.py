@@ -15,10 +15,10 @@ from openai.resources.chat.completions import Completions
 from alloc_jax.collect import parse_recipes
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
-from alloc_jax.serve.tickets import Question, Tenant
+from alloc_jax.serve.tickets import AnswerRequest, Tenant
 from alloc_jax.serve.web import upstream as upstream_module
 from alloc_jax.serve.web.answer_keys import AnswerKeys, calls_key
-from alloc_jax.serve.web.asked import READ, REFUSED, SAMPLING, SENT
+from alloc_jax.serve.web.request_bodies import READ, REFUSED, SAMPLING, SENT
 from tests.fake_server import served, streaming
 from tests.serve.made import RECIPES, AgreementOfTwo
 from tests.serve.running import QUESTION, running
@@ -131,11 +131,11 @@ def test_a_server_that_does_not_stream_answers_all_the_same(token_policy, stream
 def test_of_each_source_the_action_that_draws_fewest_stands_for_one_sample(policy):
     four = replace(policy, actions=("vote(m,4)", *policy.actions[1:]))  # none draws one
     core = Core(four, RECIPES, {"default": Tenant(budget=3.0, cap=100.0)}, Ledger(), stopping=AgreementOfTwo(four))
-    ticket = core.admit(Question(id="a", text="1 + 2", structured="tools"))
+    ticket = core.admit(AnswerRequest(id="a", text="1 + 2", structured="tools"))
     assert ticket.action.name == "vote(m,1)" and ticket.plan is None and ticket.one and ticket.single
     assert ticket.expected == pytest.approx(ticket.decision.cost / core.actions[ticket.decision.action].samples)
-    assert ticket.reserved < core.admit(Question(id="b", text="1 + 2")).reserved
-    named = core.admit(Question(id="c", text="1 + 2", structured="tools", action="vote(m,8)"))
+    assert ticket.reserved < core.admit(AnswerRequest(id="b", text="1 + 2")).reserved
+    named = core.admit(AnswerRequest(id="c", text="1 + 2", structured="tools", action="vote(m,8)"))
     assert named.action.name == "vote(m,1)" and named.expected == pytest.approx(1.0)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from alloc_jax.solve import solve
-from alloc_jax.solve.streaming.bracketing import Bracket, End, next_multipliers
+from alloc_jax.solve.streaming.bracketing import HostBracket, HostEnd, next_multipliers
 from alloc_jax.solve.streaming.passes import AHEAD, read_ahead
 from alloc_jax.solve.streaming.stream import solve_stream
 from alloc_jax.types import AllocationProblem, Status
@@ -158,11 +158,11 @@ def test_a_search_resumes_after_any_pass_to_the_same_plan():
     assert len(saved) == whole.passes > 1
     for text in saved:
         more, less, *rest = json.loads(text)
-        found = solve_stream(blocks, 4.0, resume=Bracket(End(*more), End(*less), *rest))
+        found = solve_stream(blocks, 4.0, resume=HostBracket(HostEnd(*more), HostEnd(*less), *rest))
         assert np.array_equal(action_of(found, blocks), action_of(whole, blocks))
         assert found.spend == whole.spend and found.multiplier == whole.multiplier
     with pytest.raises(ValueError, match="over 5000 questions on a table of 4096"):
-        solve_stream(blocks[:-1], 4.0, resume=Bracket(End(*more), End(*less), *rest))
+        solve_stream(blocks[:-1], 4.0, resume=HostBracket(HostEnd(*more), HostEnd(*less), *rest))
 
 
 class Threads:
@@ -232,8 +232,8 @@ def test_an_invalid_question_of_one_process_ends_all():
 @settings(max_examples=300, deadline=None)
 def test_a_pass_narrows_the_bracket_at_least_sevenfold(low, width, share, bend):
     high = float(np.float32(low + width))
-    more, less = End(low, 2.0, 1.0 + low + bend * (high - low)), End(high, 1.0, 1.0)
-    bracket = Bracket(more, less, high, 0.0, 10, 3)
+    more, less = HostEnd(low, 2.0, 1.0 + low + bend * (high - low)), HostEnd(high, 1.0, 1.0)
+    bracket = HostBracket(more, less, high, 0.0, 10, 3)
     found = next_multipliers(bracket, 1 + share)
     assert ((found > low) & (found < high)).all() and (np.diff(found) > 0).all() and found.size <= 16
     edges = np.concatenate([[low], found, [high]])

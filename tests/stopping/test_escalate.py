@@ -12,13 +12,13 @@ import pytest
 
 from alloc_jax.evaluate.escalation import replay_escalation, served_paths
 from alloc_jax.stopping.sources import solver
-from alloc_jax.stopping.sources.classes import Classes, log_odds, tables
+from alloc_jax.stopping.sources.beliefs import Classes, log_odds, tables
 from alloc_jax.stopping.sources.latent import fit_classes, read_kinds
 from alloc_jax.stopping.sources.patterns import all_moves, best_moves, make_patterns
 from alloc_jax.stopping.sources.rules import FILE, load_escalation
 from alloc_jax.stopping.sources.solver import solve_escalation
+from alloc_jax.stopping.sources.solver_input import BELIEFS, Promise
 from alloc_jax.stopping.sources.superprocess import certify, solve_patterns, whittle
-from alloc_jax.stopping.sources.task import BELIEFS, Promise
 from alloc_jax.stopping.sources.walks import make_walks
 from alloc_jax.types import SampleLog, Source
 from tests.conftest import made_log

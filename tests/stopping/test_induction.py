@@ -12,7 +12,7 @@ from alloc_jax.stopping.priors import beta_model
 from alloc_jax.stopping.rules import adjacent
 from alloc_jax.stopping.sequential import frontier_of_model, useful
 from alloc_jax.stopping.states import Lattice, StateModel, waves
-from alloc_jax.stopping.thresholds import Steps
+from alloc_jax.stopping.thresholds import IndexRules
 from tests.precision import double_precision
 
 
@@ -90,7 +90,7 @@ def best_mix(utility, cost, budget) -> float:
     return np.interp(budget, cost[hull], utility[hull])
 
 
-def utility_at(rules: Steps, budget) -> float:
+def utility_at(rules: IndexRules, budget) -> float:
     less, more, weight = adjacent(rules.spend, budget)
     return (1 - weight) * rules.utility[less] + weight * rules.utility[more]
 

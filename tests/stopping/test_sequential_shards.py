@@ -10,7 +10,7 @@ from dataclasses import replace
 from alloc_jax.evaluate.replay import replay_frontier, replay_rule
 from alloc_jax.stopping import paths as module
 from alloc_jax.stopping.paths import sample_paths
-from alloc_jax.stopping import fitted, solve_sequential
+from alloc_jax.stopping import fitted_value_iteration, solve_sequential
 from tests.conftest import made_log
 
 mesh = jax.make_mesh((8,), ("questions",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -11,7 +11,7 @@ import numpy as np
 from alloc_jax.actions import Action
 from alloc_jax.evaluate.evaluation import check_tables
 from alloc_jax.evaluate.outcomes import check_complete, whole_questions
-from alloc_jax.evaluate.uniform import upper_hull
+from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.measure import measure
 from alloc_jax.price_book import PriceBook
 from alloc_jax.types import OutcomeTable, SampleLog

@@ -5,7 +5,6 @@ from pathlib import Path
 from alloc_jax.files.text import POINTER
 from alloc_jax.logs.formats.batch import Batch
 from alloc_jax.logs.formats.code import EvalPlus, HumanEval
-from alloc_jax.logs.formats.glimpse import Glimpse
 from alloc_jax.logs.formats.helm import Helm
 from alloc_jax.logs.formats.inspect_ai import InspectEval, InspectJson
 from alloc_jax.logs.formats.journal import JournalLog
@@ -17,6 +16,7 @@ from alloc_jax.logs.formats.parquet import ParquetLog
 from alloc_jax.logs.formats.reader import Options, Reader
 from alloc_jax.logs.formats.repeated import BestRoute, Monkeys, QwenMath
 from alloc_jax.logs.formats.routers import LLMRouterBench, RouteLLM, RouterArena, RouterBench
+from alloc_jax.logs.formats.sniff import Glimpse
 from alloc_jax.logs.formats.table import Frame, Table, is_frame
 
 _READERS = (

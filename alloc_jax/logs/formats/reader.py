@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from alloc_jax.files import Row
 
 if TYPE_CHECKING:
-    from alloc_jax.logs.formats.glimpse import Glimpse
+    from alloc_jax.logs.formats.sniff import Glimpse
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any
 
 from alloc_jax.logs.grade import METHODS, Grader
-from alloc_jax.serve.web.fair import Pool
+from alloc_jax.serve.web.fair_shares import Pool
 
 _LONGEST = 1 << 16  # characters of a text that are read; an answer stands at the end
 _READ = 4096  # characters that a method reads, whose time may grow with their square

@@ -14,12 +14,12 @@ from alloc_jax.collect.recipes import request_seed
 from alloc_jax.collect.replies import Fault, Most, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.meter import limit_of
-from alloc_jax.serve.tickets import Question, Seen, Ticket
+from alloc_jax.serve.tickets import AnswerRequest, Seen, Ticket
 from alloc_jax.serve.voting import Verdict, count_votes, decided, pool_answers
 from alloc_jax.serve.web.answer_keys import AnswerKeys, Said
-from alloc_jax.serve.web.drawn import Drawn, Sample, bounds, settle
 from alloc_jax.serve.web.protocol import choice_of, json_bytes
 from alloc_jax.serve.web.upstream import Upstream
+from alloc_jax.serve.web.upstream_usage import Drawn, Sample, bounds, settle
 
 _GRACE = 2.0  # samples that cannot change the vote are waited for, in units of what those took that decided it
 _LEAST_GRACE_S = 0.25
@@ -84,7 +84,7 @@ class _Drawing:
 
     def __init__(self, core: Core, upstream: Upstream, ticket: Ticket, keys: AnswerKeys, drawn: Drawn):
         self.core, self.upstream, self.ticket, self.reader = core, upstream, ticket, keys
-        self.question: Question = ticket.asked
+        self.question: AnswerRequest = ticket.asked
         self.drawn = drawn
         drawn.retries = upstream.retries(ticket.action.samples)
         self.read: list[str | None] = []  # keys of the samples that have been read
@@ -240,7 +240,7 @@ class _Drawing:
 def sample_request(core: Core, ticket: Ticket, source: str, samples: int) -> tuple[bytes, Most]:
     """The request for samples of a source, without its seed, and the most that it can use: what its recipe says, and what the client
     says where that is open."""
-    question: Question = ticket.asked
+    question: AnswerRequest = ticket.asked
     recipe = core.recipes[source]
     body = recipe.body(recipe.wrap(question.conversation, question.text), samples)
     wished = {**question.sampling, **question.extra} if ticket.one else question.extra

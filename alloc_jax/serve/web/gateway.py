@@ -29,14 +29,12 @@ from starlette.routing import Route
 
 from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.tickets import ADMIN, CHAT, Question, Refused, Ticket
+from alloc_jax.serve.tickets import ADMIN, CHAT, AnswerRequest, Refused, Ticket
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from alloc_jax.serve.web.answering import Answer, answer, one_sample
-from alloc_jax.serve.web.asked import PREFIX, read_body, read_conversation, read_passed, read_question, unheard
-from alloc_jax.serve.web.doors import Door, body_of, listening, reply
-from alloc_jax.serve.web.drawn import Drawn, settle
-from alloc_jax.serve.web.fair import Fair, Pool
+from alloc_jax.serve.web.fair_shares import Fair, Pool
 from alloc_jax.serve.web.metrics import Metrics
+from alloc_jax.serve.web.middleware import Door, body_of, listening, reply
 from alloc_jax.serve.web.protocol import (
     Chat,
     Dialect,
@@ -47,9 +45,11 @@ from alloc_jax.serve.web.protocol import (
     headers_of,
 )
 from alloc_jax.serve.web.proxy import pass_through, relay_one
+from alloc_jax.serve.web.request_bodies import PREFIX, read_body, read_conversation, read_passed, read_question, unheard
 from alloc_jax.serve.web.response_events import Responses
 from alloc_jax.serve.web.responses import chat_request
 from alloc_jax.serve.web.upstream import Upstream
+from alloc_jax.serve.web.upstream_usage import Drawn, settle
 
 _AT_ONCE = 512  # characters of a question that are read in the event loop
 _LONG = 1 << 16  # bytes of a request from which it is read in a thread
@@ -206,7 +206,7 @@ class Gateway:
         return said, uuid.uuid4().hex
 
     async def _allocated(
-        self, request: Request, question: Question, dialect: Dialect, stack: AsyncExitStack
+        self, request: Request, question: AnswerRequest, dialect: Dialect, stack: AsyncExitStack
     ) -> Response:
         start = time.perf_counter()
         prediction = None

@@ -12,8 +12,8 @@ from alloc_jax.collect.replies import Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import Ticket
 from alloc_jax.serve.web.answering import Answer
-from alloc_jax.serve.web.drawn import Drawn
 from alloc_jax.serve.web.upstream import Upstream
+from alloc_jax.serve.web.upstream_usage import Drawn
 
 _log = logging.getLogger("alloc_jax.serve")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)

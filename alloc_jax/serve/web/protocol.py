@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.tickets import Ticket
-from alloc_jax.serve.web.asked import PREFIX
+from alloc_jax.serve.web.request_bodies import PREFIX
 
 if TYPE_CHECKING:
     from alloc_jax.serve.web.answering import Answer

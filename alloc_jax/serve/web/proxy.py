@@ -15,11 +15,11 @@ from alloc_jax.collect.recipes import LIMITS
 from alloc_jax.collect.replies import Choice, Fault, read_usage
 from alloc_jax.serve.tickets import EMBEDDINGS, Passed, Ticket
 from alloc_jax.serve.web.answering import sample_request, seed_of
-from alloc_jax.serve.web.asked import PREFIX
-from alloc_jax.serve.web.doors import listening, reply
-from alloc_jax.serve.web.drawn import Drawn, Sample, bounds
+from alloc_jax.serve.web.middleware import listening, reply
 from alloc_jax.serve.web.protocol import Dialect, choice_of, ignored_header, json_bytes
 from alloc_jax.serve.web.relay import Outgoing, Relay
+from alloc_jax.serve.web.request_bodies import PREFIX
+from alloc_jax.serve.web.upstream_usage import Drawn, Sample, bounds
 
 if TYPE_CHECKING:
     from alloc_jax.serve.web.gateway import Gateway

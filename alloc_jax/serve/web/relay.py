@@ -15,9 +15,9 @@ from starlette.requests import Request
 from alloc_jax.collect.replies import Choice, Fault, Most, Usage, parse_json, read_usage
 from alloc_jax.serve.tickets import CHAT, Ticket
 from alloc_jax.serve.web.breaker import Breaker
-from alloc_jax.serve.web.doors import listening
-from alloc_jax.serve.web.drawn import Drawn, Sample
+from alloc_jax.serve.web.middleware import listening
 from alloc_jax.serve.web.protocol import DONE, Writer, choice_of, chunks_of, error_body, fault_status, json_bytes
+from alloc_jax.serve.web.upstream_usage import Drawn, Sample
 
 if TYPE_CHECKING:
     from alloc_jax.serve.web.gateway import Gateway

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alloc_jax.serve.tickets import Refused
-from alloc_jax.serve.web.asked import count_of
+from alloc_jax.serve.web.request_bodies import count_of
 
 _SAME = {  # in both protocols
     "model", "stream", "temperature", "top_p", "parallel_tool_calls", "user", "safety_identifier", "prompt_cache_key",

@@ -23,8 +23,8 @@ from alloc_jax.collect.replies import (
 )
 from alloc_jax.serve.tickets import CHAT
 from alloc_jax.serve.web.breaker import Breaker, Breakers
-from alloc_jax.serve.web.drawn import Drawn, Sample
-from alloc_jax.serve.web.fair import Fair
+from alloc_jax.serve.web.fair_shares import Fair
+from alloc_jax.serve.web.upstream_usage import Drawn, Sample
 
 _PAUSE = 0.05  # seconds before the first retry; doubles with each
 _LONGEST_PAUSE = 2.0

@@ -22,7 +22,7 @@ from alloc_jax.solve.double_double import DoubleDouble
 from alloc_jax.solve.mesh import by_device, devices, sum_over
 from alloc_jax.solve.resources.layout import ProblemInChunks, totals
 from alloc_jax.solve.resources.newton import Budgeted, net_of
-from alloc_jax.solve.resources.simplex import Core, Mix, local_search, may_take, optimise
+from alloc_jax.solve.resources.simplex import CoreOptimum, CoreProblem, local_search, may_take, optimise
 from alloc_jax.types import MixedPlan, Solution, Status
 
 CORE = 4096  # questions of the linear programme, spread over all chunks
@@ -42,7 +42,7 @@ class Bound(NamedTuple):
         return double_double.add_float(self.value, self.margin)
 
 
-class Plan(NamedTuple):
+class IntegralPlan(NamedTuple):
     """An integral plan with its totals."""
 
     action: jax.Array  # i32[chunks, width]
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 class Mixed(NamedTuple):
     """A mixed plan: an integral plan, which need not fit, and what is mixed into it."""
 
-    plan: Plan  # but for `fits`, which is the mixed plan's, and `total`, too
+    plan: IntegralPlan  # but for `fits`, which is the mixed plan's, and `total`, too
     beside: MixedPlan
 
 
@@ -61,9 +61,9 @@ class Rounds(NamedTuple):
     """The state of the rounds."""
 
     mixed: Mixed  # the best so far
-    integral: Plan
+    integral: IntegralPlan
     best: Bound
-    key: Plan  # where the next round starts
+    key: IntegralPlan  # where the next round starts
     gain: jax.Array  # f32[chunks, width] what every question gains there by the best of its other actions
     tighten: jax.Array  # f32[] how many questions' costs its budgets are lowered by
     round: jax.Array  # i32[]
@@ -119,7 +119,7 @@ def polished(
         mix = optimise(core, own, double_double.add_float(rest, -state.tighten * swing), penalty)
         worth = worths(core, data.unit)
 
-        def moved(plan: Plan, before: jax.Array, after: jax.Array) -> Plan:
+        def moved(plan: IntegralPlan, before: jax.Array, after: jax.Array) -> IntegralPlan:
             total = double_double.add(
                 plan.total, double_double.subtract(summed_at(worth, after), summed_at(worth, before))
             )
@@ -129,7 +129,8 @@ def polished(
         beside = MixedPlan(numbers(prepared, where)[mix.question], mix.action, mix.share, None)
         mixed_total = double_double.add(key.total, mixture(core, mix, data.unit))
         mixed = Mixed(
-            Plan(key.action, mixed_total, mix.fits & nearly_within(mixed_total, target, prepared.cheapest)), beside
+            IntegralPlan(key.action, mixed_total, mix.fits & nearly_within(mixed_total, target, prepared.cheapest)),
+            beside,
         )
         slack = double_double.slack(scale.dtype) * jnp.abs(target.hi / data.unit)
         action = local_search(core, mix.key, left_of(target, key.total, data.unit), slack, penalty)
@@ -181,7 +182,7 @@ def certified(
     def flat(action):
         return action.reshape(-1)[: prepared.size]
 
-    def gap(plan: Plan):
+    def gap(plan: IntegralPlan):
         return mean(double_double.subtract(bound, utility_of(plan.total))).hi
 
     return Solution(
@@ -204,7 +205,7 @@ def choose(condition: jax.Array, one, other):
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
-def better(one: Plan, other: Plan, target: DoubleDouble) -> jax.Array:
+def better(one: IntegralPlan, other: IntegralPlan, target: DoubleDouble) -> jax.Array:
     """Whether a plan is better: it alone fits, both fit and it earns more, or neither fits and it overspends less."""
     gains = double_double.subtract(utility_of(one.total), utility_of(other.total)).hi > 0
     over, others = (overspent(x.total, target) for x in (one, other))
@@ -226,7 +227,7 @@ def tighter(one: Bound, other: Bound) -> jax.Array:
     return double_double.subtract(one.upper, other.upper).hi <= rounding
 
 
-def unmixed(plan: Plan) -> Mixed:
+def unmixed(plan: IntegralPlan) -> Mixed:
     """An integral plan as a mixed one."""
     nothing = jnp.zeros(plan.total.hi.size - 1, jnp.int32)
     return Mixed(plan, MixedPlan(nothing, plan.action.reshape(-1)[nothing], nothing.astype(plan.total.hi.dtype), None))
@@ -257,12 +258,12 @@ def left_of(target: DoubleDouble, total: DoubleDouble, unit: jax.Array) -> Doubl
     return DoubleDouble(*(x / unit for x in double_double.subtract(target, spends_of(total))))
 
 
-def plan_of(action: jax.Array, total: DoubleDouble, target: DoubleDouble) -> Plan:
+def plan_of(action: jax.Array, total: DoubleDouble, target: DoubleDouble) -> IntegralPlan:
     """A plan with these totals."""
-    return Plan(action, total, double_double.at_most(spends_of(total), target).all())
+    return IntegralPlan(action, total, double_double.at_most(spends_of(total), target).all())
 
 
-def worths(core: Core, unit: jax.Array) -> DoubleDouble:
+def worths(core: CoreProblem, unit: jax.Array) -> DoubleDouble:
     """f32[1 + R, M, K] what the core's actions add to the totals of a plan."""
     utility, cost, weight = core
     values = jnp.concatenate([utility[None], cost * unit[:, None, None]])
@@ -276,7 +277,7 @@ def summed_at(worth: DoubleDouble, action: jax.Array) -> DoubleDouble:
     )
 
 
-def mixture(core: Core, mix: Mix, unit: jax.Array) -> DoubleDouble:
+def mixture(core: CoreProblem, mix: CoreOptimum, unit: jax.Array) -> DoubleDouble:
     """f32[1 + R] what the mixed questions add to the totals of the keys."""
     utility, cost, weight = core
     question, key = mix.question, mix.key[mix.question]
@@ -327,7 +328,7 @@ def bound_at(
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def core_of(prepared: ProblemInChunks, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, Core]:
+def core_of(prepared: ProblemInChunks, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, CoreProblem]:
     """The questions of every chunk that gain most: i32[chunks, some] their columns, and those of all devices."""
     chunks, width = gain.shape
     where = jax.lax.top_k(gain, min(width, max(1, CORE // (chunks * devices(prepared.mesh)))))[1]
@@ -336,7 +337,7 @@ def core_of(prepared: ProblemInChunks, data: Budgeted, gain: jax.Array) -> tuple
     cells = jnp.concatenate([utility, cost], axis=1)  # [chunks, 1 + R, K, some]
     cells = gathered(cells.transpose(0, 3, 1, 2).reshape(-1, *cells.shape[1:3]), prepared.axes)
     weight = gathered(jnp.take_along_axis(prepared.weight, where, axis=1).reshape(-1), prepared.axes)
-    return where, Core(cells[:, 0], jnp.moveaxis(cells[:, 1:], 1, 0), weight)
+    return where, CoreProblem(cells[:, 0], jnp.moveaxis(cells[:, 1:], 1, 0), weight)
 
 
 def numbers(prepared: ProblemInChunks, where: jax.Array) -> jax.Array:

@@ -30,7 +30,7 @@ DEAREST = 1e12  # times the first penalty: where an overspend still pays, the bu
 TRIES = 400  # moves of the search for an integral plan where buying back has failed
 
 
-class Core(NamedTuple):
+class CoreProblem(NamedTuple):
     """Some questions; costs in units of about the budgets."""
 
     utility: jax.Array  # f32[M, K]
@@ -58,7 +58,7 @@ class Vertex(NamedTuple):
     open: jax.Array  # bool[]
 
 
-class Mix(NamedTuple):
+class CoreOptimum(NamedTuple):
     """The optimum: the columns that are actions, and how much of their question they take from its key."""
 
     key: jax.Array  # i32[M]
@@ -69,7 +69,7 @@ class Mix(NamedTuple):
     fits: jax.Array  # bool[] nothing is overspent
 
 
-def optimise(core: Core, key: jax.Array, rest: DoubleDouble, penalty: jax.Array) -> Mix:
+def optimise(core: CoreProblem, key: jax.Array, rest: DoubleDouble, penalty: jax.Array) -> CoreOptimum:
     """The optimum, from a plan near it.
 
     Args:
@@ -96,7 +96,7 @@ def optimise(core: Core, key: jax.Array, rest: DoubleDouble, penalty: jax.Array)
     idle = ((kind == SLACK)[None] & (at[None] == jnp.arange(resources)[:, None])).any(axis=1)
     tolerance = 1e3 * jnp.finfo(share.dtype).eps
     sound = jnp.isfinite(share).all() & jnp.isfinite(multiplier).all()
-    return Mix(
+    return CoreOptimum(
         vertex.key,
         question,
         jnp.where(actions, action, vertex.key[question]),
@@ -106,7 +106,7 @@ def optimise(core: Core, key: jax.Array, rest: DoubleDouble, penalty: jax.Array)
     )
 
 
-def solved(core: Core, vertex: Vertex) -> tuple[jax.Array, jax.Array, jax.Array]:
+def solved(core: CoreProblem, vertex: Vertex) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The inverse of the basis, the values of its columns, and the multipliers."""
     utility, cost, weight = core
     (kind, at, action), key = vertex.basis, vertex.key
@@ -121,7 +121,7 @@ def solved(core: Core, vertex: Vertex) -> tuple[jax.Array, jax.Array, jax.Array]
     return inverse, inverse @ vertex.rest.hi, gain @ inverse
 
 
-def refined(core: Core, vertex: Vertex) -> tuple[jax.Array, jax.Array]:
+def refined(core: CoreProblem, vertex: Vertex) -> tuple[jax.Array, jax.Array]:
     """The values of the basis' columns and the multipliers, by one step of iterative refinement to the last digits."""
     utility, cost, weight = core
     (kind, at, action), key = vertex.basis, vertex.key
@@ -147,7 +147,7 @@ def refined(core: Core, vertex: Vertex) -> tuple[jax.Array, jax.Array]:
     return value + inverse @ left.hi, multiplier + unpaid.hi @ inverse
 
 
-def pivot(core: Core, vertex: Vertex, first_penalty: jax.Array) -> Vertex:
+def pivot(core: CoreProblem, vertex: Vertex, first_penalty: jax.Array) -> Vertex:
     """One step: the column that gains most enters, the one that first reaches a bound leaves."""
     utility, cost, weight = core
     (kind, at, action), key = vertex.basis, vertex.key
@@ -252,7 +252,7 @@ class Search(NamedTuple):
 
 
 def local_search(
-    core: Core, action: jax.Array, rest: DoubleDouble, slack: jax.Array, first_penalty: jax.Array
+    core: CoreProblem, action: jax.Array, rest: DoubleDouble, slack: jax.Array, first_penalty: jax.Array
 ) -> jax.Array:
     """An integral plan within the budgets, by single moves: what is overspent is bought back, what is left is spent.
 

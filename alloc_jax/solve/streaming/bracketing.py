@@ -18,7 +18,7 @@ MULTIPLIERS = 16  # evaluated in one pass
 PASSES = 40  # never reached: the bracket shrinks at least sevenfold a pass, and a float32 has 24 bits
 
 
-class End(NamedTuple):
+class HostEnd(NamedTuple):
     """A best response and what it adds up to over all questions."""
 
     multiplier: float
@@ -26,11 +26,11 @@ class End(NamedTuple):
     utility: float
 
 
-class Bracket(NamedTuple):
+class HostBracket(NamedTuple):
     """Two best responses on either side of the budget; `more` spends more, at the smaller multiplier."""
 
-    more: End
-    less: End
+    more: HostEnd
+    less: HostEnd
     steepest: float  # a multiplier at which every question takes its cheapest action
     cheapest: float  # utility where every question takes its cheapest action, the best of several
     questions: int
@@ -51,7 +51,7 @@ def first_multipliers(guess: float, steepest: float) -> np.ndarray:
     return (guess * factors).astype(np.float32)
 
 
-def next_multipliers(bracket: Bracket, target: float) -> np.ndarray:
+def next_multipliers(bracket: HostBracket, target: float) -> np.ndarray:
     """f32[at most MULTIPLIERS] strictly inside the bracket: close to where the budget should be crossed, and spread over the rest."""
     chord = chord_of(bracket, target)
     low, high, root = chord.low, chord.high, chord.root
@@ -64,7 +64,7 @@ def next_multipliers(bracket: Bracket, target: float) -> np.ndarray:
     return found[(found > low) & (found < high)]
 
 
-def narrowed(bracket: Bracket, ends: list[End], target: float) -> Bracket:
+def narrowed(bracket: HostBracket, ends: list[HostEnd], target: float) -> HostBracket:
     """The bracket after a pass that evaluated some multipliers inside it."""
     more, less = bracket.more, bracket.less
     # Rounding can make totals that are not monotone: `less` first, so that the ends keep their order.
@@ -78,7 +78,7 @@ def narrowed(bracket: Bracket, ends: list[End], target: float) -> Bracket:
     return bracket._replace(more=more, less=less, passes=bracket.passes + 1)
 
 
-def chord_of(bracket: Bracket, target: float) -> Chord:
+def chord_of(bracket: HostBracket, target: float) -> Chord:
     """The chord between the ends, in float64."""
     more, less = bracket.more, bracket.less
     extra, gain = np.float64(more.spend) - less.spend, np.float64(more.utility) - less.utility
@@ -86,7 +86,7 @@ def chord_of(bracket: Bracket, target: float) -> Chord:
     return Chord.between(np, more.multiplier, less.multiplier, extra, gain, extra, above, below)
 
 
-def is_narrow(bracket: Bracket, target: float) -> bool:
+def is_narrow(bracket: HostBracket, target: float) -> bool:
     """Whether any plan between the ends loses less than a share of the utility that does not show."""
     gained = bracket.less.utility - bracket.cheapest
     return not chord_of(bracket, target).is_wide(gained, TOLERANCE) or not next_multipliers(bracket, target).size

@@ -28,7 +28,7 @@ from alloc_jax.types import AllocationProblem
 AHEAD = 2  # blocks that are read before they are needed
 
 
-class Block(NamedTuple):
+class TableBlock(NamedTuple):
     """A block on the device, in the kernels' layout."""
 
     questions: int  # without the padding
@@ -93,14 +93,14 @@ def run_pass(
     )
 
 
-def respond_to(block: Block, multipliers: np.ndarray) -> tuple[double_double.DoubleDouble, jax.Array]:
+def respond_to(block: TableBlock, multipliers: np.ndarray) -> tuple[double_double.DoubleDouble, jax.Array]:
     """Totals f32[MULTIPLIERS, 2] of best responses, and the plans c64[2, rows, WIDTH] of the last two (even, odd place)."""
     padded = np.zeros(MULTIPLIERS, np.float32)
     padded[: multipliers.size] = multipliers
     return _respond_jit(block.rows, padded, np.int32(multipliers.size), block.mesh)
 
 
-def end_plans(block: Block, more: float, less: float, steepest: float) -> tuple[jax.Array, np.ndarray]:
+def end_plans(block: TableBlock, more: float, less: float, steepest: float) -> tuple[jax.Array, np.ndarray]:
     """The plans c64[2, rows, WIDTH] of the two ends of a bracket, and what they spend and earn, f64[2, 2].
 
     Args:
@@ -182,7 +182,7 @@ def _as_float64(x: double_double.DoubleDouble) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def read_ahead(blocks: Sequence[AllocationProblem], mesh: Mesh | None) -> Iterator[Block]:
+def read_ahead(blocks: Sequence[AllocationProblem], mesh: Mesh | None) -> Iterator[TableBlock]:
     """The blocks in order, on the device; a thread reads and moves a few of them ahead, so that neither side waits."""
     ready: queue.Queue = queue.Queue(AHEAD)
     stopped = threading.Event()
@@ -219,7 +219,7 @@ def read_ahead(blocks: Sequence[AllocationProblem], mesh: Mesh | None) -> Iterat
         thread.join()
 
 
-def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | None) -> Block:
+def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | None) -> TableBlock:
     """A block padded to the room of the first one (so that all share a program) with questions that cost and earn nothing.
 
     Raises:
@@ -236,4 +236,4 @@ def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | N
     except ValueError as error:
         raise ValueError(f"block {number}: {error}") from None
     rows, invalid = transposed(arrays, mesh)
-    return Block(count, rows, invalid, room // shares, mesh)
+    return TableBlock(count, rows, invalid, room // shares, mesh)

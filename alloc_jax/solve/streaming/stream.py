@@ -16,8 +16,8 @@ from alloc_jax.solve.mesh import devices
 from alloc_jax.solve.solver import prepare, solve
 from alloc_jax.solve.streaming.bracketing import (
     PASSES,
-    Bracket,
-    End,
+    HostBracket,
+    HostEnd,
     chord_of,
     first_multipliers,
     is_narrow,
@@ -29,7 +29,7 @@ from alloc_jax.solve.streaming.processes import Alone, Peers
 from alloc_jax.types import AllocationProblem, MixedPlan, Status
 
 
-class Cut(NamedTuple):
+class StreamCut(NamedTuple):
     """Where the questions stop to follow `more` and start to follow `less`."""
 
     block: int  # of this process; 0 or beyond the last where the cut is another's
@@ -68,7 +68,7 @@ class StreamSolution:
     passes: int  # over the data
     questions: int  # N
     ends: Ends
-    cut: Cut
+    cut: StreamCut
     totals: np.ndarray  # f64[B, 2, 2] what the two ends spend and earn on each of this process's blocks
     mesh: Mesh | None = None
 
@@ -95,8 +95,8 @@ def solve_stream(
     budget: float,
     *,
     peers: Peers | None = None,
-    resume: Bracket | None = None,
-    save: Callable[[Bracket], None] | None = None,
+    resume: HostBracket | None = None,
+    save: Callable[[HostBracket], None] | None = None,
     mesh: Mesh | None = None,
 ) -> StreamSolution:
     """`solve` for a table that is read block by block, in two to four passes.
@@ -137,7 +137,7 @@ def solve_stream(
     known: dict[float, np.ndarray] = {}  # multiplier: f64[B, 2] by block
     sizes = np.zeros(0, np.int64)  # questions by block
 
-    def pass_over(multipliers: np.ndarray, with_extremes: bool) -> Bracket:
+    def pass_over(multipliers: np.ndarray, with_extremes: bool) -> HostBracket:
         nonlocal known, sizes
         mine = run_pass(blocks, multipliers, with_extremes, mesh)
         said = peers.gather(_summary(mine))
@@ -149,10 +149,12 @@ def solve_stream(
             known |= {0.0: mine.extremes[:, 0], steepest: mine.extremes[:, 1]}
         before = bracket
         if before is None:
-            before = Bracket(End(0.0, *ends[0]), End(steepest, *ends[1]), steepest, float(ends[1, 1]), questions, 0)
+            before = HostBracket(
+                HostEnd(0.0, *ends[0]), HostEnd(steepest, *ends[1]), steepest, float(ends[1, 1]), questions, 0
+            )
         if before.questions != questions:
             raise ValueError(f"resumed a search over {before.questions} questions on a table of {questions}")
-        evaluated = [End(float(m), *map(float, end)) for m, end in zip(multipliers, ends[2:], strict=False)]
+        evaluated = [HostEnd(float(m), *map(float, end)) for m, end in zip(multipliers, ends[2:], strict=False)]
         # At the steepest multiplier the cheapest plan stands, and not a best response, which may be another of its equals.
         inner = {end.multiplier: mine.responses[:, i] for i, end in enumerate(evaluated)}
         known |= {at: totals for at, totals in inner.items() if 0 < at < before.steepest}
@@ -218,24 +220,26 @@ def _raise_if_invalid(blocks: Sequence[AllocationProblem], mine: Totals, said: n
     validation.explain(blocks[last], int(said[: peers.rank, 0].sum()) + int(mine.questions[:last].sum()))
 
 
-def _same_everywhere(resume: Bracket | None, peers: Peers) -> Bracket | None:
+def _same_everywhere(resume: HostBracket | None, peers: Peers) -> HostBracket | None:
     numbers = np.full(10, np.nan) if resume is None else np.hstack(resume)
     more, less, rest = np.split(peers.gather(numbers)[0], [3, 6])
     if np.isnan(rest[0]):
         return None
     steepest, cheapest, questions, passes = map(float, rest)
-    return Bracket(End(*map(float, more)), End(*map(float, less)), steepest, cheapest, int(questions), int(passes))
+    return HostBracket(
+        HostEnd(*map(float, more)), HostEnd(*map(float, less)), steepest, cheapest, int(questions), int(passes)
+    )
 
 
 def _find_cut(
     blocks: Sequence[AllocationProblem],
-    bracket: Bracket,
+    bracket: HostBracket,
     totals: np.ndarray,
     sizes: np.ndarray,
     target: float,
     peers: Peers,
     mesh: Mesh | None,
-) -> Cut:
+) -> StreamCut:
     """Between the ends: whole processes are switched in the order of their ranks, whole blocks of one, questions of one block."""
     mine = np.append(_sums(totals), sizes.sum())
     said = peers.gather(mine)
@@ -262,7 +266,7 @@ def _find_cut(
         found = np.array([sizes[:chosen].sum() + position, *total, *by_question[position] * (not switched), raised])
     found = peers.gather(found)[0 if switched else process]
     first = int(said[:process, 4].sum()) * (not switched)
-    return Cut(int(block), position, first + int(found[0]), found[1:3], found[3:5], int(found[5]))
+    return StreamCut(int(block), position, first + int(found[0]), found[1:3], found[3:5], int(found[5]))
 
 
 def _fitting(steps: np.ndarray, room: float) -> int:
@@ -278,7 +282,7 @@ def _fitting(steps: np.ndarray, room: float) -> int:
 
 
 def _certified(
-    bracket: Bracket, cut: Cut, totals: np.ndarray, budget: float, status: Status, mesh: Mesh | None
+    bracket: HostBracket, cut: StreamCut, totals: np.ndarray, budget: float, status: Status, mesh: Mesh | None
 ) -> StreamSolution:
     """What certifies a cut.
 

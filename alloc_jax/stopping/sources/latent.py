@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from alloc_jax.stopping.sources.classes import Classes, balanced, shares
+from alloc_jax.stopping.sources.beliefs import Classes, balanced, shares
 from alloc_jax.types import SampleLog
 
 TEMPTING = 3  # wrong answers of a training question that may be its traps

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from alloc_jax.stopping.rules import adjacent, lottery, nearest
-from alloc_jax.stopping.sources.classes import Belief, Classes, Table, log_odds
+from alloc_jax.stopping.sources.beliefs import Belief, BeliefTable, Classes, log_odds
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves, make_patterns
 from alloc_jax.stopping.storage import load_rules, save_rules
 
@@ -44,7 +44,7 @@ class EscalationFrontier:
     wave: int  # the most samples at a time
     rounds: int | None  # the most moves of a question; None: any number
     myopic: bool  # whether plans look one move ahead alone
-    family: str  # of beliefs (a key of `task.BELIEFS`): the simplest whose rules do about as well as the best on training questions
+    family: str  # of beliefs (a key of `solver_input.BELIEFS`): the simplest whose rules do about as well as the best on training questions
     read: bool  # whether the rules use what a question's text promises; if not, all questions start alike
     multiplier: np.ndarray = field(repr=False)  # f64[L] falling
     spend: np.ndarray = field(repr=False)  # f64[L] rising
@@ -88,7 +88,7 @@ class EscalationFrontier:
         return all_moves(len(self.sources), self.wave if self.rounds is not None else 1)
 
     @cached_property
-    def cell_table(self) -> Table:
+    def cell_table(self) -> BeliefTable:
         """What the belief says of the cells."""
         return self.belief.table(self.patterns, self.cell, self.cell_features)
 
@@ -111,7 +111,7 @@ class EscalationFrontier:
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class EscalationState:
     """One question under way: its state, the answers seen, and its plan. Immutable: `after` gives the next one."""
 
     patterns: Patterns = field(repr=False)
@@ -123,7 +123,7 @@ class Question:
     path: tuple[int, ...] = ()  # positions of the sources asked, in order
     rounds: int = 0
 
-    def after(self, move: Sequence[int], answers: Sequence[Hashable | None]) -> Question:
+    def after(self, move: Sequence[int], answers: Sequence[Hashable | None]) -> EscalationState:
         """After a move: the samples of these sources, in this order. None has no vote; of verified questions, it is every
         answer that was not right.
 
@@ -174,7 +174,7 @@ class EscalationRule:
         """The multiplier, in utility per unit of the resource: that of the rule that spends more."""
         return float(self.frontier.multiplier[self.more])
 
-    def start(self, accuracy=None, cost=None, features=None, *, ticket: float | str | None = None) -> Question:
+    def start(self, accuracy=None, cost=None, features=None, *, ticket: float | str | None = None) -> EscalationState:
         """A question before its first sample, planned.
 
         Args:
@@ -204,9 +204,9 @@ class EscalationRule:
                 right.max(axis=1), table.chance[0], paid, frontier.patterns.next, float(frontier.multiplier[row]),
                 frontier.patterns.bounds, frontier.moves, frontier.ahead,
             )  # fmt: skip
-        return Question(frontier.patterns, move, right.argmax(axis=1), right.max(axis=1))
+        return EscalationState(frontier.patterns, move, right.argmax(axis=1), right.max(axis=1))
 
-    def decide(self, question: Question) -> tuple[int, ...]:
+    def decide(self, question: EscalationState) -> tuple[int, ...]:
         """Positions of the sources to draw the next samples from, all at once; empty: stop and answer."""
         rounds = self.frontier.rounds
         if rounds is not None and question.rounds >= rounds:

@@ -1,6 +1,6 @@
 """Escalation for a budget: a log in, rules out that draw the next sample from any source, at one multiplier for all questions.
 
-The belief (`classes`) is fitted to the training questions, and which family of beliefs serves is chosen by what its rules earn on training
+The belief (`beliefs`) is fitted to the training questions, and which family of beliefs serves is chosen by what its rules earn on training
 questions that they had not seen. What each multiplier spends is counted on the training questions' own samples; between two multipliers lies their mix,
 which spends a budget exactly.
 """
@@ -14,14 +14,14 @@ import numpy as np
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.price_book import PriceBook
 from alloc_jax.stopping.rules import nearest
-from alloc_jax.stopping.sources.classes import Belief, Classes, uncounted
-from alloc_jax.stopping.sources.counted import count_patterns
+from alloc_jax.stopping.sources.beliefs import Belief, Classes, uncounted
+from alloc_jax.stopping.sources.count_correction import count_patterns
 from alloc_jax.stopping.sources.latent import fit_classes
 from alloc_jax.stopping.sources.patterns import Patterns
 from alloc_jax.stopping.sources.rules import EscalationFrontier
+from alloc_jax.stopping.sources.simulation import Walked, walk
+from alloc_jax.stopping.sources.solver_input import BELIEFS, Family, Promise, Task, make_task
 from alloc_jax.stopping.sources.superprocess import Certificate, certify, solve_patterns
-from alloc_jax.stopping.sources.task import BELIEFS, Family, Promise, Task, make_task
-from alloc_jax.stopping.sources.walking import Walked, walk
 from alloc_jax.stopping.sources.walks import Walks
 from alloc_jax.types import SampleLog, inseparable
 

@@ -19,7 +19,7 @@ import numpy as np
 from alloc_jax.stopping.sources.patterns import Patterns, best_moves
 
 
-class Plan(NamedTuple):
+class PatternRules(NamedTuple):
     """The best rules of P multipliers in G contexts."""
 
     move: np.ndarray  # i8[P, R, G, S] positions in `moves`; 0 stops
@@ -34,7 +34,7 @@ def solve_patterns(
     multipliers: np.ndarray,
     moves: tuple[tuple[int, ...], ...],
     rounds: int | None = None,
-) -> Plan:
+) -> PatternRules:
     """The best rules of all multipliers; every question gets a first sample.
 
     Args:
@@ -56,7 +56,7 @@ def solve_patterns(
         moves,
         rounds,
     )
-    return Plan(np.asarray(move), np.asarray(value))
+    return PatternRules(np.asarray(move), np.asarray(value))
 
 
 @partial(jax.jit, static_argnames=("bounds", "moves", "rounds"))

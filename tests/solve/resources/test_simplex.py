@@ -8,7 +8,7 @@ import pytest
 
 from alloc_jax.solve import double_double
 from alloc_jax.solve.resources import simplex
-from alloc_jax.solve.resources.simplex import Core
+from alloc_jax.solve.resources.simplex import CoreProblem
 
 optimise, local_search = jax.jit(simplex.optimise), jax.jit(simplex.local_search)
 
@@ -51,7 +51,7 @@ def test_the_vertex_is_the_optimum_wherever_it_starts(resources, tied):
         utility, cost, weight, budget = instance(rng, 40, 4, resources, tied)
         key = rng.integers(0, 4, 40).astype(np.int32)
         rest = double_double.pair(jnp.asarray(budget - spent(cost, weight, key), jnp.float32))
-        core = Core(*map(jnp.asarray, (utility, cost, weight)))
+        core = CoreProblem(*map(jnp.asarray, (utility, cost, weight)))
         mix = optimise(core, jnp.asarray(key), rest, jnp.ones(resources))
         assert mix.fits
         share = np.zeros(utility.shape)
@@ -74,14 +74,14 @@ def test_what_cannot_be_met_does_not_fit():
     rest = double_double.pair(
         jnp.asarray(np.float32([0.9 * lowest[0], budget[1]]) - spent(cost, weight, np.zeros(20, int)))
     )
-    core = Core(*map(jnp.asarray, (utility, cost, weight)))
+    core = CoreProblem(*map(jnp.asarray, (utility, cost, weight)))
     assert not optimise(core, jnp.zeros(20, jnp.int32), rest, jnp.ones(2)).fits
 
 
 def test_settling_buys_back_what_is_overspent_and_spends_what_is_left():
     for seed in range(5):
         utility, cost, weight, budget = instance(np.random.default_rng(seed), 40, 4, 2, False)
-        core = Core(*map(jnp.asarray, (utility, cost, weight)))
+        core = CoreProblem(*map(jnp.asarray, (utility, cost, weight)))
         for start in (cost[0].argmax(axis=1), cost.sum(axis=0).argmin(axis=1)):
             rest = jnp.asarray(budget - spent(cost, weight, start), jnp.float32)
             multiplier = jnp.ones(2) / budget.mean()

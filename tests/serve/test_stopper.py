@@ -7,8 +7,8 @@ import pytest
 import alloc_jax as aj
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
-from alloc_jax.serve.patience import Patience
-from alloc_jax.serve.replay import drifting, replay
+from alloc_jax.serve.replay import drifting, replay_stream
+from alloc_jax.serve.stopper import Stopper
 from alloc_jax.serve.tickets import Seen, Tenant
 from alloc_jax.stopping.rules import DRAW, prior_features, vote_state
 from tests.serve.made import RECIPES, sums_log
@@ -22,51 +22,51 @@ def seen(keys):
 
 
 @pytest.fixture(scope="module", params=["alike", "by text"])
-def patience(request, policy):
+def stopper(request, policy):
     log = sums_log(300, seed=9)
     prior = None if request.param == "alike" else prior_features(policy.predict(log.question).score)
-    return Patience(aj.solve_sequential(log, "m", cap=8, prior=prior, contexts=4, orders=4), policy)
+    return Stopper(aj.solve_sequential(log, "m", cap=8, prior=prior, contexts=4, orders=4), policy)
 
 
-def test_at_the_multiplier_of_a_rule_it_decides_as_the_rule(patience, policy):
-    frontier, text = patience.frontier, "123 + 456"
+def test_at_the_multiplier_of_a_rule_it_decides_as_the_rule(stopper, policy):
+    frontier, text = stopper.frontier, "123 + 456"
     prediction = policy.predict([text])
     context = frontier.context(prior_features(prediction.score)[0] if frontier.center.shape[1] else None)
     decided = set()
     for budget in (1.2, 2.0, 3.0, 5.0):
         rule = frontier.at(budget)
         multiplier = float(frontier.multiplier[rule.more])
-        plan = patience.plan(prediction, multiplier, None, 0.0, text)
+        plan = stopper.plan(prediction, multiplier, None, 0.0, text)
         assert plan.action.samples == 8 and plan.expected == pytest.approx(frontier.spend[rule.more])
         for keys in KEYS:
             draw = rule.decide(vote_state(keys, context)) == DRAW
             assert (plan.next(seen(keys)) == ("m",)) == draw
             decided.add(draw)
     assert decided == {True, False}
-    assert patience.plan(prediction, 0.0, 3, 0.0, text).next(seen([None] * 3)) == ()
+    assert stopper.plan(prediction, 0.0, 3, 0.0, text).next(seen([None] * 3)) == ()
 
 
-def test_the_budget_is_kept_when_difficulty_shifts(patience, policy):
+def test_the_budget_is_kept_when_difficulty_shifts(stopper, policy):
     log = sums_log(1000, seed=10)
     rows = drifting(log, 2000, late=(0.4, 0.7))
-    paced = replay(policy, log, 3.0, rows=rows, stopping=patience)
-    fixed = replay(policy, log, 3.0, rows=rows, stopping=patience, step=0.0)
+    paced = replay_stream(policy, log, 3.0, rows=rows, stopping=stopper)
+    fixed = replay_stream(policy, log, 3.0, rows=rows, stopping=stopper, step=0.0)
     assert abs(paced.spend / 3.0 - 1) < 0.02 < abs(fixed.spend / 3.0 - 1)
     assert set(paced.action) == {"vote(m,8)"} and len(set(paced.cost)) > 4
 
 
-def test_what_does_not_fit_the_policy_is_refused(patience, policy, token_policy):
+def test_what_does_not_fit_the_policy_is_refused(stopper, policy, token_policy):
     with pytest.raises(ValueError, match="answer by 'verified'"):
-        Patience(replace(patience.frontier, answer="verified"), policy)
+        Stopper(replace(stopper.frontier, answer="verified"), policy)
     with pytest.raises(ValueError, match="the stopping rules are paid in samples"):
-        Patience(patience.frontier, token_policy)
+        Stopper(stopper.frontier, token_policy)
     with pytest.raises(ValueError, match="below"):
-        Core(policy, RECIPES, {"default": Tenant(budget=0.5)}, Ledger(), stopping=patience)
+        Core(policy, RECIPES, {"default": Tenant(budget=0.5)}, Ledger(), stopping=stopper)
 
 
-def test_the_command_follows_the_rules_in_the_policys_folder(patience, policy, tmp_path):
+def test_the_command_follows_the_rules_in_the_policys_folder(stopper, policy, tmp_path):
     policy.save(tmp_path / "policy")
-    patience.frontier.save(tmp_path / "policy")
+    stopper.frontier.save(tmp_path / "policy")
     usual = ["--upstream=http://127.0.0.1:9/v1", "--budget=0.5", "--resource=samples", "--ledger="]
     assert "the rule that draws least" in failed(tmp_path / "policy", *usual)
     assert "the policy's cheapest plan" in failed(tmp_path / "policy", *usual, "--nosequential")

@@ -11,9 +11,9 @@ from alloc_jax.evaluate.comparison.contenders import BASELINES, CLASSES, GAINS, 
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.scoring import UNIFORM, Report
 from alloc_jax.report import diagnostics, plots
-from alloc_jax.report.answer import answer_page
+from alloc_jax.report.headline import answer_page
 from alloc_jax.report.records import write_metrics
-from alloc_jax.report.text import (
+from alloc_jax.report.tables import (
     HOW_TO_READ,
     fixed_table,
     main_table,

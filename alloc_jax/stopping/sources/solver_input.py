@@ -12,7 +12,7 @@ import numpy as np
 from alloc_jax.actions import single_samples
 from alloc_jax.stopping.contexts import make_contexts
 from alloc_jax.stopping.rules import CalibratedPolicy
-from alloc_jax.stopping.sources.classes import log_odds
+from alloc_jax.stopping.sources.beliefs import log_odds
 from alloc_jax.stopping.sources.latent import Kinds, read_kinds
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, make_patterns
 from alloc_jax.stopping.sources.rules import PLANNED

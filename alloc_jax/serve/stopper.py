@@ -9,11 +9,11 @@ import numpy as np
 from alloc_jax.actions import vote
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
-from alloc_jax.serve.tickets import Plan, Seen
+from alloc_jax.serve.tickets import SamplingPlan, Seen
 from alloc_jax.stopping.rules import StoppingFrontier, prior_features, vote_state
 
 
-class Patience:
+class Stopper:
     """Plans questions by a frontier of stopping rules, at the multiplier that the pace has reached.
 
     Args:
@@ -53,7 +53,7 @@ class Patience:
 
     def plan(
         self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float, text: str
-    ) -> Plan:
+    ) -> SamplingPlan:
         """The rule of a multiplier, for a question of which the policy predicts this; its index holds at any multiplier, so nothing is mixed."""
         frontier = self.frontier
         context = frontier.context(prior_features(prediction.score)[0] if frontier.center.shape[1] else None)
@@ -73,4 +73,6 @@ class Patience:
             return (name,)
 
         name = self.sources[source]
-        return Plan(action=vote(name, most), expected=float(frontier.spend[at]), next=following, limits={name: most})
+        return SamplingPlan(
+            action=vote(name, most), expected=float(frontier.spend[at]), next=following, limits={name: most}
+        )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alloc_jax.evaluate.uniform import upper_hull
+from alloc_jax.evaluate.uniform_mix import upper_hull
 
 MOST = 6
 NEAR = 0.01  # accuracy below the hull that a source may have

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alloc_jax.collect.recipes import EFFORTS, Recipe
-from alloc_jax.serve.tickets import CHAT, EMBEDDINGS, Passed, Question, Refused, Ticket
+from alloc_jax.serve.tickets import CHAT, EMBEDDINGS, AnswerRequest, Passed, Refused, Ticket
 
 PREFIX = "alloc/"
 _MARGIN = 100  # levels that a body is nested less deeply than Python can read
@@ -71,7 +71,7 @@ def read_conversation(body: Mapping[str, Any]) -> None:
         count_of(body, name)
 
 
-def read_question(body: Mapping[str, Any], identity: str, tenant: str, ignored: tuple[str, ...] = ()) -> Question:
+def read_question(body: Mapping[str, Any], identity: str, tenant: str, ignored: tuple[str, ...] = ()) -> AnswerRequest:
     """What a request for an allocated answer says.
 
     Args:
@@ -106,7 +106,7 @@ def read_question(body: Mapping[str, Any], identity: str, tenant: str, ignored: 
     more = {f"stream_options.{name}" for name in options.keys() - {"include_usage"}}
     more |= given.keys() - READ - SENT - SAMPLING
     action = body["model"].removeprefix(PREFIX)
-    return Question(
+    return AnswerRequest(
         id=identity,
         text=question_of(body["messages"]),
         tenant=tenant,
@@ -126,7 +126,7 @@ def read_question(body: Mapping[str, Any], identity: str, tenant: str, ignored: 
 
 def unheard(ticket: Ticket, recipes: Mapping[str, Recipe]) -> list[str]:
     """The parameters of a question that are not honoured: unknown ones, and what a source says itself."""
-    question: Question = ticket.asked
+    question: AnswerRequest = ticket.asked
     found = set(question.ignored)
     for source in ticket.sources:
         own = recipes[source].body([]).keys()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alloc_jax.evaluate.scoring import UNIFORM, Report
-from alloc_jax.report.text import markdown_table, percent, whole_percent
+from alloc_jax.report.tables import markdown_table, percent, whole_percent
 
 KEPT = 0.05  # of a budget: a spend as near to it goes without saying
 

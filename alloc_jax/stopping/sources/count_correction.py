@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from alloc_jax.stopping.sources.classes import Table
+from alloc_jax.stopping.sources.beliefs import BeliefTable
 from alloc_jax.stopping.sources.patterns import Patterns
-from alloc_jax.stopping.sources.walking import Walkers
+from alloc_jax.stopping.sources.simulation import Walkers
 from alloc_jax.stopping.sources.walks import Walks
 
 
-def count_patterns(patterns: Patterns, table: Table, walks: Walks, context: np.ndarray, strength: float) -> np.ndarray:
+def count_patterns(
+    patterns: Patterns, table: BeliefTable, walks: Walks, context: np.ndarray, strength: float
+) -> np.ndarray:
     """f32[S, M, B + 3] the scale of a belief: what walks did in every state they can come to, against a table.
 
     Args:

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import EFFORTS, Recipe
-from alloc_jax.serve.tickets import Question, Refused, Tenant
+from alloc_jax.serve.tickets import AnswerRequest, Refused, Tenant
 
 
 def permitted(
-    question: Question, tenant: Tenant, actions: Mapping[str, Action], recipes: Mapping[str, Recipe], single: bool
+    question: AnswerRequest, tenant: Tenant, actions: Mapping[str, Action], recipes: Mapping[str, Recipe], single: bool
 ) -> Collection[str]:
     """The names of the actions to choose among.
 
@@ -59,7 +59,7 @@ def within(recipe: Recipe, effort: str | None) -> bool:
     return None in (effort, recipe.effort) or EFFORTS.index(recipe.effort) <= EFFORTS.index(effort)
 
 
-def _check_budget(question: Question, tenant: Tenant) -> None:
+def _check_budget(question: AnswerRequest, tenant: Tenant) -> None:
     if question.budget is None or tenant.budget is None:
         return
     bound = tenant.budget if tenant.max_budget is None else tenant.max_budget

@@ -101,7 +101,7 @@ def balanced(odds, effect, prior, xp=np):
     return odds + effect + shift
 
 
-class Table(NamedTuple):
+class BeliefTable(NamedTuple):
     """Chances under a belief, in each of S states of questions of G contexts: which answer is right, and what a draw gives."""
 
     right: np.ndarray  # f32[G, S, B] that each block of equal answers is right
@@ -109,7 +109,7 @@ class Table(NamedTuple):
     reach: np.ndarray  # f32[G, S] that the samples of a state, drawn in a given order, show its pattern
 
 
-def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: np.ndarray | None = None) -> Table:
+def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: np.ndarray | None = None) -> BeliefTable:
     """What the classes say of every state, for contexts whose texts promise log-odds f[G, M] and have features f[G, D]."""
     found = readings(patterns)
     if features is None or len(model.gate) == 1:  # the belief reads no text
@@ -132,7 +132,7 @@ def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: n
     right = both[..., : patterns.blocks] / np.maximum(reach, 1e-30)[..., None]
     chance = np.where(patterns.next >= 0, reach[:, np.maximum(patterns.next, 0)], 0)
     chance /= np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30)
-    return Table(right, chance, reach)
+    return BeliefTable(right, chance, reach)
 
 
 class Belief(NamedTuple):
@@ -141,7 +141,7 @@ class Belief(NamedTuple):
     classes: Classes
     scale: np.ndarray  # f32[S, M, B + 3] of the chances of outcomes
 
-    def table(self, patterns: Patterns, promised: np.ndarray, features: np.ndarray | None = None) -> Table:
+    def table(self, patterns: Patterns, promised: np.ndarray, features: np.ndarray | None = None) -> BeliefTable:
         """What it says of every state, for contexts whose texts promise log-odds f[G, M] and have features f[G, D]."""
         table = tables(self.classes, patterns, promised, features)
         chance = table.chance * self.scale
