@@ -25,6 +25,7 @@ from absl import app, flags, logging as absl_logging
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import Recipe, load_recipes, parse_recipes
 from alloc_jax.learn.policy import load_policy
+from alloc_jax.logs.decisions import DecisionLog
 from alloc_jax.logs.grade import METHODS
 from alloc_jax.price_book import PriceBook
 from alloc_jax.serve.configuration import prices_of, read_configuration
@@ -33,6 +34,7 @@ from alloc_jax.serve.escalator import rules_beside
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import CAPPED, Meter
 from alloc_jax.serve.tickets import ADMIN, Tenant
+from alloc_jax.serve.traffic.recording import Recorder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "Configuration file (TOML): flags by name, and tables; a flag goes before it.")
@@ -60,6 +62,11 @@ flags.DEFINE_enum(
 flags.DEFINE_integer("image_tokens", None, "The most tokens of an image, without which a hard cap refuses it.", 1)
 flags.DEFINE_string("prices", None, "Price book (JSON), by the models' names, for dollars.")
 flags.DEFINE_string("ledger", "alloc_ledger.sqlite", "The ledger's file; empty keeps it in memory.")
+flags.DEFINE_string("traffic", None, "File of decisions and verdicts; default: beside the ledger; empty: none.")
+flags.DEFINE_float("exploration", 0.0, "Share of the decisions drawn evenly, within the budget.", 0.0, 0.99)
+flags.DEFINE_string("candidate", None, "Folder of a policy that decides beside the live one; see `alloc traffic`.")
+flags.DEFINE_float("candidate_share", 0.0, "Share of the decisions that really are the candidate's.", 0.0, 0.99)
+flags.DEFINE_bool("keep_texts", False, "Keep the questions in the file of decisions.")
 flags.DEFINE_float("step", 0.03, "How fast the multiplier follows the spend; 0: not at all.", lower_bound=0.0)
 flags.DEFINE_bool(
     "sequential", True, "Draw sample by sample, where the policy's folder has escalation or stopping rules."
@@ -212,6 +219,7 @@ def _gateway(tables: Mapping[str, Any]):
         step=FLAGS.step,
         quantile=FLAGS.quantile,
         longest=FLAGS.longest,
+        recorder=_recorder(policy, stopping),
     )
     upstream = Upstream(
         FLAGS.upstream,
@@ -224,6 +232,26 @@ def _gateway(tables: Mapping[str, Any]):
     )
     options = {name: FLAGS[name].value for name in _CONFIG}
     return Gateway(core, upstream, GatewayConfig(keys=keys, admin_key=admin, **options))
+
+
+def _recorder(policy, stopping) -> Recorder | None:
+    """What explores and writes decisions down; None without a file for them."""
+    path = FLAGS.traffic
+    if path is None and FLAGS.ledger:
+        path = Path(FLAGS.ledger).with_suffix(".traffic.sqlite")
+    if not path:
+        if FLAGS.exploration or FLAGS.candidate:
+            raise ValueError("exploration and candidates are for a file of decisions: say --traffic")
+        return None
+    return Recorder(
+        DecisionLog(path),
+        policy,
+        exploration=FLAGS.exploration,
+        candidate=load_policy(FLAGS.candidate) if FLAGS.candidate else None,
+        share=FLAGS.candidate_share,
+        rule=stopping.mark if stopping else None,
+        texts=FLAGS.keep_texts,
+    )
 
 
 def _policy():

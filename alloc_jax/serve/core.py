@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from zlib import crc32
 
 import numpy as np
 
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.learn.policy import Policy, Prediction
+from alloc_jax.logs.decisions import POLICY
 from alloc_jax.serve.allocator import Decision, decide
 from alloc_jax.serve.allowed_actions import permitted, within
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
@@ -33,8 +33,11 @@ from alloc_jax.serve.tickets import (
     Stopping,
     Tenant,
     Ticket,
+    why_fixed,
     why_one,
 )
+from alloc_jax.serve.traffic.exploring import priced
+from alloc_jax.serve.traffic.recording import Recorder, fingerprint
 from alloc_jax.stopping.rules import lottery
 
 SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither rewards nor a verifier
@@ -54,6 +57,7 @@ class Core:
       step: of the pace; 0 keeps every multiplier where the calibration put it.
       quantile: of the measured costs of an action, that a cap which is not hard reserves.
       longest: characters of a question that the policy reads, half at its beginning and half at its end.
+      recorder: explores, and writes every decision down before it is done.
       clock: seconds.
 
     Raises:
@@ -74,11 +78,12 @@ class Core:
         step: float = 0.03,
         quantile: float = 0.9,
         longest: int = 8192,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.time,
     ):
         self.policy, self.recipes, self.tenants, self.ledger = policy, recipes, tenants, ledger
         self.meter = meter or Meter(policy.resource, policy.unit)
-        self.stopping, self.step, self.longest = stopping, step, longest
+        self.stopping, self.step, self.longest, self.recorder = stopping, step, longest, recorder
         self.actions = {name: Action.parse(name) for name in policy.actions}
         self.cap = cap or self.meter  # counts in the unit of the caps
         self._check()
@@ -86,9 +91,13 @@ class Core:
         self.reservations = Reservations(policy, recipes, ledger, self.cap, quantile, clock)
         self.reservations.check(tenants, policy)
         mark = f"{policy.unit}, {fingerprint(policy)}" + (f" {stopping.mark}" if stopping else "")
-        self.multipliers = Multipliers(self._pace, tenants, ledger, mark)
         mean = policy.calibration_cost.mean(axis=0, dtype=np.float64)
         self.means = dict(zip(policy.actions, map(float, mean), strict=True))
+        self.multipliers = Multipliers(self._pace, tenants, ledger, mark)
+        self._beside = {}  # the pace that a candidate would have, by tenant
+        if recorder is not None and recorder.candidate is not None:
+            budgets = {name: tenant.budget for name, tenant in tenants.items() if tenant.budget is not None}
+            self._beside = {name: make_pace(recorder.candidate, budget, step) for name, budget in budgets.items()}
         self._lock = threading.Lock()
 
     def predict(self, question: AnswerRequest) -> Prediction | None:
@@ -98,7 +107,9 @@ class Core:
         text, half = question.text, self.longest // 2
         if len(text) > self.longest:
             text = text[:half] + text[-half:]
-        return self.policy.predict([text], question.budget or self.tenants[question.tenant].budget)
+        budget = question.budget or self.tenants[question.tenant].budget
+        found = self.policy.predict([text], budget)
+        return found if self.recorder is None else self.recorder.predict(found, text, budget)
 
     def admit(self, question: AnswerRequest, prediction: Prediction | None = None) -> Ticket:
         """Decides on a question, and reserves what it may cost.
@@ -115,12 +126,17 @@ class Core:
         allowed = permitted(question, tenant, self.actions, self.recipes, single is not None)
         prediction = prediction or self.predict(question)
         with self._lock:
+            kind, figures = why_fixed(question, single), None
             if prediction is None:
                 decision, plan, chosen = None, None, self.actions[question.action]
                 expected = self.means[chosen.name]
             else:
                 multiplier = self.multipliers.multiplier(tenant.name, question.budget)
                 decision, plan, chosen = self._decide(prediction, multiplier, allowed, question, single is not None)
+                if self.recorder is not None and kind == POLICY:
+                    decision, plan, chosen, figures = self._explore(
+                        decision, plan, chosen, prediction, allowed, question
+                    )
                 expected = decision.cost
             ticket = Ticket(
                 asked=question,
@@ -139,9 +155,12 @@ class Core:
                 if cheapest != chosen.name:
                     cost = decision.predicted[cheapest][1]
                     ticket = replace(ticket, action=self.actions[cheapest], expected=cost, plan=None)
+                    kind, figures = "cap", None
                     opened = self._open(_narrowed(ticket))
             if opened is None:
                 raise self._exhausted(tenant)
+            if self.recorder is not None:
+                self._record(opened, kind, figures, prediction)
             return opened
 
     def admit_passed(self, passed: Passed) -> Ticket:
@@ -193,17 +212,23 @@ class Core:
             if not self.reservations.settle(ticket, final, account, dual):
                 return False
             self.multipliers.move(name, dual)
+            if self.recorder is not None and ticket.action is not None:
+                self.recorder.settled(ticket.id, cost, samples)
         return True
 
     def retry(self) -> None:
         """Settles what the ledger could not take, if it can now."""
         with self._lock:
             self.reservations.retry()
+            if self.recorder is not None:
+                self.recorder.retry()
 
     def close(self) -> None:
         """Settles what still can be, and lets go of the ledger."""
         self.retry()
         self.ledger.close()
+        if self.recorder is not None:
+            self.recorder.log.close()
 
     def multiplier(self, tenant: str) -> float:
         """A tenant's multiplier now; 0 without a budget."""
@@ -220,9 +245,13 @@ class Core:
     # -----------------------------------------------------------------------------------------------------------
 
     def _pace(self, budget: float) -> Pace:
-        if self.stopping is not None:
-            return self.stopping.pace(budget, self.step)
-        return make_pace(self.policy, budget, self.step)
+        def of_rest(budget: float) -> Pace:
+            if self.stopping is not None:
+                return self.stopping.pace(budget, self.step)
+            return make_pace(self.policy, budget, self.step)
+
+        exploration = self.recorder.exploration if self.recorder else 0.0
+        return priced(of_rest, budget, exploration, sum(self.means.values()) / len(self.means))
 
     def _decide(
         self, prediction: Prediction, multiplier: float, allowed: Collection[str], question: AnswerRequest, single: bool
@@ -236,6 +265,32 @@ class Core:
         plan = stopping.plan(prediction, multiplier, question.max_samples, ticket, question.text)
         decision = replace(decision, action=plan.action.name, utility=None, spread=None, cost=plan.expected)
         return replace(decision, runner_up=None, margin=math.inf), plan, plan.action
+
+    def _explore(
+        self, decision: Decision, plan: SamplingPlan | None, chosen: Action | Pooled, prediction: Prediction,
+        allowed: Collection[str], question: AnswerRequest,
+    ) -> tuple[Decision, SamplingPlan | None, Action | Pooled, np.ndarray]:  # fmt: skip
+        """What is done instead where the ticket falls on exploration or a candidate, and the figures of the decision."""
+        pace = self._beside.get(question.tenant)
+        theirs = 0.0 if pace is None else self.multipliers.drifted(question.tenant, pace)
+        live = chosen.name if plan is None else self.stopping.mark
+        name, figures = self.recorder.explore(question.id, live, prediction, allowed, theirs)
+        if name == live:
+            return decision, plan, chosen, figures
+        return decide(self.policy, prediction, decision.multiplier, (name,)), None, self.actions[name], figures
+
+    def _record(self, ticket: Ticket, kind: str, figures: np.ndarray | None, prediction: Prediction | None) -> None:
+        """Writes a decision down; where that fails, nothing is done and nothing charged."""
+        try:
+            name = ticket.action.name if ticket.plan is None else self.stopping.mark
+            self.recorder.decided(ticket, kind, name, figures, prediction)
+        except Refused:
+            nothing = Settlement(charged=0.0, cost=0.0, samples=0, prompt_tokens=0.0, completion_tokens=0.0)
+            self.reservations.settle(ticket, nothing, None, None)
+            self.multipliers.move(
+                ticket.tenant.name, self.multipliers.moved(ticket, (ticket.budget or 0.0) - ticket.expected)
+            )
+            raise
 
     def _open(self, ticket: Ticket) -> Ticket | None:
         """The ticket with its reservation, which the ledger holds from here on; None where the cap forbids it."""
@@ -298,11 +353,3 @@ def _narrowed(ticket: Ticket) -> Ticket:
     if ticket.single is None or ticket.one or not action.samples:
         return ticket
     return replace(ticket, action=Action(action.source, 1), expected=ticket.expected / action.samples)
-
-
-def fingerprint(policy: Policy) -> str:
-    """A few letters that change with a policy's weights."""
-    mark = 0
-    for name in sorted(policy.weights):
-        mark = crc32(np.ascontiguousarray(policy.weights[name]).tobytes(), mark)
-    return f"{policy.name} {mark:08x}"

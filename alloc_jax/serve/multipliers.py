@@ -45,7 +45,11 @@ class Multipliers:
             while len(self._of_budget) >= _BUDGETS:
                 self._of_budget.pop(next(iter(self._of_budget)))
             self._of_budget[budget] = own
-        own = self._of_budget[budget]
+        return self.drifted(tenant, self._of_budget[budget])
+
+    def drifted(self, tenant: str, own: Pace) -> float:
+        """The multiplier of another pace, drifted as the tenant's."""
+        pace = self.paces.get(tenant)
         return own.multiplier(own.dual if pace is None else own.dual + self.duals[tenant] - pace.dual)
 
     def moved(self, ticket: Ticket, excess: float) -> float | None:

@@ -10,12 +10,16 @@ import numpy as np
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.collect.replies import Usage
 from alloc_jax.learn.policy import Policy
+from alloc_jax.logs.decisions import AGREEMENT, Outcome
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import AnswerRequest, Seen, Stopping, Tenant, Ticket
+from alloc_jax.serve.traffic.recording import Recorder
 from alloc_jax.serve.voting import count_votes, pool_answers
 from alloc_jax.types import SampleLog
+
+GRADER = "grader"  # the source of the verdicts that a log holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,7 @@ def replay_stream(
     stopping: Stopping | None = None,
     meter: Meter | None = None,
     ledger: Ledger | None = None,
+    recorder: Recorder | None = None,
 ) -> ReplayedStream:
     """Runs questions through the core: each action draws its source's first samples of the question, and votes.
 
@@ -56,6 +61,7 @@ def replay_stream(
       stopping: rules that draw sample by sample, as the gateway has them.
       meter: with the prices of the sources, for dollars; by default the policy's unit alone.
       ledger: in memory by default.
+      recorder: explores, and writes down every decision and whether its vote was right.
 
     Raises:
       ValueError: a question has too few samples for the action decided on, or lacks what its cost needs.
@@ -69,13 +75,17 @@ def replay_stream(
         meter=meter,
         step=step,
         stopping=stopping,
+        recorder=recorder,
     )
     rows = range(len(log)) if rows is None else rows
     actions, multipliers, costs, correct = [], [], [], []
     for turn, i in enumerate(rows):
         ticket = core.admit(AnswerRequest(id=f"{turn}", text=log.question[i]))
-        cost, drawn, right = _draw(core, ticket, log, int(i))
+        cost, drawn, right, share = _draw(core, ticket, log, int(i))
         core.settle(ticket, cost, cost, drawn, 0, 0)
+        if recorder is not None:
+            weak = [Outcome(ticket.id, share, AGREEMENT)] if drawn > 1 else []
+            recorder.log.judged([Outcome(ticket.id, float(right), GRADER), *weak])
         actions.append(ticket.action.name)
         multipliers.append(ticket.decision.multiplier)
         costs.append(cost)
@@ -102,8 +112,8 @@ def drifting(log: SampleLog, questions: int, late: tuple[float, float] = (0.5, 1
     return np.concatenate([rng.choice(order, first), rng.choice(order[low:high], questions - first)])
 
 
-def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, int, bool]:
-    """What a ticket's samples of a question cost, how many were drawn, and whether their vote is right."""
+def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, int, bool, float]:
+    """What a ticket's samples of a question cost, how many were drawn, whether their vote is right, and the share that agrees."""
     action = ticket.action
     seen: list[Seen] = []
     taken: list[tuple[int, int]] = []  # source and number of each sample
@@ -120,7 +130,7 @@ def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, in
             taken.append((m, j))
         turn += 1
     if not seen:
-        return 0.0, 0, False
+        return 0.0, 0, False, 0.0
     keys = [one.key for one in seen]
     pooled = plan is not None and plan.choose is not None
     verdict = pool_answers(keys, *plan.choose(seen)) if pooled else count_votes(keys, action, ticket.id)
@@ -132,7 +142,8 @@ def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, in
         if part is None or not np.isfinite(part):
             raise ValueError(f"question {log.ids[i]!r}: its cost in {core.policy.unit} is not in the log")
         cost += part
-    return cost, len(seen), verdict.winner is not None and bool(log.correct[(i, *taken[verdict.winner])])
+    right = verdict.winner is not None and bool(log.correct[(i, *taken[verdict.winner])])
+    return cost, len(seen), right, verdict.share
 
 
 def _sums(log: SampleLog, i: int, m: int, k: int) -> Mapping[str, float | None]:

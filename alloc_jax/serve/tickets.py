@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from alloc_jax.actions import Action
 from alloc_jax.learn.policy import Prediction
+from alloc_jax.logs.decisions import POLICY
 from alloc_jax.serve.allocator import Decision
 from alloc_jax.serve.pacing import Pace
 
@@ -19,7 +20,7 @@ class Refused(Exception):
     """A request that is not served.
 
     Args:
-      reason: invalid, forbidden, unknown, exhausted, busy, late or large; the protocol has a status for each.
+      reason: invalid, forbidden, unknown, conflict, exhausted, busy, late or large; the protocol has a status for each.
       message: what is wrong, and what to do.
       retry_after: seconds after which it may be served.
     """
@@ -139,6 +140,11 @@ def why_one(question: AnswerRequest, tenant: Tenant) -> str | None:
         if question.gradable
         else "structured answers are voted on where the request says gradable, or the operator"
     )
+
+
+def why_fixed(question: AnswerRequest, single: str | None) -> str:
+    """The kind of a decision: whether the policy chooses freely, or what leaves it no choice that other policies would have had."""
+    return "named" if question.action is not None else POLICY if single is None else "one sample"
 
 
 class Seen(NamedTuple):

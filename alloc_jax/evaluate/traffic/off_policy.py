@@ -36,7 +36,7 @@ METHODS = {  # whether a model is corrected, whether the weights are divided by 
 }
 LEAST_CHANCE = 1e-6  # below which an action had none
 LEAST_SEEN = 10  # verdicts on an action that a candidate would take, below which nothing is said of it
-_RARE = 0.01  # share of the decisions from which a candidate takes an action often enough to ask for them
+_RARE = 0.05  # share of the decisions from which a candidate takes an action often enough to ask for them
 _STEPS = 30  # of the bisection; the two multipliers are mixed so that the budget is met
 _BESIDE = 1.3  # multipliers between which the frontier's slope is taken
 

@@ -30,6 +30,7 @@ from starlette.routing import Route
 from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import ADMIN, CHAT, AnswerRequest, Refused, Ticket
+from alloc_jax.serve.traffic.outcomes import post_outcomes
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from alloc_jax.serve.web.answering import Answer, answer, one_sample
 from alloc_jax.serve.web.fair_shares import Fair, Pool
@@ -45,7 +46,15 @@ from alloc_jax.serve.web.protocol import (
     headers_of,
 )
 from alloc_jax.serve.web.proxy import pass_through, relay_one
-from alloc_jax.serve.web.request_bodies import PREFIX, read_body, read_conversation, read_passed, read_question, unheard
+from alloc_jax.serve.web.request_bodies import (
+    PREFIX,
+    read_body,
+    read_conversation,
+    read_object,
+    read_passed,
+    read_question,
+    unheard,
+)
 from alloc_jax.serve.web.response_events import Responses
 from alloc_jax.serve.web.responses import chat_request
 from alloc_jax.serve.web.upstream import Upstream
@@ -125,6 +134,7 @@ class Gateway:
             Route("/v1/responses", door(self.responses, keys), methods=["POST"]),
             Route("/v1/completions", door(self.others, keys), methods=["POST"]),
             Route("/v1/embeddings", door(self.others, keys), methods=["POST"]),
+            Route("/v1/alloc/outcomes", door(self.outcomes, everyone), methods=["POST"]),
             Route("/v1/models/{name:path}", door(self.model, keys), methods=["GET"]),
             Route("/v1/models", door(self.models, keys), methods=["GET"]),
             Route("/metrics", door(self.exposition, everyone), methods=["GET"]),
@@ -154,6 +164,14 @@ class Gateway:
         body, identity = await self._asked(request, tenant, stack)
         path = request.url.path.removeprefix("/v1")
         return await pass_through(self, request, read_passed(body, identity, tenant, self.config.max_n, path), stack)
+
+    async def outcomes(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
+        """Takes verdicts on a tenant's own answers; from the operator, and where there are no keys, on anybody's."""
+        if self.core.recorder is None:
+            raise Refused("unknown", "no decisions are recorded here: --traffic names the file")
+        raw = await body_of(request, self.config.max_body, self.config.body_s)
+        whose = tenant if self.config.keys and tenant != ADMIN else None
+        return reply(post_outcomes(self.core.recorder.log, read_object(raw), whose))
 
     async def models(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Lists what can be asked for: the policy's own names, and the upstream's models where it says them."""
@@ -238,6 +256,8 @@ class Gateway:
         finally:
             self.metrics.count_drawn(ticket, drawn)
         self.metrics.count_answer(ticket, given)
+        if self.core.recorder is not None and given.samples > 1:
+            self.core.recorder.agreed(ticket.id, given.verdict.share)
         headers, said = self._headers(ticket, given, debug), answered(question.id, ticket, given)
         if not question.stream:
             return reply(dialect.whole(said, given.usage), headers=headers)

@@ -24,6 +24,7 @@ STATUS = {
     "forbidden": 403,
     "unknown": 404,
     "late": 408,
+    "conflict": 409,
     "large": 413,
     "exhausted": 429,
     "busy": 503,

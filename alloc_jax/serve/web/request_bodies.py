@@ -35,11 +35,11 @@ REFUSED = {
 }
 
 
-def read_body(raw: bytes) -> dict[str, Any]:
+def read_object(raw: bytes) -> dict[str, Any]:
     """The JSON object in a request.
 
     Raises:
-      Refused: it is none, or names no model.
+      Refused: it is none.
     """
     try:
         text = raw.decode(json.detect_encoding(raw), "surrogatepass")
@@ -51,6 +51,16 @@ def read_body(raw: bytes) -> dict[str, Any]:
         raise Refused("invalid", f"no JSON: {_why_not(raw)}") from None
     if not isinstance(body, dict):
         raise Refused("invalid", f"expected a JSON object, got {type(body).__name__}")
+    return body
+
+
+def read_body(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a request for an answer.
+
+    Raises:
+      Refused: it is none, or names no model.
+    """
+    body = read_object(raw)
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Refused("invalid", "model: expected a name")
     if any("\ud800" <= c <= "\udfff" for c in body["model"]):  # no ledger can hold it
