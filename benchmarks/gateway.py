@@ -26,11 +26,13 @@ from alloc_jax.actions import Action, vote
 from alloc_jax.collect.recipes import parse_recipes
 from alloc_jax.learn import PolicyConfig, load_policy, train
 from alloc_jax.logs import read_log
+from alloc_jax.logs.decisions import DecisionLog
 from alloc_jax.measure import measure
 from alloc_jax.serve.allocator import decide
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.tickets import AnswerRequest, Tenant
+from alloc_jax.serve.traffic.recording import Recorder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float("rate", 50.0, "Requests a second, of either kind.")
@@ -80,10 +82,12 @@ def run_gateway(port: int, upstream: str, policy: str, ledger: str) -> None:
 
 
 def make_core(policy, ledger) -> Core:
-    """At a budget that leaves a choice."""
+    """At a budget that leaves a choice, with every decision recorded."""
     sources = {action.source for action in map(Action.parse, policy.actions)}
     recipes = parse_recipes({name: {"model": "m", "max_tokens": 64} for name in sources})
-    return Core(policy, recipes, {"default": Tenant(budget=float(np.median(policy.calibration_cost)))}, Ledger(ledger))
+    tenants = {"default": Tenant(budget=float(np.median(policy.calibration_cost)))}
+    recorder = Recorder(DecisionLog(f"{ledger}.traffic"), policy, exploration=0.05)
+    return Core(policy, recipes, tenants, Ledger(ledger), recorder=recorder)
 
 
 def free_port() -> int:
@@ -197,7 +201,7 @@ async def wait(client: Client) -> None:
 def time_decisions(folder: str, questions: list[str]) -> dict[str, list[float]]:
     """Seconds of each step of a decision, and of its settling; no text is encoded before its turn."""
     policy = load_policy(folder)
-    found = {"predict": [], "decide": [], "predict, decide, reserve": [], "settle": []}
+    found = {"predict": [], "decide": [], "predict, decide, reserve, record": [], "settle": []}
     with tempfile.TemporaryDirectory() as scratch:
         core = make_core(policy, Path(scratch) / "ledger.sqlite")
         for turn, text in enumerate(questions):
@@ -206,13 +210,13 @@ def time_decisions(folder: str, questions: list[str]) -> dict[str, list[float]]:
             times.append(time.perf_counter())
             decide(policy, prediction, core.multiplier("default"))
             times.append(time.perf_counter())
-            ticket = core.admit(AnswerRequest(id=str(turn), text=f"{text} "))
+            ticket = core.admit(AnswerRequest(id=f"{turn:032x}", text=f"{text} "))
             times.append(time.perf_counter())
             core.settle(ticket, 1.0, 1.0, 1, _TOKENS, _TOKENS)
             times.append(time.perf_counter())
             for name, seconds in zip(found, np.diff(times), strict=True):
                 found[name].append(seconds)
-        core.ledger.close()
+        core.close()
     return found
 
 
@@ -233,7 +237,7 @@ def main(argv):
         questions = list(read_log("builtin").question[-2000:])
         print(f"{len(questions)} decisions, one after the other")
         for name, seconds in time_decisions(folder, questions).items():
-            print(f"  {name:<25} {_shown(seconds)}")
+            print(f"  {name:<32} {_shown(seconds)}")
         found = {action.samples: action.name for action in map(Action.parse, load_policy(folder).actions)}
         actions = {int(k): found[int(k)] for k in FLAGS.samples}
         up, gate = free_port(), free_port()

@@ -224,8 +224,8 @@ def read_traffic(
 
 def _read(db: sqlite3.Connection, mark: str | None, tenant: str | None, verdict: Sequence[str]) -> Recorded:
     policies = {
-        row[0]: Described(*row[1:4], tuple(json.loads(row[4])), *row[5:])
-        for row in db.execute("SELECT * FROM policies")
+        number: Described(mark, name, features, tuple(json.loads(actions)), resource, unit)
+        for number, mark, name, features, actions, resource, unit in db.execute("SELECT * FROM policies")
     }
     whose, given = ("", ()) if tenant is None else (" AND tenant = ?", (tenant,))
     last = db.execute(
