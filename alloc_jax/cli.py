@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from types import ModuleType
 from typing import NamedTuple, NoReturn
+
+from alloc_jax.options import HELP, help_where_asked
 
 
 class Command(NamedTuple):
@@ -36,7 +37,6 @@ COMMANDS = {
     "demo": Command("commands.demo", "A small model, the gateway before it, 200 questions, and the account."),
     "reasoner": Command("commands.reasoner", "Serve the built-in language model."),
 }
-HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
 def main() -> None:
@@ -79,15 +79,6 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
 
     app.run(main)
     raise SystemExit(0)
-
-
-def help_where_asked(module: ModuleType) -> None:
-    """Prints what a command or a script says of itself, with its flags, and ends well, where its arguments ask for help."""
-    from absl import flags
-
-    if any(argument in HELP for argument in sys.argv):
-        print(f"{str(module.__doc__).strip()}\n{flags.FLAGS.module_help(module)}")
-        raise SystemExit(0)
 
 
 def _listed() -> str:

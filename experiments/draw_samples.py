@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from alloc_jax.cli import help_where_asked
+from alloc_jax.options import help_where_asked
 from alloc_jax.reasoner.draw import draw_log
 from alloc_jax.reasoner.weights import SHIPPED
 

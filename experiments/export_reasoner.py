@@ -11,8 +11,8 @@ import sys
 
 from absl import app, flags
 
-from alloc_jax.cli import help_where_asked
 from alloc_jax.jobs.console import plain_errors, show_progress
+from alloc_jax.options import help_where_asked
 from alloc_jax.reasoner.export import export_reasoner
 
 FLAGS = flags.FLAGS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from alloc_jax.cli import help_where_asked
+from alloc_jax.options import help_where_asked
 from alloc_jax.reasoner.model import SIZES
 from alloc_jax.reasoner.train import train_reasoner
 

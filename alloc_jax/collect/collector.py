@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from alloc_jax.collect.charges import total_tokens, usage_dollars, worst_dollars
 from alloc_jax.collect.journal import Journal
@@ -27,17 +27,17 @@ _PAUSE = 0.5  # seconds before the first retry; doubles with each
 class CollectConfig:
     """Settings of a collection: the server, how many samples, how many requests at a time, and what may be spent."""
 
-    base_url: str  # of the server, as in http://127.0.0.1:8000/v1
-    samples: int = 16  # of each question and source
-    concurrency: int = 16  # requests at a time
-    timeout_s: float = 600.0  # of one request
-    retries: int = 4  # of a request that failed for a passing reason, such as a timeout
-    seed: int | None = 0  # each request gets its own from it; None sends none, for servers that refuse the field
-    max_usd: float | None = None  # stops before the spend can pass it; None: no limit
-    max_tokens: float | None = None  # of prompts and completions together; None: no limit
-    retry_refused: bool = False  # ask again what the server refused for good in an earlier run
-    max_wait_s: float = 300.0  # a server that asks to wait longer ends the run, which goes on when it is started again
-    key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the server's key
+    base_url: Annotated[str, "Of the server, with its /v1."]
+    samples: Annotated[int, "Samples of each question and source."] = 16
+    concurrency: Annotated[int, "Requests at a time."] = 16
+    timeout_s: Annotated[float, "Limit of a request, in seconds."] = 600.0
+    retries: Annotated[int, "Of a request that failed for a passing reason, such as a timeout."] = 4
+    seed: Annotated[int | None, "From which each request gets a seed of its own; None sends none."] = 0
+    max_usd: Annotated[float | None, "Stops before more dollars are spent; needs prices."] = None
+    max_tokens: Annotated[float | None, "Stops before more tokens are spent, prompts and completions together."] = None
+    retry_refused: Annotated[bool, "Ask again what the server refused in an earlier run."] = False
+    max_wait_s: Annotated[float, "A server that asks to wait longer ends the run; start it again later."] = 300.0
+    key_env: Annotated[str, "The environment variable that holds the server's key."] = "OPENAI_API_KEY"
 
     def __post_init__(self):
         for name in ("samples", "concurrency"):

@@ -20,6 +20,7 @@ from alloc_jax.collect.questions import in_shard, parse_shard
 from alloc_jax.collect.replies import Fault
 from alloc_jax.jobs.console import show_progress
 from alloc_jax.logs.grade import METHODS
+from alloc_jax.options import define_options
 
 FLAGS = flags.FLAGS
 
@@ -39,7 +40,7 @@ _CONFIG = (
 
 def define_flags():
     flags.DEFINE_string("workdir", None, "Folder of the journal and the log; may hold an earlier run's.", required=True)
-    flags.DEFINE_string("base_url", None, "Of the server, with its /v1.", required=True)
+    define_options(CollectConfig, *_CONFIG, "seed")
     flags.DEFINE_string("questions", None, "Questions in JSON lines, CSV or parquet.", required=True)
     flags.DEFINE_string("question_field", "question", "The field that holds the text.")
     flags.DEFINE_string("gold_field", "gold", "The field that holds the reference answer.")
@@ -50,22 +51,10 @@ def define_flags():
     flags.DEFINE_integer(
         "max_completion", None, "Token limit of a sample; where there are no --sources.", lower_bound=1
     )
-    flags.DEFINE_integer("samples", 16, "Samples of each question and source.", lower_bound=1)
-    flags.DEFINE_integer("concurrency", 16, "Requests at a time.", lower_bound=1)
-    flags.DEFINE_float("timeout_s", 600.0, "Limit of a request, in seconds.")
-    flags.DEFINE_integer(
-        "retries", 4, "Of a request that failed for a passing reason, such as a timeout.", lower_bound=0
-    )
-    flags.DEFINE_float("max_wait_s", 300.0, "A server that asks to wait longer ends the run; start it again later.")
-    flags.DEFINE_integer("seed", 0, "From which each request gets a seed of its own.")
     flags.DEFINE_bool("send_seed", True, "Off for servers that refuse the field.")
     flags.DEFINE_string("shard", "1/1", "i/k: only the i-th of k parts of the questions.")
-    flags.DEFINE_float("max_usd", None, "Stops before more dollars are spent; needs --prices.")
-    flags.DEFINE_float("max_tokens", None, "Stops before more tokens are spent, prompts and completions together.")
     flags.DEFINE_string("prices", None, "Price book (JSON), by the models' names.")
-    flags.DEFINE_bool("retry_refused", False, "Ask again what the server refused in an earlier run.")
     flags.DEFINE_enum("grader", None, list(METHODS), "How answers are graded; without it the journal alone is written.")
-    flags.DEFINE_string("key_env", "OPENAI_API_KEY", "The environment variable that holds the server's key.")
 
 
 def main(argv):

@@ -11,12 +11,13 @@ The table is saved with the hashes of the files that it came from and the option
 from absl import flags
 
 from alloc_jax import PriceBook, parse_actions
-from alloc_jax.jobs.config import LogConfig, option_help
+from alloc_jax.jobs.config import LogConfig
 from alloc_jax.jobs.console import define_log_files, show_progress
 from alloc_jax.logs.flags import define_reading_flags, input_files, read_flagged, reading_options
 from alloc_jax.logs.read import format_reading
 from alloc_jax.measure import RESOURCES, describe, fitting_menu, format_description, format_table, measure, save_table
 from alloc_jax.measure.shrink import METHODS
+from alloc_jax.options import define_options, option_help
 
 FLAGS = flags.FLAGS
 
@@ -24,9 +25,8 @@ FLAGS = flags.FLAGS
 def define_flags():
     define_log_files()
     define_reading_flags()
-    flags.DEFINE_string("actions", "", option_help(LogConfig, "actions"))
+    define_options(LogConfig, "actions", "prices")
     flags.DEFINE_list("resource", ["samples"], f"What is paid with, one or several: {', '.join(RESOURCES)}.")
-    flags.DEFINE_string("prices", None, option_help(LogConfig, "prices"))
     flags.DEFINE_enum("missing", "error", ["error", "drop"], option_help(LogConfig, "missing"))
     flags.DEFINE_enum(
         "shrink", None, list(METHODS), "Shrink utilities, for choosing on few samples; default: plain means."
@@ -49,7 +49,7 @@ def main(argv):
             f"\n{len(table.dropped)} questions were left out, {table.dropped[0]!r} first: they lack something of {resource}"
         )
     if FLAGS.table:
-        named = {"actions": [action.name for action in actions], "resource": resource, "prices": FLAGS.prices}
+        named = {"actions": [action.name for action in actions], "resource": resource, "prices": FLAGS.prices or None}
         files = input_files(FLAGS.log) + ([FLAGS.prices] if FLAGS.prices else [])
         save_table(table, FLAGS.table, inputs=files, options=reading_options() | named | options)
         print(f"\ntable: {FLAGS.table}")

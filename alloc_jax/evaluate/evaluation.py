@@ -16,16 +16,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import jax
 import numpy as np
 
 from alloc_jax.evaluate.baselines import best_single, random_mix
 from alloc_jax.evaluate.oracle_intervals import resolved
-from alloc_jax.evaluate.outcomes import Outcome, check_complete, mixed_plan, one_hot_plan, whole_questions
+from alloc_jax.evaluate.outcomes import Outcome, check_complete, one_hot_plan, whole_questions
 from alloc_jax.evaluate.regret import decompose_regret, label_agreement
 from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, Means, Report, Row, Scorer
 from alloc_jax.learn.policy import Prediction
 from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.solve import solve
+from alloc_jax.solve.envelope import mixed_plan
 from alloc_jax.stopping.rules import lottery
 from alloc_jax.types import OutcomeTable
 
@@ -157,10 +159,14 @@ def score_plans(
         chosen = solve(problem["choose"], budget) if halved else best
         label, again = np.asarray(chosen.action), np.asarray(best.action)
         oracle = Means(foresight[0][b], foresight[1][b])
-        rows.append(scorer.row(oracle_name, budget, oracle, oracle, plan=mixed_plan(chosen, actions)))
+        rows.append(
+            scorer.row(oracle_name, budget, oracle, oracle, plan=mixed_plan(jax.device_get(chosen), actions, np))
+        )
         if halved:
             optimum = Means(hindsight[0][b], hindsight[1][b])
-            rows.append(scorer.row(IN_SAMPLE, budget, optimum, oracle, plan=mixed_plan(best, actions)))
+            rows.append(
+                scorer.row(IN_SAMPLE, budget, optimum, oracle, plan=mixed_plan(jax.device_get(best), actions, np))
+            )
         for made in deployed:
             if made.budget != budget:
                 continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alloc_jax.types import MixedPlan, OutcomeTable, Solution
+from alloc_jax.types import OutcomeTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,19 +43,6 @@ def one_hot_plan(action: np.ndarray, actions: int) -> np.ndarray:
            [1., 0.]])
     """
     return np.eye(actions)[action]
-
-
-def mixed_plan(solution: Solution, actions: int) -> np.ndarray:
-    """The mixed plan of a solution as f64[N, K]: it spends the budget, where the integral plan leaves up to a question's cost."""
-    mixed: MixedPlan = solution.mixed
-    own = np.asarray(solution.action if mixed.action is None else mixed.action)
-    plan = one_hot_plan(own, actions)
-    for question, other, chance in zip(
-        *(np.atleast_1d(x) for x in (mixed.question, mixed.other, mixed.probability)), strict=True
-    ):
-        plan[question, own[question]] -= chance
-        plan[question, other] += chance
-    return plan
 
 
 def whole_questions(*tables: OutcomeTable) -> np.ndarray:

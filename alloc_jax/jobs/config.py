@@ -6,7 +6,7 @@ Options that some jobs share without the rest of `LogConfig` are types of their 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 Log = Annotated[str, "Sample log, or `builtin`."]
 Resource = Annotated[
@@ -65,9 +65,3 @@ class DrawConfig:
         for name in ("wave", "orders", "folds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
-
-
-def option_help(config: Any, name: str) -> str:
-    """The help of an option of a configuration, or of its class."""
-    kind = config if isinstance(config, type) else type(config)
-    return get_type_hints(kind, include_extras=True)[name].__metadata__[0]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from absl import flags, logging as absl_logging
 
-from alloc_jax.jobs.config import option_help
+from alloc_jax.options import define_options, option_help
 
 C = TypeVar("C")
 
@@ -23,14 +23,10 @@ def define_config_flags(config: Any, workdir: bool = True) -> None:
         flags.DEFINE_string("workdir", None, "Folder for the report; must be new or empty.", required=True)
         flags.DEFINE_bool("overwrite", False, "Replace an earlier run in the workdir.")
     for name, value in vars(config).items():
-        help = option_help(config, name)
-        if isinstance(value, bool):
-            flags.DEFINE_bool(name, value, help)
-        elif isinstance(value, tuple):
-            flags.DEFINE_string(name, ",".join(_shown(part) for part in value), help)
+        if isinstance(value, tuple):
+            flags.DEFINE_string(name, ",".join(_shown(part) for part in value), option_help(config, name))
         else:
-            defines: dict[type, Any] = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
-            defines[type(value)](name, value, help)
+            define_options(config, name)
 
 
 def read_config(default: C) -> C:

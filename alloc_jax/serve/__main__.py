@@ -27,6 +27,7 @@ from alloc_jax.collect.recipes import Recipe, load_recipes, parse_recipes
 from alloc_jax.learn.policy import load_policy
 from alloc_jax.logs.decisions import DecisionLog
 from alloc_jax.logs.grade import METHODS
+from alloc_jax.options import help_where_asked
 from alloc_jax.price_book import PriceBook
 from alloc_jax.serve.configuration import prices_of, read_configuration
 from alloc_jax.serve.core import Core
@@ -354,4 +355,5 @@ def _budget(text: str | None) -> float | None:
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

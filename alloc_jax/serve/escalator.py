@@ -12,7 +12,7 @@ import numpy as np
 from alloc_jax.actions import single_samples
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
-from alloc_jax.serve.stopper import Stopper
+from alloc_jax.serve.stopper import Stopper, check_rules
 from alloc_jax.serve.tickets import Pooled, SamplingPlan, Seen, Stopping
 from alloc_jax.stopping.rules import FILE as STOPPING_FILE, load_stopping
 from alloc_jax.stopping.sources.rules import FILE, EscalationFrontier, EscalationRule, EscalationState, load_escalation
@@ -33,13 +33,7 @@ class Escalator:
     mark = "escalation"
 
     def __init__(self, frontier: EscalationFrontier, policy: Policy):
-        if frontier.answer != "vote":
-            raise ValueError(f"the escalation rules answer by {frontier.answer!r}, and a gateway by vote")
-        if (frontier.resource, frontier.unit) != (policy.resource, policy.unit):
-            raise ValueError(
-                f"the escalation rules are paid in {frontier.resource} ({frontier.unit}), the policy in {policy.resource}"
-                f" ({policy.unit})"
-            )
+        check_rules(self.mark, frontier, policy)
         if not policy.predicts_utility:
             raise ValueError(f"an {policy.kind} policy predicts no utilities, which are the escalation rules' prior")
         ones = single_samples(policy.actions)

@@ -11,6 +11,22 @@ from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
 from alloc_jax.serve.tickets import SamplingPlan, Seen
 from alloc_jax.stopping.rules import StoppingFrontier, prior_features, vote_state
+from alloc_jax.stopping.sources.rules import EscalationFrontier
+
+
+def check_rules(mark: str, frontier: StoppingFrontier | EscalationFrontier, policy: Policy) -> None:
+    """Refuses rules that a gateway cannot follow beside a policy.
+
+    Raises:
+      ValueError: they do not answer by vote, or are paid in something else than the policy.
+    """
+    if frontier.answer != "vote":
+        raise ValueError(f"the {mark} rules answer by {frontier.answer!r}, and a gateway by vote")
+    if (frontier.resource, frontier.unit) != (policy.resource, policy.unit):
+        raise ValueError(
+            f"the {mark} rules are paid in {frontier.resource} ({frontier.unit}), the policy in {policy.resource}"
+            f" ({policy.unit})"
+        )
 
 
 class Stopper:
@@ -27,13 +43,7 @@ class Stopper:
     mark = "stopping"
 
     def __init__(self, frontier: StoppingFrontier, policy: Policy):
-        if frontier.answer != "vote":
-            raise ValueError(f"the stopping rules answer by {frontier.answer!r}, and a gateway by vote")
-        if (frontier.resource, frontier.unit) != (policy.resource, policy.unit):
-            raise ValueError(
-                f"the stopping rules are paid in {frontier.resource} ({frontier.unit}), the policy in {policy.resource}"
-                f" ({policy.unit})"
-            )
+        check_rules(self.mark, frontier, policy)
         self.frontier, self.sources = frontier, frontier.sources
 
     def pace(self, budget: float, step: float) -> Pace:

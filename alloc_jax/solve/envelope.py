@@ -75,13 +75,21 @@ def _change(
     return change
 
 
-def mixed_plan(solution: Solution, actions: int) -> jax.Array:
-    """f32[N, K] how much of every question each action gets in the mixed plan."""
+def mixed_plan(solution: Solution, actions: int, xp=jnp):
+    """f[N, K] how much of every question each action gets in the mixed plan, which spends the budget.
+
+    Args:
+      solution: for one budget; of NumPy arrays where xp is NumPy.
+      actions: K.
+      xp: jax.numpy, or numpy for float64 on the host.
+    """
     mixed = solution.mixed
     own = solution.action if mixed.action is None else mixed.action
-    plan = jax.nn.one_hot(own, actions, dtype=mixed.probability.dtype)
-    plan = plan.at[mixed.question, own[mixed.question]].add(-mixed.probability)
-    return plan.at[mixed.question, mixed.other].add(mixed.probability)
+    one_hot = xp.eye(actions, dtype=float if xp is np else mixed.probability.dtype)
+    question, other, share = (xp.atleast_1d(x) for x in (mixed.question, mixed.other, mixed.probability))
+    moved = share[:, None] * (one_hot[other] - one_hot[own[question]])  # [R, K]
+    at = xp.arange(len(own))[:, None] == question[None]  # [N, R]
+    return one_hot[own] + (at[:, :, None] * moved[None]).sum(axis=1)
 
 
 # ---------------------------------------------------------------------------------------------------------------

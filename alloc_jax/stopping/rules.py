@@ -125,8 +125,7 @@ class StoppingFrontier:
 
     def value(self, budget):
         """The utility at these budgets, on the questions the rules were fitted on; NaN below the cheapest rule."""
-        budget = np.asarray(budget, float)
-        return np.where(budget < self.spend[0], np.nan, np.interp(budget, self.spend, self.utility))
+        return utility_at(budget, self.spend, self.utility)
 
     def at(self, budget: float) -> StoppingRule:
         """The mix of two adjacent rules that spends a budget, or the rule that draws most where that spends less.
@@ -234,6 +233,12 @@ def adjacent(spend: np.ndarray, budget: float) -> tuple[int, int, float]:
     less = max(more - 1, 0)
     room = spend[more] - spend[less]
     return less, more, 1.0 if room <= 0 else float(np.clip((budget - spend[less]) / room, 0, 1))
+
+
+def utility_at(budget, spend: np.ndarray, utility: np.ndarray) -> np.ndarray:
+    """What mixes of adjacent rules earn at budgets, by the rules' rising spends f[L]; NaN below the first."""
+    budget = np.asarray(budget, float)
+    return np.where(budget < spend[0], np.nan, np.interp(budget, spend, utility))
 
 
 def lottery(ids: Sequence[str], seed: int = 0) -> np.ndarray:

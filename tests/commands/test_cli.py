@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 import alloc_jax
-from alloc_jax import cli
+from alloc_jax import cli, options
 from alloc_jax.logs import write_log
 from tests.conftest import made_log
 
@@ -65,6 +65,7 @@ def test_a_command_can_be_asked_for_help(name, monkeypatch, capsys, values):
     shown = capsys.readouterr().out
     module = import_module(f"alloc_jax.{cli.COMMANDS[name].module}")
     assert shown.startswith(module.__doc__.strip()) and f"alloc {name}" in shown
+    assert not {flag.name for flag in values.get_key_flags_for_module(options)}
     for flag in values.get_key_flags_for_module(module):
         assert f"--{flag.name}" in shown.replace("--[no]", "--") and flag.help
     if cli.COMMANDS[name].files:
@@ -74,6 +75,21 @@ def test_a_command_can_be_asked_for_help(name, monkeypatch, capsys, values):
 def test_help_of_a_command_ends_well_in_a_process_of_its_own():
     said = alloc("inspect", "--help")
     assert said.returncode == 0 and "--grader" in said.stdout and said.stderr == ""
+
+
+@pytest.mark.parametrize("module", sorted(path.parent.name for path in (ROOT / "alloc_jax").rglob("__main__.py")))
+def test_help_of_a_module_that_runs_ends_well(module):
+    name = module if module == "alloc_jax" else f"alloc_jax.{module}"
+    said = subprocess.run([sys.executable, "-m", name, "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert said.returncode == 0 and said.stdout and said.stderr == ""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda path: path.stem)
+def test_every_script_can_be_asked_for_help(path, monkeypatch, capsys, values):
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path), run_name="__main__")
+    assert end.value.code == 0 and capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", OWN)

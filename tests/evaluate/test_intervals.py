@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
 from alloc_jax.evaluate.intervals import Bootstrap, Interval, Largest
 from alloc_jax.evaluate.oracle_intervals import resolved
-from alloc_jax.evaluate.outcomes import Outcome, mixed_plan
+from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.uniform_mix import UniformMix
 from alloc_jax.measure import measure, menu
 from alloc_jax.solve import solve
+from alloc_jax.solve.envelope import mixed_plan
 from tests.conftest import made_log
 
 
@@ -78,7 +80,7 @@ def test_the_oracle_meets_its_budget_in_every_resample_and_is_the_mixed_plan_on_
     bootstrap, budgets = Bootstrap(len(choose), 200, 0), (0.6, 1.5)
     utility, spend = resolved(choose, score, budgets, bootstrap)
     for b, budget in enumerate(budgets):
-        plan = mixed_plan(solve(choose.problem(), budget), len(choose.actions))
+        plan = mixed_plan(jax.device_get(solve(choose.problem(), budget)), len(choose.actions), np)
         np.testing.assert_allclose(plan.sum(axis=1), 1, atol=1e-6)
         assert Outcome.of(plan, choose).cost.mean() == pytest.approx(budget, rel=1e-5)
         found = Outcome.of(plan, score)
@@ -97,7 +99,7 @@ def test_a_resample_is_solved_as_a_table_of_its_own_would_be(halves):
     for r in (1, 2, 3):
         rows = np.repeat(np.arange(len(choose)), np.rint(bootstrap.weights[r] * len(choose)).astype(int))
         again, scored = choose.select(rows), score.select(rows)
-        found = Outcome.of(mixed_plan(solve(again.problem(), 0.9), len(choose.actions)), scored)
+        found = Outcome.of(mixed_plan(jax.device_get(solve(again.problem(), 0.9)), len(choose.actions), np), scored)
         assert (utility[0, r], spend[0, r]) == pytest.approx((found.utility.mean(), found.cost.mean()), abs=0.01)
 
 

@@ -301,7 +301,7 @@ def test_replay_refuses_what_the_rules_were_not_made_for(answers, frontier):
 
 def test_one_question_is_no_nan():
     found = solve_escalation(made_answers(1), SOURCES, resource="usd")
-    assert np.isfinite([*found.value, *found.bound, *found.utility]).all()
+    assert np.isfinite([*found.net_utility, *found.bound, *found.utility]).all()
 
 
 def test_a_strong_source_outvotes_two_weak_ones_that_agree():

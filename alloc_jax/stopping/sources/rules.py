@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.stopping.rules import adjacent, lottery, nearest
+from alloc_jax.stopping.rules import adjacent, lottery, nearest, utility_at
 from alloc_jax.stopping.sources.beliefs import Belief, BeliefTable, Classes, log_odds
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves, make_patterns
 from alloc_jax.stopping.storage import load_rules, save_rules
@@ -49,8 +49,12 @@ class EscalationFrontier:
     multiplier: np.ndarray = field(repr=False)  # f64[L] falling
     spend: np.ndarray = field(repr=False)  # f64[L] rising
     utility: np.ndarray = field(repr=False)  # f64[L]
-    value: np.ndarray = field(repr=False)  # f64[L] what the belief expects of each rule: utility - multiplier * cost
-    bound: np.ndarray = field(repr=False)  # f64[L] upper bound on `value` of any rule, even without the cap on samples
+    net_utility: np.ndarray = field(
+        repr=False
+    )  # f64[L] what the belief expects of each rule: utility - multiplier * cost
+    bound: np.ndarray = field(
+        repr=False
+    )  # f64[L] upper bound on `net_utility` of any rule, even without the cap on samples
     whittle: float  # share of the states that draw, by their chance, whose best draw is the same at all multipliers
     typical: np.ndarray = field(repr=False)  # f32[M] log-odds of a question of which no text is known
     features: np.ndarray = field(repr=False)  # f32[D] of the mean text
@@ -92,10 +96,9 @@ class EscalationFrontier:
         """What the belief says of the cells."""
         return self.belief.table(self.patterns, self.cell, self.cell_features)
 
-    def expected(self, budget):
-        """The utility at these budgets on training questions; NaN below the cheapest rule."""
-        budget = np.asarray(budget, float)
-        return np.where(budget < self.spend[0], np.nan, np.interp(budget, self.spend, self.utility))
+    def value(self, budget):
+        """The utility at these budgets, on the questions the rules were fitted on; NaN below the cheapest rule."""
+        return utility_at(budget, self.spend, self.utility)
 
     def at(self, budget: float) -> EscalationRule:
         """The mix of two adjacent rules that spends a budget, or the rule that spends most where that spends less.

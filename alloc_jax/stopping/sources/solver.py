@@ -106,7 +106,7 @@ def solve_escalation(
         multiplier=task.multipliers[keep],
         spend=spend,
         utility=utility.mean(axis=1),
-        value=found.value,
+        net_utility=found.value,
         bound=found.bound,
         whittle=found.whittle,
         typical=task.typical,
