@@ -91,7 +91,7 @@ LONGEST = (
     "measure/test_estimators.py",
     "measure/test_vote_estimates.py",
     "evaluate/comparison/test_trees.py",
-    "serve/test_neighbours.py",
+    "serve/web/test_neighbours.py",
     "serve/test_command.py",
     "solve/resources/test_simplex.py",
 )

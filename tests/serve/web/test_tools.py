@@ -247,7 +247,7 @@ def test_no_parameter_is_dropped_in_silence(policy, action):
 
 
 def test_the_page_has_every_parameter():
-    page = Path(__file__).parents[2] / "docs" / "serve.md"
+    page = Path(__file__).parents[3] / "docs" / "serve.md"
     table = page.read_text().partition("### Every parameter")[2].partition("| all others")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]

@@ -26,7 +26,7 @@ from alloc_jax.serve.ledger import Ledger
 from tests.fake_server import served
 from tests.real_server import needs_server, real_server
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BUDGET, ASKED = 2.5, 200
 
 

@@ -26,7 +26,7 @@ import pytest
 from alloc_jax.serve.ledger import Ledger
 from tests.fake_server import Fake
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TENANTS = {"key-a": "attacker", "key-b": "neighbour"}
 SECONDS = 6.0  # of each attack
 pytestmark = pytest.mark.long
