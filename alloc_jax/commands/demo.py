@@ -9,37 +9,28 @@ are started, and questions of the other half are asked. The right answers are kn
 
 import json
 import logging
-import os
 import re
-import shlex
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from absl import flags
 
 from alloc_jax.jobs.console import show_progress
+from alloc_jax.jobs.servers import PATIENCE_S, direct, started
 
 FLAGS = flags.FLAGS
 SIZE, SOURCE = "large", "large/think"
 RECIPES = {SOURCE: {"model": SIZE, "prompt": "T{question}=", "temperature": 1.0, "max_tokens": 48}}
 VOTES = (1, 4, 8)
 AT_ONCE = 8  # questions
-PATIENCE_S = 120.0  # until a server is up, or an answer is there
-KEYS = ("OPENAI_API_KEY", "ALLOC_CLIENT_KEY", "ALLOC_ADMIN_KEY")  # that servers read; here nobody needs one
-
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # to this machine, by way of no proxy
 
 
 class DemoAnswer(NamedTuple):
@@ -66,7 +57,7 @@ def main(argv):
     from alloc_jax import PolicyConfig, measure, read_log, train, vote
     from alloc_jax.logs import grade
 
-    with tempfile.TemporaryDirectory(prefix="alloc-demo-") as folder, _started("reasoner", f"--size={SIZE}") as model:
+    with tempfile.TemporaryDirectory(prefix="alloc-demo-") as folder, started("reasoner", f"--size={SIZE}") as model:
         learn, rest = read_log("builtin").split_questions((0.5, 0.5), FLAGS.seed)
         asked = rest.select(range(FLAGS.questions))
         table = measure(learn, [vote(SOURCE, k) for k in VOTES], "samples")
@@ -75,7 +66,7 @@ def main(argv):
         recipes.write_text(json.dumps(RECIPES), encoding="utf-8")
         options = [f"--policy={folder}/policy", f"--upstream={model}/v1", f"--sources={recipes}"]
         options += [f"--budget={FLAGS.budget:g}", "--resource=samples", "--ledger="]
-        with _started("serve", *options) as gateway:
+        with started("serve", *options) as gateway:
             logging.getLogger("alloc_jax").info("asking %d questions, %d at once", len(asked), AT_ONCE)
             start, first = time.monotonic(), _figure(gateway, "multiplier")
             with ThreadPoolExecutor(AT_ONCE) as clients:
@@ -106,44 +97,6 @@ def _account(
     ])  # fmt: skip
 
 
-@contextmanager
-def _started(command: str, *options: str) -> Iterator[str]:
-    """The address of a command of `alloc` that serves until the block ends.
-
-    Raises:
-      ValueError: it does not come up; the message is its last line.
-    """
-    port = _free_port()
-    arguments = [command, *options, f"--port={port}"]
-    print(f"alloc {shlex.join(arguments)}", flush=True)
-    quiet = os.environ | dict.fromkeys(KEYS, "")
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen([sys.executable, "-m", "alloc_jax", *arguments], stdout=said, stderr=said, env=quiet)
-        try:
-            yield _once_up(process, f"http://127.0.0.1:{port}", command, said)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _once_up(process: subprocess.Popen, url: str, command: str, said: IO[str]) -> str:
-    """The address, once a server answers there."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end and process.poll() is None:
-        with suppress(OSError), _direct.open(f"{url}/health", timeout=5):
-            return url
-        time.sleep(0.1)
-    said.seek(0)
-    lines = said.read().strip().splitlines() or ["it said nothing"]
-    raise ValueError(f"alloc {command} is not up: {lines[-1]}")
-
-
 def _ask(gateway: str, question: str) -> DemoAnswer:
     """The gateway's answer to a question.
 
@@ -153,7 +106,7 @@ def _ask(gateway: str, question: str) -> DemoAnswer:
     body = {"model": "alloc/auto", "messages": [{"role": "user", "content": question}]}
     request = urllib.request.Request(f"{gateway}/v1/chat/completions", json.dumps(body).encode(), method="POST")
     try:
-        with _direct.open(request, timeout=PATIENCE_S) as response:
+        with direct.open(request, timeout=PATIENCE_S) as response:
             said, headers = json.loads(response.read()), response.headers
     except urllib.error.HTTPError as error:
         raise ValueError(f"{question!r}: {error.code}: {error.read().decode(errors='replace')}") from None
@@ -163,6 +116,6 @@ def _ask(gateway: str, question: str) -> DemoAnswer:
 
 def _figure(gateway: str, name: str) -> float:
     """One of the gateway's figures for its tenant."""
-    with _direct.open(f"{gateway}/metrics", timeout=5) as response:
+    with direct.open(f"{gateway}/metrics", timeout=5) as response:
         (value,) = re.findall(rf"^alloc_{name}\{{.*\}} (\S+)$", response.read().decode(), re.MULTILINE)
     return float(value)

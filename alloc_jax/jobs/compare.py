@@ -39,7 +39,9 @@ from alloc_jax.report.comparison import Comparison, write_comparison
 class CompareConfig(LogConfig):
     """What is compared, and how."""
 
-    logs: Annotated[tuple[str, ...], "Sample logs, with commas between; `builtin` is one."] = ("builtin",)
+    logs: Annotated[tuple[str, ...], "Sample logs, with commas between; `builtin` and `smollm2` are two."] = (
+        "builtin",
+    )
     budgets: Annotated[
         tuple[float, ...], "Mean costs per question; default: three for each log, between its ends."
     ] = ()

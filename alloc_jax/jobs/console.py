@@ -62,7 +62,9 @@ def split_outside_brackets(text: str) -> list[str]:
 
 def define_log_files() -> None:
     """Defines the flag of the files of one log."""
-    flags.DEFINE_list("log", ["builtin"], "Sample log in any known format, or several files of one log, or `builtin`.")
+    flags.DEFINE_list(
+        "log", ["builtin"], "Sample log in any known format, or several files of one log, or `builtin` or `smollm2`."
+    )
 
 
 def take_files(files: Sequence[str], flag: str) -> None:

@@ -9,7 +9,7 @@ from absl import flags
 
 from alloc_jax.logs.formats import FORMATS
 from alloc_jax.logs.grade import METHODS
-from alloc_jax.logs.read import Reading, read_logs
+from alloc_jax.logs.read import SHIPPED_LOGS, Reading, read_logs
 
 flags.disclaim_key_flags()  # the flags defined here are those of the script, whose --help lists them
 
@@ -56,7 +56,7 @@ def read_flagged(paths: Sequence[str]) -> Reading:
     """Reads a log as the flags say.
 
     Args:
-      paths: the files that make the log, or "builtin" alone.
+      paths: the files that make the log, or the name of a shipped one alone.
 
     Raises: see `read_logs`.
     """
@@ -66,4 +66,4 @@ def read_flagged(paths: Sequence[str]) -> Reading:
 def input_files(paths: Sequence[str]) -> list[str]:
     """The files that a log was read from: its own, and those that the flags name."""
     named = [flags.FLAGS[name].value for name in _FILES]
-    return [path for path in (*paths, *named) if path and path != "builtin"]
+    return [path for path in (*paths, *named) if path and path not in SHIPPED_LOGS]

@@ -36,6 +36,7 @@ from alloc_jax.types import SampleLog
 PathLike = str | os.PathLike
 Log = Any  # a path, or a frame of pandas or polars, or a table of pyarrow
 
+SHIPPED_LOGS = ("builtin", "smollm2")  # that the package brings, by name
 _LISTED = 5  # skipped records that are listed, with their reasons
 _NEEDS = {
     "requests": "the file of its requests, which hold the questions",
@@ -67,7 +68,7 @@ def read_log(path: Log | Sequence[Log], format: str | None = None, **options) ->
 
     Args:
       path: a file, or several that make one log; or a frame of pandas or polars or a table of pyarrow with one row per sample;
-        "builtin" for the samples of the built-in reasoner.
+        "builtin" for the samples of the built-in reasoner, "smollm2" for those of SmolLM2-135M-Instruct.
       format: one of `formats.FORMATS`; by default the content tells.
       **options: see `read_logs`.
 
@@ -124,10 +125,8 @@ def read_logs(
 
     Raises: see `read_log`.
     """
-    if isinstance(path, str) and path == "builtin":
-        from alloc_jax.reasoner import builtin_log
-
-        return Reading(log=builtin_log(), formats=("builtin",), skipped=0, reasons=(), failures={}, notes=())
+    if isinstance(path, str) and path in SHIPPED_LOGS:
+        return Reading(log=_shipped_log(path), formats=(path,), skipped=0, reasons=(), failures={}, notes=())
     options = Options(
         source=source,
         gold=_read_gold(Path(gold)) if isinstance(gold, (str, os.PathLike)) else gold,
@@ -265,6 +264,16 @@ def _records(reader: Reader, account: _Failures) -> Iterator[Located]:
             continue
         for record in records:
             yield where, record
+
+
+def _shipped_log(name: str) -> SampleLog:
+    if name == "builtin":
+        from alloc_jax.reasoner import builtin_log
+
+        return builtin_log()
+    from alloc_jax.smollm2 import smollm2_log
+
+    return smollm2_log()
 
 
 def _read_gold(path: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 
 from alloc_jax.commands import demo
 from alloc_jax.commands.demo import DemoAnswer
+from alloc_jax.jobs.servers import started
 
 
 def test_the_account_adds_up(monkeypatch):
@@ -23,7 +24,7 @@ def test_a_server_that_does_not_come_up_says_why(tmp_path, capfd):
     options = [f"--policy={tmp_path}", "--upstream=http://127.0.0.1:9/v1", "--budget=3", "--resource=samples"]
     with (
         pytest.raises(ValueError, match=r"alloc serve is not up: .*policy\.json is missing"),
-        demo._started("serve", *options),
+        started("serve", *options),
     ):
         pass
     assert capfd.readouterr().out.startswith(f"alloc serve --policy={tmp_path} ")

@@ -22,7 +22,7 @@ from tests.browser import browser, look
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs"
 PAGES = sorted(FOLDER.rglob("*.md"))
-STAGES = ("collect", "logs", "measure", "solve", "stopping", "learn", "evaluate", "serve", "reasoner")
+STAGES = ("collect", "logs", "measure", "solve", "stopping", "learn", "evaluate", "serve", "reasoner", "smollm2")
 NAMES = [page.relative_to(FOLDER).as_posix() for page in PAGES]
 
 
