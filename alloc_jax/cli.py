@@ -32,6 +32,11 @@ COMMANDS = {
     "collect": Command("commands.collect", "Questions and a server to a journal of samples and a log."),
     "check-server": Command("commands.check_server", "What an OpenAI-compatible server honours."),
     "serve": Command("serve.__main__", "The gateway: a policy in front of a server, within a budget."),
+    "traffic": Command(
+        "commands.traffic",
+        "Recorded decisions: is the policy still right, is a candidate safe to switch on?",
+        "decisions",
+    ),
     "replay": Command("commands.replay", "A log through the gateway's decisions, offline.", "log"),
     "solve-distributed": Command("commands.solve_distributed", "A stored table of any length, by many processes."),
     "demo": Command("commands.demo", "A small model, the gateway before it, 200 questions, and the account."),

@@ -13,11 +13,13 @@ from absl import flags
 
 from alloc_jax import PolicyConfig, load_policy, measure, menu, read_log, train
 from alloc_jax.jobs.console import show_progress
+from alloc_jax.logs.decisions import DecisionLog
 from alloc_jax.price_book import PriceBook
 from alloc_jax.report.tables import markdown_table
 from alloc_jax.serve.escalator import rules_beside
 from alloc_jax.serve.meter import Meter
-from alloc_jax.serve.replay import compare_paces
+from alloc_jax.serve.replay import compare_paces, drifting, replay_stream
+from alloc_jax.serve.traffic.recording import Recorder
 
 FLAGS = flags.FLAGS
 
@@ -36,6 +38,12 @@ def define_flags():
     flags.DEFINE_bool(
         "sequential", True, "Follow the escalation or stopping rules in the policy's folder, where there are any."
     )
+    flags.DEFINE_string(
+        "traffic", None, "File to record the decisions in, for `alloc traffic`; one pace then, the first of --steps."
+    )
+    flags.DEFINE_float("exploration", 0.0, "Share of the recorded decisions that is drawn evenly.", 0.0, 0.99)
+    flags.DEFINE_string("candidate", None, "Folder of a policy that decides beside the recorded one.")
+    flags.DEFINE_float("candidate_share", 0.0, "Share of the recorded decisions that are the candidate's.", 0.0, 0.99)
     flags.DEFINE_integer("seed", 0, "Of the split and the stream.")
 
 
@@ -48,11 +56,42 @@ def main(argv):
     stopping = rules_beside(FLAGS.policy, policy) if FLAGS.policy and FLAGS.sequential else None
     book = PriceBook.load(FLAGS.prices) if FLAGS.prices else None
     meter = Meter(policy.resource, policy.unit, {model: book.price(model) for model in book.models} if book else {})
+    if FLAGS.traffic:
+        print(_recorded(policy, log, late, stopping, meter))
+        return
     steps = map(float, FLAGS.steps)
     rows = compare_paces(policy, log, FLAGS.budget, FLAGS.questions, late, steps, FLAGS.seed, stopping, meter)
     header = ("step", "spend / budget", "first half", "second half", "multiplier, first to last", "accuracy")
     print(f"{FLAGS.questions} questions, budget {FLAGS.budget:g} {policy.unit}, second half from {late}\n")
     print(markdown_table(header, rows))
+
+
+def _recorded(policy, log, late, stopping, meter) -> str:
+    """Replays once, with every decision recorded; what came of it, in a line."""
+    recorder = Recorder(
+        DecisionLog(FLAGS.traffic),
+        policy,
+        exploration=FLAGS.exploration,
+        candidate=load_policy(FLAGS.candidate) if FLAGS.candidate else None,
+        share=FLAGS.candidate_share,
+        rule=stopping.mark if stopping else None,
+        texts=True,
+    )
+    rows = drifting(log, FLAGS.questions, late, FLAGS.seed)
+    ran = replay_stream(
+        policy,
+        log,
+        FLAGS.budget,
+        rows=rows,
+        step=float(FLAGS.steps[0]),
+        stopping=stopping,
+        meter=meter,
+        recorder=recorder,
+    )
+    return (
+        f"{FLAGS.questions} decisions in {FLAGS.traffic}: {ran.spend:.3f} {policy.unit} per question of {FLAGS.budget:g},"
+        f" {100 * ran.correct.mean():.1f} % right"
+    )
 
 
 def _policy_and_log():

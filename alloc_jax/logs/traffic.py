@@ -66,3 +66,7 @@ class Traffic:
         found = {name: None if part is None else part[rows] for name, part in parts.items()}
         ids = tuple(np.array(self.ids, object)[rows]) if self.ids else ()
         return replace(self, **found, ids=ids)
+
+    def bounded(self, actions: int) -> Traffic:
+        """The same, where only the first so many actions may be taken."""
+        return replace(self, allowed=self.allowed & (np.arange(len(self.actions)) < actions))

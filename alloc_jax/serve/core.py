@@ -15,6 +15,7 @@ import numpy as np
 
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import Recipe
+from alloc_jax.learn.identity import fingerprint
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.logs.decisions import POLICY
 from alloc_jax.serve.allocator import Decision, decide
@@ -37,7 +38,7 @@ from alloc_jax.serve.tickets import (
     why_one,
 )
 from alloc_jax.serve.traffic.exploring import priced
-from alloc_jax.serve.traffic.recording import Recorder, fingerprint
+from alloc_jax.serve.traffic.recording import Recorder
 from alloc_jax.stopping.rules import lottery
 
 SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither rewards nor a verifier

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from hashlib import blake2b
-from zlib import crc32
 
 import numpy as np
 
+from alloc_jax.learn.identity import describe_policy
 from alloc_jax.learn.policy import Policy, Prediction
-from alloc_jax.logs.decisions import AGREEMENT, POLICY, Decided, DecisionLog, Described, Outcome
+from alloc_jax.logs.decisions import AGREEMENT, POLICY, Decided, DecisionLog, Outcome
 from alloc_jax.serve.tickets import AnswerRequest, Refused, Ticket
 from alloc_jax.serve.traffic.exploring import chances, draw, ticket_of
 
@@ -63,13 +62,13 @@ class Recorder:
         self.log, self.policy, self.candidate = log, policy, candidate
         self.exploration, self.share, self.texts = exploration, share, texts
         self.menu = (*policy.actions, *((rule,) if rule else ()))
-        self.number = log.number(described(policy, self.menu))
+        self.number = log.number(describe_policy(policy, self.menu))
         self.beside = None
         if candidate is not None:
             paid = [(p.actions, p.resource, p.unit) for p in (policy, candidate)]
             if paid[0] != paid[1]:
                 raise ValueError(f"the candidate chooses among {paid[1]}, the policy among {paid[0]}")
-            self.beside = log.number(described(candidate, candidate.actions))
+            self.beside = log.number(describe_policy(candidate))
         self.late: deque[tuple[str, float, int]] = deque()  # settlements that could not be written yet
 
     def predict(self, found: Prediction, text: str, budget: float | None) -> Prediction:
@@ -162,28 +161,6 @@ class Recorder:
             self.log.judged([Outcome(identity, share, AGREEMENT)])
         except sqlite3.Error as error:  # a weak verdict less
             _log.warning("a vote's agreement cannot be recorded: %s", error)
-
-
-def described(policy: Policy, menu: tuple[str, ...]) -> Described:
-    """A policy as decisions name it."""
-    config = json.dumps(policy.featurizer.config(), sort_keys=True, default=str)
-    features = f"{crc32(config.encode()):08x}"
-    return Described(
-        f"{fingerprint(policy)} {features} {crc32(','.join(menu).encode()):08x}",
-        policy.name,
-        features,
-        menu,
-        policy.resource,
-        policy.unit,
-    )
-
-
-def fingerprint(policy: Policy) -> str:
-    """A few letters that change with a policy's weights."""
-    mark = 0
-    for name in sorted(policy.weights):
-        mark = crc32(np.ascontiguousarray(policy.weights[name]).tobytes(), mark)
-    return f"{policy.name} {mark:08x}"
 
 
 def session_of(question: AnswerRequest) -> str:
