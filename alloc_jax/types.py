@@ -150,7 +150,7 @@ class SampleLog(Shown):
         """The log of the questions at these positions, in this order."""
         rows = _as_rows(rows)
         text = ("ids", "question", "gold", "group", "answers")
-        pick = {name: tuple(getattr(self, name)[i] for i in rows) for name in text}
+        pick: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in rows) for name in text}
         arrays = {name: getattr(self, name) for name in ("count", "answer", "correct", *SAMPLE_FIELDS)}
         return replace(self, **pick, **{name: a if a is None else a[rows] for name, a in arrays.items()})
 
@@ -209,7 +209,7 @@ class SampleLog(Shown):
             at = np.minimum(start[:, :, None] + slots, self.correct.shape[2] - 1)
             take = np.take_along_axis(order, at, axis=2)
             real = slots < count[:, :, None]
-            arrays = {"answer": np.where(real, np.take_along_axis(self.answer, take, 2), -1)}
+            arrays: dict[str, Any] = {"answer": np.where(real, np.take_along_axis(self.answer, take, 2), -1)}
             arrays["correct"] = real & np.take_along_axis(self.correct, take, 2)
             for name in SAMPLE_FIELDS:
                 if (values := getattr(self, name)) is not None:
@@ -318,7 +318,9 @@ class OutcomeTable(Tabular):
     def select(self, rows: Sequence[int] | np.ndarray) -> OutcomeTable:
         """The table of the questions at these positions, in this order."""
         rows = _as_rows(rows)
-        text = {name: tuple(getattr(self, name)[i] for i in rows) for name in ("ids", "question", "group")}
+        text: dict[str, Any] = {
+            name: tuple(getattr(self, name)[i] for i in rows) for name in ("ids", "question", "group")
+        }
         arrays = ("utility", "utility_se", "cost", "cost_se", "valid", "successes", "samples")
         cov = None if self.utility_cov is None else self.utility_cov[rows]
         return replace(self, **text, utility_cov=cov, **{name: getattr(self, name)[rows] for name in arrays})

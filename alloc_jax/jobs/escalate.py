@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -111,7 +111,11 @@ class EscalationBench:
 
     def make_walks(self, log: SampleLog) -> Walks:
         config = self.config
-        options = {"resource": config.resource, "verified": config.answer == "verified", "prices": self.prices}
+        options: dict[str, Any] = {
+            "resource": config.resource,
+            "verified": config.answer == "verified",
+            "prices": self.prices,
+        }
         return make_walks(log, self.sources, self.limits, orders=config.orders, seed=config.seed + 1, **options)
 
     def solve(self, log: SampleLog, promise: Promise | None) -> EscalationFrontier:
@@ -199,7 +203,8 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
 
 def make_bench(config: EscalateConfig) -> EscalationBench:
     """The log, its sources and budgets, checked."""
-    log = read_log(config.log, **({"skip_bad": True} if config.skip_bad else {}))
+    reading: dict[str, Any] = {"skip_bad": True} if config.skip_bad else {}
+    log = read_log(config.log, **reading)
     prices = PriceBook.load(config.prices) if config.prices else None
     config = replace(config, resource=config.resource or paid_with(log, prices))
     sources = config.sources or _ladder(log, config.resource, prices)
@@ -320,7 +325,7 @@ def _on_fold(bench: EscalationBench, part: Part, ways: list[Way]):
 
 def _rivals(
     bench: EscalationBench, frontier: EscalationFrontier, log, promise, walks: Walks, held
-) -> dict[str, tuple[Sweep, Sweep]]:
+) -> dict[str, tuple[Sweep, ...]]:
     """The cascades on training and on held-out questions."""
     known = bench.make_walks(log)
     limits, cost = bench.limits, frontier.cost
@@ -336,7 +341,7 @@ def _rivals(
         sweeps["consistency cascade"] = partial(cascades.consistency, limits=limits, cost=cost)
         sweeps["Adaptive-Consistency"] = partial(cascades.adaptive_consistency, chains=chains + same)
         sweeps["ESC"] = partial(cascades.esc, chains=chains + same)
-    found = {name: (make(known), make(walks)) for name, make in sweeps.items()}
+    found: dict[str, tuple[Sweep, ...]] = {name: (make(known), make(walks)) for name, make in sweeps.items()}
     own = []
     for part, given in ((known, promise), (walks, held)) if frontier.read else ((known, None), (walks, None)):
         shape = (len(part), len(bench.sources))

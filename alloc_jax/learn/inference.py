@@ -34,7 +34,7 @@ class Rest(NamedTuple):
 
 def at_rest(weights: dict[str, np.ndarray]) -> Rest:
     """The `Rest` of some weights."""
-    features = standardise(np.float32(0), weights["feature_mean"], weights["feature_scale"])
+    features = standardise(np.zeros_like(weights["feature_mean"]), weights["feature_mean"], weights["feature_scale"])
     kernel, bias = weights["Dense_0/kernel"], weights["Dense_0/bias"].ravel()
     kernel = np.moveaxis(kernel, 0, 1).reshape(len(features), -1)
     if "Direct/kernel" in weights:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,9 @@ SCHEMA_VERSION = 1
 
 def read_head(outputs: np.ndarray, weights: dict[str, np.ndarray], head: int | None) -> Prediction:
     """What outputs f32[N, O] predict: of a value network (head None), or of one budget's head of an imitation network."""
-    return Prediction(np.float32(read_score(outputs, weights, head)), np.float32(read_cost(outputs, weights)))
+    return Prediction(
+        *(np.asarray(x, np.float32) for x in (read_score(outputs, weights, head), read_cost(outputs, weights)))
+    )
 
 
 def read_members(outputs: np.ndarray, weights: dict[str, np.ndarray], head: int | None) -> Prediction:
@@ -165,7 +168,7 @@ class Policy(Shown):
             "featurizer": self.featurizer.config(),
             "reach": [unseen.reach for unseen in self.calibration],
         }
-        arrays = {f"weights/{name}": array for name, array in self.weights.items()}
+        arrays: dict[str, Any] = {f"weights/{name}": array for name, array in self.weights.items()}
         for number, unseen in enumerate(self.calibration):
             for part, prediction in enumerate((unseen.whole, *unseen.halves)):
                 name = f"calibration/{number}/{part}"

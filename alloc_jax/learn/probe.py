@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,9 @@ def split_probe(log: SampleLog, source: str, samples: int = 2) -> tuple[Probe, S
     return Probe(source, samples, Given.of("probe", log.question, described, COLUMNS), drawn), rest
 
 
-def describe_probe(answers: Sequence[Sequence], tokens: Sequence[Sequence[float]]) -> np.ndarray:
+def describe_probe(
+    answers: Sequence[Sequence] | np.ndarray, tokens: Sequence[Sequence[float]] | np.ndarray
+) -> np.ndarray:
     """What is seen in the first samples, f32[N, 4] as in `COLUMNS`.
 
     Args:
@@ -117,5 +120,5 @@ def _without(log: SampleLog, m: int, samples: int, count: np.ndarray) -> SampleL
         return values
 
     names = [name for name in ("answer", "correct", *SAMPLE_FIELDS) if getattr(log, name) is not None]
-    shifted = replace(log, **{name: moved(getattr(log, name)) for name in names})
-    return _samples(shifted, count, 0, log.answer.shape[2])
+    shifted: dict[str, Any] = {name: moved(getattr(log, name)) for name in names}
+    return _samples(replace(log, **shifted), count, 0, log.answer.shape[2])

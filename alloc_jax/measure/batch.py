@@ -91,7 +91,7 @@ def _run(jobs: np.ndarray, votes: tuple[int, ...], replacement: bool, ties: str)
                 taps = (np.where(largest > 0, k, 0) if replacement else np.minimum(largest, k)).astype(np.int32)
                 for some in _in_parts(nodes, chance[target[part]].max(axis=0), normaliser[at].min()):
                     # No class may be drawn more often than the target, but for answers seen once: they are many classes.
-                    fewer = np.append(taps[:1], np.minimum(taps[1:], some.count.max())).astype(np.int32)
+                    fewer = np.append(taps[:1], np.minimum(taps[1:], some.winning.max())).astype(np.int32)
                     moments = vote_batch(
                         target[part],
                         classes,
@@ -111,7 +111,7 @@ def _run(jobs: np.ndarray, votes: tuple[int, ...], replacement: bool, ties: str)
 
 def _chunk(nodes: Nodes, bucket: int, jobs: int) -> int:
     """Jobs in a batch: a power of two that fits the states into `_FLOATS_PER_CHUNK`, and at most 32 for a small log."""
-    state = (nodes.vote.max() + 1) * len(nodes.count)
+    state = (nodes.vote.max() + 1) * len(nodes.winning)
     fits = int(np.log2(max(_FLOATS_PER_CHUNK / (state * (bucket + 1)), 1)))
     return 2 ** min(fits, 8 if jobs > 128 else 5)
 
@@ -122,12 +122,12 @@ def _in_parts(nodes: Nodes, chance: np.ndarray, normaliser: float) -> Iterator[N
     Of the many nodes of a large vote few matter: an answer with 480 of 1,000 samples wins a vote of 256 with 120 votes or so, plus
     or minus 60, never with 5. Where a target wins with 5, no rival has more, which saves most of the convolutions.
     """
-    if len(nodes.count) <= _FEW_NODES:
+    if len(nodes.winning) <= _FEW_NODES:
         yield nodes
         return
-    keep = np.argsort(nodes.count, kind="stable")
-    keep = keep[chance[nodes.count[keep]] > 1e-10 * normaliser]
-    for part in np.split(keep, np.searchsorted(nodes.count[keep], _PARTS)):
+    keep = np.argsort(nodes.winning, kind="stable")
+    keep = keep[chance[nodes.winning[keep]] > 1e-10 * normaliser]
+    for part in np.split(keep, np.searchsorted(nodes.winning[keep], _PARTS)):
         if len(part):
             size = 2 ** max(math.ceil(math.log2(len(part))), 5)
             padded = Nodes(*(np.resize(x[part], size) for x in nodes))

@@ -85,7 +85,7 @@ class TableBlocks(Sequence):
         try:
             with parquet().ParquetFile(path, buffer_size=_BUFFER) as file:
                 for batch in file.iter_batches(self.rows, row_groups=[number], columns=names):
-                    yield AllocationProblem(*(_matrix(batch.column(name)) for name in names))
+                    yield AllocationProblem(*(_matrix(batch.column(name)) for name in names))  # type: ignore[arg-type]  # NumPy arrays, as a caller may give
         except GeneratorExit:
             raise
         except Exception as error:  # whatever the library says of a broken file

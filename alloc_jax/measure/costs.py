@@ -209,7 +209,7 @@ def sample_costs(log: SampleLog, resource: str, m: int, prices: PriceBook | None
 def _lacks(log: SampleLog, resource: str, m: int, prices: PriceBook | None) -> Iterator[Lack]:
     """The fields that a resource needs and some samples of a source lack."""
     source, sampled = log.sources[m], log.sampled[:, m]
-    has = sampled.any(axis=1)
+    has = np.asarray(sampled.any(axis=1))
     needed = {"samples": (), "stated": (), "seconds": ("latency_s",)}.get(resource, (resource,))
     if resource in ("tokens", "compute"):
         needed = ("completion_tokens", *(() if log.prompt_tokens is None else ("prompt_tokens",)))
@@ -240,7 +240,9 @@ def _lacks(log: SampleLog, resource: str, m: int, prices: PriceBook | None) -> I
             hint = "; prices would bill its tokens" if resource == "usd" and prices is None else ""
             yield Lack(has, f"has samples of {of} without {name}: it needs {name}, and the log has none{hint}")
         else:
-            yield Lack((sampled & ~np.isfinite(values[:, m])).any(axis=1), f"has a sample of {of} without {name}")
+            yield Lack(
+                np.asarray((sampled & ~np.isfinite(values[:, m])).any(axis=1)), f"has a sample of {of} without {name}"
+            )
         # A part cannot exceed the whole: billing it would make the rest negative.
         prompt_parts = dict.fromkeys(("cached_tokens", "cache_write_tokens"), log.prompt_tokens)
         whole = {**prompt_parts, "reasoning_tokens": log.completion_tokens}.get(name)

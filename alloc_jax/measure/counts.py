@@ -40,16 +40,16 @@ def answer_counts(answer: np.ndarray, correct: np.ndarray, sampled: np.ndarray) 
     cell = np.arange(pairs)[:, None] * slots + number
     count = np.bincount(cell[given_sorted], minlength=pairs * slots).reshape(pairs, slots)
     good = np.take_along_axis(correct, order, axis=1) & given_sorted
-    good = np.bincount(cell[good], minlength=pairs * slots).reshape(pairs, slots)
+    right = np.bincount(cell[good], minlength=pairs * slots).reshape(pairs, slots)
     width = max(int((count > 0).sum(axis=1).max(initial=0)), 1)
     by_count = np.argsort(-count, axis=1, kind="stable")
     rank = np.argsort(by_count, axis=1, kind="stable")  # of each answer, the inverse of by_count
     place = np.empty((pairs, slots), np.int32)
     np.put_along_axis(place, order, np.take_along_axis(rank, number, axis=1).astype(np.int32), axis=1)
-    count, good = (np.take_along_axis(x, by_count[:, :width], axis=1) for x in (count, good))
+    most, right = (np.take_along_axis(x, by_count[:, :width], axis=1) for x in (count, right))
     return AnswerCounts(
-        count=count.astype(np.int32),
-        correct=(good / np.maximum(count, 1)).astype(np.float32),
+        count=most.astype(np.int32),
+        correct=(right / np.maximum(most, 1)).astype(np.float32),
         silent=(sampled & (answer < 0)).sum(axis=1).astype(np.int32),
         place=np.where(given, place, width).astype(np.int32),
     )

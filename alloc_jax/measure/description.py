@@ -284,7 +284,7 @@ def format_description(facts: LogFacts) -> str:
     rows = [["", *(source.name for source in facts.sources)]]
     rows += [[title, *(_cell(getattr(s, name), form) for s in facts.sources)] for title, name, form in _ROWS]
     if len(facts.sources) > _WIDE:
-        rows = list(zip(*rows, strict=True))
+        rows = [list(row) for row in zip(*rows, strict=True)]
     lines += ["", *_aligned(rows)]
     lines += [
         "",

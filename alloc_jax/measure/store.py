@@ -167,9 +167,9 @@ def _read(path: Path, columns: bool = True) -> tuple[dict[str, Any], dict[str, A
 
 
 def _write_npz(path: Path, header: str, columns: Mapping[str, Any]) -> None:
-    packed = {name: _packed(json.dumps(v)) if name in _TEXT else v for name, v in columns.items()}
+    packed: dict[str, Any] = {name: _packed(json.dumps(v)) if name in _TEXT else v for name, v in columns.items()}
     with open(path, "wb") as file:
-        np.savez_compressed(file, **{_KEY: _packed(header)}, **packed)
+        np.savez_compressed(file, **(packed | {_KEY: _packed(header)}))
 
 
 def _read_npz(path: Path, columns: bool) -> tuple[Any, dict[str, Any]] | None:

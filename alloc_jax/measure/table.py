@@ -244,8 +244,7 @@ def _check_actions(log: SampleLog, actions: Sequence[Action | str]) -> tuple[Act
 
 def _check_samples(log: SampleLog, actions: Sequence[Action], columns: Sequence[int | None]) -> None:
     """Every action can be taken wherever its source was sampled; votes have answers to count, choices rewards."""
-    answered: np.ndarray = (log.answer >= 0).any(axis=2)
-    right: np.ndarray = log.correct.any(axis=2)
+    answered, right = np.asarray((log.answer >= 0).any(axis=2)), np.asarray(log.correct.any(axis=2))
     for action, m in zip(actions, columns, strict=True):
         if m is None:
             continue

@@ -56,7 +56,7 @@ class Pairs:
     @cached_property
     def silent(self) -> np.ndarray:
         """bool[P, S] samples without an answer, unless the pair's answers were not logged at all."""
-        unlogged: np.ndarray = self.correct.any(axis=1) & ~(self.sampled & (self.answer >= 0)).any(axis=1)
+        unlogged = np.asarray(self.correct.any(axis=1) & ~(self.sampled & (self.answer >= 0)).any(axis=1))
         return self.sampled & (self.answer < 0) & ~unlogged[:, None]
 
     def select(self, rows: np.ndarray) -> Pairs:

@@ -30,7 +30,7 @@ class Nodes(NamedTuple):
     """The terms that the votes sum over: a vote k, its winning count m, and the nodes y and weights w of its tie integral."""
 
     vote: np.ndarray  # i32[Q] k
-    count: np.ndarray  # i32[Q] m
+    winning: np.ndarray  # i32[Q] m
     at: np.ndarray  # f32[Q] y
     weight: np.ndarray  # f32[Q] w
 
@@ -52,7 +52,7 @@ def vote_nodes(votes: tuple[int, ...], ties: str = "uniform") -> Nodes:
     share ("square"), 1 / (1 + ties)^2, is the integral of (y y')^ties over both.
 
     >>> nodes = vote_nodes((2, 4))
-    >>> nodes.vote.tolist(), nodes.count.tolist()  # at k = 4, m = 1 three others may tie: a cubic, exact with two nodes
+    >>> nodes.vote.tolist(), nodes.winning.tolist()  # at k = 4, m = 1 three others may tie: a cubic, exact with two nodes
     ([2, 2, 4, 4, 4, 4, 4], [1, 2, 1, 1, 2, 3, 4])
     """
     rows = []
@@ -69,7 +69,7 @@ def vote_nodes(votes: tuple[int, ...], ties: str = "uniform") -> Nodes:
     return Nodes(vote.astype(np.int32), count.astype(np.int32), at.astype(np.float32), weight.astype(np.float32))
 
 
-def log_binomial(n: np.ndarray, k: np.ndarray, p: float) -> np.ndarray:
+def log_binomial(n: np.ndarray, k: np.ndarray | int, p: float) -> np.ndarray:
     """log P(k successes in n draws of probability p), in float64; -inf where k > n."""
     n, k = np.broadcast_arrays(np.asarray(n), np.asarray(k))
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, max(n.max(), k.max()) + 1)))])

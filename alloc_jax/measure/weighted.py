@@ -68,7 +68,7 @@ def expected_weighted_votes(
         rows = np.flatnonzero((subsets <= MOST_SUBSETS) & cheaper & (not replacement))
         moment, share = np.zeros(pairs.answer.shape), np.zeros(pairs.answers.count.shape)
         for i in rows:
-            moment[i], share[i] = _enumerate(pairs, reward, i, k, ties)
+            moment[i], share[i] = _enumerate(pairs, reward, int(i), k, ties)
         rows = np.setdiff1d(np.arange(len(reward)), rows)
         if rows.size:
             if grid is None and replacement:

@@ -25,7 +25,7 @@ from alloc_jax.report.tables import (
 
 BEST = {"best of kNN and trees": (KNN, CLASSES, GAINS), "best baseline": BASELINES}
 _HOW = (
-    "Every question is answered for by rules that learned from other questions, prices included; repetitions with other folds and"
+    "Every question is answered for by rules that learned from other questions, multipliers included; repetitions with other folds and"
     " seeds are averaged question by question. Differences are between what two rules earn above the uniform mix at their own"
     " spends, paired over questions; a win or a loss has a 95 % interval that excludes 0."
 )

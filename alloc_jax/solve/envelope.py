@@ -46,8 +46,10 @@ def with_envelope(kernel: Callable[..., Solution], goal: str) -> Callable[..., S
 
         parts = {field.name: getattr(solution, field.name) for field in fields(Solution)}
         mixed = {field.name: getattr(solution.mixed, field.name) for field in fields(MixedPlan)}
-        mixed = MixedPlan(**{name: None if x is None else tangent(name, x) for name, x in mixed.items()})
-        return solution, Solution(**{name: mixed if name == "mixed" else tangent(name, x) for name, x in parts.items()})
+        beside = MixedPlan(**{name: None if x is None else tangent(name, x) for name, x in mixed.items()})
+        return solution, Solution(
+            **{name: beside if name == "mixed" else tangent(name, x) for name, x in parts.items()}
+        )
 
     return solved
 

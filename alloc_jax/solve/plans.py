@@ -139,8 +139,8 @@ def _ceilings(plan: jax.Array, weight: jax.Array | None = None) -> jax.Array:
         tops = zip((highest.real, highest.imag), values, strict=True)
         highest = jax.lax.complex(*(jnp.where(x > top, x, top) for top, x in tops))
     highest = computed_once(highest)
-    tops = (x.max(axis=1, keepdims=True) for x in (highest.real, highest.imag))
-    return jax.lax.complex(*map(double_double.power_above, tops))
+    whole = (x.max(axis=1, keepdims=True) for x in (highest.real, highest.imag))
+    return jax.lax.complex(*map(double_double.power_above, whole))
 
 
 def _slices(plan: jax.Array, weight: jax.Array | None = None, *, ceiling: jax.Array) -> list[jax.Array]:

@@ -143,6 +143,7 @@ def sampled_start(prepared: ProblemInRows, target: DoubleDouble, goal: str) -> S
 
     utility, cost = sampled(prepared.utility), sampled(prepared.cost)
     weight = None if prepared.weight is None else sampled(prepared.weight)
+    share: float | jax.Array
     if weight is None:
         share = (prepared.size // full * width + min(prepared.size % full, width)) / prepared.size
     else:

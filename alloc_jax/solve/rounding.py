@@ -94,7 +94,8 @@ def cut_at(prepared: ProblemInRows, bracket: Bracket, target: DoubleDouble, goal
     """The cut of a bracket at a target: before it every switch fits, the one at it does not."""
     more, less, axes = bracket.more, bracket.less, prepared.axes
     steps = double_double.subtract(more.rows, less.rows)
-    base, device = less.total, 0
+    device: int | jax.Array = 0
+    base = less.total
     if axes is not None:
         of_devices = DoubleDouble(*(x.T for x in by_device(double_double.total(steps), axes)))
         device, base = _prefix_within(of_devices, base, target, goal)

@@ -51,7 +51,8 @@ def solve_resources(prepared: ProblemInChunks, wanted: DoubleDouble) -> Solution
     scale = scale_of(data)
     tolerance = TOLERANCE if scale.dtype == jnp.float32 else 1e-9
     temperatures = scale * jnp.logspace(0, -STAGES / 2, STAGES + 1, dtype=scale.dtype)
-    start, stage = jnp.where(data.varies, scale / wanted.hi.size, 0), 0
+    stage: int | jax.Array = 0
+    start = jnp.where(data.varies, scale / wanted.hi.size, 0)
     if prepared.weight.size > 2 * SAMPLE:
         found = descend(data.sample(SAMPLE), start, temperatures, PASSES, tolerance)
         start, stage = found.multiplier, found.stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from jax.sharding import Mesh
@@ -196,7 +196,7 @@ def _target(budget: float, questions: int) -> float:
 def _guess(blocks: Sequence[AllocationProblem], budget: float, peers: Peers) -> tuple[float, float]:
     """The median over the processes of their first blocks' own multipliers, and the steepest multiplier."""
     try:
-        prepared: ProblemInRows = prepare(blocks[0])  # of one resource
+        prepared = cast(ProblemInRows, prepare(blocks[0]))  # of one resource
         mine = [float(solve(prepared, budget).multiplier), float(prepared.steepest)]
     except ValueError:  # the pass names the question, counted over all processes
         mine = [0.0, 0.0]
