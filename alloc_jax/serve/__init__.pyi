@@ -4,3 +4,8 @@ from alloc_jax.serve.allocator import (
     allocator as allocator,
     worst_cost as worst_cost,
 )
+from alloc_jax.serve.epochs import (
+    MeanEpochs as MeanEpochs,
+    VoteEpochs as VoteEpochs,
+    expected_variance as expected_variance,
+)
