@@ -2,7 +2,7 @@
 
     python notebooks/build.py
 
-Needs jupytext. The metadata make Colab offer a TPU first.
+Needs jupytext. The metadata make Colab offer a TPU to the notebook that uses one.
 """
 
 import json
@@ -11,17 +11,17 @@ from pathlib import Path
 import jupytext
 
 METADATA = {
-    "accelerator": "TPU",
-    "colab": {"gpuType": "V5E1", "provenance": []},
+    "colab": {"provenance": []},
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
     "language_info": {"name": "python"},
 }
+TPU = {"accelerator": "TPU", "colab": {"gpuType": "V5E1", "provenance": []}}
 
 
 def built(source: Path) -> str:
     """The text of a source's notebook; the same source gives the same text."""
     notebook = jupytext.read(source, fmt="py:percent")
-    notebook.metadata = METADATA
+    notebook.metadata = METADATA | (TPU if source.stem.endswith("_tpu") else {})
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
     notebook.nbformat, notebook.nbformat_minor = 4, 5

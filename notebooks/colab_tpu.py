@@ -6,11 +6,16 @@
 # a policy's ensemble.
 
 # %%
+# @title Install { display-mode: "form" }
+# The JAX that is there already, as on Colab, stays.
 import importlib.util
 
+ADDRESS = ""  # @param {type:"string", placeholder:"git address of alloc_jax, or the path of an uploaded wheel"}
 if importlib.util.find_spec("alloc_jax") is None:
-    # %pip install -q "alloc_jax[plot]"
-    pass
+    if not ADDRESS:
+        raise SystemExit("fill in ADDRESS: where alloc_jax is")
+    wanted = f"{ADDRESS}[plot]" if ADDRESS.endswith(".whl") else f"alloc_jax[plot] @ git+{ADDRESS}"
+    # %pip install -q "{wanted}"
 
 # %%
 import os

@@ -5,12 +5,16 @@
 # those of the small built-in model; `aj.read_log("samples.jsonl")` reads yours.
 
 # %%
-# JAX is kept as it is where it is there already, as on Colab.
+# @title Install { display-mode: "form" }
+# The JAX that is there already, as on Colab, stays.
 import importlib.util
 
+ADDRESS = ""  # @param {type:"string", placeholder:"git address of alloc_jax, or the path of an uploaded wheel"}
 if importlib.util.find_spec("alloc_jax") is None:
-    # %pip install -q "alloc_jax[plot]"
-    pass
+    if not ADDRESS:
+        raise SystemExit("fill in ADDRESS: where alloc_jax is")
+    wanted = f"{ADDRESS}[plot]" if ADDRESS.endswith(".whl") else f"alloc_jax[plot] @ git+{ADDRESS}"
+    # %pip install -q "{wanted}"
 
 # %%
 import os
@@ -18,10 +22,12 @@ import os
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import Markdown
 
 import alloc_jax as aj
 from alloc_jax.measure import describe, format_description
 from alloc_jax.report.markdown import to_markdown
+from alloc_jax.report.page import report_page
 
 print(jax.__version__, jax.devices())
 share = 0.2 if "ALLOC_JAX_SMALL" in os.environ else 1.0  # of the questions
@@ -65,7 +71,7 @@ smooth = np.convolve(spent[order], np.ones(100) / 100, mode="valid")
 plt.figure(figsize=(7, 3.5))
 plt.plot(np.convolve(chance[order], np.ones(100) / 100, mode="valid"), smooth)
 plt.xlabel("chance that one large/think sample is right")
-plt.ylabel("spend a question")
+plt.ylabel("spend per question")
 plt.title("Who gets the compute at budget 1 (mean of 100 neighbours)")
 plt.show()
 
@@ -80,7 +86,7 @@ honest = [score.utility[np.arange(len(score)), p].mean() for p in plans]
 plt.figure(figsize=(7, 3.5))
 plt.plot(budgets, frontier.value(budgets), label="chosen and scored on the same samples")
 plt.plot(budgets, honest, "o-", label="scored on samples nobody chose on")
-plt.xlabel(f"spend a question, {score.units[0]}")
+plt.xlabel(f"spend per question, {score.units[0]}")
 plt.ylabel("accuracy")
 plt.legend()
 plt.show()
@@ -91,7 +97,7 @@ plt.show()
 # %%
 policy = aj.train(table, aj.PolicyConfig(kind="value"))
 report = aj.evaluate([policy], choose, score, budgets=(0.5, 1.0, 2.0))
-print(to_markdown(report, "Held-out questions"))
+Markdown(to_markdown(report_page(report, "Held-out questions")))
 
 # %% [markdown]
 # **Serve.** NumPy alone: no JAX in front of a server.

@@ -80,7 +80,9 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
         return np.tensordot(share, values.mean(axis=2, dtype=float), axes=1)
 
     seconds = None if walked.seconds is None else of(walked.seconds)
-    return Played(Outcome(of(walked.utility), of(walked.cost)), seconds)
+    drawn = frontier.patterns.drawn[walked.state]
+    samples = {source: of(drawn[..., m]) for m, source in enumerate(frontier.sources)}
+    return Played(Outcome(of(walked.utility), of(walked.cost), samples), seconds)
 
 
 @dataclass(frozen=True)

@@ -175,10 +175,11 @@ def score_plans(
                 score, made.plan, budget, multiplier, hindsight[0][b], scorer.bootstrap, choose if halved else None
             )
             agrees = None if made.sees_labels else label_agreement(made.plan, label, again if halved else None)
-            means = scorer.means(Outcome.of(made.plan, score))
-            rows.append(scorer.row(made.rule, budget, means, oracle, plan=made.plan, agreement=agrees, regret=regret))
-        others = {rule: scorer.means(outcome) for (rule, at), outcome in beside.items() if at == budget}
-        rows += [scorer.row(rule, budget, means, oracle) for rule, means in others.items()]
+            outcome = Outcome.of(made.plan, score)
+            row = scorer.row(made.rule, budget, scorer.means(outcome), oracle, plan=made.plan, outcome=outcome)
+            rows.append(replace(row, agreement=agrees, regret=regret))
+        others = {rule: outcome for (rule, at), outcome in beside.items() if at == budget}
+        rows += [scorer.row(rule, budget, scorer.means(o), oracle, outcome=o) for rule, o in others.items()]
         rows += _fixed_rows(choose, score, budget, scorer, oracle)
     return scorer.report(rows, [made.rule for made in deployed], oracle_name)
 

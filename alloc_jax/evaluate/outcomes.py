@@ -5,6 +5,7 @@ A rule's plan is a distribution over the actions of each question, so that a mix
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ class Outcome:
 
     utility: np.ndarray  # f64[N] expected utility of what the rule did on each question
     cost: np.ndarray  # f64[N] its expected cost
+    samples: Mapping[str, np.ndarray] | None = (
+        None  # f64[N] expected samples from each source, where a rule drew one by one
+    )
 
     @classmethod
     def of(cls, plan: np.ndarray, table: OutcomeTable) -> Outcome:

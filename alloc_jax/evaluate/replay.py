@@ -63,8 +63,8 @@ class Replay:
 
 def mixed(less: Outcome, more: Outcome, weight: float) -> Outcome:
     """A mix of two outcomes, question by question."""
-    parts = ((less.utility, more.utility), (less.cost, more.cost))
-    return Outcome(*((1 - weight) * a + weight * b for a, b in parts))
+    utility, cost = ((1 - weight) * a + weight * b for a, b in ((less.utility, more.utility), (less.cost, more.cost)))
+    return Outcome(utility, cost)
 
 
 def replay(rule: Rule, paths: Paths) -> Replay:

@@ -34,6 +34,7 @@ class Row:
     regret: Regret | None
     plan: np.ndarray | None  # f64[N, K] what it did; None where that is no plan
     excess: Largest  # over_uniform in every resample
+    outcome: Outcome | None = None  # what came of it, question by question
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -132,8 +133,7 @@ class Scorer:
         oracle: Means,
         *,
         plan: np.ndarray | None = None,
-        agreement: Agreement | None = None,
-        regret: Regret | None = None,
+        outcome: Outcome | None = None,
     ) -> Row:
         """The row of a rule at a budget, where the oracle has these means."""
         excess = self.uniform.excess(means.utility, means.spend)
@@ -149,10 +149,11 @@ class Scorer:
             over_uniform_at_budget=self.uniform.excess(means.utility, np.full_like(means.spend, budget)).interval,
             closed=closed,
             saving=self.uniform.saving(means.utility, means.spend),
-            agreement=agreement,
-            regret=regret,
+            agreement=None,
+            regret=None,
             plan=plan,
             excess=excess,
+            outcome=outcome,
         )
 
     def uniform_row(self, budget: float) -> Row:

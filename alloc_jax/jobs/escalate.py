@@ -29,14 +29,15 @@ from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
 from alloc_jax.jobs.config import Budgets, ByGroup, DrawConfig, Policies, Questions
 from alloc_jax.jobs.priced_log import PricedLog, of_sources, paid_with
-from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
 from alloc_jax.measure.costs import sample_costs
 from alloc_jax.price_book import PriceBook
-from alloc_jax.report.escalation import write_escalation_report
+from alloc_jax.report.escalation import escalation_page
+from alloc_jax.report.html import write_report
 from alloc_jax.report.stopping import score_outcomes
 from alloc_jax.stopping.rules import nearest
 from alloc_jax.stopping.sources.beliefs import log_odds
@@ -197,7 +198,10 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
         if policy is not None:
             policy.save(folder / "policy")
         frontier.save(folder / "policy")
-        write_escalation_report(folder, report, ESCALATE, _waited(waits), ways, bench.log, frontier, _about(bench))
+        page = escalation_page(
+            folder, report, ESCALATE, _waited(waits), ways, bench.log, frontier, _about(bench), provenance(config)
+        )
+        write_report(folder, page)
     return report
 
 

@@ -119,7 +119,7 @@ def reproduce(config: PaperConfig, workdir: str | Path, overwrite: bool = False)
         choose, score = measure_halves(sample_halves(log, jax.random.key(config.seed)), actions, "samples")
         case = make_case(source, table, choose, score, budgets=config.budgets)
         found = Reproduction(tuple(published), _honest(case, config))
-        alt = plots.plot_gains(found.honest.curve, folder / "frontier.png", found.honest.learned)
+        alt = plots.plot_frontier(found.honest.curve, folder / "frontier.png", found.honest.learned)
         write_metrics(folder / "metrics.jsonl", {"honest": found.honest.report})
         (folder / "report.md").write_text(_page(found, config, source, alt))
     return found

@@ -28,10 +28,11 @@ from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confide
 from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.jobs.config import Budgets, DrawConfig, LogConfig, Orders, Policies, Resource
 from alloc_jax.jobs.priced_log import PricedLog
-from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
-from alloc_jax.report.stopping import score_outcomes, write_stopping_report
+from alloc_jax.report.html import write_report
+from alloc_jax.report.stopping import score_outcomes, stopping_page
 from alloc_jax.stopping import solve_sequential
 from alloc_jax.stopping.paths import Paths, sample_paths
 from alloc_jax.stopping.rules import StoppingFrontier, adjacent, policy_prior, prior_features
@@ -135,7 +136,7 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
         drawn = {key: o for key, o in found.items() if key[0] not in hidden and not key[0].endswith(poor)}
         curve = score_outcomes(drawn, tables, uniform, grid, replicates=300, seed=config.seed)
         main = FIRST if len(bench.sources) > 1 else TEXT
-        write_stopping_report(folder, report, curve, main, about=_about(bench))
+        write_report(folder, stopping_page(folder, report, curve, main, _about(bench), provenance(config)))
         policy = _value_policy(bench, bench.known.log)
         policy.save(folder / "policy")
         sources = bench.sources if len(bench.sources) > 1 else bench.sources[0]

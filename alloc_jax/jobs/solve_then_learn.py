@@ -25,16 +25,16 @@ from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.config import ByGroup, Log, LogConfig, Policies, TrainShare
 from alloc_jax.jobs.escalate import ESCALATE, escalate_beside
 from alloc_jax.jobs.priced_log import PricedLog
-from alloc_jax.jobs.workdir import new_workdir
+from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.inputs import Given
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
-from alloc_jax.report.figure_style import Picture
-from alloc_jax.report.html import to_html
+from alloc_jax.report.examples import example_questions
+from alloc_jax.report.headline import best_policy, middle_budget
+from alloc_jax.report.html import write_report
 from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_multiplier
-from alloc_jax.report.markdown import to_markdown
-from alloc_jax.report.records import write_metrics
+from alloc_jax.report.page import report_page
 from alloc_jax.solve import frontier
 from alloc_jax.types import OutcomeTable, SampleLog
 
@@ -124,17 +124,17 @@ def solve_then_learn(
         )
         policies = train_policies(tables.train, config.policies, config.budgets, config.seed)
         rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, config.seed)]
-        beside = {}
-        if priors := [policy for policy in policies if policy.predicts_utility]:
-            beside = escalate_beside(known, tables.learn, tables.half, priors[0], config.budgets, config.seed)
-        clock.log("learn", ", ".join(dict.fromkeys([*(rule.name for rule in rules), *(rule for rule, _ in beside)])))
         grid = _budget_grid(tables.score, config.budgets)
         budgets = sorted({*config.budgets, *grid})
+        beside = {}
+        if priors := [policy for policy in policies if policy.predicts_utility]:
+            beside = escalate_beside(known, tables.learn, tables.half, priors[0], budgets, config.seed)
+        clock.log("learn", ", ".join(dict.fromkeys([*(rule.name for rule in rules), *(rule for rule, _ in beside)])))
         deployed = [made for rule in rules for made in deploy(rule, tables.score, budgets, config.seed)]
         halves = tables.choose, tables.score
         report = score_plans(deployed, *halves, config.budgets, beside=beside, seed=config.seed)
         report = replace(report, dropped=known.dropped)
-        curve = score_plans(deployed, *halves, grid, replicates=CURVE_REPLICATES, seed=config.seed)
+        curve = score_plans(deployed, *halves, grid, beside=beside, replicates=CURVE_REPLICATES, seed=config.seed)
         clock.log("evaluate", f"{len(rules)} rules at {len(config.budgets)} budgets, and at {len(grid)} for a curve")
         for policy in policies:
             policy.save(folder / "policy" / policy.name)
@@ -143,8 +143,13 @@ def solve_then_learn(
         trained = {name: predicted[name] for name in config.policies if name in predicted}
         _write_predictions(folder / "predictions.jsonl", report, trained, tables.score)
         shown = {name: predicted[name].score for name in (*config.policies, KNN) if name in predicted}
-        pictures = draw_all(folder, report, curve, config.policies, shown, *halves)
-        _write_records(folder, report, "Who gets the compute", pictures, config.candidates(report))
+        candidates = config.candidates(report)
+        pictures = draw_all(folder, report, curve, config.policies, candidates, shown, *halves)
+        best = best_policy(report, candidates)
+        row = report.row(best, middle_budget(report, best))
+        examples = None if row.outcome is None else example_questions(report, row, tables.score, shown.get(best))
+        page = report_page(report, "Who gets the compute", pictures, candidates, curve, examples, provenance(config))
+        write_report(folder, page)
         clock.log("write", "report and pictures")
     return report
 
@@ -170,7 +175,9 @@ def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = Fa
         grid = _budget_grid(score, config.budgets)
         curve = score_plans([], choose, score, grid, replicates=CURVE_REPLICATES, seed=config.seed)
         pictures = [draw_frontier(folder, curve), draw_multiplier(folder, exact, config.budgets, report.unit)]
-        _write_records(folder, report, "What knowing the questions buys", pictures)
+        write_report(
+            folder, report_page(report, "What knowing the questions buys", pictures, provenance=provenance(config))
+        )
     return report
 
 
@@ -238,14 +245,6 @@ def _rivals(known: PricedLog, table: OutcomeTable, seed: int) -> list[PolicyLike
         features = Given.of("generator", known.log.question, known.generator)
         informed = [replace(train(table, PolicyConfig(seed=seed), features), name=GENERATOR)]
     return [NearestNeighbours(KNN, table), prompt_length(table), *informed]
-
-
-def _write_records(
-    folder: Path, report: Report, title: str, pictures: list[Picture], policies: Sequence[str] = ()
-) -> None:
-    write_metrics(folder / "metrics.jsonl", {"": report})
-    (folder / "report.md").write_text(to_markdown(report, title, pictures, policies))
-    (folder / "report.html").write_text(to_html(report, title, pictures, policies))
 
 
 def _write_predictions(path: Path, report: Report, predicted: dict[str, Prediction], table: OutcomeTable) -> None:

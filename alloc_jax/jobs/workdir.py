@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+import alloc_jax
 from alloc_jax.measure.store import versions
 
 
@@ -56,6 +61,21 @@ def new_workdir(path: str | Path, config: dict, overwrite: bool = False) -> Iter
     except BaseException:  # Ctrl-C too: nothing half-written stays behind
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def provenance(config: Any) -> dict[str, str]:
+    """What a run was made with, for its reader: the command, its configuration, versions, device and commit."""
+    made = stamp()
+    told = {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "configuration": ", ".join(
+            f"{name}={value}" for name, value in asdict(config).items() if value not in (None, "", ())
+        ),
+        "alloc_jax": alloc_jax.__version__,
+        "versions": ", ".join(f"{name} {found}" for name, found in made["versions"].items()),
+        "device": made["device"],
+    }
+    return told | ({"commit": made["commit"]} if made["commit"] else {})
 
 
 def stamp() -> dict:

@@ -150,7 +150,7 @@ def write_comparison(
         file = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
         reports |= {name: comparison.report}
         reports |= {f"{name}, ablation of {part}": report for part, report in comparison.ablations.items()}
-        alt = plots.plot_gains(comparison.curve, folder / f"{file}_frontier.png", comparison.learned)
+        alt = plots.plot_frontier(comparison.curve, folder / f"{file}_frontier.png", comparison.learned)
         page += _case_page(comparison, f"![{alt}]({file}_frontier.png)")
         for part, report in comparison.ablations.items():
             page += [f"### {name}: ablation of {part}", markdown_table(*variant_table(report))]

@@ -34,9 +34,7 @@ def plot_shares(
     figure, panels = plt.subplots(
         1, len(chosen), figsize=(3 * len(chosen) + 2, 4.6), sharey=True, layout="constrained", squeeze=False
     )
-    edges = np.quantile(difficulty, np.linspace(0, 1, 9))
-    bins = np.clip(np.searchsorted(edges, difficulty, side="right") - 1, 0, len(edges) - 2)
-    groups = [bins == b for b in range(len(edges) - 1) if (bins == b).any()]
+    groups = alike(difficulty)
     sources = list(dict.fromkeys(action.source for action in actions))
     used = np.max([plan.mean(axis=0) for _, plan in chosen], axis=0) >= RARE
     for axes, (title, plan) in zip(panels[0], chosen, strict=True):
@@ -55,13 +53,57 @@ def plot_shares(
         axes.set_title(title, loc="left", fontsize=9)
         axes.set(ylim=(0, 100))
     panels[0][0].set_ylabel("share of the questions (%)")
-    figure.supxlabel(f"right samples (%): hard to easy, an eighth of {len(difficulty):,} questions each", fontsize=10)
+    sizes = sorted(int(group.sum()) for group in groups)
+    each = f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"
+    figure.supxlabel(f"right samples (%), from hard to easy: {len(groups)} groups of {each} questions", fontsize=10)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right", frameon=False, fontsize=8)
     save(figure, path)
     mine = [[a.source == source for a in actions] for source in sources]
     told = (f"{title}: {'; '.join(_at_ends(plan, mine, sources, groups))}" for title, plan in chosen)
     return f"Bars of the shares of the actions in eight groups of questions from hard to easy. {'. '.join(told)}."
+
+
+def alike(difficulty: np.ndarray, groups: int = 8) -> list[np.ndarray]:
+    """Questions of about the same difficulty, bool[N] each, from hard to easy; equal ones stay together, so there may be fewer groups."""
+    edges = np.quantile(difficulty, np.linspace(0, 1, groups + 1))
+    bins = np.clip(np.searchsorted(edges, difficulty, side="right") - 1, 0, groups - 1)
+    return [bins == b for b in range(groups) if (bins == b).any()]
+
+
+def plot_spend(difficulty: np.ndarray, spent: Mapping[str, np.ndarray], budget: float, unit: str, path: Path) -> str:
+    """Mean spend of rules among questions of about the same difficulty, beside the same spend for all.
+
+    Args:
+      difficulty: f64[N] the share of right samples, of samples that nobody was scored on.
+      spent: f64[N] what each rule spent on every question, by the rule's name.
+      budget: at which.
+      unit: of the budget.
+      path: of the picture.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
+    groups = alike(difficulty)
+    right = [100 * difficulty[group].mean() for group in groups]
+    axes.axhline(budget, color=GREY, linewidth=1)
+    axes.annotate("the same for all", (right[-1], budget), (0, 4), textcoords="offset points", ha="right", fontsize=9)
+    told = []
+    for number, (name, cost) in enumerate(spent.items()):
+        mean = np.array([cost[group].mean() for group in groups])
+        error = np.array([cost[group].std() / np.sqrt(group.sum()) for group in groups])
+        style = line_style(number)
+        axes.plot(right, mean, marker="os^Dv"[number % 5], markersize=5, label=name, **style)
+        axes.fill_between(
+            right, mean - 1.96 * error, mean + 1.96 * error, color=style["color"], alpha=0.15, linewidth=0
+        )
+        told.append(f"{name}: " + ", ".join(f"{m:.2g} at {r:.0f} %" for r, m in zip(right, mean, strict=True)))
+    axes.set(xlabel="right samples of a question (%), from hard to easy", ylabel=f"mean spend ({unit})", ylim=(0, None))
+    axes.set_title(
+        f"Who gets the compute at a budget of {budget:g} ({len(difficulty):,} questions; 95 % bands)", loc="left"
+    )
+    axes.legend(frameon=False, fontsize=9)
+    save(figure, path)
+    return f"Lines of mean spend against the share of right samples, budget {budget:g}. {'; '.join(told)}."
 
 
 def _at_ends(plan: np.ndarray, mine: list, sources: list, groups: list) -> list[str]:

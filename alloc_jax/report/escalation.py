@@ -11,11 +11,10 @@ import numpy as np
 from alloc_jax.evaluate.escalation import Path, calibration
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.report import plots
-from alloc_jax.report.figure_style import COLOURS, GREY, pyplot, save
-from alloc_jax.report.headline import answer_page
-from alloc_jax.report.records import write_metrics
+from alloc_jax.report.figure_style import COLOURS, GREY, Picture, pyplot, save
+from alloc_jax.report.page import Page, Section
 from alloc_jax.report.stopping import ahead_table, rules_table
-from alloc_jax.report.tables import markdown_table
+from alloc_jax.report.tables import Cells
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.types import SampleLog
 
@@ -26,9 +25,12 @@ HOW_TO_READ = (
     " 95 % bootstrap intervals over questions. The oracle chooses one fixed action for every question: in *hindsight* it has seen the very"
     " samples that score, which nobody can."
 )
+HOW_TO_READ_POSTERIOR = (
+    "The posterior of the answer that was given, against how often it was right, in bins of equally many questions."
+)
 
 
-def write_escalation_report(
+def escalation_page(
     folder: File,
     report: Report,
     main: str,
@@ -37,11 +39,12 @@ def write_escalation_report(
     log: SampleLog,
     frontier: EscalationFrontier,
     about: str,
-) -> None:
-    """Writes report.md, escalate.png, paths.png and metrics.jsonl.
+    provenance: Mapping[str, str],
+) -> Page:
+    """The page of a comparison of escalation with its rivals, whose pictures are drawn into a folder.
 
     Args:
-      folder: to write into.
+      folder: to draw into.
       report: of all rules.
       main: the rule that is compared with the others.
       waits: mean and 95th percentile of seconds, by budget; empty where the log has none.
@@ -49,48 +52,40 @@ def write_escalation_report(
       log: whose questions they are.
       frontier: the rules that were saved.
       about: what was compared.
+      provenance: what it was made with, by name.
     """
-    write_metrics(folder / "metrics.jsonl", {"": report})
-    told = plots.plot_gains(report, folder / "escalate.png", [rule for rule in report.policies if rule == main])
-    parts = [
-        "# One multiplier on the next sample of any source",
-        *answer_page(report, (main,)),
-        f"![{told}](escalate.png)",
-        f"{about} Cost in {report.unit}. Belief: {frontier.family}.",
-        "## Beside every other rule",
-        HOW_TO_READ,
-        markdown_table(*ahead_table(report, main)),
-        markdown_table(*rules_table(report)),
-    ]
-    if waits:
-        parts += ["## How long a question takes", markdown_table(*waiting_table(waits))]
+    path = folder / "escalate.png"
+    told = plots.plot_frontier(report, path, [rule for rule in report.policies if rule == main])
+    pictures = [Picture(path, "Accuracy against spend, and above the uniform mix", told)]
+    sections = []
     if ways:
-        drawn = plot_paths(ways, frontier.sources, folder / "paths.png")
-        parts += [
-            "## Where questions go",
-            f"![{drawn}](paths.png)",
-            "## Is the posterior honest?",
-            "The posterior of the answer that was given, against how often it was right, in bins of equally many questions.",
-            markdown_table(*calibration_table(ways)),
-            "## Ten questions",
-            markdown_table(*paths_table(ways, log, frontier.sources)),
-        ]
-    (folder / "report.md").write_text("\n\n".join(parts) + "\n")
+        path = folder / "paths.png"
+        pictures.append(Picture(path, "Where questions go", plot_paths(ways, frontier.sources, path)))
+        sections.append(Section("Ten questions", (paths_table(ways, log, frontier.sources),)))
+        sections.append(Section("Is the posterior honest?", (HOW_TO_READ_POSTERIOR, calibration_table(ways))))
+    sections.append(Section("Beside every other rule", (HOW_TO_READ, ahead_table(report, main), rules_table(report))))
+    if waits:
+        sections.append(Section("How long a question takes", (waiting_table(waits),)))
+    opened = Section("What a budget buys", tuple(pictures), folded=False)
+    about = f"{about} Belief: {frontier.family}."
+    return Page(
+        "One multiplier on the next sample of any source", report, (main,), None, about, (opened, *sections), provenance
+    )
 
 
-def waiting_table(waits: Mapping[float, tuple[float, float]]) -> tuple[list[str], list[list[str]]]:
+def waiting_table(waits: Mapping[float, tuple[float, float]]) -> Cells:
     """Header and rows of how long a question takes, one answer after the other, by budget."""
     rows = [[f"{budget:.4g}", *(f"{seconds:.2f}" for seconds in both)] for budget, both in waits.items()]
-    return ["budget", "mean seconds", "95 % take at most"], rows
+    return Cells(["budget", "mean seconds", "95 % take at most"], rows)
 
 
-def calibration_table(ways: Sequence[Path]) -> tuple[list[str], list[list[str]]]:
+def calibration_table(ways: Sequence[Path]) -> Cells:
     """Header and rows of the answers' posteriors against how often they were right."""
     rows = [[f"{n}", f"{100 * p:.1f}", f"{100 * right:.1f}"] for n, p, right in calibration(ways)]
-    return ["questions", "posterior (%)", "right (%)"], rows
+    return Cells(["questions", "posterior (%)", "right (%)"], rows)
 
 
-def paths_table(ways: Sequence[Path], log: SampleLog, sources: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def paths_table(ways: Sequence[Path], log: SampleLog, sources: Sequence[str]) -> Cells:
     """Header and rows of a few questions, of paths as different as there are."""
     kinds = Counter(way.sources for way in ways)
     seen: Counter = Counter()
@@ -112,7 +107,7 @@ def paths_table(ways: Sequence[Path], log: SampleLog, sources: Sequence[str]) ->
                 verdict,
             ]
         )
-    return ["question", "asked", "answer", "posterior (%)", ""], rows
+    return Cells(["question", "asked", "answer", "posterior (%)", ""], rows)
 
 
 def _short(text: str | None, most: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alloc_jax.evaluate.scoring import UNIFORM, Report
-from alloc_jax.report.tables import markdown_table, percent, whole_percent
+from alloc_jax.report.tables import Cells, markdown_table, percent, whole_percent
 
 KEPT = 0.05  # of a budget: a spend as near to it goes without saying
 
@@ -26,10 +26,31 @@ def best_policy(report: Report, policies: Sequence[str] = ()) -> str:
     return max(policies or report.policies, key=earned, default=report.oracle)
 
 
+def headline(report: Report, policy: str) -> str:
+    """What the policy buys at a middle budget, in some ten words; a difference whose interval holds 0 is called none."""
+    budget = middle_budget(report, policy)
+    row = report.row(policy, budget)
+    gain, saving, more = row.over_uniform, row.saving, f"{abs(100 * row.over_uniform.value):.1f} points"
+    if np.isnan(gain.value):
+        return f"{whole_percent(row.accuracy.value, 1)} right at a budget of {budget:g}"
+    if gain.low <= 0 <= gain.high:
+        return f"No clear gain over treating all questions alike at a budget of {budget:g}"
+    if gain.high < 0:
+        return f"{more} less than treating all questions alike at a budget of {budget:g}"
+    if saving.low > 0:
+        return f"The same accuracy for {100 * saving.value:.0f} % less at a budget of {budget:g}, or {more} more for the same spend"
+    return f"{more} more for the same spend at a budget of {budget:g}"
+
+
+def middle_budget(report: Report, policy: str) -> float:
+    """The budget that the answer is about: the middle one of those that the policy has a row for."""
+    budgets = _kept(report, policy)
+    return budgets[(len(budgets) - 1) // 2]
+
+
 def answer(report: Report, policy: str) -> str:
     """Two sentences, each on a line: accuracy beside the uniform mix's at a middle budget, and what is saved."""
-    budgets = _kept(report, policy)
-    budget = budgets[(len(budgets) - 1) // 2]
+    budget = middle_budget(report, policy)
     row, uniform = report.row(policy, budget), report.row(UNIFORM, budget)
     who = f"the {policy}" if policy == report.oracle else f"the policy '{policy}'"
     right, alike = (f"{100 * r.accuracy.value:.1f} %" for r in (row, uniform))
@@ -48,7 +69,7 @@ def answer(report: Report, policy: str) -> str:
     return f"{first}\nIt spends {amount} than treating all alike would need to reach the same {right}."
 
 
-def answer_table(report: Report, policy: str) -> tuple[list[str], list[list[str]]]:
+def answer_table(report: Report, policy: str) -> Cells:
     """Header and a row per budget: a policy beside the uniform mix, at the same budget and at the same spend."""
     header = ["budget", policy, "uniform mix", "more at the budget", "more at its spend", "saving"]
     rows = []
@@ -57,7 +78,7 @@ def answer_table(report: Report, policy: str) -> tuple[list[str], list[list[str]
         more = [percent(gain, "+.1f") for gain in (row.over_uniform_at_budget, row.over_uniform)]
         right = [whole_percent(r.accuracy.value, 1) for r in (row, report.row(UNIFORM, budget))]
         rows.append([f"{budget:g}", *right, *more, percent(row.saving, ".0f")])
-    return header, rows
+    return Cells(header, rows)
 
 
 def answer_notes(report: Report, policies: Sequence[str] = ()) -> str:

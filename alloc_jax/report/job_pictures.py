@@ -20,6 +20,7 @@ def draw_all(
     report: Report,
     curve: Report,
     policies: Sequence[str],
+    shown: Sequence[str],
     predicted: Mapping[str, np.ndarray],
     choose: OutcomeTable,
     score: OutcomeTable,
@@ -30,25 +31,35 @@ def draw_all(
       folder: where to.
       report: at the budgets that were asked for.
       curve: at more budgets, for lines.
-      policies: the rules that stand out.
+      policies: those that choose one action, whose choices are drawn.
+      shown: the rules that stand out, those that draw sample by sample among them.
       predicted: utilities f32[N, K] that rules predict of the questions, by the rules' names; the first has a band.
       choose: the table that oracles choose on.
       score: the table that everything is scored on.
     """
-    middle = report.budgets[len(report.budgets) // 2]
-    chosen = [(f"{rule}, budget {middle:g}", report.row(rule, middle).plan) for rule in (report.oracle, *policies)]
-    shares, calibration, regret = (folder / f"{name}.png" for name in ("who_gets_compute", "calibration", "regret"))
+    middle, difficulty = report.budgets[len(report.budgets) // 2], diagnostics.share_right(choose)
+    rows = {row.rule: row for row in report.rows if row.budget == middle}
+    chosen = [(f"{rule}, budget {middle:g}", rows[rule].plan) for rule in (report.oracle, *policies)]
+    spent = {rule: rows[rule].outcome.cost for rule in shown if rule in rows}
+    names = ("spend_by_difficulty", "who_gets_compute", "calibration", "regret")
+    spend, shares, calibration, regret = (folder / f"{name}.png" for name in names)
     return [
-        draw_frontier(folder, curve, policies),
+        draw_frontier(folder, curve, shown),
+        Picture(
+            spend,
+            "Mean spend on questions, from hard to easy",
+            diagnostics.plot_spend(difficulty, spent, middle, report.unit, spend),
+        ),
         Picture(
             shares,
             "Who gets the compute: shares of the actions, from hard to easy questions",
-            diagnostics.plot_shares(score.actions, diagnostics.share_right(choose), chosen, shares),
+            diagnostics.plot_shares(score.actions, difficulty, chosen, shares),
         ),
         draw_multiplier(folder, frontier(choose.problem()), report.budgets, report.unit),
         Picture(
             calibration,
-            "What was measured of questions and actions that were predicted alike; gains are over the cheapest action",
+            "What was measured of questions and actions that were predicted alike; gains are over the cheapest action, and utilities"
+            " predicted outside 0 to 100 % count as 0 or 100 %",
             diagnostics.plot_calibration(_reliabilities(predicted, score), len(score), calibration),
         ),
         Picture(
@@ -83,6 +94,6 @@ def _reliabilities(
     def gains(utility: np.ndarray) -> np.ndarray:
         return np.delete(utility - utility[:, [cheapest]], cheapest, axis=1)
 
-    utility = {name: reliability(u, score.utility, valid=score.valid) for name, u in predicted.items()}
+    utility = {name: reliability(u.clip(0, 1), score.utility, valid=score.valid) for name, u in predicted.items()}
     gain = {name: reliability(gains(u), gains(score.utility), valid=valid) for name, u in predicted.items()}
     return [("utility (%)", utility), ("gain (points)", gain)]

@@ -1,44 +1,28 @@
-"""A report as Markdown: the answer, pictures, and the full tables as details."""
+"""A report as Markdown: the answer, then its sections."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from alloc_jax.evaluate.scoring import Report
 from alloc_jax.report.figure_style import Picture
 from alloc_jax.report.headline import answer_page
-from alloc_jax.report.tables import (
-    HOW_TO_READ,
-    HOW_TO_READ_REGRET,
-    about,
-    fixed_table,
-    main_table,
-    markdown_table,
-    regret_table,
-)
+from alloc_jax.report.page import Page
+from alloc_jax.report.tables import Cells, about, markdown_table
 
 
-def to_markdown(report: Report, title: str, pictures: Sequence[Picture] = (), policies: Sequence[str] = ()) -> str:
-    """The whole report as Markdown.
-
-    Args:
-      report: what `evaluate` found.
-      title: of the page.
-      pictures: files beside it.
-      policies: the best of which is the answer (`best_policy`).
-    """
+def to_markdown(page: Page) -> str:
+    """The whole page as Markdown; pictures are files beside it."""
     parts = [
-        f"# {title}",
-        *answer_page(report, policies),
-        about(report),
-        *(f"![{picture.alt}]({picture.path.name})\n\n*{picture.caption}.*" for picture in pictures),
-        "## Every rule at every budget",
-        HOW_TO_READ,
-        markdown_table(*main_table(report)),
-        "## Every action on every question",
-        markdown_table(*fixed_table(report)),
+        f"# {page.title}",
+        *answer_page(page.report, page.candidates),
+        " ".join(filter(None, (page.about, about(page.report)))),
     ]
-    if report.policies:
-        parts += ["## Regret and what it is made of (points of accuracy)", HOW_TO_READ_REGRET]
-        parts.append(markdown_table(*regret_table(report)))
+    for section in page.sections:
+        parts += [f"## {section.title}", *map(_part, section.parts)]
+    if page.provenance:
+        parts += ["## How it was made", "\n".join(f"- {name}: `{value}`" for name, value in page.provenance.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _part(part: str | Cells | Picture) -> str:
+    if isinstance(part, Picture):
+        return f"![{part.alt}]({part.path.name})\n\n*{part.caption}.*"
+    return markdown_table(*part) if isinstance(part, Cells) else part

@@ -2,66 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from alloc_jax.evaluate.scoring import HINDSIGHT, RANDOM, Report, Row
+from alloc_jax.evaluate.scoring import HINDSIGHT, Report, Row
 from alloc_jax.evaluate.uniform_mix import upper_hull
-from alloc_jax.report.figure_style import COLOURS, GREY, label_ends, line_style, listed, pyplot, save
+from alloc_jax.report.figure_style import COLOURS, GREY, line_style, listed, pyplot, save
 from alloc_jax.solve import Frontier
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """A rule's accuracy (%) along its spend, with an interval."""
+    """What a rule earns along its spend, in points, with intervals."""
 
     name: str
     spend: np.ndarray  # f64[M]
     accuracy: np.ndarray  # f64[M, 3] value, low, high
+    gain: np.ndarray  # f64[M, 3] above the uniform mix at the same spend
 
     @classmethod
-    def of(cls, report: Report, rule: str) -> Band:
-        rows = _by_spend(report, rule)
-        ends = [[100 * end for end in (row.accuracy.value, row.accuracy.low, row.accuracy.high)] for row in rows]
-        return cls(rule, np.array([row.spend.value for row in rows]), np.array(ends))
+    def of(cls, rows: Iterable[Row], rule: str) -> Band:
+        """The band of a rule, from the rows of a report."""
+        mine = sorted((row for row in rows if row.rule == rule), key=lambda row: row.spend.value)
+        parts = ([row.accuracy for row in mine], [row.over_uniform for row in mine])
+        ends = (np.array([[100 * end for end in (i.value, i.low, i.high)] for i in part]) for part in parts)
+        return cls(rule, np.array([row.spend.value for row in mine]), *(e.reshape(-1, 3) for e in ends))
 
 
 def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str:
-    """Accuracy against spend: oracle, policies, baselines, fixed actions and their mix.
+    """Accuracy against spend, and how far it lies above the uniform mix at the same spend, with 95 % bands.
 
     Args:
       report: at the budgets of the curves.
       path: of the picture.
-      banded: the policies that stand out, with their 95 % bands.
+      banded: the rules that stand out, with bands; those on the right are paired and much narrower.
     """
     plt = pyplot()
-    figure, axes = plt.subplots(figsize=(8.5, 5), layout="constrained")
-    oracle = Band.of(report, report.oracle)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    left.plot(*uniform_line(report), color=GREY, label="uniform mix")
     cost, accuracy = (np.array([i.value for i in x]) for x in (report.fixed_cost, report.fixed_accuracy))
-    lines = axes.plot(*uniform_line(report), color=GREY, label="uniform mix")
-    axes.plot(cost, 100 * accuracy, "o", color=GREY, markersize=4, zorder=1)
-    lines += axes.plot(oracle.spend, oracle.accuracy[:, 0], color="black", linestyle="--", label=oracle.name)
-    for number, name in enumerate(report.policies):
-        band, style = Band.of(report, name), line_style(number) | {"linewidth": 1}
+    left.plot(cost, 100 * accuracy, "o", color=GREY, markersize=4, zorder=1)
+    right.axhline(0, color=GREY)
+    present = dict.fromkeys(row.rule for row in report.rows)
+    others = [rule for rule in present if rule in banded and rule not in report.policies]
+    names = [report.oracle, *sorted((*report.policies, *others), key=lambda name: name not in banded)]
+    for number, name in enumerate(names):
+        band = Band.of(report.rows, name)
+        style = {"color": "black", "linestyle": "--"} if number == 0 else line_style(number - 1)
+        style |= {"linewidth": 2 if name in banded else 1}
+        left.plot(band.spend, band.accuracy[:, 0], label=name, **style)
+        if name != HINDSIGHT:  # far above everybody: it would squeeze what is compared
+            right.plot(band.spend, band.gain[:, 0], **style)
         if name in banded:
-            style["linewidth"] = 2
-            axes.fill_between(band.spend, *band.accuracy[:, 1:].T, color=style["color"], alpha=0.15, linewidth=0)
-        lines += axes.plot(band.spend, band.accuracy[:, 0], label=name, **style)
-    floor = oracle.accuracy[0, 0] - 2  # the worst fixed actions would squeeze everything that is compared
-    band = Band.of(report, RANDOM)  # of no budget that is below the cheapest fixed action
-    if len(band.spend) and band.accuracy[-1, 0] > floor:
-        lines += axes.plot(band.spend, band.accuracy[:, 0], color=GREY, linestyle=":", label=RANDOM)
-    reach = 1.02 * max(*report.budgets, *(line.get_xdata().max() for line in lines[1:]))
-    axes.set(xlim=(0, reach), ylim=(floor, None), xlabel=f"spend per question ({report.unit})", ylabel="accuracy (%)")
-    label_ends(axes, lines)
-    bands = f"; 95 % bands: {listed(banded)}" if banded else ""
-    axes.set_title(f"How much accuracy a budget buys ({report.questions:,} questions{bands})", loc="left")
+            for axes, ends in ((left, band.accuracy), (right, band.gain)):
+                axes.fill_between(band.spend, *ends[:, 1:].T, color=style["color"], alpha=0.15, linewidth=0)
+    shown = [row for row in report.rows if row.rule in names]
+    spends = [row.spend.value for row in shown]
+    accuracies = [100 * row.accuracy.value for row in shown]
+    margin = 0.03 * np.ptp(accuracies) or 1.0
+    for axes in (left, right):
+        wide = max(spends) > 30 * min(spends)
+        axes.set(xscale="log" if wide else "linear", xlim=(0.95 * min(spends) if wide else 0, 1.05 * max(spends)))
+        axes.set_xlabel(f"spend per question ({report.unit})")
+    left.set(ylim=(min(accuracies) - margin, max(accuracies) + margin), ylabel="accuracy (%)")
+    left.set_title(f"{report.questions:,} questions", loc="left")
+    right.set(ylabel="points above the uniform mix at the same spend")
+    right.set_title(f"Paired differences{', 95 % bands' if banded else ''}", loc="left")
+    figure.legend(loc="outside right", frameon=False, fontsize=8)
     save(figure, path)
-    rules = (report.oracle, *report.policies)
-    return f"Lines of accuracy against spend on {report.questions} questions. {_told(report, rules)}."
+    return (
+        f"Two panels on {report.questions} questions: accuracy against spend, and points above the uniform mix at the same"
+        f" spend. {_told(report, names)}."
+    )
 
 
 def plot_multiplier(frontier: Frontier, budgets: Sequence[float], unit: str, path: Path) -> str:
@@ -94,60 +109,12 @@ def plot_multiplier(frontier: Frontier, budgets: Sequence[float], unit: str, pat
     )
 
 
-def plot_gains(report: Report, path: Path, banded: Sequence[str] = ()) -> str:
-    """Frontiers of many rules: accuracy against spend, and how far it lies above the uniform mix, with paired 95 % bands.
-
-    Args:
-      report: at the budgets of the curves.
-      path: of the picture.
-      banded: the rules that stand out, with bands on the right, where differences are paired and bands are narrow.
-    """
-    plt = pyplot()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
-    left.plot(*uniform_line(report), color=GREY, label="uniform mix")
-    right.axhline(0, color=GREY)
-    oracle = {"color": "black", "linestyle": "--"}
-    names = [report.oracle, *sorted(report.policies, key=lambda name: name not in banded)]
-    for number, name in enumerate(names):
-        rows = _by_spend(report, name)
-        spend = [row.spend.value for row in rows]
-        style = oracle if number == 0 else line_style(number - 1) | {"linewidth": 2 if name in banded else 1}
-        left.plot(spend, [100 * row.accuracy.value for row in rows], label=name, **style)
-        if name != HINDSIGHT:  # far above everybody: it would squeeze what is compared
-            right.plot(spend, [100 * row.over_uniform.value for row in rows], **style)
-        if name in banded:
-            ends = [[100 * getattr(row.over_uniform, end) for row in rows] for end in ("low", "high")]
-            right.fill_between(spend, *ends, color=style["color"], alpha=0.15, linewidth=0)
-    shown = [row for row in report.rows if row.rule in names]
-    spends = [row.spend.value for row in shown]
-    accuracies = [100 * row.accuracy.value for row in shown]
-    margin = 0.03 * np.ptp(accuracies)
-    for axes in (left, right):
-        wide = max(spends) > 30 * min(spends)
-        axes.set(xscale="log" if wide else "linear", xlim=(0.95 * min(spends), 1.05 * max(spends)))
-        axes.set_xlabel(f"spend per question ({report.unit})")
-    left.set(ylim=(min(accuracies) - margin, max(accuracies) + margin), ylabel="accuracy (%)")
-    left.set_title(f"{report.questions:,} questions", loc="left")
-    right.set(ylabel="points above the uniform mix at the same spend")
-    right.set_title("Paired differences, 95 % bands", loc="left")
-    figure.legend(loc="outside right", frameon=False, fontsize=8)
-    save(figure, path)
-    return (
-        f"Two panels on {report.questions} questions: accuracy against spend, and points above the uniform mix at the same"
-        f" spend. {_told(report, names)}."
-    )
-
-
 def uniform_line(report: Report) -> tuple[np.ndarray, np.ndarray]:
     """Spend and accuracy (%) of the uniform mix, at enough points that a logarithmic axis bends the line between two actions."""
     cost, accuracy = (np.array([i.value for i in x]) for x in (report.fixed_cost, report.fixed_accuracy))
     hull = upper_hull(cost, accuracy)
     spend = np.union1d(np.geomspace(max(cost[hull[0]], 1e-9), cost[hull[-1]], 200), cost[hull])
     return spend, 100 * np.interp(spend, cost[hull], accuracy[hull])
-
-
-def _by_spend(report: Report, rule: str) -> list[Row]:
-    return sorted((row for row in report.rows if row.rule == rule), key=lambda row: row.spend.value)
 
 
 def _told(report: Report, rules: Sequence[str]) -> str:

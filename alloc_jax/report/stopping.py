@@ -9,9 +9,9 @@ from alloc_jax.evaluate.oracle_intervals import resolved
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import ORACLE, UNIFORM, Means, Report, Scorer
 from alloc_jax.report import plots
-from alloc_jax.report.headline import answer_page
-from alloc_jax.report.records import write_metrics
-from alloc_jax.report.tables import markdown_table, percent
+from alloc_jax.report.figure_style import Picture
+from alloc_jax.report.page import Page, Section
+from alloc_jax.report.tables import Cells, percent
 from alloc_jax.types import OutcomeTable
 
 HOW_TO_READ = (
@@ -48,13 +48,14 @@ def score_outcomes(
     oracles = map(Means, *resolved(*tables, budgets, scorer.bootstrap))
     rows = []
     for budget, best in zip(budgets, oracles, strict=True):
-        at_budget = {rule: scorer.means(outcome) for (rule, at), outcome in found.items() if at == budget}
-        rows += [scorer.row(rule, budget, means, best) for rule, means in (at_budget | {oracle: best}).items()]
+        at_budget = {rule: outcome for (rule, at), outcome in found.items() if at == budget}
+        rows += [scorer.row(rule, budget, scorer.means(o), best, outcome=o) for rule, o in at_budget.items()]
+        rows.append(scorer.row(oracle, budget, best, best))
         rows.append(scorer.uniform_row(budget))
     return scorer.report(rows, [rule for rule, _ in found], oracle)
 
 
-def rules_table(report: Report) -> tuple[list[str], list[list[str]]]:
+def rules_table(report: Report) -> Cells:
     """Header and rows of every rule at every budget."""
     header = ["rule", "budget", "accuracy", "spend", "over uniform (points)", "gap closed (%)", "saving (%)"]
     rows = []
@@ -62,10 +63,10 @@ def rules_table(report: Report) -> tuple[list[str], list[list[str]]]:
         beside = [percent(row.over_uniform, "+.2f"), *(percent(share, ".0f") for share in (row.closed, row.saving))]
         beside = ["", "", ""] if row.rule == UNIFORM else beside
         rows.append([row.rule, f"{row.budget:g}", percent(row.accuracy), f"{row.spend.value:.4g}", *beside])
-    return header, rows
+    return Cells(header, rows)
 
 
-def ahead_table(report: Report, main: str) -> tuple[list[str], list[list[str]]]:
+def ahead_table(report: Report, main: str) -> Cells:
     """Header and rows of how far one rule is ahead of every other, in points at equal spend, by budget."""
     known = {(row.rule, row.budget) for row in report.rows}
     others = dict.fromkeys(row.rule for row in report.rows if row.rule != main)
@@ -76,21 +77,20 @@ def ahead_table(report: Report, main: str) -> tuple[list[str], list[list[str]]]:
         return percent(report.difference(main, rule, budget), "+.2f")
 
     rows = [[rule, *(cell(rule, budget) for budget in report.budgets)] for rule in others]
-    return [f"{main}, ahead of", *(f"B = {budget:g}" for budget in report.budgets)], rows
+    return Cells([f"{main}, ahead of", *(f"B = {budget:g}" for budget in report.budgets)], rows)
 
 
-def write_stopping_report(folder: Path, report: Report, curve: Report, main: str, about: str) -> None:
-    """Writes report.md, sequential.png and metrics.jsonl."""
-    write_metrics(folder / "metrics.jsonl", {"": report})
+def stopping_page(
+    folder: Path, report: Report, curve: Report, main: str, about: str, provenance: Mapping[str, str]
+) -> Page:
+    """The page of a comparison of stopping rules, whose picture is drawn into a folder."""
     banded = [rule for rule in (main, "index") if rule in curve.policies]
-    alt = plots.plot_gains(curve, folder / "sequential.png", banded)
-    parts = [
-        "# A multiplier on the next sample",
-        *answer_page(report, (main,)),
-        f"{about} Cost in {report.unit}.",
-        f"![{alt}](sequential.png)",
-        HOW_TO_READ,
-        markdown_table(*ahead_table(report, main)),
-        markdown_table(*rules_table(report)),
-    ]
-    (folder / "report.md").write_text("\n\n".join(parts) + "\n")
+    path = folder / "sequential.png"
+    picture = Picture(
+        path, "Accuracy against spend, and above the uniform mix", plots.plot_frontier(curve, path, banded)
+    )
+    sections = (
+        Section("What a budget buys", (picture,), folded=False),
+        Section("Beside every other rule", (HOW_TO_READ, ahead_table(report, main), rules_table(report))),
+    )
+    return Page("A multiplier on the next sample", report, (main,), curve, about, sections, provenance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.regret import Agreement
@@ -32,6 +33,13 @@ HOW_TO_READ_REGRET = (
 )
 
 
+class Cells(NamedTuple):
+    """A table as text: what stands above its columns, and its rows."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -56,7 +64,7 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
+def main_table(report: Report) -> Cells:
     """Header and rows of the comparison at every budget."""
     header = [
         "rule",
@@ -69,19 +77,18 @@ def main_table(report: Report) -> tuple[list[str], list[list[str]]]:
         "saving (%)",
         "agrees / majority / noise ceiling",
     ]
-    return header, [_cells(row) for row in report.rows]
+    return Cells(header, [_cells(row) for row in report.rows])
 
 
-def fixed_table(report: Report) -> tuple[list[str], list[list[str]]]:
+def fixed_table(report: Report) -> Cells:
     """Header and rows of the fixed actions, cheapest first."""
     parts = zip(report.actions, report.fixed_cost, report.fixed_accuracy, strict=True)
     rows = sorted(parts, key=lambda part: part[1].value)
-    return ["action on every question", "cost", "accuracy"], [
-        [name, _amount(c, c.value), percent(a)] for name, c, a in rows
-    ]
+    cells = [[name, _amount(c, c.value), percent(a)] for name, c, a in rows]
+    return Cells(["action on every question", "cost", "accuracy"], cells)
 
 
-def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
+def regret_table(report: Report) -> Cells:
     """Header and rows of the policies' regrets, in points of accuracy."""
     header = ["policy", "budget", "multiplier", "V(B) - U", "mispriced", "unspent"]
     header += ["best response / majority / noise ceiling", "imitation error x worst gap + unspent"]
@@ -93,7 +100,7 @@ def regret_table(report: Report) -> tuple[list[str], list[list[str]]]:
             bound = f"{error:.3f} x {worst:.1f} + {100 * regret.unspent.value:z.2f} = {100 * regret.bound:.1f}"
             cells = [f"{regret.multiplier:.4g}", *terms, _agreement(regret.best_response), bound]
             rows.append([row.rule, f"{row.budget:g}", *cells])
-    return header, rows
+    return Cells(header, rows)
 
 
 def about(report: Report) -> str:

@@ -118,6 +118,8 @@ def test_links_and_pictures_are_there(name):
         assert len(alt) > 80, f"{target}: what does it show?"
         assert picture.is_file() and picture.stat().st_size < 150_000
     for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)]*)\)", text):
+        if target.startswith("https://"):
+            continue
         place, _, anchor = target.partition("#")
         other = (page.parent / place) if place else page
         assert other.resolve() in [p.resolve() for p in PAGES], f"{name}: {target}"
@@ -206,3 +208,23 @@ def test_the_site_reads_well_on_a_phone_and_needs_no_script(site, tmp_path):
                 assert all(url.startswith(site.as_uri()) for url in found["requests"])
                 assert all(drawn for _, drawn in found["images"])
                 assert all(index == 0 for index, _ in found["scrolling"])
+
+
+@pytest.mark.browser
+def test_the_site_is_searched_and_turned_offline(site, tmp_path):
+    from selenium.webdriver.common.by import By
+
+    with browser(tmp_path / "profile") as driver:
+        driver.get((site / "reference" / "solve.html").as_uri())
+        driver.find_element(By.ID, "wanted").send_keys("latent class")
+        hits = driver.find_elements(By.CSS_SELECTOR, "#hits a")
+        assert hits and any("Glossary" in hit.text for hit in hits)
+        next(hit for hit in hits if "Glossary" in hit.text).click()
+        assert "glossary.html" in driver.current_url and "latent class" in driver.find_element(By.TAG_NAME, "main").text
+        driver.find_element(By.ID, "wanted").send_keys("xyzzy plugh")
+        assert driver.find_element(By.ID, "hits").text == "nothing found"
+        driver.get((site / "install.html").as_uri())
+        assert driver.find_element(By.CSS_SELECTOR, ".code button").text == "copy"
+        assert "Does it work?" in driver.find_element(By.TAG_NAME, "nav").text  # the page's contents
+        driver.find_element(By.CSS_SELECTOR, "[rel=next]").click()
+        assert driver.find_element(By.CSS_SELECTOR, "[rel=prev]").text.endswith("Install")

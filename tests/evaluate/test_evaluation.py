@@ -18,6 +18,7 @@ from alloc_jax.measure import measure, menu
 from alloc_jax.report.diagnostics import share_right
 from alloc_jax.report.figure_style import Picture
 from alloc_jax.report.markdown import to_markdown
+from alloc_jax.report.page import report_page
 from alloc_jax.report.tables import main_table, markdown_table, regret_table
 from alloc_jax.solve import solve
 from tests.conftest import made_log
@@ -168,7 +169,7 @@ def test_neighbours_of_a_training_question_do_not_include_it(tables):
 
 
 def test_the_report_prints_every_row(report):
-    text = to_markdown(report, "title", [Picture(Path("folder/frontier.png"), "A caption", "a curve")])
+    text = to_markdown(report_page(report, "title", [Picture(Path("folder/frontier.png"), "A caption", "a curve")]))
     assert text.count("| kNN") == 4  # two budgets in two tables
     assert "![a curve](frontier.png)\n\n*A caption.*" in text
     header, rows = main_table(report)

@@ -66,7 +66,8 @@ def metrics(folder):
 def test_a_run_leaves_everything_it_promised(run):
     comparison, folder = run
     names = {path.name for path in folder.iterdir()}
-    assert names == {"report.md", "first_frontier.png", "metrics.jsonl", "config.json", "stamp.json"}
+    drawn = {f"first_frontier.{ending}" for ending in ("png", "svg", "pdf")}
+    assert names == drawn | {"report.md", "metrics.jsonl", "config.json", "stamp.json"}
     page = (folder / "report.md").read_text()
     assert "wins / ties / losses" in page and "learned from large" in page
     lines = metrics(folder)

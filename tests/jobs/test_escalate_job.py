@@ -33,7 +33,9 @@ def single_run(tmp_path_factory):
 def test_a_run_leaves_everything_it_promised(single_run):
     report, folder = single_run
     names = {path.name for path in folder.iterdir()}
-    assert names == {"report.md", "escalate.png", "paths.png", "metrics.jsonl", "policy", "config.json", "stamp.json"}
+    drawn = {f"{name}.{ending}" for name in ("escalate", "paths") for ending in ("png", "svg", "pdf")}
+    records = {"report.md", "report.html", "metrics.jsonl", "policy", "config.json", "stamp.json"}
+    assert names == drawn | records
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line, parse_constant=pytest.fail) for line in lines]
     rules = {row.rule for row in report.rows}

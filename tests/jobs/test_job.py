@@ -1,6 +1,9 @@
 """The main job as its user runs it: what it writes, and what it says to bad input."""
 
+import base64
+import csv
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -51,14 +54,10 @@ def lines(path):
 def test_a_run_leaves_everything_it_promised(run):
     report, folder = run
     names = {path.name for path in folder.iterdir()}
-    assert names == {
+    pictures = ("frontier", "spend_by_difficulty", "who_gets_compute", "multiplier", "calibration", "regret")
+    assert names == {f"{name}.{ending}" for name in pictures for ending in ("png", "svg", "pdf")} | {
         "report.md",
         "report.html",
-        "frontier.png",
-        "who_gets_compute.png",
-        "multiplier.png",
-        "calibration.png",
-        "regret.png",
         "policy",
         "predictions.jsonl",
         "metrics.jsonl",
@@ -72,8 +71,19 @@ def test_a_run_leaves_everything_it_promised(run):
     assert len(predictions) == report.questions == 48
     assert predictions[0]["chosen"]["value"].keys() == {"1.5", "3"}
     page = (folder / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 5
+    assert page.count('src="data:image/png;base64,') == 6
     assert "http" not in page
+    saved = dict(re.findall('<a download="([^"]+)" href="data:[^,]+;base64,([^"]+)"', page))
+    assert saved.keys() == {f"{name}.{end}" for name in pictures for end in ("png", "svg", "pdf")} | {
+        "frontier.csv",
+        "alloc_jax.bib",
+    }
+    assert base64.b64decode(saved["regret.pdf"]) == (folder / "regret.pdf").read_bytes()
+    rows = list(csv.DictReader(base64.b64decode(saved["frontier.csv"]).decode().splitlines()))
+    assert {row["rule"] for row in rows} >= {"value", ESCALATE, "uniform mix"} and len(
+        {row["budget"] for row in rows}
+    ) == 12
+    assert b"2604.14853" in base64.b64decode(saved["alloc_jax.bib"])
     assert list(folder.parent.iterdir()) == [folder]
 
 
@@ -105,11 +115,40 @@ def test_the_page_reads_well_on_a_phone_and_aloud_and_asks_the_network_for_nothi
                 assert found["language"] == "en"
                 assert found["overflow"] == 0
                 assert found["texts"] > 100 and found["faint"] == []
-                assert len(found["images"]) == 5 and all(len(alt) > 80 and drawn for alt, drawn in found["images"])
-                assert found["headings"] == [1, 2, 2, 2, 2]
-                assert found["tables"] == 4 and found["headless"] == 0
+                assert len(found["images"]) == 6 and all(len(alt) > 80 and drawn for alt, drawn in found["images"])
+                assert found["headings"] == [1, 2, 2, 2, 2, 2, 2, 2]
+                assert found["tables"] == 6 and found["headless"] == 0
                 assert all(index == 0 and name for index, name in found["scrolling"])
                 assert width > 360 or len(found["scrolling"]) >= 7  # pictures and wide tables, each in its own box
+
+
+@pytest.mark.browser
+def test_the_slider_moves_what_the_first_screen_says_and_without_scripts_it_says_the_middle_budget(run, tmp_path):
+    report, folder = run
+    best = best_policy(report, ("value", "decision", "imitation", ESCALATE))
+    said = {budget: f"{100 * report.row(best, budget).accuracy.value:.1f} %" for budget in report.budgets}
+    from selenium.webdriver.common.keys import Keys
+
+    with browser(tmp_path / "profile") as driver:
+        driver.get((folder / "report.html").as_uri())
+
+        def text(name):
+            return driver.find_element("id", name).text
+
+        slide = driver.find_element("id", "budget")
+        shown = {text("chosen"): text("accuracy")}
+        places = {driver.find_element("id", "mark-policy").get_attribute("cx")}
+        for key in [Keys.HOME, *[Keys.ARROW_RIGHT] * int(slide.get_attribute("max"))]:
+            slide.send_keys(key)
+            shown[text("chosen")] = text("accuracy")
+            places.add(driver.find_element("id", "mark-policy").get_attribute("cx"))
+            assert slide.get_attribute("aria-valuetext") == f"{text('chosen')}: {text('accuracy')}"
+        assert shown["1.5"] == said[1.5] and shown["3"] == said[3.0]
+        assert len(shown) == int(slide.get_attribute("max")) + 1 and len(places) > len(shown) // 2
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        driver.get((folder / "report.html").as_uri())
+        assert not driver.find_element("id", "slide").is_displayed() and text("accuracy") == said[1.5]
+        assert driver.find_element("id", "mark-policy").is_displayed()
 
 
 @pytest.mark.browser

@@ -108,7 +108,7 @@ def test_the_page_has_published_rows_beside_ours(found):
     assert "57.5" in page and ", ".join(map(str, RUNGS)) in page
     assert {path.name for path in folder.iterdir()} == {
         "report.md",
-        "frontier.png",
+        *(f"frontier.{ending}" for ending in ("png", "svg", "pdf")),
         "metrics.jsonl",
         "config.json",
         "stamp.json",

@@ -37,7 +37,8 @@ def run(log_file, tmp_path_factory):
 def test_a_run_leaves_everything_it_promised(run):
     report, folder = run
     names = {path.name for path in folder.iterdir()}
-    assert names == {"report.md", "sequential.png", "metrics.jsonl", "policy", "config.json", "stamp.json"}
+    drawn = {f"sequential.{ending}" for ending in ("png", "svg", "pdf")}
+    assert names == drawn | {"report.md", "report.html", "metrics.jsonl", "policy", "config.json", "stamp.json"}
     lines = [
         json.loads(line, parse_constant=pytest.fail) for line in (folder / "metrics.jsonl").read_text().splitlines()
     ]

@@ -30,7 +30,7 @@ def test_every_source_has_its_notebook():
 )
 def test_it_runs_where_there_is_no_tpu(path, tmp_path):
     notebook = json.loads(path.read_text())
-    assert notebook["metadata"]["accelerator"] == "TPU"
+    assert ("accelerator" in notebook["metadata"]) == path.stem.endswith("_tpu")
     assert not any(cell.get("outputs") for cell in notebook["cells"])
     small = {"ALLOC_JAX_SMALL": "1", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     command = [sys.executable, "-c", RUN, str(path)]

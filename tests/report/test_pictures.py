@@ -12,7 +12,7 @@ from alloc_jax.evaluate.reliability import reliability
 from alloc_jax.measure import measure, menu
 from alloc_jax.report.diagnostics import plot_calibration, plot_regret, plot_shares, plot_sizes, share_right
 from alloc_jax.report.figure_style import spread_out
-from alloc_jax.report.plots import plot_frontier, plot_gains, plot_multiplier
+from alloc_jax.report.plots import plot_frontier, plot_multiplier
 from alloc_jax.report.tables import whole_percent
 from alloc_jax.solve import frontier
 from tests.conftest import made_log
@@ -94,7 +94,6 @@ def test_every_picture_is_small_and_told_in_words_with_its_numbers(held_out, tmp
     ends = f"{100 * found.predicted[0]:.0f} as"
     for plot, number in (
         (lambda: plot_frontier(report, path, ["kNN"]), f"kNN {accuracy} "),
-        (lambda: plot_gains(report, path, ["kNN"]), f"kNN {accuracy} "),
         (lambda: plot_multiplier(frontier(choose.problem()), report.budgets, report.unit, path), "at a budget of 1.5"),
         (lambda: plot_shares(score.actions, share_right(choose), [("kNN", row.plan)], path), "hardest eighth gets"),
         (lambda: plot_calibration([("utility (%)", {"kNN": found})], len(score), path), ends),

@@ -1,0 +1,73 @@
+"""Questions of a report, with what became of them: those that got most, that gained most and that lost most."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alloc_jax.evaluate.scoring import Report, Row
+from alloc_jax.evaluate.uniform_mix import upper_hull
+from alloc_jax.report.tables import Cells, whole_percent
+from alloc_jax.types import OutcomeTable
+
+SHOWN = (("most spent", 7), ("most gained", 7), ("most lost", 6))
+LONGEST = 100  # characters of a question's text
+
+
+def example_questions(report: Report, row: Row, table: OutcomeTable, predicted: np.ndarray | None = None) -> Cells:
+    """Header and rows of some twenty questions of a rule at a budget.
+
+    Args:
+      report: whose fixed actions treat all questions alike.
+      row: what the rule did, question by question.
+      table: of the same questions.
+      predicted: f32[N, K] utilities that the rule predicted; None where it predicts none of the actions.
+
+    Raises:
+      ValueError: the row does not say what came of each question.
+    """
+    if row.outcome is None:
+        raise ValueError(f"the row of {row.rule!r} does not hold what came of each question")
+    alike = _alike(report, row.budget, table)
+    right, spent = row.outcome.utility, row.outcome.cost
+    gain = right - alike
+    order = {"most spent": np.argsort(-spent, kind="stable"), "most gained": np.argsort(-gain, kind="stable")}
+    order["most lost"] = np.argsort(gain, kind="stable")
+    header = ["", "question", "got", "spent", "predicted right", "right", "right if all were treated alike"]
+    taken: set[int] = set()
+    cells = []
+    for why, most in SHOWN:
+        wanted = (int(i) for i in order[why] if why == "most spent" or (gain[i] > 0) == (why == "most gained"))
+        rows = [i for i in wanted if i not in taken and (why == "most spent" or gain[i] != 0)][:most]
+        taken.update(rows)
+        for i in rows:
+            guess = np.nan
+            if predicted is not None and row.plan is not None:
+                guess = float(np.clip((row.plan[i] * predicted[i]).sum(), 0, 1))
+            shares = [whole_percent(guess), whole_percent(right[i]), whole_percent(alike[i])]
+            cells.append(
+                [why, _short(table.question[i] or table.ids[i]), _got(report, row, i), f"{spent[i]:.3g}", *shares]
+            )
+    return Cells(header, cells)
+
+
+def _alike(report: Report, budget: float, table: OutcomeTable) -> np.ndarray:
+    """f64[N] the chance of a right answer to each question under the uniform mix of a budget."""
+    cost, accuracy = (np.array([i.value for i in part]) for part in (report.fixed_cost, report.fixed_accuracy))
+    hull = upper_hull(cost, accuracy)
+    at = int(np.clip(np.searchsorted(cost[hull], budget, side="right") - 1, 0, len(hull) - 1))
+    less, more = hull[at], hull[min(at + 1, len(hull) - 1)]
+    share = 0.0 if less == more else float(np.clip((budget - cost[less]) / (cost[more] - cost[less]), 0, 1))
+    return (1 - share) * table.utility[:, less].astype(float) + share * table.utility[:, more]
+
+
+def _got(report: Report, row: Row, i: int) -> str:
+    """What a question was given: the likeliest action, or the samples of each source."""
+    if row.outcome is not None and row.outcome.samples is not None:
+        parts = [(float(drawn[i]), source) for source, drawn in row.outcome.samples.items()]
+        return ", ".join(f"{drawn:.2g} {source}" for drawn, source in parts if drawn >= 0.05)
+    return "" if row.plan is None else report.actions[int(row.plan[i].argmax())]
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split()).replace("|", "\\|")
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
