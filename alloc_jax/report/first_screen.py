@@ -71,7 +71,7 @@ def first_screen(page: Page, policy: str) -> str:
         f'<span id="{name}-note">{html.escape(now[f"{name}-note"])}</span></div>'
         for name, title in (
             ("accuracy", "right answers"),
-            ("saving", "same accuracy, treating all alike"),
+            ("saving", "spend for the same accuracy"),
             ("who", "a question gets"),
         )
         if now[name]
@@ -201,7 +201,7 @@ def _drawing(page: Page, policy: str, scale: _Scale, stop: Stop) -> str:
         parts.append(f'<polyline class="{name}" points="{_points(shown, scale)}"/>')
         x, y = float(scale.x(shown[-1][0])), float(scale.y(shown[-1][1]))
         if x < right - 60:  # beside its end; the others at the margin, apart
-            parts.append(f'<text x="{x + 10:.1f}" y="{y - 8:.1f}">{html.escape(label)}</text>')
+            parts.append(f'<text x="{x + 10:.1f}" y="{y + 20:.1f}">{html.escape(label)}</text>')
         else:
             ends.append((y, x, label))
     ends.sort()
