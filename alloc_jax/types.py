@@ -318,9 +318,7 @@ class OutcomeTable(Tabular):
     def select(self, rows: Sequence[int] | np.ndarray) -> OutcomeTable:
         """The table of the questions at these positions, in this order."""
         rows = _as_rows(rows)
-        text: dict[str, Any] = {
-            name: tuple(getattr(self, name)[i] for i in rows) for name in ("ids", "question", "group")
-        }
+        text: Any = {name: tuple(getattr(self, name)[i] for i in rows) for name in ("ids", "question", "group")}
         arrays = ("utility", "utility_se", "cost", "cost_se", "valid", "successes", "samples")
         cov = None if self.utility_cov is None else self.utility_cov[rows]
         return replace(self, **text, utility_cov=cov, **{name: getattr(self, name)[rows] for name in arrays})
