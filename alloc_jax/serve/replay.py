@@ -22,6 +22,13 @@ from alloc_jax.types import SampleLog
 GRADER = "grader"  # the source of the verdicts that a log holds
 
 
+class _Stated(Meter):
+    """Dollars that the log itself states: no source needs a price."""
+
+    def check(self, model: str) -> None:
+        pass
+
+
 @dataclass(frozen=True, eq=False)
 class ReplayedStream:
     """What a stream of T questions got, and what it cost."""
@@ -59,13 +66,15 @@ def replay_stream(
       rows: the questions in the order in which they come; may name one twice. Default: the log's own order.
       step: of the pace; 0 keeps the calibrated multiplier.
       stopping: rules that draw sample by sample, as the gateway has them.
-      meter: with the prices of the sources, for dollars; by default the policy's unit alone.
+      meter: with the prices of the sources, for dollars; by default the policy's unit alone, and dollars are those that the log states.
       ledger: in memory by default.
       recorder: explores, and writes down every decision and whether its vote was right.
 
     Raises:
       ValueError: a question has too few samples for the action decided on, or lacks what its cost needs.
     """
+    if policy.resource == "usd" and log.usd is not None and not (meter and meter.prices):
+        meter = _Stated(policy.resource, policy.unit)
     recipes = {source.name: Recipe(name=source.name, model=source.name) for source in log.sources}
     core = Core(
         policy,
@@ -138,7 +147,10 @@ def _draw(core: Core, ticket: Ticket, log: SampleLog, i: int) -> tuple[float, in
     for m in {m for m, _ in taken}:
         k = sum(other == m for other, _ in taken)
         seconds = None if log.latency_s is None else float(log.latency_s[i, m, :k].max())
-        part = core.meter.cost(log.sources[m].name, Usage(**_sums(log, i, m, k)), k, seconds)
+        if isinstance(core.meter, _Stated):
+            part = float(log.usd[i, m, :k].sum(dtype=np.float64))
+        else:
+            part = core.meter.cost(log.sources[m].name, Usage(**_sums(log, i, m, k)), k, seconds)
         if part is None or not np.isfinite(part):
             raise ValueError(f"question {log.ids[i]!r}: its cost in {core.policy.unit} is not in the log")
         cost += part

@@ -51,6 +51,21 @@ def test_a_log_that_cannot_pay_is_named(policy, token_policy):
         replay_stream(token_policy, replace(sums_log(20), prompt_tokens=None), 75.0)
 
 
+def test_dollars_that_the_log_states_are_what_a_stream_pays(token_policy):
+    from dataclasses import replace
+
+    log = sums_log(40, seed=3)
+    log = replace(log, usd=log.completion_tokens * np.float32(1e-5))
+    policy = replace(token_policy, resource="usd", unit="usd")
+    ran = replay(policy, log, 75.0)
+    first = np.array([float(action.partition(",")[2].rstrip(")") or 1) for action in ran.action]).astype(int)
+    paid = [log.usd[i, 0, :k].sum() for i, k in enumerate(first)]
+    np.testing.assert_allclose(ran.cost, paid, rtol=1e-5)
+    log.usd[3, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=f"{log.ids[3]!r}: its cost in usd"):
+        replay(policy, log, 75.0)
+
+
 class LoggedServer(Fake):
     """Gives a log's samples, in their order, to whoever asks."""
 
