@@ -1,9 +1,11 @@
 """Beliefs about several sources: latent classes of questions, with the text as prior. NumPy alone; `latent` fits them.
 
 A question belongs to a hidden class z, which says how much easier or harder it is for each source than its text promises, and how its
-wrong answers spread. Given class and text its samples are independent, each of one of five kinds:
+wrong answers spread. Given class and text its samples are independent, right with chance sigmoid(t[m] + effect[z, m] + shift[m]), t the
+calibrated log-odds that the text promises source m, and each of one of six kinds:
 
-    right        with chance sigmoid(t[m] + effect[z, m] + shift[m]), t the calibrated log-odds that the text promises source m
+    right        as the right answer is usually written
+    variant      right, and written as nobody else does; or one of many right answers
     trap         the question's most tempting wrong answer, the same for all sources
     second trap  another one
     stray        a wrong answer that nobody else gives
@@ -13,7 +15,7 @@ The shift makes the mean over classes what the text promises: classes say what c
 the text may tell classes apart, too.
 
 The state of a question is a pattern: which samples are equal. Its chance is a sum over classes and over which of its blocks is the right
-answer, which a trap, and which a stray one; all of them products of kinds, so that one matrix product gives the chances of all patterns
+answer, which a variant of it, which a trap, and which a stray one; all of them products of kinds, so that one matrix product gives the chances of all patterns
 (`tables`), the posterior of each block and the chance of every next outcome. One class is the belief that sources err independently given the
 text; more classes let errors come together where the data show it.
 """
@@ -27,9 +29,9 @@ import numpy as np
 
 from alloc_jax.stopping.sources.patterns import Patterns
 
-RIGHT, TRAP, SECOND, STRAY, NONE = range(5)
-KINDS = 5
-REST = 5  # REST + mask: an answer, but of no kind in the mask
+RIGHT, TRAP, SECOND, STRAY, VARIANT, NONE = range(6)
+KINDS = 6
+REST = 6  # REST + mask: an answer, but of no kind in the mask
 WRONG = KINDS + 8
 WIDTH = WRONG + 1
 FURTHEST = 6.0  # log-odds that a text may promise
@@ -57,6 +59,7 @@ class Classes(NamedTuple):
     level: np.ndarray  # f32[M] make calibrated log-odds of those that texts promise
     effect: np.ndarray  # f32[Z, M] in log-odds
     spread: np.ndarray  # f32[Z, M, 4] of the wrong samples: trap, second trap, stray, none; sums to 1
+    variant: np.ndarray  # f32[Z, M] the share of the right samples that are written as nobody else's
     gate: (
         np.ndarray
     )  # f32[D + 1, Z] from features of the text to the classes, the last row constant; zero rows where no text is read
@@ -70,11 +73,12 @@ class Classes(NamedTuple):
         return shares(features @ self.gate[:-1] + self.gate[-1])
 
     def chances(self, promised: np.ndarray, prior: np.ndarray) -> np.ndarray:
-        """f32[G, Z, M, 5] of every kind, for questions whose texts promise log-odds f[G, M] and classes f[G, Z]."""
+        """f32[G, Z, M, 6] of every kind, for questions whose texts promise log-odds f[G, M] and classes f[G, Z]."""
         prior = prior[:, :, None]
         right = 1 / (1 + np.exp(-balanced(self.calibrated(promised), self.effect[None], prior)))
         wrong = (1 - right)[..., None] * self.spread
-        return np.concatenate([right[..., None], wrong], axis=-1)
+        usual, variant = right * (1 - self.variant), right * self.variant
+        return np.concatenate([usual[..., None], wrong[..., :3], variant[..., None], wrong[..., 3:]], axis=-1)
 
 
 def shares(score, xp=np):
@@ -115,21 +119,22 @@ def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: n
     if features is None or len(model.gate) == 1:  # the belief reads no text
         features = np.zeros((len(promised), len(model.gate) - 1), np.float32)
     prior = model.prior(features).astype(np.float32)
-    kinds = model.chances(promised, prior)  # [G, Z, M, 5]
-    rest = [sum(kinds[..., k] for k in range(NONE) if k == STRAY or not mask >> k & 1) for mask in range(8)]
-    rest.append(kinds[..., 1:].sum(axis=-1))
+    kinds = model.chances(promised, prior)  # [G, Z, M, 6]
+    rest = [sum(kinds[..., k] for k in range(NONE) if k >= STRAY or not mask >> k & 1) for mask in range(8)]
+    rest.append(kinds[..., [TRAP, SECOND, STRAY, NONE]].sum(axis=-1))
     log = np.log(np.maximum(np.concatenate([kinds, np.stack(rest, axis=-1)], axis=-1), 1e-9))
     log = log.reshape(*log.shape[:2], -1).astype(np.float32)
-    both = np.zeros((len(log), len(patterns) * (patterns.blocks + 1)), np.float32)
+    both = np.zeros((len(log), len(patterns) << patterns.blocks), np.float32)
     step = max(1, CELLS // (len(found.counts) * len(model.weight)))
     for first in range(0, len(log), step):
         part = slice(first, first + step)
         joint = np.exp(log[part] @ found.counts.T)  # [g, Z, J]
         total = (prior[part, None] @ joint)[:, 0]
         both[part, found.cells] = np.add.reduceat(total, found.starts, axis=1)
-    both = both.reshape(len(log), len(patterns), patterns.blocks + 1)
+    both = both.reshape(len(log), len(patterns), 1 << patterns.blocks)
     reach = both.sum(axis=2)
-    right = both[..., : patterns.blocks] / np.maximum(reach, 1e-30)[..., None]
+    holds = np.arange(1 << patterns.blocks)[:, None] >> np.arange(patterns.blocks) & 1
+    right = both @ holds.astype(np.float32) / np.maximum(reach, 1e-30)[..., None]
     chance = np.where(patterns.next >= 0, reach[:, np.maximum(patterns.next, 0)], 0)
     chance /= np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30)
     return BeliefTable(right, chance, reach)
@@ -154,11 +159,11 @@ def uncounted(patterns: Patterns) -> np.ndarray:
 
 
 class Readings(NamedTuple):
-    """All J ways to say which block of each state is right, which a trap and which stray."""
+    """All J ways to say of which kind each block of each state is."""
 
     counts: np.ndarray  # f32[J, M * WIDTH] samples of each source and kind
-    starts: np.ndarray  # i64[C] the first reading of each (state, right block); readings of one stand side by side
-    cells: np.ndarray  # i64[C] state * (B + 1) + the right block, B where none is
+    starts: np.ndarray  # i64[C] the first reading of each (state, right blocks); readings of one stand side by side
+    cells: np.ndarray  # i64[C] state * 2**B + the right blocks, as bits
 
 
 @lru_cache(maxsize=16)
@@ -174,7 +179,9 @@ def readings(patterns: Patterns) -> Readings:
             # A verifier says no more of a wrong answer than that it is one.
             row[:, WRONG if patterns.verified else NONE] += none
             rows.append(row.reshape(-1))
-            cells.append(s * (patterns.blocks + 1) + (kinds.index(RIGHT) if RIGHT in kinds else patterns.blocks))
+            cells.append(
+                (s << patterns.blocks) + sum(1 << b for b, kind in enumerate(kinds) if kind in (RIGHT, VARIANT))
+            )
     order = np.argsort(cells, kind="stable")
     named, starts = np.unique(np.array(cells)[order], return_index=True)
     return Readings(np.stack(rows)[order], starts, named)
@@ -182,11 +189,11 @@ def readings(patterns: Patterns) -> Readings:
 
 @cache
 def _assignments(alone: tuple[bool, ...], verified: bool) -> tuple[tuple[int, ...], ...]:
-    """The kinds that blocks may be of: each but stray at most once, and a stray one stands alone."""
+    """The kinds that blocks may be of: each but strays and variants at most once, and those stand alone."""
     if verified:
         return ((RIGHT,) * len(alone),)
     found: list[tuple[int, ...]] = [()]
     for stray in alone:
-        kinds = (RIGHT, TRAP, SECOND, *((STRAY,) if stray else ()))
-        found = [(*before, kind) for before in found for kind in kinds if kind == STRAY or kind not in before]
+        kinds = (RIGHT, TRAP, SECOND, *((STRAY, VARIANT) if stray else ()))
+        found = [(*before, kind) for before in found for kind in kinds if kind >= STRAY or kind not in before]
     return tuple(found)

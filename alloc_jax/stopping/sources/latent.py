@@ -35,18 +35,20 @@ STEPS = 12  # of Newton's method
 GATE_STEPS = 4  # of the gate's, in each round of EM
 SPREAD = 1.0  # deviation of the effects' prior, in log-odds
 PENALTIES = (300.0, 3000.0, 30000.0, 1000000.0)  # of regressions on standardised features
-TOGETHER = 6.0  # log-odds that agreement on wrong answers counts where classes begin
+TOGETHER = 6.0  # log-odds that agreement on wrong answers, and on right ones, counts where classes begin
 TRUST = 4.0  # of the text's log-odds as they are, in squared log-odds
 SHARED = 5.0  # samples that all classes together count in a class's spread of wrong answers
 
 
 class Kinds(NamedTuple):
-    """What training questions say, before it is known which wrong answers are their traps."""
+    """What training questions say, before it is known which wrong answers are their traps, and how the right one is usually written."""
 
     right: np.ndarray  # f32[N, M] right samples
     wrong: np.ndarray  # f32[N, M] the others
     spread: np.ndarray  # f32[N, H, M, 4] of wrong samples by kind, under each of H readings
     possible: np.ndarray  # bool[N, H]
+    written: np.ndarray  # f32[N, W, M, 2] of right samples the usual ones and the variants, under each of W readings; 0 where fewer than two tell
+    writable: np.ndarray  # bool[N, W]
 
 
 def read_kinds(log: SampleLog, sources: Sequence[str], verified: bool, most: int = MOST) -> Kinds:
@@ -57,11 +59,7 @@ def read_kinds(log: SampleLog, sources: Sequence[str], verified: bool, most: int
     n, m, _ = answer.shape
     code = np.where(sampled & ~right, answer, -2)
     wrong, none = (sampled & ~right).sum(axis=2), (code == -1).sum(axis=2)
-    each = np.zeros((n, TEMPTING, m), int)  # of the most frequent wrong answers
-    for i in range(0 if verified else n):
-        codes, many = np.unique(code[i][code[i] >= 0], return_counts=True)
-        for b, c in enumerate(codes[np.argsort(-many, kind="stable")][:TEMPTING]):
-            each[i, b] = (code[i] == c).sum(axis=1)
+    each = np.zeros((n, TEMPTING, m), int) if verified else _frequent(code)
     times = each.sum(axis=2)  # [N, TEMPTING]
     spread = np.zeros((n, len(NAMED), m, 4), np.float32)
     twice, exists = np.zeros((n, len(NAMED)), int), np.ones((n, len(NAMED)), bool)
@@ -77,7 +75,31 @@ def read_kinds(log: SampleLog, sources: Sequence[str], verified: bool, most: int
     # A stray answer that comes twice contradicts a reading; where all are contradicted, those that are least.
     twice = np.where(exists, np.maximum(twice, 1), twice.max() + 1)
     possible = twice == twice.min(axis=1, keepdims=True)
-    return Kinds(right.sum(axis=2).astype(np.float32), wrong.astype(np.float32), spread, possible)
+    written, writable = _written(np.where(right, 0 if verified else answer, -2))
+    return Kinds(right.sum(axis=2).astype(np.float32), wrong.astype(np.float32), spread, possible, written, writable)
+
+
+def _frequent(code: np.ndarray) -> np.ndarray:
+    """i64[N, TEMPTING, M] how often each source gave the most frequent of the answers i[N, M, S]."""
+    each = np.zeros((len(code), TEMPTING, code.shape[1]), int)
+    for i in range(len(code)):
+        codes, many = np.unique(code[i][code[i] >= 0], return_counts=True)
+        for b, c in enumerate(codes[np.argsort(-many, kind="stable")][:TEMPTING]):
+            each[i, b] = (code[i] == c).sum(axis=1)
+    return each
+
+
+def _written(code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The readings of right answers i[N, M, S], as in `Kinds`: one of the most frequent is the usual one, or none where all differ."""
+    each = _frequent(code)
+    total = (code >= 0).sum(axis=2)
+    usual = np.concatenate([each, np.zeros_like(each[:, :1])], axis=1)
+    tells = (total.sum(axis=1) > 1) & (each.sum(axis=(1, 2)) > 0)
+    written = np.stack([usual, total[:, None] - usual], axis=-1) * tells[:, None, None, None]
+    times = usual.sum(axis=2)
+    possible = times == times.max(axis=1, keepdims=True)
+    possible[:, -1] = times.max(axis=1) <= 1
+    return written.astype(np.float32), possible
 
 
 class Text(NamedTuple):
@@ -136,8 +158,9 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.n
     else:
         text = read_text(features)
         together = kinds.spread[:, 1 : 1 + TEMPTING, :, 0].sum(axis=2).max(axis=1) / np.maximum(wrong.sum(axis=1), 1)
-        seen = TOGETHER * _left_out(text, together)
-        start = np.eye(classes)[_cells(np.concatenate([odds, seen[:, None]], axis=1), classes)]
+        apart = kinds.written[:, 0, :, 1].sum(axis=1) / np.maximum(kinds.written[:, 0].sum(axis=(1, 2)), 1)
+        seen = [TOGETHER * _left_out(text, share)[:, None] for share in (together, apart)]
+        start = np.eye(classes)[_cells(np.concatenate([odds, *seen], axis=1), classes)]
     spare = -n % 256  # few shapes, so that few fits compile
 
     def padded(x: np.ndarray, value=0) -> np.ndarray:
@@ -147,6 +170,8 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.n
         *(padded(np.float32(x))[:, None] for x in (right, wrong)),
         padded(kinds.spread),
         padded(kinds.possible, True),
+        padded(kinds.written),
+        padded(kinds.writable, True),
         padded(np.ones(n, np.float32)),
         padded(odds)[:, None],
         padded(np.float32(text.basis)),
@@ -158,7 +183,8 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.n
     weights = text.back @ np.asarray(found.gate)
     gate = np.float32(np.concatenate([weights, np.asarray(found.level) - text.mean @ weights]))
     mean = np.asarray(found.prior, float)[:n].mean(axis=0)
-    return Classes(mean.astype(np.float32), slope, level, np.asarray(found.effect), np.asarray(found.spread), gate)
+    each = (np.asarray(part) for part in (found.effect, found.spread, found.variant))
+    return Classes(mean.astype(np.float32), slope, level, *each, gate)
 
 
 def _best_penalty(data: _Data, start: np.ndarray, features: np.ndarray) -> float:
@@ -204,6 +230,8 @@ class _Data(NamedTuple):
     wrong: jax.Array  # f32[N, 1, M]
     spread: jax.Array  # f32[N, H, M, 4]
     possible: jax.Array  # bool[N, H]
+    written: jax.Array  # f32[N, W, M, 2]
+    writable: jax.Array  # bool[N, W]
     weight: jax.Array  # f32[N] 0 in the padding
     odds: jax.Array  # f32[N, 1, M] calibrated
     basis: jax.Array  # f32[N, R] of the texts, as in `Text`
@@ -218,6 +246,7 @@ class _Found(NamedTuple):
     level: jax.Array  # f32[1, Z]
     effect: jax.Array
     spread: jax.Array
+    variant: jax.Array
 
     def odds(self, odds: jax.Array) -> jax.Array:
         """f[N, Z, M] of being right."""
@@ -227,47 +256,55 @@ class _Found(NamedTuple):
 @partial(jax.jit, static_argnames="rounds")
 def _fit(data: _Data, penalty: jax.Array, start: jax.Array, rounds: int) -> tuple[_Found, jax.Array]:
     """EM from memberships f32[N, Z]: readings and classes are hidden. Also log likelihoods f32[N], each under a gate that has not seen the question."""
-    usual = (
-        jnp.where(jnp.asarray(USUAL), 1.0, UNUSUAL)[None] * data.possible
-    )  # or EM could not tell a trap from the second
-    reading = usual / usual.sum(axis=1, keepdims=True)
-    chance = (reading * data.weight[:, None])[:, :, None] * start[:, None, :]
+    # The first readings are the usual ones, or EM could not tell a trap from the second.
+    usual = jnp.where(jnp.asarray(USUAL), 1.0, UNUSUAL)[None] * data.possible
+    first = jnp.where(jnp.arange(data.writable.shape[1]) == 0, 1.0, UNUSUAL)[None] * data.writable
+    mine = start * data.weight[:, None]
+    read, wrote = ((part / part.sum(axis=1, keepdims=True))[:, :, None] * mine[:, None, :] for part in (usual, first))
     classes, sources = start.shape[1], data.right.shape[2]
     flat = jnp.zeros((classes, sources))
     even = jnp.ones_like(start) / classes
     none = jnp.zeros((data.basis.shape[1], classes))
-    begun = _Found(even, none, jnp.zeros((1, classes)), flat, jnp.ones((classes, sources, 4)) / 4)
+    begun = _Found(even, none, jnp.zeros((1, classes)), flat, jnp.ones((classes, sources, 4)) / 4, flat + 0.1)
 
     def improve(found: _Found, _):
-        return _maximise(data, penalty, _expect(data, found)[0], found), None
+        return _maximise(data, penalty, *_expect(data, found)[:2], found), None
 
-    found = jax.lax.scan(improve, _maximise(data, penalty, chance, begun), None, length=rounds)[0]
-    return found, _expect(data, found)[1]
+    found = jax.lax.scan(improve, _maximise(data, penalty, read, wrote, begun), None, length=rounds)[0]
+    return found, _expect(data, found)[2]
 
 
-def _expect(data: _Data, found: _Found) -> tuple[jax.Array, jax.Array]:
-    """The chances f[N, H, Z] of readings and classes, and log likelihoods f[N]."""
+def _expect(data: _Data, found: _Found) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The chances of readings and classes, f[N, H, Z] of wrong answers and f[N, W, Z] of right ones, and log likelihoods f[N]."""
     odds = found.odds(data.odds)
     each = data.right * jax.nn.log_sigmoid(odds) + data.wrong * jax.nn.log_sigmoid(-odds)
-    joint = jnp.einsum("nhmk,zmk->nhz", data.spread, jnp.log(found.spread))
-    joint = joint + (jnp.log(found.prior) + each.sum(axis=2))[:, None]
-    joint = jnp.where(data.possible[:, :, None], joint, -1e9)
-    total = logsumexp(joint, axis=(1, 2), keepdims=True)
-    return jnp.exp(joint - total) * data.weight[:, None, None], total[:, 0, 0]
+    wrong = jnp.einsum("nhmk,zmk->nhz", data.spread, jnp.log(found.spread))
+    wrong = jnp.where(data.possible[:, :, None], wrong, -1e9)
+    ways = jnp.stack([1 - found.variant, found.variant], axis=-1)
+    right = jnp.einsum("nwmk,zmk->nwz", data.written, jnp.log(ways))
+    right = jnp.where(data.writable[:, :, None], right, -1e9)
+    one, other = (logsumexp(part, axis=1, keepdims=True) for part in (wrong, right))
+    joint = one[:, 0] + other[:, 0] + jnp.log(found.prior) + each.sum(axis=2)
+    total = logsumexp(joint, axis=1, keepdims=True)
+    mine = (jnp.exp(joint - total) * data.weight[:, None])[:, None]
+    return jnp.exp(wrong - one) * mine, jnp.exp(right - other) * mine, total[:, 0]
 
 
-def _maximise(data: _Data, penalty: jax.Array, chance: jax.Array, found: _Found) -> _Found:
-    """The classes of the greatest penalised likelihood, given f[N, H, Z]; effects take a Newton step."""
-    mine = chance.sum(axis=1)  # [N, Z]
+def _maximise(data: _Data, penalty: jax.Array, read: jax.Array, wrote: jax.Array, found: _Found) -> _Found:
+    """The classes of the greatest penalised likelihood, given f[N, H, Z] and f[N, W, Z]; effects take a Newton step."""
+    mine = read.sum(axis=1)  # [N, Z]
     total, p, effect = data.right + data.wrong, jax.nn.sigmoid(found.odds(data.odds)), found.effect
     left = (mine[:, :, None] * (data.right - total * p)).sum(axis=0) - effect / SPREAD**2
     bend = (mine[:, :, None] * total * p * (1 - p)).sum(axis=0) + 1 / SPREAD**2
     effect = effect + jnp.clip(left / bend, -1, 1)
-    seen = jnp.einsum("nhz,nhmk->zmk", chance, data.spread)
+    seen = jnp.einsum("nhz,nhmk->zmk", read, data.spread)
     pooled = seen.sum(axis=0, keepdims=True) + 0.5
     seen = seen + SHARED * pooled / pooled.sum(axis=-1, keepdims=True)
+    said = jnp.einsum("nwz,nwmk->zmk", wrote, data.written)
+    pooled = said.sum(axis=(0, 1), keepdims=True) + jnp.array([[[9.5, 0.5]]])
+    said = said + SHARED * pooled / pooled.sum()
     prior, gate, level = _gated(data, penalty, mine, found.gate, found.level)
-    return _Found(prior, gate, level, effect, seen / seen.sum(axis=-1, keepdims=True))
+    return _Found(prior, gate, level, effect, seen / seen.sum(axis=-1, keepdims=True), said[..., 1] / said.sum(axis=-1))
 
 
 def _gated(data: _Data, penalty: jax.Array, mine: jax.Array, gate: jax.Array, level: jax.Array):

@@ -26,7 +26,7 @@ from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves,
 from alloc_jax.stopping.storage import load_rules, save_rules
 
 FILE = "escalation.npz"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PLANNED = 4000  # states up to which every question is planned on its own; above, cells of like questions share a plan
 
 
@@ -64,6 +64,7 @@ class EscalationFrontier:
     level: np.ndarray = field(repr=False)
     effect: np.ndarray = field(repr=False)
     spread: np.ndarray = field(repr=False)
+    variant: np.ndarray = field(repr=False)
     gate: np.ndarray = field(repr=False)
     scale: np.ndarray = field(repr=False)  # of what was counted against it, as in `Belief`
     cell: np.ndarray = field(repr=False)  # f32[G, M] log-odds of cells that share a plan; G = 0: each has its own
