@@ -41,6 +41,7 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
             f"the rules draw up to {frontier.limits} samples of {frontier.sources}; got walks of {len(walks)} questions with"
             f" {walks.answer.shape[3]} samples of {walks.answer.shape[2]} sources"
         )
+    walks = walks.binned(frontier.cuts)
     promise = checked_promise(promise, *shape) if frontier.read and promise is not None else None
     if promise is not None and promise.features is not None and promise.features.shape[1:] != frontier.features.shape:
         raise ValueError(
@@ -111,14 +112,15 @@ def served_paths(
         said: list[int | None] = []
         good: dict[Hashable, bool] = {}
         while move := rule.decide(question):
-            codes = []
+            codes, numbers = [], []
             for m in move:
                 code, right = (x[i, 0, m, taken[m]] for x in (walks.answer, walks.right))
+                numbers.append(np.nan if walks.number is None else walks.number[i, 0, m, taken[m]])
                 taken[m] += 1
                 codes.append(None if code < 0 else int(code))
                 good.setdefault(codes[-1], bool(right))
             said += codes
-            question = question.after(move, codes)
+            question = question.after(move, codes, numbers)
 
         def name(code, i=i):
             if code is None:

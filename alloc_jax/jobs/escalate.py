@@ -67,6 +67,10 @@ class EscalateConfig(DrawConfig):
     ] = ()
     cap: Annotated[int, "The most samples of a question; 0: 3, or up to 6 where sources repeat."] = 0
     beliefs: Annotated[tuple[str, ...], "Families of beliefs to choose from."] = tuple(BELIEFS)
+    evidence: Annotated[
+        str,
+        "Field of the samples that is looked at beside their answers: reward, completion_tokens, usd, ...; empty: none.",
+    ] = ""
     policies: Policies = ("value",)  # the one-shot policy, whose predictions are the prior, too; empty: no text
     by_group: ByGroup = False
     questions: Questions = 0  # drawn at random; 0: all
@@ -116,6 +120,7 @@ class EscalationBench:
             "resource": config.resource,
             "verified": config.answer == "verified",
             "prices": self.prices,
+            "evidence": config.evidence or None,
         }
         return make_walks(log, self.sources, self.limits, orders=config.orders, seed=config.seed + 1, **options)
 
@@ -124,7 +129,7 @@ class EscalationBench:
         return solve_escalation(
             log, self.sources, answer=config.answer, resource=config.resource, limits=self.limits, cap=self.cap,
             wave=config.wave, rounds=config.rounds or None, promise=promise, beliefs=config.beliefs, budgets=self.budgets,
-            orders=config.orders, seed=config.seed, prices=self.prices,
+            orders=config.orders, seed=config.seed, prices=self.prices, evidence=config.evidence or None,
         )  # fmt: skip
 
     def table(self, log: SampleLog) -> OutcomeTable:
@@ -331,7 +336,7 @@ def _rivals(
     bench: EscalationBench, frontier: EscalationFrontier, log, promise, walks: Walks, held
 ) -> dict[str, tuple[Sweep, ...]]:
     """The cascades on training and on held-out questions."""
-    known = bench.make_walks(log)
+    known, walks = bench.make_walks(log).binned(frontier.cuts), walks.binned(frontier.cuts)
     limits, cost = bench.limits, frontier.cost
     chains = [ladder for ladder in cascades.ladders(cost, most=min(cascades.LONGEST, max(bench.cap, 2)))]
     same = [(m,) * limit for m, limit in enumerate(limits) if limit > 1]

@@ -34,6 +34,10 @@ class Escalator:
 
     def __init__(self, frontier: EscalationFrontier, policy: Policy):
         check_rules(self.mark, frontier, policy)
+        if np.isfinite(frontier.cuts).any():
+            raise ValueError(
+                f"the escalation rules look at the {frontier.evidence} of every sample, which a gateway does not: fit them without evidence"
+            )
         if not policy.predicts_utility:
             raise ValueError(f"an {policy.kind} policy predicts no utilities, which are the escalation rules' prior")
         ones = single_samples(policy.actions)

@@ -60,6 +60,9 @@ class Classes(NamedTuple):
     effect: np.ndarray  # f32[Z, M] in log-odds
     spread: np.ndarray  # f32[Z, M, 4] of the wrong samples: trap, second trap, stray, none; sums to 1
     variant: np.ndarray  # f32[Z, M] the share of the right samples that are written as nobody else's
+    bin: (
+        np.ndarray
+    )  # f32[Z, V, 2] how often wrong and right samples fall into the bins of their source, V of all sources
     gate: (
         np.ndarray
     )  # f32[D + 1, Z] from features of the text to the classes, the last row constant; zero rows where no text is read
@@ -109,7 +112,7 @@ class BeliefTable(NamedTuple):
     """Chances under a belief, in each of S states of questions of G contexts: which answer is right, and what a draw gives."""
 
     right: np.ndarray  # f32[G, S, B] that each block of equal answers is right
-    chance: np.ndarray  # f32[G, S, M, B + 3] of every outcome of one more sample of each source
+    chance: np.ndarray  # f32[G, S, M, W] of every outcome of one more sample of each source
     reach: np.ndarray  # f32[G, S] that the samples of a state, drawn in a given order, show its pattern
 
 
@@ -119,7 +122,8 @@ def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: n
     if features is None or len(model.gate) == 1:  # the belief reads no text
         features = np.zeros((len(promised), len(model.gate) - 1), np.float32)
     prior = model.prior(features).astype(np.float32)
-    kinds = model.chances(promised, prior)  # [G, Z, M, 6]
+    kinds = model.chances(promised, prior)[:, :, patterns.of]  # [G, Z, V, 6]
+    kinds = kinds * model.bin[..., [1, 0, 0, 0, 1, 0]]
     rest = [sum(kinds[..., k] for k in range(NONE) if k >= STRAY or not mask >> k & 1) for mask in range(8)]
     rest.append(kinds[..., [TRAP, SECOND, STRAY, NONE]].sum(axis=-1))
     log = np.log(np.maximum(np.concatenate([kinds, np.stack(rest, axis=-1)], axis=-1), 1e-9))
@@ -144,7 +148,7 @@ class Belief(NamedTuple):
     """Latent classes, and how outcomes were counted against them."""
 
     classes: Classes
-    scale: np.ndarray  # f32[S, M, B + 3] of the chances of outcomes
+    scale: np.ndarray  # f32[S, M, W] of the chances of outcomes
 
     def table(self, patterns: Patterns, promised: np.ndarray, features: np.ndarray | None = None) -> BeliefTable:
         """What it says of every state, for contexts whose texts promise log-odds f[G, M] and have features f[G, D]."""
@@ -161,7 +165,7 @@ def uncounted(patterns: Patterns) -> np.ndarray:
 class Readings(NamedTuple):
     """All J ways to say of which kind each block of each state is."""
 
-    counts: np.ndarray  # f32[J, M * WIDTH] samples of each source and kind
+    counts: np.ndarray  # f32[J, V * WIDTH] samples of each source, bin and kind
     starts: np.ndarray  # i64[C] the first reading of each (state, right blocks); readings of one stand side by side
     cells: np.ndarray  # i64[C] state * 2**B + the right blocks, as bits
 
@@ -172,7 +176,7 @@ def readings(patterns: Patterns) -> Readings:
     rows, cells = [], []
     for s, (held, none, others) in enumerate(patterns.keys):
         for kinds in _assignments(tuple(sum(block) == 1 for block in held), patterns.verified):
-            row = np.zeros((patterns.sources, WIDTH), np.float32)
+            row = np.zeros((len(patterns.of), WIDTH), np.float32)
             for block, kind in zip(held, kinds, strict=True):
                 row[:, kind] += block
             row[:, REST + sum(1 << kind for kind in kinds if kind < STRAY)] += others

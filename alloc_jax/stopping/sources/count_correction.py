@@ -18,7 +18,7 @@ from alloc_jax.stopping.sources.walks import Walks
 def count_patterns(
     patterns: Patterns, table: BeliefTable, walks: Walks, context: np.ndarray, strength: float
 ) -> np.ndarray:
-    """f32[S, M, B + 3] the scale of a belief: what walks did in every state they can come to, against a table.
+    """f32[S, M, W] the scale of a belief: what walks did in every state they can come to, against a table.
 
     Args:
       patterns: the states.
@@ -53,5 +53,5 @@ def count_patterns(
 
 
 def _even(expected: np.ndarray) -> np.ndarray:
-    """f[S, M, B + 3] the expected outcomes as shares of each draw."""
+    """f[S, M, W] the expected outcomes as shares of each draw."""
     return expected / np.maximum(expected.sum(axis=-1, keepdims=True), 1e-30)

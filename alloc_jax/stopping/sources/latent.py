@@ -17,6 +17,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from alloc_jax.stopping.sources.beliefs import Classes, balanced, shares
+from alloc_jax.stopping.sources.evidence import bins_of, count_bins
 from alloc_jax.types import SampleLog
 
 TEMPTING = 3  # wrong answers of a training question that may be its traps
@@ -49,10 +50,18 @@ class Kinds(NamedTuple):
     possible: np.ndarray  # bool[N, H]
     written: np.ndarray  # f32[N, W, M, 2] of right samples the usual ones and the variants, under each of W readings; 0 where fewer than two tell
     writable: np.ndarray  # bool[N, W]
+    bin: np.ndarray  # f32[N, V, 2] wrong and right samples in the bins of every source
 
 
-def read_kinds(log: SampleLog, sources: Sequence[str], verified: bool, most: int = MOST) -> Kinds:
-    """What the first samples of each source say."""
+def read_kinds(
+    log: SampleLog,
+    sources: Sequence[str],
+    verified: bool,
+    most: int = MOST,
+    evidence: str | None = None,
+    cuts: np.ndarray | None = None,
+) -> Kinds:
+    """What the first samples of each source say, with their numbers of a field in bins where cuts f64[M, C] are given."""
     columns = [log.source_index(name) for name in sources]
     sampled = log.sampled[:, columns, :most]
     answer, right = log.answer[:, columns, :most], log.correct[:, columns, :most] & sampled
@@ -76,7 +85,15 @@ def read_kinds(log: SampleLog, sources: Sequence[str], verified: bool, most: int
     twice = np.where(exists, np.maximum(twice, 1), twice.max() + 1)
     possible = twice == twice.min(axis=1, keepdims=True)
     written, writable = _written(np.where(right, 0 if verified else answer, -2))
-    return Kinds(right.sum(axis=2).astype(np.float32), wrong.astype(np.float32), spread, possible, written, writable)
+    each = right.sum(axis=2).astype(np.float32), wrong.astype(np.float32)
+    if evidence is None or cuts is None:
+        counted = np.stack(each[::-1], axis=-1)
+    else:
+        of = bins_of(getattr(log, evidence)[:, columns, :most], cuts[:, None])
+        here = [(m, of[:, m] == b) for m, many in enumerate(count_bins(cuts)) for b in range(many)]
+        counted = [[(part[:, m] & at).sum(axis=1) for part in (sampled & ~right, right)] for m, at in here]
+        counted = np.moveaxis(np.float32(counted), 2, 0)
+    return Kinds(*each, spread, possible, written, writable, counted)
 
 
 def _frequent(code: np.ndarray) -> np.ndarray:
@@ -135,7 +152,13 @@ def _left_out(text: Text, target: np.ndarray) -> np.ndarray:
     return target - min(found, key=lambda missed: (missed**2).mean())
 
 
-def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.ndarray | None = None) -> Classes:
+def fit_classes(
+    kinds: Kinds,
+    promised: np.ndarray,
+    classes: int,
+    features: np.ndarray | None = None,
+    of: np.ndarray | None = None,
+) -> Classes:
     """The classes of the greatest penalised likelihood that EM finds.
 
     Args:
@@ -144,8 +167,10 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.n
       classes: Z.
       features: f[N, D] of the texts, which then tell classes apart: a question's prior is what a logistic regression of the other
         questions' memberships predicts. None: all questions have the same prior.
+      of: i[V] the source of each of the bins, `Patterns.of`; None: one bin a source.
     """
     n = len(promised)
+    of = np.arange(promised.shape[1]) if of is None else of
     slope, level = _calibrate(kinds, promised)
     odds = np.float32(promised * slope + level)
     right, wrong = kinds.right, kinds.wrong
@@ -172,6 +197,8 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.n
         padded(kinds.possible, True),
         padded(kinds.written),
         padded(kinds.writable, True),
+        padded(kinds.bin),
+        np.float32(np.equal.outer(of, of)),
         padded(np.ones(n, np.float32)),
         padded(odds)[:, None],
         padded(np.float32(text.basis)),
@@ -183,7 +210,7 @@ def fit_classes(kinds: Kinds, promised: np.ndarray, classes: int, features: np.n
     weights = text.back @ np.asarray(found.gate)
     gate = np.float32(np.concatenate([weights, np.asarray(found.level) - text.mean @ weights]))
     mean = np.asarray(found.prior, float)[:n].mean(axis=0)
-    each = (np.asarray(part) for part in (found.effect, found.spread, found.variant))
+    each = (np.asarray(part) for part in (found.effect, found.spread, found.variant, found.bin))
     return Classes(mean.astype(np.float32), slope, level, *each, gate)
 
 
@@ -232,6 +259,8 @@ class _Data(NamedTuple):
     possible: jax.Array  # bool[N, H]
     written: jax.Array  # f32[N, W, M, 2]
     writable: jax.Array  # bool[N, W]
+    bin: jax.Array  # f32[N, V, 2]
+    mates: jax.Array  # f32[V, V] which bins are of one source
     weight: jax.Array  # f32[N] 0 in the padding
     odds: jax.Array  # f32[N, 1, M] calibrated
     basis: jax.Array  # f32[N, R] of the texts, as in `Text`
@@ -247,6 +276,7 @@ class _Found(NamedTuple):
     effect: jax.Array
     spread: jax.Array
     variant: jax.Array
+    bin: jax.Array
 
     def odds(self, odds: jax.Array) -> jax.Array:
         """f[N, Z, M] of being right."""
@@ -265,7 +295,10 @@ def _fit(data: _Data, penalty: jax.Array, start: jax.Array, rounds: int) -> tupl
     flat = jnp.zeros((classes, sources))
     even = jnp.ones_like(start) / classes
     none = jnp.zeros((data.basis.shape[1], classes))
-    begun = _Found(even, none, jnp.zeros((1, classes)), flat, jnp.ones((classes, sources, 4)) / 4, flat + 0.1)
+    begun = _Found(
+        even, none, jnp.zeros((1, classes)), flat, jnp.ones((classes, sources, 4)) / 4, flat + 0.1,
+        jnp.ones((classes, *data.bin.shape[1:])) / data.mates.sum(axis=1)[None, :, None],
+    )  # fmt: skip
 
     def improve(found: _Found, _):
         return _maximise(data, penalty, *_expect(data, found)[:2], found), None
@@ -284,7 +317,8 @@ def _expect(data: _Data, found: _Found) -> tuple[jax.Array, jax.Array, jax.Array
     right = jnp.einsum("nwmk,zmk->nwz", data.written, jnp.log(ways))
     right = jnp.where(data.writable[:, :, None], right, -1e9)
     one, other = (logsumexp(part, axis=1, keepdims=True) for part in (wrong, right))
-    joint = one[:, 0] + other[:, 0] + jnp.log(found.prior) + each.sum(axis=2)
+    binned = jnp.einsum("nvk,zvk->nz", data.bin, jnp.log(found.bin))
+    joint = one[:, 0] + other[:, 0] + binned + jnp.log(found.prior) + each.sum(axis=2)
     total = logsumexp(joint, axis=1, keepdims=True)
     mine = (jnp.exp(joint - total) * data.weight[:, None])[:, None]
     return jnp.exp(wrong - one) * mine, jnp.exp(right - other) * mine, total[:, 0]
@@ -303,8 +337,13 @@ def _maximise(data: _Data, penalty: jax.Array, read: jax.Array, wrote: jax.Array
     said = jnp.einsum("nwz,nwmk->zmk", wrote, data.written)
     pooled = said.sum(axis=(0, 1), keepdims=True) + jnp.array([[[9.5, 0.5]]])
     said = said + SHARED * pooled / pooled.sum()
+    binned = jnp.einsum("nz,nvk->zvk", mine, data.bin)
+    pooled = binned.sum(axis=0, keepdims=True) + 0.5
+    binned = binned + SHARED * pooled / jnp.einsum("vw,zwk->zvk", data.mates, pooled)
+    binned = binned / jnp.einsum("vw,zwk->zvk", data.mates, binned)
     prior, gate, level = _gated(data, penalty, mine, found.gate, found.level)
-    return _Found(prior, gate, level, effect, seen / seen.sum(axis=-1, keepdims=True), said[..., 1] / said.sum(axis=-1))
+    seen, variant = seen / seen.sum(axis=-1, keepdims=True), said[..., 1] / said.sum(axis=-1)
+    return _Found(prior, gate, level, effect, seen, variant, binned)
 
 
 def _gated(data: _Data, penalty: jax.Array, mine: jax.Array, gate: jax.Array, level: jax.Array):

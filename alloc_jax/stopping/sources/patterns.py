@@ -5,7 +5,8 @@ a count of samples without an answer, and one of answers for which no block was 
 neither do the answers' names, so blocks are kept in one canonical order. What a source says next joins a block, opens one, is one too
 many, or no answer; `Patterns` numbers all states within limits and says where each outcome leads.
 
-With an exact verifier the only block is the right answer, and nothing follows it.
+With an exact verifier the only block is the right answer, and nothing follows it. Where a number comes with every sample (`evidence`), samples
+of each bin are counted apart, as if a source were several that it cannot choose among.
 """
 
 from __future__ import annotations
@@ -25,29 +26,36 @@ class Patterns:
     """The S states of M sources, with B blocks at most, and the ways between them.
 
     An outcome of a draw is the position of the block it joins, B where it opens one, B + 1 where it is another answer and no block is
-    left, B + 2 where it is none.
+    left, B + 2 where it is none; those of the next bin follow. W = bins x (B + 3), of the source that has the most.
     """
 
     limits: tuple[int, ...]  # [M] the most samples of each source
     cap: int  # the most samples of all sources
     blocks: int  # B
     verified: bool  # whether a verifier tells the right answer
-    keys: tuple = field(repr=False)  # [S] (blocks, none, rest), all as counts for every source
+    bins: tuple[int, ...]  # [M] of the numbers that come with samples; 1: none is looked at
+    keys: tuple = field(repr=False)  # [S] (blocks, none, rest), all as counts for every source and bin
     drawn: np.ndarray = field(repr=False)  # i32[S, M] samples of each source
     kept: np.ndarray = field(repr=False)  # i32[S] blocks in use
-    next: np.ndarray = field(repr=False)  # i32[S, M, B + 3] the state after each outcome; -1 where it cannot be
+    next: np.ndarray = field(repr=False)  # i32[S, M, W] the state after each outcome; -1 where it cannot be
     order: np.ndarray = field(
         repr=False
-    )  # i8[S, M, B + 3, B] which old block (B: the new one) stands at each position after it
+    )  # i8[S, M, W, B] which old block (B: the new one) stands at each position after it
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def outcome(self, held: int, at: int | None, answered: bool) -> int:
-        """The outcome of a sample where so many blocks are in use: the position of the block it joins, or None."""
+    def outcome(self, held: int, at: int | None, answered: bool, bin: int = 0) -> int:
+        """The outcome of a sample where so many blocks are in use: the position of the block it joins, or None; and its bin."""
+        first = bin * (self.blocks + 3)
         if not answered:
-            return self.blocks + 2
-        return (self.blocks + (held >= self.blocks)) if at is None else at
+            return first + self.blocks + 2
+        return first + ((self.blocks + (held >= self.blocks)) if at is None else at)
+
+    @cached_property
+    def of(self) -> np.ndarray:
+        """i64[V] the source of each of the V pairs of source and bin."""
+        return np.repeat(np.arange(self.sources), self.bins)
 
     @cached_property
     def bounds(self) -> tuple[int, ...]:
@@ -60,7 +68,9 @@ class Patterns:
 
 
 @lru_cache(maxsize=16)
-def make_patterns(limits: tuple[int, ...], cap: int, blocks: int = 3, verified: bool = False) -> Patterns:
+def make_patterns(
+    limits: tuple[int, ...], cap: int, blocks: int = 3, verified: bool = False, bins: tuple[int, ...] | None = None
+) -> Patterns:
     """All states with at most so many samples of each source and of all.
 
     Args:
@@ -68,6 +78,7 @@ def make_patterns(limits: tuple[int, ...], cap: int, blocks: int = 3, verified: 
       cap: samples of all sources together.
       blocks: of equal answers that are told apart; answers that are none of them then only count as others.
       verified: whether a right answer is known as such, and ends the question.
+      bins: of the numbers that come with each source's samples; None: none is looked at.
 
     Raises:
       ValueError: nothing may be drawn, or there are too many states.
@@ -80,25 +91,35 @@ def make_patterns(limits: tuple[int, ...], cap: int, blocks: int = 3, verified: 
             f"every source gives at least one sample, and a question gets one; got limits {limits}, cap {cap}"
         )
     sources, blocks = len(limits), 1 if verified else blocks
-    start = ((), (0,) * sources, (0,) * sources)
+    bins = (1,) * sources if bins is None else bins
+    first = np.cumsum([0, *bins])
+    start = ((), (0,) * int(first[-1]), (0,) * int(first[-1]))
+
+    def drawn_by(key: tuple) -> np.ndarray:
+        """i[M] samples of each source."""
+        held, none, rest = key
+        return np.add.reduceat(np.sum([*held, none, rest], axis=0), first[:-1])
+
     number, keys = {start: 0}, [start]
     next_, order = [], []
     at = 0
     while at < len(keys):
-        held, none, rest = keys[at]
-        drawn = np.sum([*held, none, rest], axis=0)
+        held = keys[at][0]
+        drawn = drawn_by(keys[at])
         ends = (verified and held) or drawn.sum() >= cap
-        to = np.full((sources, blocks + 3), -1, np.int32)
-        perm = np.zeros((sources, blocks + 3, blocks), np.int8)
+        width = max(bins) * (blocks + 3)
+        to = np.full((sources, width), -1, np.int32)
+        perm = np.zeros((sources, width, blocks), np.int8)
         for m in range(0 if not ends else sources, sources):
             if drawn[m] >= limits[m]:
                 continue
-            for outcome, key, stands in _outcomes(keys[at], m, blocks, verified):
-                if key not in number:
-                    number[key] = len(keys)
-                    keys.append(key)
-                to[m, outcome] = number[key]
-                perm[m, outcome, : len(stands)] = stands
+            for bin in range(bins[m]):
+                for outcome, key, stands in _outcomes(keys[at], int(first[m]) + bin, blocks, verified):
+                    if key not in number:
+                        number[key] = len(keys)
+                        keys.append(key)
+                    to[m, bin * (blocks + 3) + outcome] = number[key]
+                    perm[m, bin * (blocks + 3) + outcome, : len(stands)] = stands
         next_.append(to)
         order.append(perm)
         at += 1
@@ -106,13 +127,13 @@ def make_patterns(limits: tuple[int, ...], cap: int, blocks: int = 3, verified: 
             raise ValueError(
                 f"more than {LARGEST} states for {sources} sources with up to {limits} samples, {cap} in all: lower cap or limits"
             )
-    drawn = np.array([np.sum([*held, none, rest], axis=0) for held, none, rest in keys], np.int32)
+    drawn = np.array([drawn_by(key) for key in keys], np.int32)
     kept = np.array([len(held) for held, *_ in keys], np.int32)
-    return Patterns(limits, cap, blocks, verified, tuple(keys), drawn, kept, np.stack(next_), np.stack(order))
+    return Patterns(limits, cap, blocks, verified, bins, tuple(keys), drawn, kept, np.stack(next_), np.stack(order))
 
 
 def _outcomes(state: tuple, m: int, blocks: int, verified: bool):
-    """(outcome, state, old positions of its blocks) of a sample of source m."""
+    """(outcome, state, old positions of its blocks) of a sample of the m-th source and bin."""
     held, none, rest = state
     stands = list(range(len(held)))
     one = tuple(int(j == m) for j in range(len(none)))
@@ -154,9 +175,9 @@ def best_moves(right, chance, cost, following, multiplier, bounds, moves, rounds
 
     Args:
       right: f[..., S] the chance that a state's best answer is right.
-      chance: f[..., S, M, B + 3] of the outcomes of a draw.
+      chance: f[..., S, M, W] of the outcomes of a draw.
       cost: f[..., M] of a sample of each source.
-      following: i32[S, M, B + 3] `Patterns.next`.
+      following: i32[S, M, W] `Patterns.next`.
       multiplier: l.
       bounds: `Patterns.bounds`.
       moves: from `all_moves`.

@@ -22,6 +22,7 @@ import numpy as np
 
 from alloc_jax.stopping.rules import adjacent, lottery, nearest, utility_at
 from alloc_jax.stopping.sources.beliefs import Belief, BeliefTable, Classes, log_odds
+from alloc_jax.stopping.sources.evidence import bins_of, count_bins
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves, make_patterns
 from alloc_jax.stopping.storage import load_rules, save_rules
 
@@ -65,8 +66,11 @@ class EscalationFrontier:
     effect: np.ndarray = field(repr=False)
     spread: np.ndarray = field(repr=False)
     variant: np.ndarray = field(repr=False)
+    bin: np.ndarray = field(repr=False)
     gate: np.ndarray = field(repr=False)
     scale: np.ndarray = field(repr=False)  # of what was counted against it, as in `Belief`
+    evidence: str | None  # the field of a sample that is looked at beside its answer; None: none
+    cuts: np.ndarray = field(repr=False)  # f64[M, C] that make bins of it; NaN where there is no cut
     cell: np.ndarray = field(repr=False)  # f32[G, M] log-odds of cells that share a plan; G = 0: each has its own
     cell_cost: np.ndarray = field(repr=False)  # f32[G, M]
     cell_features: np.ndarray = field(repr=False)  # f32[G, D]
@@ -75,7 +79,7 @@ class EscalationFrontier:
     @cached_property
     def patterns(self) -> Patterns:
         """The states."""
-        return make_patterns(self.limits, self.cap, self.blocks, self.answer == "verified")
+        return make_patterns(self.limits, self.cap, self.blocks, self.answer == "verified", count_bins(self.cuts))
 
     @cached_property
     def belief(self) -> Belief:
@@ -122,26 +126,32 @@ class EscalationState:
     move: np.ndarray = field(repr=False)  # i8[R, S]
     best: np.ndarray = field(repr=False)  # i8[S] the block that answers
     right: np.ndarray = field(repr=False)  # f32[S] its posterior
+    cuts: np.ndarray = field(repr=False)  # f64[M, C] of the numbers beside the answers
     state: int = 0
     answers: tuple[Hashable, ...] = ()  # of the blocks
     path: tuple[int, ...] = ()  # positions of the sources asked, in order
     rounds: int = 0
 
-    def after(self, move: Sequence[int], answers: Sequence[Hashable | None]) -> EscalationState:
+    def after(
+        self, move: Sequence[int], answers: Sequence[Hashable | None], numbers: Sequence[float] | None = None
+    ) -> EscalationState:
         """After a move: the samples of these sources, in this order. None has no vote; of verified questions, it is every
-        answer that was not right.
+        answer that was not right. The numbers are those of the samples' evidence, for rules that look at any.
 
         Raises:
-          ValueError: a source has given all it may, or there are not as many answers as sources.
+          ValueError: a source has given all it may, there are not as many answers as sources, or a number that the rules look at is missing.
         """
         found, state, held = self.patterns, self.state, self.answers
         if isinstance(answers, str) or len(answers) != len(move):
             raise ValueError(f"a move of {len(move)} samples has as many answers in a list, got {answers!r}")
         if not all(m in range(found.sources) for m in move):
             raise ValueError(f"sources are positions from 0 to {found.sources - 1}, got {tuple(move)}")
-        for source, answer in zip(move, answers, strict=True):
+        numbers = [np.nan] * len(move) if numbers is None else numbers
+        for source, answer, number in zip(move, answers, numbers, strict=True):
+            if found.bins[source] > 1 and not np.isfinite(number):
+                raise ValueError(f"the rules look at a number beside each answer of source {source}; got {number}")
             at = held.index(answer) if answer is not None and answer in held else None
-            outcome = found.outcome(len(held), at, answer is not None)
+            outcome = found.outcome(len(held), at, answer is not None, int(bins_of(number, self.cuts[source])))
             to = int(found.next[state, source, outcome])
             if to < 0:
                 raise ValueError(
@@ -208,7 +218,7 @@ class EscalationRule:
                 right.max(axis=1), table.chance[0], paid, frontier.patterns.next, float(frontier.multiplier[row]),
                 frontier.patterns.bounds, frontier.moves, frontier.ahead,
             )  # fmt: skip
-        return EscalationState(frontier.patterns, move, right.argmax(axis=1), right.max(axis=1))
+        return EscalationState(frontier.patterns, move, right.argmax(axis=1), right.max(axis=1), frontier.cuts)
 
     def decide(self, question: EscalationState) -> tuple[int, ...]:
         """Positions of the sources to draw the next samples from, all at once; empty: stop and answer."""

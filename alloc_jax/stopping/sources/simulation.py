@@ -83,6 +83,7 @@ class Walkers:
         same = (self.code[some, :blocks] == said[:, None]) & (said >= 0)[:, None]
         fresh = blocks + (patterns.kept[state] >= blocks)
         outcome = np.where(same.any(axis=1), same.argmax(axis=1), np.where(said >= 0, fresh, blocks + 2))
+        outcome = outcome + (blocks + 3) * self.walks.bin[pick].astype(np.int64)
         stands = patterns.order[state, source, outcome].astype(np.int64)
         to = patterns.next[state, source, outcome]
         self.code[some, blocks], self.good[some, blocks] = said, self.walks.right[pick]

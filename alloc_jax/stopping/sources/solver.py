@@ -49,6 +49,7 @@ def solve_escalation(
     orders: int = 4,
     seed: int = 0,
     prices: PriceBook | None = None,
+    evidence: str | None = None,
 ) -> EscalationFrontier:
     """The escalation rules of all budgets, fitted to a log.
 
@@ -69,6 +70,9 @@ def solve_escalation(
       orders: of repeated samples that are walked through.
       seed: of orders and folds.
       prices: behind the resource `usd`.
+      evidence: a field of the samples that is looked at beside their answers, such as `reward` (a verifier's score, a confidence or a mean
+        log-probability that was logged as one), `completion_tokens` or `usd` (long answers are wrong more often). In bins, as far as it
+        tells right from wrong beyond the text. None: answers alone.
 
     Returns:
       An `EscalationFrontier`: `.at(budget)` gives the rule, whose `decide(question)` serves.
@@ -78,7 +82,7 @@ def solve_escalation(
     """
     task = make_task(
         log, sources, answer=answer, resource=resource, limits=limits, cap=cap, wave=wave, rounds=rounds, blocks=blocks,
-        promise=promise, orders=orders, seed=seed, prices=prices,
+        promise=promise, orders=orders, seed=seed, prices=prices, evidence=evidence,
     )  # fmt: skip
     unknown = [name for name in beliefs if name not in BELIEFS]
     if unknown or not beliefs:
@@ -103,6 +107,8 @@ def solve_escalation(
         myopic=task.myopic,
         family=best,
         read=task.read,
+        evidence=evidence,
+        cuts=task.walks.cuts,
         multiplier=task.multipliers[keep],
         spend=spend,
         utility=utility.mean(axis=1),
@@ -122,7 +128,7 @@ def fit_belief(task: Task, family: Family, classes: Classes | None = None) -> Be
     """A belief fitted to all questions of a task; classes that were fitted to them before are taken as they are."""
     if classes is None:
         read = task.features if family.gated and task.features.shape[1] else None
-        classes = fit_classes(task.kinds, task.promised, family.classes, read)
+        classes = fit_classes(task.kinds, task.promised, family.classes, read, task.patterns.of)
     belief = Belief(classes, uncounted(task.patterns))
     if not family.counted:
         return belief

@@ -13,10 +13,12 @@ from alloc_jax.actions import single_samples
 from alloc_jax.stopping.contexts import make_contexts
 from alloc_jax.stopping.rules import CalibratedPolicy
 from alloc_jax.stopping.sources.beliefs import log_odds
+from alloc_jax.stopping.sources.evidence import BINS, count_bins, find_cuts, no_cuts
 from alloc_jax.stopping.sources.latent import Kinds, read_kinds
 from alloc_jax.stopping.sources.patterns import Patterns, all_moves, make_patterns
 from alloc_jax.stopping.sources.rules import PLANNED
 from alloc_jax.stopping.sources.walks import Walks, make_walks
+from alloc_jax.types import SampleLog
 
 MULTIPLIERS = 48
 CELLS = 512  # of like questions at most, where patterns are too many to plan each question,
@@ -101,6 +103,7 @@ class Task:
     multipliers: np.ndarray  # f64[P]
     wave: int
     rounds: int | None
+    evidence: str | None
     read: bool  # whether texts promise anything; without, all questions are alike before the first sample
     myopic: bool = False
 
@@ -166,6 +169,7 @@ def make_task(
     orders=4,
     seed=0,
     prices=None,
+    evidence=None,
 ) -> Task:
     """The questions of `solve_escalation`, checked."""
     sources = tuple(sources)
@@ -187,26 +191,46 @@ def make_task(
     cap = usual_cap(limits, blocks, answer == "verified") if cap is None else min(sum(limits), cap)
     rounds = -(-cap // wave) if rounds is None and wave > 1 else rounds
     rounds = None if rounds is not None and rounds >= cap else rounds
+    verified = answer == "verified"
+    if evidence is not None and verified:
+        raise ValueError(f"a verifier says what is right: there is nothing for evidence {evidence!r} to add")
     walks = make_walks(
-        log, sources, limits, resource=resource, verified=answer == "verified", orders=orders, seed=seed, prices=prices
-    )
+        log, sources, limits, resource=resource, verified=verified, orders=orders, seed=seed, prices=prices, evidence=evidence
+    )  # fmt: skip
     shape = (len(log), len(sources))
-    kinds = read_kinds(log, sources, answer == "verified")
     mean = np.array([np.nanmean(walks.cost[:, :, m, : limits[m]]) for m in range(len(sources))])
     if not (mean > 0).any():
         raise ValueError(
             f"every sample of {', '.join(map(repr, sources))} costs 0 in {resource}: there is nothing to save"
         )
-    accuracy = kinds.right.sum(axis=0) / (kinds.right + kinds.wrong).sum(axis=0)
+    accuracy = log.correct[:, columns].sum(axis=(0, 2)) / log.count[:, columns].sum(axis=0)
     read, promise = promise is not None, promise or Promise(np.broadcast_to(accuracy, shape))
     promise = checked_promise(promise, *shape)
     cost = np.broadcast_to(mean, shape) if promise.cost is None else promise.cost
     features = np.zeros((len(log), 0)) if promise.features is None else promise.features
     features = np.float32(features)
+    cuts = no_cuts(len(sources))
+    if evidence is not None:
+        cuts = _affordable_cuts(log, sources, evidence, promise.accuracy, (limits, cap, blocks, verified))
+    kinds = read_kinds(log, sources, verified, evidence=evidence, cuts=cuts)
     return Task(
-        make_patterns(limits, cap, blocks, answer == "verified"), walks, kinds, log_odds(promise.accuracy), np.float32(cost), features,
-        np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), MULTIPLIERS), wave, rounds, read,
+        make_patterns(limits, cap, blocks, verified, count_bins(cuts)), walks.binned(cuts), kinds, log_odds(promise.accuracy), np.float32(cost), features,
+        np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), MULTIPLIERS), wave, rounds, evidence, read,
     )  # fmt: skip
+
+
+def _affordable_cuts(
+    log: SampleLog, sources: tuple[str, ...], evidence: str, accuracy: np.ndarray, shape: tuple
+) -> np.ndarray:
+    """The cuts of the most bins with which each question can still be planned; none, where not even two can."""
+    for bins in range(BINS, 1, -1):
+        cuts = find_cuts(log, sources, evidence, accuracy, bins)
+        try:
+            if len(make_patterns(*shape, count_bins(cuts))) <= PLANNED:
+                return cuts
+        except ValueError:  # far too many states
+            continue
+    return no_cuts(len(sources))
 
 
 def checked_promise(promise: Promise, questions: int, sources: int) -> Promise:

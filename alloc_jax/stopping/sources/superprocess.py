@@ -40,7 +40,7 @@ def solve_patterns(
     Args:
       patterns: the S states.
       right: f[G, S] the chance that a state's best answer is right.
-      chance: f[G, S, M, B + 3] of the outcomes of a draw.
+      chance: f[G, S, M, W] of the outcomes of a draw.
       cost: f[G, M] of a sample of each source.
       multipliers: f[P].
       moves: what a rule may do, from `all_moves`; 0 stops.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from alloc_jax.actions import single
 from alloc_jax.measure.costs import priced, sample_costs
 from alloc_jax.price_book import PriceBook
+from alloc_jax.stopping.sources.evidence import bins_of, check_evidence
 from alloc_jax.types import SampleLog
 
 
@@ -26,17 +28,36 @@ class Walks:
     right: np.ndarray  # bool[N, O, M, K]
     cost: np.ndarray  # f64[N, O, M, K]
     seconds: np.ndarray | None  # f64[N, O, M, K]; None where the log has none
+    number: np.ndarray | None = None  # f32[N, O, M, K] that is evidence beside the answer; None: none is looked at
+    cuts: np.ndarray | None = None  # f64[M, C] which make bins of it
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def select(self, rows: np.ndarray) -> Walks:
         """The walks of the questions at these positions."""
-        seconds = None if self.seconds is None else self.seconds[rows]
-        text = tuple(self.ids[i] for i in rows)
-        return replace(
-            self, ids=text, answer=self.answer[rows], right=self.right[rows], cost=self.cost[rows], seconds=seconds
-        )
+        parts = {name: getattr(self, name) for name in ("answer", "right", "cost", "seconds", "number")}
+        parts = {name: None if part is None else part[rows] for name, part in parts.items()}
+        return replace(self, ids=tuple(self.ids[i] for i in rows), **parts)
+
+    @cached_property
+    def bin(self) -> np.ndarray:
+        """i8[N, O, M, K] the bin of every sample."""
+        if self.number is None or self.cuts is None:
+            return np.zeros(self.answer.shape, np.int8)
+        return bins_of(self.number, self.cuts[:, None])
+
+    def binned(self, cuts: np.ndarray) -> Walks:
+        """The same, seen through the cuts f64[M, C] of some rules.
+
+        Raises:
+          ValueError: the rules look at a number that these walks lack.
+        """
+        if self.number is None and np.isfinite(cuts).any():
+            raise ValueError(
+                "the rules look at a number beside each answer, and the walks were made without: name it as evidence"
+            )
+        return replace(self, cuts=cuts)
 
 
 def make_walks(
@@ -49,6 +70,7 @@ def make_walks(
     orders: int = 1,
     seed: int = 0,
     prices: PriceBook | None = None,
+    evidence: str | None = None,
 ) -> Walks:
     """The walks of a log's questions.
 
@@ -61,6 +83,7 @@ def make_walks(
       orders: O of each source's samples; where every source gives one, one order is all there is.
       seed: of the orders.
       prices: behind the resource `usd`.
+      evidence: the field of a sample that rules look at beside its answer; None: none.
 
     Raises:
       ValueError: sources share no question, a question lacks samples, answers or costs; the message names question and source.
@@ -83,12 +106,14 @@ def make_walks(
                     f"source {name!r} has no answers, such as {log.ids[0]!r} shows: votes need them; a log of bits alone is answered by "
                     "a verifier (answer='verified')"
                 )
+    if evidence is not None:
+        check_evidence(log, evidence)
     most = max(limits)
     orders = 1 if most == 1 and (log.count[:, columns] == 1).all() else orders
     rng = np.random.default_rng(seed)
     shape = (len(log), orders, len(columns), most)
     answer, right = np.full(shape, -1, np.int32), np.zeros(shape, bool)
-    cost, seconds = np.full(shape, np.nan), np.full(shape, np.nan)
+    cost, seconds, number = (np.full(shape, np.nan) for _ in range(3))
     for j, m in enumerate(columns):
         slots = log.correct.shape[2]
         chance = np.where(log.sampled[:, None, m], rng.random((len(log), orders, slots)), 2.0)
@@ -97,11 +122,14 @@ def make_walks(
         answer[:, :, j, : limits[j]] = log.answer[rows, m, take]
         right[:, :, j, : limits[j]] = log.correct[rows, m, take]
         cost[:, :, j, : limits[j]] = sample_costs(log, resource, m, prices)[rows, take]
+        if evidence is not None:
+            number[:, :, j, : limits[j]] = getattr(log, evidence)[rows, m, take]
         if log.latency_s is not None:
             seconds[:, :, j, : limits[j]] = log.latency_s[rows, m, take]
     if verified:
         answer = np.where(right, 0, -1).astype(np.int32)
-    return Walks(log.ids, answer, right, cost, None if log.latency_s is None else seconds)
+    seconds, number = None if log.latency_s is None else seconds, None if evidence is None else number
+    return Walks(log.ids, answer, right, cost, seconds, number)
 
 
 def shared_questions(log: SampleLog, sources: Sequence[str], limits: Sequence[int] | None = None) -> SampleLog:
