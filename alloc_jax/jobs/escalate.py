@@ -44,7 +44,7 @@ from alloc_jax.stopping.sources.beliefs import log_odds
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.stopping.sources.solver import solve_escalation
 from alloc_jax.stopping.sources.solver_input import BELIEFS, Promise, policy_promise, usual_cap
-from alloc_jax.stopping.sources.walks import Walks, make_walks, shared_questions
+from alloc_jax.stopping.sources.walks import Walks, answered_questions, make_walks, shared_questions
 from alloc_jax.types import OutcomeTable, SampleLog
 
 ESCALATE, BLIND = "escalate", "escalate, no text"
@@ -219,6 +219,8 @@ def make_bench(config: EscalateConfig) -> EscalationBench:
     sources = config.sources or _ladder(log, config.resource, prices)
     columns = [log.source_index(name) for name in sources]
     log = shared_questions(log, sources)
+    if config.answer == "vote":
+        log = answered_questions(log, sources)
     if config.questions and config.questions < len(log):
         rows = np.random.default_rng(config.seed).permutation(len(log))[: config.questions]
         log = log.select(np.sort(rows))

@@ -19,7 +19,7 @@ from alloc_jax.stopping.sources.rules import FILE, load_escalation
 from alloc_jax.stopping.sources.solver import solve_escalation
 from alloc_jax.stopping.sources.solver_input import BELIEFS, Promise
 from alloc_jax.stopping.sources.superprocess import certify, solve_patterns, whittle
-from alloc_jax.stopping.sources.walks import make_walks
+from alloc_jax.stopping.sources.walks import answered_questions, make_walks
 from alloc_jax.types import SampleLog, Source
 from tests.conftest import made_log
 
@@ -71,6 +71,7 @@ def some_classes(seed=0, classes=2, sources=3) -> Classes:
         rng.normal(size=(classes, sources)).astype(np.float32),
         rng.dirichlet(np.ones(4), (classes, sources)).astype(np.float32),
         rng.uniform(0, 0.5, size=(classes, sources)).astype(np.float32),
+        np.ones((classes, sources, 2), np.float32),
         weight[None],
     )
 
@@ -365,6 +366,61 @@ def test_a_decision_takes_microseconds(frontier):
     assert (time.perf_counter() - begin) / 1000 < 100e-6
 
 
+def scored(log, told, seed=0):
+    """The log with a reward beside every sample that tells whether it is right: by so many deviations."""
+    noise = np.random.default_rng(seed).normal(size=log.correct.shape)
+    return replace(log, reward=(told * log.correct + noise).astype(np.float32))
+
+
+@pytest.mark.parametrize("told", [2.0, 0.0])
+def test_a_reward_that_tells_helps_and_noise_changes_nothing(told):
+    log, new = scored(made_answers(1500, seed=1), told), scored(made_answers(4000, seed=2), told, seed=1)
+    walks = make_walks(new, SOURCES, LIMITS, resource="usd", evidence="reward")
+    plain, read = (
+        solve_escalation(log, SOURCES, resource="usd", beliefs=("classes",), evidence=evidence)
+        for evidence in (None, "reward")
+    )
+    for budget in (3.0, 6.0):
+        without, with_it = (replay_escalation(rules.at(budget), walks).outcome for rules in (plain, read))
+        assert with_it.cost.mean() == pytest.approx(without.cost.mean(), rel=0.08)
+        if told:
+            assert with_it.utility.mean() > without.utility.mean() + 0.03
+        else:
+            np.testing.assert_array_equal(with_it.utility, without.utility)
+    if not told:
+        return
+    rule = read.at(float(read.spend[len(read.spend) // 2]))
+    paths = served_paths(rule, new, walks)
+    np.testing.assert_allclose(
+        np.mean([path.right for path in paths]), replay_escalation(rule, walks).outcome.utility.mean(), atol=0.02
+    )
+    question = rule.start(ticket=0.0)
+    with pytest.raises(ValueError, match="look at a number beside each answer of source 0; got nan"):
+        question.after((0,), ["7"])
+    high, low = (question.after((0,), ["7"], [number]).posterior for number in (5.0, -5.0))
+    assert high > low + 0.2
+    with pytest.raises(ValueError, match="walks were made without"):
+        replay_escalation(rule, make_walks(new, SOURCES, LIMITS, resource="usd"))
+
+
+def test_posteriors_with_evidence_are_those_of_the_model():
+    """Every outcome of a draw has its bin, and they sum to what there was before."""
+    patterns, model = make_patterns(LIMITS, 3, bins=(2, 1, 3)), some_classes()
+    bins = np.random.default_rng(0).dirichlet(np.ones(6), (2, 2))  # of the second source, all samples are alike
+    part = [bins[..., :2], np.ones((2, 2, 1)), bins[..., 3:]]
+    part = np.concatenate([x / x.sum(axis=-1, keepdims=True) for x in part], axis=-1)
+    model = model._replace(bin=np.moveaxis(part, -1, 1).astype(np.float32))
+    table = tables(model, patterns, np.zeros((1, 3), np.float32))
+    may = (patterns.next >= 0).any(axis=-1)
+    after = np.where(patterns.next >= 0, table.reach[:, np.maximum(patterns.next, 0)], 0).sum(axis=-1)
+    np.testing.assert_allclose(after[:, may], np.broadcast_to(table.reach[:, :, None], after.shape)[:, may], rtol=1e-4)
+    coarse = tables(some_classes(), make_patterns(LIMITS, 3), np.zeros((1, 3), np.float32))
+    one = patterns.next[0, 0]  # the first sample of the first source opens a block, in either bin
+    seen = [one[0 * 6 + 3], one[1 * 6 + 3]]
+    mean = sum(table.reach[0, s] * table.right[0, s, 0] for s in seen) / table.reach[0, seen].sum()
+    assert mean == pytest.approx(float(coarse.right[0, make_patterns(LIMITS, 3).next[0, 0, 3], 0]), abs=1e-5)
+
+
 def test_text_that_tells_questions_apart_helps():
     log, new = made_answers(1500, seed=1), made_answers(1500, seed=2)
 
@@ -451,6 +507,8 @@ def test_a_verifier_ends_a_question_at_its_first_right_sample(log):
         ),
         ({"usd": "free"}, {}, "there is nothing to save"),
         ({}, {"promise": Promise(np.zeros((3, 3)))}, "promised accuracy is 400 x 3"),
+        ({}, {"evidence": "reward"}, "evidence 'reward': no sample of the log has it"),
+        ({}, {"evidence": "mood"}, "evidence is one of prompt_tokens"),
         ({"answer": "mute"}, {}, "source 'middle' has no answers"),
         ({"count": "apart"}, {}, "share no question"),
         ({"usd": "hole"}, {}, "question 'q5' has a sample of 'middle'"),
@@ -472,6 +530,23 @@ def test_bad_input_is_named(answers, change, options, message):
     options = {"sources": SOURCES, "resource": "usd"} | options
     with pytest.raises(ValueError, match=message):
         solve_escalation(replace(answers, **made), options.pop("sources"), **options)
+
+
+def test_right_samples_without_answers_are_left_out_and_counted(answers, caplog):
+    answer = answers.answer.copy()
+    answer[::4, 1][answers.correct[::4, 1]] = -1
+    right = int(answers.correct[::4, 1].sum())
+    with caplog.at_level("WARNING", "alloc_jax"):
+        left = answered_questions(replace(answers, answer=answer), SOURCES)
+    assert len(left) == 400 - right and f"{right} of 400 questions are left out" in caplog.text
+    assert answered_questions(answers, SOURCES) is answers
+    some = answers.select(np.flatnonzero(answers.correct[:, 1, 0]))
+    some = replace(some, answer=np.where((some.correct & (np.arange(3) == 1)[:, None]), -1, some.answer))
+    some.answer[0, 1], some.correct[0, 1] = 3, False  # one wrong answer, so that the source has any
+    assert len(answered_questions(some, SOURCES)) == 1
+    some.correct[0, 0], some.answer[0, 0] = True, -1
+    with pytest.raises(ValueError, match="on every question a right sample lacks its answer, as one of source 'cheap' on question"):
+        answered_questions(some, SOURCES)
 
 
 def test_repeated_samples_share_plans_between_like_questions():

@@ -7,26 +7,16 @@ samples fall into each bin, in each class of questions. Where the number says no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alloc_jax.types import SAMPLE_FIELDS, SampleLog
+if TYPE_CHECKING:  # serving does without JAX
+    from alloc_jax.types import SampleLog
 
 BINS = 3  # at most
 QUANTILES = np.arange(0.1, 0.95, 0.1)  # of the numbers, where bins may be cut
 SURE = 15.0  # chi-squared by which a cut tells right from wrong beyond what the text promises; by chance once in 1,000 of the nine tried
-
-
-def check_evidence(log: SampleLog, field: str) -> None:
-    """Refuses a field that no sample has.
-
-    Raises:
-      ValueError: it is none of a sample's numbers, or the log lacks it.
-    """
-    if field not in SAMPLE_FIELDS:
-        raise ValueError(f"evidence is one of {', '.join(SAMPLE_FIELDS)}; got {field!r}")
-    if getattr(log, field) is None:
-        raise ValueError(f"evidence {field!r}: no sample of the log has it")
 
 
 def find_cuts(log: SampleLog, sources: Sequence[str], field: str, accuracy: np.ndarray, bins: int = BINS) -> np.ndarray:

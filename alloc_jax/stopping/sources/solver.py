@@ -92,7 +92,8 @@ def solve_escalation(
     best = _best_family(task, beliefs, inseparable(log), budgets, seed)
     task = task.seen_by(BELIEFS[best])
     belief = fit_belief(task, BELIEFS[best])
-    keep, spend, utility = earned(task, belief, task, task.multipliers)
+    shared = None if task.planned else _cell_plan(task, belief, task.multipliers)
+    keep, spend, utility = earned(task, belief, task, task.multipliers, shared)
     found = _certificate(task, belief, task.multipliers[keep])
     return EscalationFrontier(
         answer=answer,
@@ -118,7 +119,7 @@ def solve_escalation(
         typical=task.typical,
         cost=task.cost.mean(axis=0),
         features=task.features.mean(axis=0),
-        **_cells(task, belief, task.multipliers[keep]),
+        **_cells(task, keep, shared),
         **belief.classes._asdict(),
         scale=belief.scale,
     )
@@ -167,7 +168,7 @@ def play(
 
 
 def earned(
-    known: Task, belief: Belief, task: Task, multipliers: np.ndarray
+    known: Task, belief: Belief, task: Task, multipliers: np.ndarray, shared: tuple[np.ndarray, ...] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """bool[P] the multipliers whose rules are worth keeping, and what each of those spends f64[L] and earns f64[L, N] on a task's questions.
 
@@ -176,12 +177,13 @@ def earned(
       belief: what the rules believe.
       task: the questions to play, the same or others.
       multipliers: f64[P] falling.
+      shared: the plan of the cells, where it was made before.
     """
     if task.planned:
         given = task.promised, task.features, task.cost
         walked = play(task.patterns, belief, *given, multipliers, task.moves, task.ahead, task.rounds, task.walks)
     else:
-        move, answer, cell = _cell_plan(known, belief, multipliers)
+        move, answer, cell = shared or _cell_plan(known, belief, multipliers)
         walked = walk(task.patterns, move, task.moves, answer, task.walks, nearest(task.promised, cell), task.rounds)
     spend = walked.cost.mean(axis=(1, 2))
     # Without rules that spend no more than one of a higher multiplier.
@@ -198,17 +200,13 @@ def _cell_plan(task: Task, belief: Belief, multipliers: np.ndarray) -> tuple[np.
     return plan.move, table.right.argmax(axis=-1).astype(np.int8), cell
 
 
-def _cells(task: Task, belief: Belief, multipliers: np.ndarray) -> dict[str, np.ndarray]:
-    """The cells of like questions with their plans, where not each question has its own."""
-    if task.planned:
+def _cells(task: Task, keep: np.ndarray, shared: tuple[np.ndarray, ...] | None) -> dict[str, np.ndarray]:
+    """The cells of like questions with the plans that are kept, where not each question has its own."""
+    if shared is None:
         cell = cost = np.zeros((0, task.patterns.sources), np.float32)
-        features, move = (
-            np.zeros((0, task.features.shape[1]), np.float32),
-            np.zeros((len(multipliers), 1, 0, 0), np.int8),
-        )
+        features, move = np.zeros((0, task.features.shape[1]), np.float32), np.zeros((keep.sum(), 1, 0, 0), np.int8)
     else:
-        cell, cost, features = task.cells
-        move, *_ = _cell_plan(task, belief, multipliers)
+        (cell, cost, features), move = task.cells, shared[0][keep]
     return {"cell": cell, "cell_cost": cost, "cell_features": features, "cell_move": move}
 
 

@@ -6,6 +6,7 @@ sample is kept together: its answer, whether it was right, what it cost and how 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,8 +16,8 @@ import numpy as np
 from alloc_jax.actions import single
 from alloc_jax.measure.costs import priced, sample_costs
 from alloc_jax.price_book import PriceBook
-from alloc_jax.stopping.sources.evidence import bins_of, check_evidence
-from alloc_jax.types import SampleLog
+from alloc_jax.stopping.sources.evidence import bins_of
+from alloc_jax.types import SAMPLE_FIELDS, SampleLog
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +107,10 @@ def make_walks(
                     f"source {name!r} has no answers, such as {log.ids[0]!r} shows: votes need them; a log of bits alone is answered by "
                     "a verifier (answer='verified')"
                 )
-    if evidence is not None:
-        check_evidence(log, evidence)
+    if evidence is not None and evidence not in SAMPLE_FIELDS:
+        raise ValueError(f"evidence is one of {', '.join(SAMPLE_FIELDS)}; got {evidence!r}")
+    if evidence is not None and getattr(log, evidence) is None:
+        raise ValueError(f"evidence {evidence!r}: no sample of the log has it")
     most = max(limits)
     orders = 1 if most == 1 and (log.count[:, columns] == 1).all() else orders
     rng = np.random.default_rng(seed)
@@ -143,3 +146,25 @@ def shared_questions(log: SampleLog, sources: Sequence[str], limits: Sequence[in
     if not whole.any():
         raise ValueError(f"the sources {', '.join(map(repr, sources))} share no question: no answers can be compared")
     return log if whole.all() else log.select(whole)
+
+
+def answered_questions(log: SampleLog, sources: Sequence[str]) -> SampleLog:
+    """The questions on which no right sample of some sources lacks its answer: it would be right for a fixed action, and no vote for a rule.
+
+    How many are left out is logged. Where a source has no answers at all, nothing is.
+
+    Raises:
+      ValueError: none is left.
+    """
+    columns = [log.source_index(name) for name in sources]
+    answer, right = log.answer[:, columns], log.correct[:, columns]
+    mute = (right & (answer < 0)).any(axis=2)
+    lacks = mute.any(axis=1)
+    if not lacks.any() or not (answer >= 0).any(axis=(0, 2)).all():
+        return log
+    i, j = np.argwhere(mute)[0]
+    why = f"a right sample lacks its answer, as one of source {sources[j]!r} on question {log.ids[i]!r} does"
+    if lacks.all():
+        raise ValueError(f"votes need answers, and on every question {why}")
+    logging.getLogger("alloc_jax").warning("%d of %d questions are left out: %s", lacks.sum(), len(log), why)
+    return log.select(np.flatnonzero(~lacks))
