@@ -57,13 +57,13 @@ def test_dollars_that_the_log_states_are_what_a_stream_pays(token_policy):
     log = sums_log(40, seed=3)
     log = replace(log, usd=log.completion_tokens * np.float32(1e-5))
     policy = replace(token_policy, resource="usd", unit="usd")
-    ran = replay(policy, log, 75.0)
+    ran = replay_stream(policy, log, 75.0)
     first = np.array([float(action.partition(",")[2].rstrip(")") or 1) for action in ran.action]).astype(int)
     paid = [log.usd[i, 0, :k].sum() for i, k in enumerate(first)]
     np.testing.assert_allclose(ran.cost, paid, rtol=1e-5)
     log.usd[3, 0, 0] = np.nan
     with pytest.raises(ValueError, match=f"{log.ids[3]!r}: its cost in usd"):
-        replay(policy, log, 75.0)
+        replay_stream(policy, log, 75.0)
 
 
 class LoggedServer(Fake):

@@ -545,7 +545,9 @@ def test_right_samples_without_answers_are_left_out_and_counted(answers, caplog)
     some.answer[0, 1], some.correct[0, 1] = 3, False  # one wrong answer, so that the source has any
     assert len(answered_questions(some, SOURCES)) == 1
     some.correct[0, 0], some.answer[0, 0] = True, -1
-    with pytest.raises(ValueError, match="on every question a right sample lacks its answer, as one of source 'cheap' on question"):
+    with pytest.raises(
+        ValueError, match="on every question a right sample lacks its answer, as one of source 'cheap' on question"
+    ):
         answered_questions(some, SOURCES)
 
 

@@ -15,7 +15,7 @@ The shift makes the mean over classes what the text promises: classes say what c
 the text may tell classes apart, too.
 
 The state of a question is a pattern: which samples are equal. Its chance is a sum over classes and over which of its blocks is the right
-answer, which a variant of it, which a trap, and which a stray one; all of them products of kinds, so that one matrix product gives the chances of all patterns
+answer, which a variant of it, which a trap, and which a stray one; all of them products of kinds. That gives the chances of all patterns
 (`tables`), the posterior of each block and the chance of every next outcome. One class is the belief that sources err independently given the
 text; more classes let errors come together where the data show it.
 """
@@ -37,7 +37,7 @@ WIDTH = WRONG + 1
 FURTHEST = 6.0  # log-odds that a text may promise
 NEWTON = 4  # steps
 LEAST = 0.1  # of an even share: what a text may at least leave to every class
-CELLS = 4_000_000  # numbers at a time
+CELLS = 1_000_000  # numbers at a time: they stay in the cache
 
 
 def log_odds(accuracy: np.ndarray) -> np.ndarray:
@@ -126,16 +126,23 @@ def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: n
     kinds = kinds * model.bin[..., [1, 0, 0, 0, 1, 0]]
     rest = [sum(kinds[..., k] for k in range(NONE) if k >= STRAY or not mask >> k & 1) for mask in range(8)]
     rest.append(kinds[..., [TRAP, SECOND, STRAY, NONE]].sum(axis=-1))
-    log = np.log(np.maximum(np.concatenate([kinds, np.stack(rest, axis=-1)], axis=-1), 1e-9))
-    log = log.reshape(*log.shape[:2], -1).astype(np.float32)
-    both = np.zeros((len(log), len(patterns) << patterns.blocks), np.float32)
-    step = max(1, CELLS // (len(found.counts) * len(model.weight)))
-    for first in range(0, len(log), step):
+    each = np.concatenate([kinds, np.stack(rest, axis=-1)], axis=-1, dtype=np.float32)
+    count, classes = each.shape[:2]
+    each = np.maximum(each, 1e-9).reshape(count, classes, -1)
+    both = np.zeros((len(patterns) << patterns.blocks, count), np.float32)
+    step = max(1, CELLS // (len(found.samples) * classes))
+    for first in range(0, count, step):
         part = slice(first, first + step)
-        joint = np.exp(log[part] @ found.counts.T)  # [g, Z, J]
-        total = (prior[part, None] @ joint)[:, 0]
-        both[part, found.cells] = np.add.reduceat(total, found.starts, axis=1)
-    both = both.reshape(len(log), len(patterns), 1 << patterns.blocks)
+        factor = each[part].reshape(-1, each.shape[2]).T
+        factor = np.concatenate(
+            [factor, np.ones((1, factor.shape[1]), np.float32)]
+        )  # where a reading has no more samples
+        joint = factor[found.samples[:, 0]]  # [J, g Z]
+        for column in found.samples.T[1:]:
+            joint *= factor[column]
+        total = np.einsum("jgz,gz->jg", joint.reshape(len(joint), -1, classes), prior[part])
+        both[found.cells, part] = np.add.reduceat(total, found.starts, axis=0)
+    both = np.ascontiguousarray(both.T).reshape(count, len(patterns), 1 << patterns.blocks)
     reach = both.sum(axis=2)
     holds = np.arange(1 << patterns.blocks)[:, None] >> np.arange(patterns.blocks) & 1
     right = both @ holds.astype(np.float32) / np.maximum(reach, 1e-30)[..., None]
@@ -165,7 +172,7 @@ def uncounted(patterns: Patterns) -> np.ndarray:
 class Readings(NamedTuple):
     """All J ways to say of which kind each block of each state is."""
 
-    counts: np.ndarray  # f32[J, V * WIDTH] samples of each source, bin and kind
+    samples: np.ndarray  # i16[J, cap] the source, bin and kind of every sample, as a position in V * WIDTH; that number itself: no more samples
     starts: np.ndarray  # i64[C] the first reading of each (state, right blocks); readings of one stand side by side
     cells: np.ndarray  # i64[C] state * 2**B + the right blocks, as bits
 
@@ -176,19 +183,20 @@ def readings(patterns: Patterns) -> Readings:
     rows, cells = [], []
     for s, (held, none, others) in enumerate(patterns.keys):
         for kinds in _assignments(tuple(sum(block) == 1 for block in held), patterns.verified):
-            row = np.zeros((len(patterns.of), WIDTH), np.float32)
+            row = np.zeros((len(patterns.of), WIDTH), int)
             for block, kind in zip(held, kinds, strict=True):
                 row[:, kind] += block
             row[:, REST + sum(1 << kind for kind in kinds if kind < STRAY)] += others
             # A verifier says no more of a wrong answer than that it is one.
             row[:, WRONG if patterns.verified else NONE] += none
-            rows.append(row.reshape(-1))
+            drawn = np.repeat(np.arange(row.size), row.reshape(-1))
+            rows.append([*drawn, *[row.size] * (patterns.cap - len(drawn))])
             cells.append(
                 (s << patterns.blocks) + sum(1 << b for b, kind in enumerate(kinds) if kind in (RIGHT, VARIANT))
             )
     order = np.argsort(cells, kind="stable")
     named, starts = np.unique(np.array(cells)[order], return_index=True)
-    return Readings(np.stack(rows)[order], starts, named)
+    return Readings(np.array(rows, np.int16)[order], starts, named)
 
 
 @cache
