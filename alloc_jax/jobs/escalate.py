@@ -116,12 +116,8 @@ class EscalationBench:
 
     def make_walks(self, log: SampleLog) -> Walks:
         config = self.config
-        options: dict[str, Any] = {
-            "resource": config.resource,
-            "verified": config.answer == "verified",
-            "prices": self.prices,
-            "evidence": config.evidence or None,
-        }
+        options: dict[str, Any] = {"resource": config.resource, "verified": config.answer == "verified"}
+        options |= {"prices": self.prices, "evidence": config.evidence or None}
         return make_walks(log, self.sources, self.limits, orders=config.orders, seed=config.seed + 1, **options)
 
     def solve(self, log: SampleLog, promise: Promise | None) -> EscalationFrontier:
