@@ -215,8 +215,7 @@ def make_bench(config: EscalateConfig) -> EscalationBench:
     sources = config.sources or _ladder(log, config.resource, prices)
     columns = [log.source_index(name) for name in sources]
     log = shared_questions(log, sources)
-    if config.answer == "vote":
-        log = answered_questions(log, sources)
+    log = answered_questions(log, sources) if config.answer == "vote" else log
     if config.questions and config.questions < len(log):
         rows = np.random.default_rng(config.seed).permutation(len(log))[: config.questions]
         log = log.select(np.sort(rows))
