@@ -27,11 +27,13 @@ FLAGS = flags.FLAGS
 
 
 def define_flags():
-    flags.DEFINE_string("decisions", None, "The file that a gateway writes its decisions to.", required=True)
+    flags.DEFINE_string("decisions", None, "The file that a gateway writes its decisions to.")
     define_config_flags(_DEFAULT, workdir=False)
 
 
 def main(argv):
+    if not FLAGS.decisions:
+        raise ValueError("say which file of decisions: alloc traffic FILE")
     show_progress()
     config = read_config(_DEFAULT)
     review = review_traffic(config, FLAGS.decisions)

@@ -12,7 +12,8 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -123,21 +124,15 @@ class DecisionLog:
         d = decided
         row = (d.id, time.time(), d.tenant, d.session, d.kind, d.policy, d.action, d.budget, d.multiplier)
         figures = np.ascontiguousarray(d.figures, np.float32).tobytes()
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.execute(
-                    "INSERT INTO decisions (id, time, tenant, session, kind, policy, action, budget, multiplier, figures, text)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*row, figures, d.text),
-                )
-                for number, array in d.shadows.items():
-                    shadow = np.ascontiguousarray(array, np.float32).tobytes()
-                    self._db.execute("INSERT INTO shadows VALUES (?, ?, ?)", (d.id, number, shadow))
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+        insert = (
+            "INSERT INTO decisions (id, time, tenant, session, kind, policy, action, budget, multiplier, figures, text)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        with self._lock, self._transaction(whole=not d.shadows):
+            self._db.execute(insert, (*row, figures, d.text))
+            for number, array in d.shadows.items():
+                shadow = np.ascontiguousarray(array, np.float32).tobytes()
+                self._db.execute("INSERT INTO shadows VALUES (?, ?, ?)", (d.id, number, shadow))
 
     def settled(self, identity: str, cost: float, samples: int) -> None:
         """Adds what a request really cost, in its policy's unit."""
@@ -154,17 +149,22 @@ class DecisionLog:
         Returns:
           For each `new`, `known`, `contradicts` (the source has said otherwise, and that stands) or `unknown` (no such request).
         """
-        said = []
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for outcome in outcomes:
-                    said.append(self._judge(outcome, tenant))
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-        return said
+        with self._lock, self._transaction():
+            return [self._judge(outcome, tenant) for outcome in outcomes]
+
+    @contextmanager
+    def _transaction(self, whole: bool = False) -> Iterator[None]:
+        """Everything inside happens, or nothing; `whole`: it is one statement, which is one by itself."""
+        if whole:
+            yield
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def _judge(self, outcome: Outcome, tenant: str | None) -> str:
         row = self._db.execute("SELECT tenant FROM decisions WHERE id = ?", (outcome.id,)).fetchone()

@@ -26,7 +26,7 @@ def switch_line(switch: Switch) -> str:
         )
     return (
         f"safe to switch on: {found} (candidate less live: {_points(switch.always)}, whenever looked at;"
-        f" {100 * switch.margin:g} points may be lost)"
+        f" {100 * switch.margin:g} % may be lost)"
     )
 
 

@@ -89,7 +89,9 @@ def replay_stream(
     rows = range(len(log)) if rows is None else rows
     actions, multipliers, costs, correct = [], [], [], []
     for turn, i in enumerate(rows):
-        ticket = core.admit(AnswerRequest(id=f"{turn}", text=log.question[i]))
+        ticket = core.admit(
+            AnswerRequest(id=f"{turn}", text=log.question[i], extra={"prompt_cache_key": log.ids[i]})  # a session each
+        )
         cost, drawn, right, share = _draw(core, ticket, log, int(i))
         core.settle(ticket, cost, cost, drawn, 0, 0)
         if recorder is not None:

@@ -9,10 +9,9 @@ which is known exactly and never below e / A. One number decides, a hash of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
-
-import numpy as np
 
 from alloc_jax.serve.pacing import Pace
 
@@ -23,29 +22,37 @@ def ticket_of(identity: str) -> float:
 
 
 def chances(
-    allowed: np.ndarray, live: int, exploration: float, candidate: int | None = None, share: float = 0.0
-) -> np.ndarray:
-    """The chance f64[K] of every action.
+    allowed: Sequence[bool], live: int, exploration: float, candidate: int | None = None, share: float = 0.0
+) -> list[float]:
+    """The chance [K] of every action.
 
     Args:
-      allowed: bool[K] what the question may get.
+      allowed: [K] what the question may get.
       live: position of the live policy's action.
       exploration: share of the decisions that are drawn evenly.
       candidate: position of the candidate's action.
       share: of the decisions that are the candidate's.
 
-    >>> chances(np.array([True, True, False]), 0, 0.2).tolist()
+    >>> chances([True, True, False], 0, 0.2)
     [0.9, 0.1, 0.0]
     """
-    found = np.where(allowed, exploration / max(int(allowed.sum()), 1), 0.0)
+    each = exploration / sum(allowed)
+    found = [each if free else 0.0 for free in allowed]
     found[live] += 1 - exploration - share
     found[live if candidate is None else candidate] += share
     return found
 
 
-def draw(chance: np.ndarray, ticket: float) -> int:
+def draw(chance: Sequence[float], ticket: float) -> int:
     """The action that a ticket in [0, 1) falls on."""
-    return min(int(np.searchsorted(np.cumsum(chance), ticket, side="right")), int(np.flatnonzero(chance)[-1]))
+    last = 0
+    for k, part in enumerate(chance):
+        if part > 0:
+            last = k
+            if ticket < part:
+                break
+            ticket -= part
+    return last
 
 
 def priced(pace_of, budget: float, exploration: float, drawn: float) -> Pace:

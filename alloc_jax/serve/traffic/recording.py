@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 from collections import deque
 from collections.abc import Collection
@@ -93,18 +94,17 @@ class Recorder:
         Returns:
           The action's name, and f32[3, K] predicted utility, predicted cost and chance of every action on the menu.
         """
-        free = np.array([name in allowed or name == live for name in self.menu])
+        free = [name in allowed or name == live for name in self.menu]
         other = getattr(prediction, "candidate", None)
         theirs = None
         if other is not None and self.share:
-            value = np.where(free[: len(self.policy.actions)], other.score[0] - multiplier * other.cost[0], -np.inf)
-            theirs = int(value.argmax())
+            value = other.score[0] - multiplier * other.cost[0]
+            theirs = int(np.where(free[: len(value)], value, -np.inf).argmax())
         chance = chances(free, self.menu.index(live), self.exploration, theirs, self.share)
-        figures = np.full((3, len(self.menu)), np.nan, np.float32)
-        many = len(self.policy.actions)
-        figures[0, :many], figures[1, :many], figures[2] = prediction.score[0], prediction.cost[0], chance
-        figures[:, ~free] = np.nan
-        return self.menu[draw(chance, ticket_of(identity))], figures
+        rest = [math.nan] * (len(self.menu) - len(self.policy.actions))
+        rows = (prediction.score[0].tolist() + rest, prediction.cost[0].tolist() + rest, chance)
+        figures = [[x if known else math.nan for x, known in zip(row, free, strict=True)] for row in rows]
+        return self.menu[draw(chance, ticket_of(identity))], np.array(figures, np.float32)
 
     def decided(
         self, ticket: Ticket, kind: str, name: str, figures: np.ndarray | None, prediction: Prediction | None
