@@ -67,6 +67,12 @@ from alloc_jax.solve.solver import (
     solve as solve,
 )
 from alloc_jax.solve.streaming.stream import solve_stream as solve_stream
+from alloc_jax.stopping.pandora import (
+    Verdicts as Verdicts,
+    fit_verdicts as fit_verdicts,
+    load_verdicts as load_verdicts,
+    reservation_value as reservation_value,
+)
 from alloc_jax.stopping.rules import (
     Prior as Prior,
     State as State,

@@ -1,3 +1,10 @@
+from alloc_jax.stopping.pandora import (
+    Verdicts as Verdicts,
+    fit_verdicts as fit_verdicts,
+    load_verdicts as load_verdicts,
+    reservation_value as reservation_value,
+    search_boxes as search_boxes,
+)
 from alloc_jax.stopping.rules import (
     Prior as Prior,
     State as State,
