@@ -1,0 +1,1 @@
+"""Protocols that clients speak, made of chat completions: what they ask and what they read."""
