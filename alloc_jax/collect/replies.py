@@ -82,19 +82,19 @@ class Most:
     completion: float | None = None  # of all choices together
 
 
-def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None, secret: str | None = None) -> Reply:
+def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None, *secrets: str | None) -> Reply:
     """The reply in a response's body whose status said 200.
 
     Args:
       text: the body.
       n: choices that were asked for; more are left out.
       most: that the request can have used; a usage beyond it is replaced by it, and marked.
-      secret: the key that was sent, which no fault repeats.
+      secrets: keys that may have been sent, which no fault repeats.
 
     Raises:
       Fault: it is HTML, broken JSON, or has no choices.
     """
-    body, choices = read_list(text, "choices", secret)
+    body, choices = read_list(text, "choices", *secrets)
     choices = choices[:n]
     usage, odd = read_usage(body.get("usage"), most, len(choices))
     tokens = [choice.get("token_ids") if isinstance(choice, dict) else None for choice in choices]
@@ -104,7 +104,7 @@ def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None
     read = [(_choice(*pair), pair[0]) for pair in zip(choices, shares, strict=True)]
     good = [pair for pair in read if pair[0] is not None]
     if not good:
-        raise Fault(f"a choice without a message: {redact(str(choices[0]), secret)[:60]!r}", billed=True)
+        raise Fault(f"a choice without a message: {redact(str(choices[0]), *secrets)[:60]!r}", billed=True)
     return Reply(
         choices=tuple(choice for choice, _ in good),
         raw=tuple(raw for _, raw in good),
@@ -116,7 +116,7 @@ def read_reply(text: str | bytes, n: int | None = None, most: Most | None = None
     )
 
 
-def read_list(text: str | bytes, name: str, secret: str | None = None) -> tuple[dict[str, Any], list[Any]]:
+def read_list(text: str | bytes, name: str, *secrets: str | None) -> tuple[dict[str, Any], list[Any]]:
     """A response's body whose status said 200, and the list in it that holds what was asked for.
 
     Raises:
@@ -126,13 +126,13 @@ def read_list(text: str | bytes, name: str, secret: str | None = None) -> tuple[
         body = parse_json(text)
     except (ValueError, RecursionError):
         start = text[:_READ].decode(errors="replace") if isinstance(text, bytes) else text[:_READ]
-        start = redact(start, secret)
+        start = redact(start, *secrets)
         what = "HTML" if start.lstrip().startswith("<") else "broken JSON"
         raise Fault(f"{what} with status 200: {start[:60]!r}", billed=what != "HTML") from None
     if not isinstance(body, dict):
-        raise Fault(f"no object but {redact(str(body), secret)[:60]!r} with status 200", billed=True)
+        raise Fault(f"no object but {redact(str(body), *secrets)[:60]!r} with status 200", billed=True)
     if body.get("error"):
-        raise Fault(f"an error with status 200: {redact(str(body['error']), secret)[:120]}")
+        raise Fault(f"an error with status 200: {redact(str(body['error']), *secrets)[:120]}")
     found = body.get(name)
     if not isinstance(found, list) or not found:
         raise Fault(f"no {name}", billed=True)

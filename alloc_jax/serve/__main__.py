@@ -9,37 +9,33 @@ environment variable that --upstream_key_env names, the clients' from --client_k
 the figures of all tenants, from --admin_key_env; none is ever printed.
 """
 
+from __future__ import annotations
+
 import ipaddress
-import json
 import logging
-import os
+import math
+import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging as absl_logging
 
-from alloc_jax.actions import Action
-from alloc_jax.collect.recipes import Recipe, load_recipes, parse_recipes
-from alloc_jax.learn.policy import load_policy
-from alloc_jax.logs.decisions import DecisionLog
 from alloc_jax.logs.grade import METHODS
 from alloc_jax.options import help_where_asked
-from alloc_jax.price_book import PriceBook
-from alloc_jax.serve.configuration import prices_of, read_configuration
-from alloc_jax.serve.core import Core
-from alloc_jax.serve.escalator import rules_beside
-from alloc_jax.serve.ledger import Ledger
-from alloc_jax.serve.meter import CAPPED, Meter
-from alloc_jax.serve.tickets import ADMIN, Tenant
-from alloc_jax.serve.traffic.recording import Recorder
+from alloc_jax.serve.meter import CAPPED
+from alloc_jax.serve.start.assembly import gateway_of
+from alloc_jax.serve.start.configuration import read_configuration
+from alloc_jax.serve.start.workers import run_workers
+
+if TYPE_CHECKING:
+    from alloc_jax.serve.web.gateway import Gateway
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "Configuration file (TOML): flags by name, and tables; a flag goes before it.")
-flags.DEFINE_string("policy", None, "Folder of the policy.")
+flags.DEFINE_string("policy", None, "Folder of the policy; without one, --actions are mixed and learned about.")
+flags.DEFINE_string("actions", None, "Votes and single samples to begin with, where there is no policy.")
+flags.DEFINE_float("sample_cost", None, "What one sample is taken to cost, likewise, until some were drawn.", 0.0)
 flags.DEFINE_string("upstream", None, "The server behind, with its /v1.")
 flags.DEFINE_string("budget", None, "Mean cost per question in the policy's unit, or `none` for no limit.")
 flags.DEFINE_string("resource", None, "What the policy is paid in; refused where it is another.")
@@ -79,6 +75,9 @@ flags.DEFINE_bool(
     "probe", True, "Draw one sample first, and vote only where it has an answer; off: all at once, sooner."
 )
 flags.DEFINE_integer("longest", 8192, "Characters of a question that the policy reads.", lower_bound=2)
+flags.DEFINE_integer("history", 3, "Messages of the user before the last one, that the policy reads, too.", 0)
+flags.DEFINE_float("history_weight", 0.1, "How much each counts, in units of the one after it.", 0.0, 1.0)
+flags.DEFINE_float("warm_s", 300.0, "For which a source's cache holds a conversation, in seconds; for dollars.", 0.0)
 flags.DEFINE_string("abstain_text", "", "The answer of an action that gives none.")
 flags.DEFINE_string("host", "127.0.0.1", "Where to listen.")
 flags.DEFINE_integer("port", 8321, "Where to listen; 0: any free one.")
@@ -98,29 +97,12 @@ flags.DEFINE_integer("max_requests", 512, "Client requests at a time; more are t
 flags.DEFINE_integer("max_body", 1 << 20, "Bytes of a client's request.", lower_bound=1)
 flags.DEFINE_integer("max_reply", 32 << 20, "Bytes of an upstream's answer.", lower_bound=1)
 flags.DEFINE_integer("max_n", 16, "Choices of a request that passes through.", lower_bound=1)
-
-_LIMITS = (
-    "cap",
-    "window_s",
-    "hard",
-    "exhausted",
-    "max_budget",
-    "forced",
-    "structured",
-)  # of the one tenant, where there is no file
-_CONFIG = (
-    "answer",
-    "answer_pattern",
-    "probe",
-    "abstain_text",
-    "max_body",
-    "max_requests",
-    "max_n",
-    "body_s",
-    "deadline_s",
-    "read_s",
-)
-
+flags.DEFINE_string("request_log", None, "File that gets a line of JSON for every request; -: the standard output.")
+flags.DEFINE_bool("traces", False, "Traces by OpenTelemetry, sent as the variables OTEL_EXPORTER_OTLP_* say.")
+flags.DEFINE_float("drain_s", 60.0, "At the end, for requests that are being answered.", lower_bound=0.0)
+flags.DEFINE_string("tls_cert", None, "Certificate (PEM) with which HTTPS is spoken.")
+flags.DEFINE_string("tls_key", None, "Its key (PEM).")
+flags.DEFINE_integer("workers", 1, "Processes that share the port and the ledger.", lower_bound=1)
 
 _MODULE = str(FLAGS.find_module_defining_flag("upstream_key_env"))  # another name where it is run as a script
 
@@ -131,54 +113,81 @@ def main(argv):
     absl_logging.set_verbosity(absl_logging.WARNING)
     try:
         tables = read_configuration(FLAGS.config, FLAGS, _MODULE) if FLAGS.config else {}
-        for name in ("policy", "upstream", "resource"):
-            if FLAGS[name].value is None:
+        for name in ("upstream", "resource"):
+            if FLAGS[name].value is None and f"{name}s" not in tables:
                 raise ValueError(f"say --{name}, or {name} in the file of --config")
-        gateway = _gateway(tables)
-        serve(gateway, FLAGS.host, FLAGS.port)
+        if FLAGS.workers == 1:
+            serve(gateway_of(tables))
+        elif FLAGS.ledger and FLAGS.port:
+            run_workers(FLAGS.workers, FLAGS.host, FLAGS.port, lambda at, first: serve(gateway_of(tables), at, first))
+        else:
+            raise ValueError("several workers share a port and the file of a ledger: say --port and --ledger")
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"serve: {error}") from None
 
 
-def serve(gateway, host: str, port: int) -> None:
-    """Runs until it is interrupted; then requests that are being answered are finished and settled."""
+def serve(gateway: Gateway, at: socket.socket | None = None, first: bool = True) -> None:
+    """Runs until it is interrupted; then requests that are being answered are finished and settled.
+
+    Args:
+      gateway: to run.
+      at: where it listens; None: at --host and --port.
+      first: of the processes that do so; it says what it serves.
+
+    Raises:
+      ValueError: nobody needs a key, and others reach it.
+    """
     import uvicorn
 
     from alloc_jax.serve.web.connections import timed
 
-    core = gateway.core
+    core, host = gateway.core, FLAGS.host
+    if not gateway.config.keys and not (FLAGS.insecure or _is_local(host)):
+        raise ValueError(
+            f"nobody needs a key, and {host} is an address that others reach: set {FLAGS.client_key_env} or --tenants,"
+            " or say --insecure"
+        )
+    if first:
+        print("\n".join(_said(gateway)), flush=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    sys.setswitchinterval(5e-4)  # threads that read long texts hold up the event loop for no longer than this
+    config = uvicorn.Config(
+        gateway.app(),
+        host=host,
+        port=FLAGS.port,
+        log_level="warning",
+        http=timed(FLAGS.header_s, FLAGS.write_s),
+        ws="none",
+        timeout_graceful_shutdown=math.ceil(FLAGS.drain_s),
+        ssl_certfile=FLAGS.tls_cert,
+        ssl_keyfile=FLAGS.tls_key,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets=None if at is None else [at])
+    finally:
+        core.close()
+    if not server.started:
+        raise SystemExit(3)
+
+
+def _said(gateway: Gateway) -> Iterator[str]:
+    """What is said of a gateway before it serves."""
+    core, at = gateway.core, f"{FLAGS.host}:{FLAGS.port}"
     if not gateway.config.keys:
-        if not (FLAGS.insecure or _is_local(host)):
-            raise ValueError(
-                f"nobody needs a key, and {host} is an address that others reach: set {FLAGS.client_key_env} or --tenants,"
-                " or say --insecure"
-            )
-        print(f"no keys: whoever reaches {host}:{port} is served", flush=True)
-    lost = f"; {core.ledger.lost} requests of an earlier run were never settled" if core.ledger.lost else ""
+        yield f"no keys: whoever reaches {at} is served"
     for name, tenant in core.tenants.items():
         limit = "no budget" if tenant.budget is None else f"{tenant.budget:g} {core.policy.unit} per question"
         cap = "" if tenant.cap is None else f", at most {tenant.cap:g} {core.cap.resource} in {tenant.window_s:g} s"
-        print(f"{name}: {limit} at a multiplier of {core.multiplier(name):.4g}{cap}", flush=True)
+        yield f"{name}: {limit} at a multiplier of {core.multiplier(name):.4g}{cap}"
+    lost = f"; {core.ledger.lost} requests of an earlier run were never settled" if core.ledger.lost else ""
     how = (
         f"sample by sample from {', '.join(core.stopping.sources)}"
         if core.stopping
         else "all samples of an action at once"
     )
-    print(f"{core.policy.name}, {how}, at http://{host}:{port}/v1 in front of {gateway.upstream.url}{lost}", flush=True)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    sys.setswitchinterval(5e-4)  # threads that read long texts hold up the event loop for no longer than this
-    try:
-        uvicorn.run(
-            gateway.app(),
-            host=host,
-            port=port,
-            log_level="warning",
-            http=timed(FLAGS.header_s, FLAGS.write_s),
-            ws="none",
-            timeout_graceful_shutdown=60,
-        )
-    finally:
-        core.close()
+    scheme = "https" if FLAGS.tls_cert else "http"
+    yield f"{core.policy.name}, {how}, at {scheme}://{at}/v1 in front of {gateway.upstream.url}{lost}"
 
 
 def _is_local(host: str) -> bool:
@@ -187,171 +196,6 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _gateway(tables: Mapping[str, Any]):
-    """The gateway that the flags and the configuration file's tables describe."""
-    try:
-        from alloc_jax.serve.web.gateway import Gateway, GatewayConfig
-        from alloc_jax.serve.web.upstream import Upstream
-    except ImportError as error:
-        raise ImportError(f"the gateway needs {error.name}: pip install 'alloc_jax[serve]'") from None
-    policy = _policy()
-    sources = {action.source for action in map(Action.parse, policy.actions) if action.source is not None}
-    recipes = _recipes(tables, sources)
-    book = _book(tables)
-    prices = {model: book.price(model) for model in book.models} if book else {}
-    meter = Meter(policy.resource, policy.unit, prices, FLAGS.image_tokens)
-    own = FLAGS.cap_resource in (None, policy.resource)
-    cap = meter if own else Meter(FLAGS.cap_resource, "", prices, FLAGS.image_tokens)
-    tenants, keys = _tenants(tables)
-    admin = os.environ.get(FLAGS.admin_key_env) or None
-    if admin in keys:
-        raise ValueError(f"{FLAGS.admin_key_env} holds a tenant's key")
-    stopping = rules_beside(FLAGS.policy, policy) if FLAGS.sequential else None
-    core = Core(
-        policy,
-        recipes,
-        tenants,
-        Ledger(FLAGS.ledger or None),
-        meter=meter,
-        cap=cap,
-        stopping=stopping,
-        step=FLAGS.step,
-        quantile=FLAGS.quantile,
-        longest=FLAGS.longest,
-        recorder=_recorder(policy, stopping),
-    )
-    upstream = Upstream(
-        FLAGS.upstream,
-        os.environ.get(FLAGS.upstream_key_env),
-        attempts=FLAGS.attempts,
-        timeout_s=FLAGS.timeout_s,
-        concurrency=FLAGS.concurrency,
-        tenants=tuple(tenants),
-        max_reply=FLAGS.max_reply,
-    )
-    options = {name: FLAGS[name].value for name in _CONFIG}
-    return Gateway(core, upstream, GatewayConfig(keys=keys, admin_key=admin, **options))
-
-
-def _recorder(policy, stopping) -> Recorder | None:
-    """What explores and writes decisions down; None without a file for them."""
-    path = FLAGS.traffic
-    if path is None and FLAGS.ledger:
-        path = Path(FLAGS.ledger).with_suffix(".traffic.sqlite")
-    if not path:
-        if FLAGS.exploration or FLAGS.candidate:
-            raise ValueError("exploration and candidates are for a file of decisions: say --traffic")
-        return None
-    return Recorder(
-        DecisionLog(path),
-        policy,
-        exploration=FLAGS.exploration,
-        candidate=load_policy(FLAGS.candidate) if FLAGS.candidate else None,
-        share=FLAGS.candidate_share,
-        rule=stopping.mark if stopping else None,
-        texts=FLAGS.keep_texts,
-    )
-
-
-def _policy():
-    """The policy in the folder.
-
-    Raises:
-      ValueError: there is none, or it is paid in something else.
-    """
-    folder = Path(FLAGS.policy)
-    inside = sorted(str(found.parent) for found in folder.glob("*/policy.json"))
-    if inside and not (folder / "policy.json").is_file():
-        raise ValueError(f"no policy in {folder}: policy.json is missing; there is one in {', '.join(inside)}")
-    policy = load_policy(folder)
-    if policy.resource != FLAGS.resource:
-        raise ValueError(f"the policy is paid in {policy.resource} ({policy.unit}), not in {FLAGS.resource}")
-    return policy
-
-
-def _recipes(tables: Mapping[str, Any], sources: Iterable[str]) -> dict[str, Recipe]:
-    """How the sources are asked for."""
-    if "sources" in tables:
-        with _placed("sources"):
-            return parse_recipes(tables["sources"])
-    return load_recipes(FLAGS.sources) if FLAGS.sources else parse_recipes({name: {"model": name} for name in sources})
-
-
-def _book(tables: Mapping[str, Any]) -> PriceBook | None:
-    """What the models' tokens cost, where somebody says so."""
-    if "prices" in tables:
-        entries = prices_of(FLAGS.config, tables["prices"])
-        with _placed("prices"):
-            return PriceBook.of(entries)
-    return PriceBook.load(FLAGS.prices) if FLAGS.prices else None
-
-
-@contextmanager
-def _placed(table: str) -> Iterator[None]:
-    """Names the file and the table that an error inside is about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{FLAGS.config}: {table}: {error}") from None
-
-
-def _tenants(tables: Mapping[str, Any]) -> tuple[dict[str, Tenant], dict[str, str]]:
-    """The tenants by name, and the tenant of each key."""
-    if FLAGS.tenants is None and "tenants" not in tables:
-        limits = {name: FLAGS[name].value for name in _LIMITS}
-        limits["models"] = None if FLAGS.models is None else [name for name in FLAGS.models if name]
-        tenant = Tenant(budget=_budget(FLAGS.budget), **limits)
-        key = os.environ.get(FLAGS.client_key_env)
-        return {tenant.name: tenant}, {key: tenant.name} if key else {}
-    if FLAGS.budget is not None or any(FLAGS[name].present for name in (*_LIMITS, "models")):
-        raise ValueError("budgets, caps and what may be asked for stand in the file of --tenants, or in flags")
-    if "tenants" in tables:
-        where, described = f"{FLAGS.config}: tenants", tables["tenants"]
-    else:
-        where = FLAGS.tenants
-        try:
-            described = json.loads(Path(where).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{where}: no JSON: {error}") from None
-    if not isinstance(described, dict) or not described:
-        raise ValueError(f"{where}: expected an object of tenants by name")
-    tenants, keys = {}, {}
-    known = {field.name for field in fields(Tenant)} - {"name"} | {"key_env"}
-    for name, values in described.items():
-        if not isinstance(values, dict):
-            raise ValueError(f"{where}: tenant {name!r}: expected an object, got {values!r}")
-        if unknown := sorted(values.keys() - known):
-            raise ValueError(
-                f"{where}: tenant {name!r}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}"
-            )
-        for wanted in ("key_env", "budget"):
-            if wanted not in values:
-                raise ValueError(f"{where}: tenant {name!r}: no {wanted}")
-        variable, budget = values["key_env"], values["budget"]
-        given = {field: value for field, value in values.items() if field != "key_env"}
-        try:
-            tenants[name] = Tenant(name=name, **{**given, "budget": None if budget == "none" else budget})
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-        if name == ADMIN:
-            raise ValueError(f"{where}: no tenant is called {ADMIN!r}")
-        if not isinstance(variable, str) or not os.environ.get(variable) or os.environ[variable] in keys:
-            raise ValueError(f"{where}: tenant {name!r}: {variable} holds no key, or another tenant's")
-        keys[os.environ[variable]] = name
-    return tenants, keys
-
-
-def _budget(text: str | None) -> float | None:
-    if text is None:
-        raise ValueError("say --budget, a mean cost per question, or --budget=none for no limit")
-    if text.lower() == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--budget is a number or `none`, got {text!r}") from None
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ The live gateway and the offline replay of a log run this same code, so a replay
 from __future__ import annotations
 
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -20,11 +22,14 @@ from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.logs.decisions import POLICY
 from alloc_jax.serve.allocator import Decision, decide
 from alloc_jax.serve.allowed_actions import permitted, within
+from alloc_jax.serve.checks import check_core, try_policy
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.multipliers import Multipliers
 from alloc_jax.serve.pacing import Pace, make_pace
 from alloc_jax.serve.reservation import Reservations
+from alloc_jax.serve.sessions import Sessions, earlier, mixed
+from alloc_jax.serve.start.cold import ColdPolicy
 from alloc_jax.serve.tickets import (
     AnswerRequest,
     Passed,
@@ -39,9 +44,10 @@ from alloc_jax.serve.tickets import (
 )
 from alloc_jax.serve.traffic.exploring import priced
 from alloc_jax.serve.traffic.recording import Recorder
+from alloc_jax.serve.verdicts.verifier import JUDGED, Verifier, judged_policy, priced_plan
+from alloc_jax.serve.voting import Verdict
+from alloc_jax.stopping.pandora import Verdicts
 from alloc_jax.stopping.rules import lottery
-
-SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither rewards nor a verifier
 
 
 class Core:
@@ -55,10 +61,16 @@ class Core:
       meter: counts in the policy's unit.
       cap: counts in the unit of the caps; by default the policy's own.
       stopping: rules that draw sample by sample, and take the place of the policy's own choice.
+      verifier: decides best_of and passes, and is paid for it.
+      verdicts: what its rewards say, by which best_of stops as soon as another sample is not worth its cost.
+      in_turn: samples with a verdict are drawn one after the other.
       step: of the pace; 0 keeps every multiplier where the calibration put it.
       quantile: of the measured costs of an action, that a cap which is not hard reserves.
       longest: characters of a question that the policy reads, half at its beginning and half at its end.
       recorder: explores, and writes every decision down before it is done.
+      history: messages of the user before the last one, that the policy reads, too.
+      history_weight: how much each of them counts, in units of the one after it.
+      warm_s: for which a source's cache holds a conversation, in seconds, where dollars are paid; 0: not at all.
       clock: seconds.
 
     Raises:
@@ -76,19 +88,31 @@ class Core:
         meter: Meter | None = None,
         cap: Meter | None = None,
         stopping: Stopping | None = None,
+        verifier: Verifier | None = None,
+        verdicts: Verdicts | None = None,
+        in_turn: bool = True,
         step: float = 0.03,
         quantile: float = 0.9,
         longest: int = 8192,
         recorder: Recorder | None = None,
+        history: int = 0,
+        history_weight: float = 0.0,
+        warm_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ):
+        policy = policy if verifier is None else judged_policy(policy, verifier)
         self.policy, self.recipes, self.tenants, self.ledger = policy, recipes, tenants, ledger
+        self.verifier, self.verdicts, self.in_turn = verifier, verdicts, in_turn
         self.meter = meter or Meter(policy.resource, policy.unit)
         self.stopping, self.step, self.longest, self.recorder = stopping, step, longest, recorder
         self.actions = {name: Action.parse(name) for name in policy.actions}
         self.cap = cap or self.meter  # counts in the unit of the caps
-        self._check()
-        self._try()
+        self.history, self.history_weight = history if history_weight else 0, history_weight
+        kept = warm_s if policy.resource == "usd" else 0.0
+        self.sessions = Sessions(recipes, self.meter.prices, kept, clock)
+        check_core(self)
+        _ = self.judging  # which may not be known
+        try_policy(policy)
         self.reservations = Reservations(policy, recipes, ledger, self.cap, quantile, clock)
         self.reservations.check(tenants, policy)
         mark = f"{policy.unit}, {fingerprint(policy)}" + (f" {stopping.mark}" if stopping else "")
@@ -105,12 +129,12 @@ class Core:
         """What the policy predicts, which takes its time where the text is long; None where the client names the action."""
         if question.action is not None:
             return None
-        text, half = question.text, self.longest // 2
-        if len(text) > self.longest:
-            text = text[:half] + text[-half:]
-        budget = question.budget or self.tenants[question.tenant].budget
-        found = self.policy.predict([text], budget)
-        return found if self.recorder is None else self.recorder.predict(found, text, budget)
+        budget, half = question.budget or self.tenants[question.tenant].budget, self.longest // 2
+        texts = [question.text, *earlier(question.messages, self.history)]
+        short = [text if len(text) <= self.longest else text[:half] + text[-half:] for text in texts]
+        several = [self.policy.predict([text], budget) for text in short]
+        found = several[0] if len(several) == 1 else mixed(several, self.history_weight)
+        return found if self.recorder is None else self.recorder.predict(found, short[0], budget)
 
     def admit(self, question: AnswerRequest, prediction: Prediction | None = None) -> Ticket:
         """Decides on a question, and reserves what it may cost.
@@ -205,17 +229,28 @@ class Core:
             charged=charged, cost=cost, samples=samples, prompt_tokens=prompt, completion_tokens=completion
         )
         with self._lock:
-            name = ticket.tenant.name
-            dual = self.multipliers.moved(ticket, cost - ticket.expected)
-            account = self.multipliers.accounts[name] if dual is not None else None
+            move = self.multipliers.move(ticket, cost - ticket.expected)
+            account = self.multipliers.accounts[ticket.tenant.name] if move is not None else None
             if ticket.action is None:
                 account = self.reservations.passed(ticket.tenant, self.policy.unit)
-            if not self.reservations.settle(ticket, final, account, dual):
+            if not self.reservations.settle(ticket, final, account, move):
                 return False
-            self.multipliers.move(name, dual)
             if self.recorder is not None and ticket.action is not None:
                 self.recorder.settled(ticket.id, cost, samples)
         return True
+
+    def note(self, ticket: Ticket, prompt: Mapping[str, float | None]) -> None:
+        """Remembers by whom a conversation was answered, with how many tokens of a prompt by source."""
+        with self._lock:
+            self.sessions.note(ticket, prompt)
+
+    def learn(self, ticket: Ticket, samples: int, verdict: Verdict, cost: float | None) -> None:
+        """Tells the record, and a policy that learns from the traffic, how well the samples of a question agree, and what they cost."""
+        if self.recorder is not None and samples > 1 and verdict.score is None:
+            self.recorder.agreed(ticket.id, verdict.share)
+        if isinstance(self.policy, ColdPolicy) and isinstance(ticket.action, Action) and cost is not None:
+            with self._lock:
+                self.policy.learn(ticket.action, samples, verdict.share, cost)
 
     def retry(self) -> None:
         """Settles what the ledger could not take, if it can now."""
@@ -223,6 +258,11 @@ class Core:
             self.reservations.retry()
             if self.recorder is not None:
                 self.recorder.retry()
+
+    def settle_lost(self) -> None:
+        """Settles what other processes on the same ledger left open when they died."""
+        with suppress(sqlite3.Error):
+            self.ledger.settle_lost()
 
     def close(self) -> None:
         """Settles what still can be, and lets go of the ledger."""
@@ -258,10 +298,16 @@ class Core:
         self, prediction: Prediction, multiplier: float, allowed: Collection[str], question: AnswerRequest, single: bool
     ) -> tuple[Decision, SamplingPlan | None, Action | Pooled]:
         """The best action; or the stopping rule's, whose utility nobody predicts, where all its sources may be asked again and again."""
+        if (more := self.sessions.more(question, self.actions)) is not None:
+            prediction = Prediction(prediction.score, prediction.cost + more, prediction.spread)
         decision = decide(self.policy, prediction, multiplier, allowed)
         stopping = None if single else self.stopping
         if stopping is None or not all(within(self.recipes[name], question.effort) for name in stopping.sources):
-            return decision, None, self.actions[decision.action]
+            chosen = self.actions[decision.action]
+            if single or not self.in_turn or chosen.aggregator not in JUDGED or decision.utility is None:
+                return decision, None, chosen
+            plan = priced_plan(chosen, decision.utility, decision.cost, multiplier, self.verdicts)
+            return decision if plan is None else replace(decision, cost=plan.expected), plan, chosen
         ticket = float(lottery([question.text])[0])  # the same text always gets the same rule
         plan = stopping.plan(prediction, multiplier, question.max_samples, ticket, question.text)
         decision = replace(decision, action=plan.action.name, utility=None, spread=None, cost=plan.expected)
@@ -274,7 +320,7 @@ class Core:
         """What is done instead where the ticket falls on exploration or a candidate, and the figures of the decision."""
         pace = self._beside.get(question.tenant)
         theirs = 0.0 if pace is None else self.multipliers.drifted(question.tenant, pace)
-        live = chosen.name if plan is None else self.stopping.mark
+        live = self._name(plan, chosen)
         name, figures = self.recorder.explore(question.id, live, prediction, allowed, theirs)
         if name == live:
             return decision, plan, chosen, figures
@@ -283,69 +329,45 @@ class Core:
     def _record(self, ticket: Ticket, kind: str, figures: np.ndarray | None, prediction: Prediction | None) -> None:
         """Writes a decision down; where that fails, nothing is done and nothing charged."""
         try:
-            name = ticket.action.name if ticket.plan is None else self.stopping.mark
-            self.recorder.decided(ticket, kind, name, figures, prediction)
+            self.recorder.decided(ticket, kind, self._name(ticket.plan, ticket.action), figures, prediction)
         except Refused:
             nothing = Settlement(charged=0.0, cost=0.0, samples=0, prompt_tokens=0.0, completion_tokens=0.0)
-            self.reservations.settle(ticket, nothing, None, None)
-            self.multipliers.move(
-                ticket.tenant.name, self.multipliers.moved(ticket, (ticket.budget or 0.0) - ticket.expected)
-            )
+            back = self.multipliers.move(ticket, (ticket.budget or 0.0) - ticket.expected)
+            account = None if back is None else self.multipliers.accounts[ticket.tenant.name]
+            self.reservations.settle(ticket, nothing, account, back, counted=False)
             raise
+
+    def _name(self, plan: SamplingPlan | None, action: Action | Pooled) -> str:
+        """What a decision is called in the record: rules take the place of the policy's own actions, a plan by verdicts does not."""
+        return (
+            action.name if plan is None or self.stopping is None or action.aggregator in JUDGED else self.stopping.mark
+        )
 
     def _open(self, ticket: Ticket) -> Ticket | None:
         """The ticket with its reservation, which the ledger holds from here on; None where the cap forbids it."""
         tenant = ticket.tenant
         if tenant.cap is not None:
-            ticket = replace(ticket, worst=self.reservations.worst_sample(tenant, ticket.asked, ticket.sources))
+            worst = self.reservations.worst_sample(tenant, ticket.asked, ticket.sources)
+            if ticket.action is not None and ticket.action.aggregator in JUDGED:
+                worst += self.judging[1]
+            ticket = replace(ticket, worst=worst)
             ticket = replace(ticket, reserved=self.reservations.amount(ticket))
         # The expected cost moves the multiplier now; settling corrects it.
-        dual = self.multipliers.moved(ticket, ticket.expected - (ticket.budget or 0.0))
-        account = None if dual is None else self.multipliers.accounts[tenant.name]
-        if not self.reservations.open(ticket, account, dual):
-            return None
-        self.multipliers.move(tenant.name, dual)
-        return ticket
+        move = self.multipliers.move(ticket, ticket.expected - (ticket.budget or 0.0))
+        account = None if move is None else self.multipliers.accounts[tenant.name]
+        return ticket if self.reservations.open(ticket, account, move) else None
+
+    @property
+    def judging(self) -> tuple[float, float]:
+        """What a verdict costs, in the policy's unit and in the caps'."""
+        if self.verifier is None:
+            return 0.0, 0.0
+        same = (self.cap.resource, self.cap.unit) == (self.policy.resource, self.policy.unit)
+        return self.verifier.cost, self.verifier.charged(same or all(t.cap is None for t in self.tenants.values()))
 
     def _exhausted(self, tenant: Tenant) -> Refused:
         left = tenant.window_s - self.reservations.clock() % tenant.window_s
         return Refused("exhausted", f"tenant {tenant.name!r} has no room left below its cap of {tenant.cap:g}", left)
-
-    def _check(self) -> None:
-        policy = self.policy
-        if takes := policy.featurizer.takes:
-            raise ValueError(f"the policy reads the arrays {', '.join(takes)} beside the text, which a gateway has not")
-        for name, action in self.actions.items():
-            if action.aggregator not in SERVED:
-                raise ValueError(
-                    f"action {name} needs rewards or a verifier, which a gateway has not; it serves {', '.join(SERVED)}"
-                )
-            if action.source is not None and action.source not in self.recipes:
-                raise ValueError(f"action {name}: no recipe for source {action.source!r}")
-        for source in self.stopping.sources if self.stopping else ():
-            if source not in {action.source for action in self.actions.values()}:
-                raise ValueError(f"the stopping rules draw from {source!r}, which no action of the policy does")
-        capped = any(tenant.cap is not None for tenant in self.tenants.values())
-        for source in {action.source for action in self.actions.values()} - {None}:
-            for meter in (self.meter, self.cap) if capped else (self.meter,):
-                meter.check(self.recipes[source].model)
-        for tenant in self.tenants.values():
-            if tenant.budget is None and not policy.predicts_utility:
-                raise ValueError(f"tenant {tenant.name!r}: an imitation policy is trained for budgets: say which")
-
-    def _try(self) -> None:
-        """Decides once, so that weights which do not fit are found before the first client comes."""
-        policy, wanted = self.policy, (1, len(self.policy.actions))
-        try:
-            found = policy.predict(["1 + 1"], policy.budgets[0] if policy.budgets else None)
-            shapes = {found.score.shape, found.cost.shape}
-            fits = shapes == {wanted} and policy.calibration_cost.shape[1:] == wanted[1:]
-        except (ValueError, LookupError, AttributeError) as error:
-            raise ValueError(
-                f"the weights of policy {policy.name!r} do not fit its features and actions: {error}"
-            ) from None
-        if not (fits and np.isfinite(found.score).all() and np.isfinite(found.cost).all()):
-            raise ValueError(f"policy {policy.name!r} has {wanted[1]} actions, and predicts {sorted(shapes)}")
 
 
 def _narrowed(ticket: Ticket) -> Ticket:

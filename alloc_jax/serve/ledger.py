@@ -3,6 +3,9 @@
 Reserving comes before the request goes upstream, in one transaction with the check of the cap, so that no two requests
 are admitted on the same balance; settling comes after, exactly once. What was reserved and never settled, because the
 process died, counts as used when the ledger is opened again: nobody can say that it was not.
+
+Several processes may share one ledger. Where a pace stands is then moved inside the transaction, from wherever another process has
+left it, and each process holds a lock for as long as it lives, so that the others know whose open requests nobody will settle.
 """
 
 from __future__ import annotations
@@ -10,14 +13,17 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import uuid
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
     id TEXT PRIMARY KEY, purse TEXT, window INTEGER, action TEXT, expected REAL, reserved REAL,
-    charged REAL, cost REAL, samples INTEGER, prompt_tokens REAL, completion_tokens REAL, state TEXT
+    charged REAL, cost REAL, samples INTEGER, prompt_tokens REAL, completion_tokens REAL, state TEXT, owner TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS open_requests ON requests(state) WHERE state = 'open';
 CREATE TABLE IF NOT EXISTS windows (
@@ -27,6 +33,7 @@ CREATE TABLE IF NOT EXISTS accounts (
     account TEXT PRIMARY KEY, dual REAL, questions INTEGER, spent REAL
 ) WITHOUT ROWID;
 """
+Move = Callable[[float | None], float]  # from where a pace stood, None before the first question, to where it stands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,29 +57,35 @@ class Settlement:
 
 
 class Ledger:
-    """An open ledger, which no other process can open meanwhile.
+    """An open ledger.
 
     Args:
       path: of the file; None keeps it in memory.
+      shared: other processes may open it meanwhile, which say so, too; else none can.
 
     Raises:
       ValueError: another process has it open, or the file is no ledger.
     """
 
-    def __init__(self, path: str | os.PathLike | None = None):
+    def __init__(self, path: str | os.PathLike | None = None, *, shared: bool = False):
         self._lock = threading.Lock()
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._path = None if path is None else Path(path)
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(
-            ":memory:" if path is None else path, timeout=0.2, check_same_thread=False, isolation_level=None
+            self._path or ":memory:", timeout=5.0 if shared else 0.2, check_same_thread=False, isolation_level=None
         )
         weakref.finalize(self, self._db.close)  # of a ledger that nobody closed
         try:
             # Exclusive: no other process, and no shared memory to look after. A commit survives the process's end.
-            for line in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+            mode = "NORMAL" if shared else "EXCLUSIVE"
+            for line in (f"locking_mode = {mode}", "journal_mode = WAL", "synchronous = NORMAL"):
                 self._db.execute(f"PRAGMA {line}")
             self._db.executescript(_SCHEMA)
-            self.lost = self._settle_lost()  # requests that an earlier process left open
+            if "owner" not in [column[1] for column in self._db.execute("PRAGMA table_info(requests)")]:
+                self._db.execute("ALTER TABLE requests ADD COLUMN owner TEXT")  # of a ledger of an earlier release
+            self.life = Life(self._path) if shared and self._path is not None else None
+            self.lost = self.settle_lost()  # requests that an earlier process left open
         except sqlite3.DatabaseError as error:
             self._db.close()
             busy = "locked" in str(error)
@@ -83,6 +96,17 @@ class Ledger:
     def close(self) -> None:
         """Lets go of the file; open requests are settled when it is opened again."""
         self._db.close()
+        if self.life is not None:
+            self.life.end()
+
+    def settle_lost(self) -> int:
+        """Settles what nobody will settle, because its process died; how many requests that were. They count as they were reserved."""
+        with self._lock, self._transaction():
+            if self.life is None:
+                return self._settle_lost("1", ())
+            owners = self._db.execute("SELECT DISTINCT owner FROM requests WHERE state = 'open'").fetchall()
+            dead = [owner for (owner,) in owners if not self.life.of(owner)]
+            return sum(self._settle_lost("owner IS ?", (owner,)) for owner in dead)
 
     def reserve(
         self,
@@ -95,7 +119,7 @@ class Ledger:
         action: str = "",
         expected: float = 0.0,
         account: str | None = None,
-        dual: float | None = None,
+        move: Move | None = None,
     ) -> bool:
         """Opens a request, if its reservation fits below the cap together with all that is used and reserved.
 
@@ -108,7 +132,7 @@ class Ledger:
           action: what is done, for the record.
           expected: its predicted cost, in the policy's unit.
           account: of the pace it moves; None: of none.
-          dual: the pace's state from here on.
+          move: the pace.
 
         Returns:
           Whether the request is open.
@@ -117,12 +141,12 @@ class Ledger:
             if not self._hold(purse, window, amount, cap):
                 return False
             self._db.execute(
-                "INSERT INTO requests (id, purse, window, action, expected, reserved, state)"
-                " VALUES (?, ?, ?, ?, ?, ?, 'open')",
-                (identity, purse, window, action, expected, amount),
+                "INSERT INTO requests (id, purse, window, action, expected, reserved, state, owner)"
+                " VALUES (?, ?, ?, ?, ?, ?, 'open', ?)",
+                (identity, purse, window, action, expected, amount, self.life and self.life.name),
             )
             if account is not None:
-                self._move(account, 0, 0.0, dual)
+                self._move(account, 0, 0.0, move)
             return True
 
     def extend(self, identity: str, amount: float, cap: float | None) -> bool:
@@ -137,7 +161,13 @@ class Ledger:
             return True
 
     def settle(
-        self, identity: str, final: Settlement, *, account: str | None = None, dual: float | None = None
+        self,
+        identity: str,
+        final: Settlement,
+        *,
+        account: str | None = None,
+        move: Move | None = None,
+        counted: bool = True,
     ) -> bool:
         """Closes a request with what it really used.
 
@@ -145,7 +175,8 @@ class Ledger:
           identity: of the request.
           final: what it was.
           account: that it counts in; None: in none.
-          dual: the state of the account's pace from here on; None where it has none.
+          move: the account's pace; None where it has none.
+          counted: as a question of the account.
 
         Returns:
           False, and nothing changes, where the request is not open: no request is settled twice.
@@ -164,7 +195,7 @@ class Ledger:
             )
             self._hold(purse, window, final.charged - reserved, None)
             if account is not None:
-                self._move(account, 1, final.cost, dual)
+                self._move(account, int(counted), final.cost, move)
             return True
 
     def held(self, purse: str, window: int) -> float:
@@ -204,18 +235,20 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO windows VALUES (?, ?, ?)", (purse, window, held))
         return True
 
-    def _move(self, account: str, questions: int, spent: float, dual: float | None) -> None:
+    def _move(self, account: str, questions: int, spent: float, move: Move | None) -> None:
+        row = self._db.execute("SELECT dual FROM accounts WHERE account = ?", (account,)).fetchone()
+        dual = None if move is None else move(row[0] if row else None)
         self._db.execute(
             "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE"
             " SET dual = ?, questions = questions + ?, spent = spent + ?",
             (account, dual, questions, spent, dual, questions, spent),
         )
 
-    def _settle_lost(self) -> int:
-        """Requests of a process that died count as they were reserved."""
+    def _settle_lost(self, where: str, values: tuple) -> int:
         return self._db.execute(
             "UPDATE requests SET charged = reserved, cost = expected, samples = 0, prompt_tokens = 0,"
-            " completion_tokens = 0, state = 'lost' WHERE state = 'open'"
+            f" completion_tokens = 0, state = 'lost' WHERE state = 'open' AND {where}",
+            values,
         ).rowcount
 
     def _transaction(self):
@@ -238,3 +271,52 @@ class _Transaction:
         finally:
             if self.db.in_transaction:  # a full disk may have ended it already
                 self.db.execute("ROLLBACK")
+
+
+class Life:
+    """A lock that this process holds while it lives, and by which others know that it does; whatever ends it lets go of the lock.
+
+    Args:
+      path: of the ledger, beside which the locks lie.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self.name = path, uuid.uuid4().hex[:12]
+        self._file = os.open(self._lock_of(self.name), os.O_CREAT | os.O_RDWR, 0o600)
+        self._locked(self._file)
+
+    def of(self, owner: str | None) -> bool:
+        """Whether the process that had this name is alive."""
+        if owner == self.name:
+            return True
+        try:
+            file = os.open(self._lock_of(str(owner)), os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            if self._locked(file):
+                self._lock_of(str(owner)).unlink(missing_ok=True)
+                return False
+            return True
+        finally:
+            os.close(file)
+
+    def end(self) -> None:
+        """Lets go."""
+        self._lock_of(self.name).unlink(missing_ok=True)
+        with suppress(OSError):
+            os.close(self._file)
+
+    @staticmethod
+    def _locked(file: int) -> bool:
+        """Whether a lock could be had."""
+        import fcntl  # no other system than POSIX has it
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _lock_of(self, owner: str) -> Path:
+        return self._path.with_name(f"{self._path.name}.{owner}.alive")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
-from alloc_jax.serve.ledger import Account, Ledger
+from alloc_jax.serve.ledger import Account, Ledger, Move
 from alloc_jax.serve.pacing import Pace
 from alloc_jax.serve.tickets import Refused, Tenant, Ticket
 
@@ -25,7 +27,7 @@ class Multipliers:
         self.make, self.ledger = make, ledger
         self.paces = {name: make(tenant.budget) for name, tenant in tenants.items() if tenant.budget is not None}
         self.accounts = {name: f"{name}, {pace.budget:g} {mark}" for name, pace in self.paces.items()}
-        self.duals = {name: self._known(name) for name in self.paces}
+        self.duals = {name: pace.dual for name, pace in self.paces.items()}  # as they were last read
         self._of_budget: dict[float, Pace] = {}
 
     def multiplier(self, tenant: str, budget: float | None = None) -> float:
@@ -36,7 +38,7 @@ class Multipliers:
         """
         pace = self.paces.get(tenant)
         if budget is None:
-            return 0.0 if pace is None else pace.multiplier(self.duals[tenant])
+            return 0.0 if pace is None else pace.multiplier(self._dual(tenant))
         if budget not in self._of_budget:
             try:
                 own = self.make(budget)
@@ -50,26 +52,24 @@ class Multipliers:
     def drifted(self, tenant: str, own: Pace) -> float:
         """The multiplier of another pace, drifted as the tenant's."""
         pace = self.paces.get(tenant)
-        return own.multiplier(own.dual if pace is None else own.dual + self.duals[tenant] - pace.dual)
+        return own.multiplier(own.dual if pace is None else own.dual + self._dual(tenant) - pace.dual)
 
-    def moved(self, ticket: Ticket, excess: float) -> float | None:
-        """Where a tenant's pace stands after a question's cost was `excess` above its budget, or a correction of it; None without a pace."""
-        name = ticket.tenant.name
-        if name not in self.paces or ticket.budget is None:
+    def move(self, ticket: Ticket, excess: float) -> Move | None:
+        """How a tenant's pace moves after a question's cost was `excess` above its budget, or a correction of it; None without a pace."""
+        pace = self.paces.get(ticket.tenant.name)
+        if pace is None or ticket.budget is None:
             return None
-        pace = self.paces[name]
-        return pace.moved(self.duals[name], excess * pace.budget / ticket.budget)
-
-    def move(self, tenant: str, dual: float | None) -> None:
-        """Puts a tenant's pace where `moved` said."""
-        if dual is not None:
-            self.duals[tenant] = dual
+        share = excess * pace.budget / ticket.budget
+        return lambda dual: pace.moved(pace.dual if dual is None else dual, share)
 
     def account(self, tenant: str) -> Account:
         """Where a tenant stands; empty where it has no budget."""
         return self.ledger.account(self.accounts[tenant]) if tenant in self.accounts else Account()
 
-    def _known(self, name: str) -> float:
-        """Where the ledger left the pace, if it did; moved inside the guard rails, which may have changed since."""
-        known = self.account(name).dual
-        return self.paces[name].dual if known is None else self.paces[name].moved(known, 0.0)
+    def _dual(self, name: str) -> float:
+        """Where the pace stands, which other processes move, too; inside the guard rails, which may have changed since."""
+        with suppress(sqlite3.Error):  # of a ledger that cannot be read, what was known last
+            known = self.account(name).dual
+            if known is not None:
+                self.duals[name] = self.paces[name].moved(known, 0.0)
+        return self.duals[name]

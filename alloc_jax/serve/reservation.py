@@ -13,7 +13,7 @@ import numpy as np
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.learn.policy import Policy
-from alloc_jax.serve.ledger import Account, Ledger, Settlement
+from alloc_jax.serve.ledger import Account, Ledger, Move, Settlement
 from alloc_jax.serve.meter import CAPPED, Meter, limit_of
 from alloc_jax.serve.tickets import AnswerRequest, Passed, Pooled, Refused, Tenant, Ticket
 
@@ -27,7 +27,8 @@ class _Late:
     id: str
     final: Settlement
     account: str | None
-    dual: float | None
+    move: Move | None
+    counted: bool = True
 
 
 class Reservations:
@@ -108,7 +109,7 @@ class Reservations:
                 return 0.0
             raise Refused("invalid", f"under a hard cap: {error}") from None
 
-    def open(self, ticket: Ticket, account: str | None, dual: float | None) -> bool:
+    def open(self, ticket: Ticket, account: str | None, move: Move | None) -> bool:
         """Holds what a ticket reserves, and moves its account's pace; False where the cap forbids it.
 
         Raises:
@@ -125,7 +126,7 @@ class Reservations:
                 action=ticket.asked.model if isinstance(ticket.asked, Passed) else ticket.action.name,
                 expected=ticket.expected,
                 account=account,
-                dual=dual,
+                move=move,
             )
         except sqlite3.Error as error:
             _log.error("the ledger cannot be written: %s", error)
@@ -154,14 +155,16 @@ class Reservations:
             _log.error("the ledger cannot be written: %s", error)
             return False
 
-    def settle(self, ticket: Ticket, final: Settlement, account: str | None, dual: float | None) -> bool:
+    def settle(
+        self, ticket: Ticket, final: Settlement, account: str | None, move: Move | None, counted: bool = True
+    ) -> bool:
         """Replaces a reservation by what was used; where the ledger cannot be written, as soon as it can.
 
         Returns:
           False where it was settled before.
         """
         self.retry()
-        late = _Late(ticket.id, final, account, dual)
+        late = _Late(ticket.id, final, account, move, counted)
         try:
             return self._settle(late)
         except sqlite3.Error as error:
@@ -189,7 +192,7 @@ class Reservations:
     # -----------------------------------------------------------------------------------------------------------
 
     def _settle(self, late: _Late) -> bool:
-        return self.ledger.settle(late.id, late.final, account=late.account, dual=late.dual)
+        return self.ledger.settle(late.id, late.final, account=late.account, move=late.move, counted=late.counted)
 
     def _worst_of(self, question: AnswerRequest, recipe: Recipe) -> float:
         limit = limit_of(recipe, question.limit)

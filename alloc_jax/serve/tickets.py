@@ -153,6 +153,7 @@ class Seen(NamedTuple):
     source: str
     key: str | None  # of its answer; None where it gives none
     round: int = 0  # in which it was drawn; samples of one round were asked for at once
+    score: float | None = None  # a verifier's verdict on it; None where there is none
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Votes are counted as they are when a table is measured: on the answers' keys, wi
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ class Verdict:
     share: float  # of the samples that agree with it
     answers: int  # distinct ones
     posterior: float | None = None  # the chance that it is right, where a belief says so
+    score: float | None = None  # a verifier's verdict on the winner
 
 
 def count_votes(keys: Sequence[str | None], action: Action, seed: str) -> Verdict:
@@ -32,7 +34,7 @@ def count_votes(keys: Sequence[str | None], action: Action, seed: str) -> Verdic
       seed: draws among the tied; the same seed draws the same.
 
     >>> count_votes(["4", "5", "4"], Action("m", 3), "q1")
-    Verdict(winner=0, share=0.6666666666666666, answers=2, posterior=None)
+    Verdict(winner=0, share=0.6666666666666666, answers=2, posterior=None, score=None)
     """
     counts = Counter(key for key in keys if key is not None)
     if action.aggregator == "single" or not counts:
@@ -54,12 +56,23 @@ def pool_answers(keys: Sequence[str | None], answer: str | None, posterior: floa
     """The verdict for an answer that a belief has chosen, however many samples agree with it.
 
     >>> pool_answers(["4", "4", "5"], "5", 0.8)
-    Verdict(winner=2, share=0.3333333333333333, answers=2, posterior=0.8)
+    Verdict(winner=2, share=0.3333333333333333, answers=2, posterior=0.8, score=None)
     """
     counts = Counter(key for key in keys if key is not None)
     winner = None if not keys else 0 if answer is None else keys.index(answer)
     share = counts[answer] / len(keys) if answer is not None else 0.0
     return Verdict(winner, share, len(counts), posterior)
+
+
+def best_score(scores: Sequence[float | None]) -> Verdict:
+    """The verdict for the sample that a verifier thinks most of; of equals, and without any verdict, the first.
+
+    >>> best_score([0.2, None, 0.9]).winner
+    2
+    """
+    known = [-math.inf if score is None else score for score in scores]
+    winner = known.index(max(known))
+    return Verdict(winner, known.count(known[winner]) / len(scores), len(scores), score=scores[winner])
 
 
 def decided(keys: Sequence[str | None], left: int, action: Action) -> bool:

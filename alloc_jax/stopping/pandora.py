@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alloc_jax.stopping.storage import load_rules, save_rules
-from alloc_jax.types import SampleLog
+
+if TYPE_CHECKING:  # serving imports no JAX
+    from alloc_jax.types import SampleLog
 
 FILE, _VERSION = "verdicts.npz", 1
 _BINS = 32  # of equally many rewards
@@ -140,10 +143,9 @@ def fit_verdicts(log: SampleLog, sources: tuple[str, ...] | None = None) -> Verd
         reward, right = log.reward[:, m][known].astype(float), log.correct[:, m][known].astype(float)
         order = np.argsort(reward, kind="stable")
         bins = np.array_split(order, min(_BINS, len(order)))
-        middle, share, count = (
-            np.array([f(part) for part in bins], float)
-            for f in (lambda part: reward[part].mean(), lambda part: right[part].mean(), len)
-        )
+        middle = np.array([reward[part].mean() for part in bins])
+        share = np.array([right[part].mean() for part in bins])
+        count = np.array([len(part) for part in bins])
         edges = np.append(np.diff(middle) > 0, True)  # equal rewards are one bin
         group = np.append(0, np.cumsum(edges)[:-1])
         weight = np.bincount(group, count)

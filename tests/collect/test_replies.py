@@ -37,7 +37,7 @@ def choice(text):
 def test_no_fault_repeats_a_key(body, key):
     for raw in (body % key, (body % key).encode()):
         with pytest.raises(Fault) as fault:
-            read_reply(raw, secret="own secret")
+            read_reply(raw, None, None, "own secret")
         assert key[:9] not in str(fault.value)
 
 

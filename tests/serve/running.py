@@ -87,6 +87,7 @@ def running(
     ledger=None,
     http=None,
     url=None,
+    key="none",
     **options,
 ):
     """A gateway before a `Fake`, or before another server at a URL."""
@@ -98,7 +99,7 @@ def running(
         )
         gateway = Gateway(core, up, GatewayConfig(**(config or {})))
         with served(gateway.app(), http=timed(**{"header_s": 20.0, "write_s": 20.0, **(http or {})})) as address:
-            made = Running(address, fake, gateway)
+            made = Running(address, fake, gateway, key)
             try:
                 yield made
             finally:

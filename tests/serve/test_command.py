@@ -28,11 +28,13 @@ def folder(policy, tmp_path_factory):
     return path
 
 
-def start(folder, *options, environment=None):
-    command = [sys.executable, "-X", "importtime", "-m", "alloc_jax.serve", f"--policy={folder}", *options]
+def start(folder, *options, environment=None, imports=None):
+    """A gateway in a process of its own; a file for its imports holds all that it says of errors, too, which would fill a pipe."""
+    watched = ["-X", "importtime"] if imports else []
+    command = [sys.executable, *watched, "-m", "alloc_jax.serve", f"--policy={folder}", *options]
     environment = {**os.environ, **(environment or {})}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=imports or subprocess.PIPE, text=True
     )
 
 
@@ -45,7 +47,7 @@ def failed(folder, *options, **more):
 
 
 @contextmanager
-def up(gateway, port):
+def up(gateway, port, url=None, context=None):
     """A gateway that answers; gives the lines that it has said, and ends it."""
     said = []
     try:
@@ -54,7 +56,7 @@ def up(gateway, port):
             assert said[-1], gateway.stderr.read()[-2000:]
         for _ in range(400):
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+                urllib.request.urlopen(f"{url or f'http://127.0.0.1:{port}'}/health", context=context).close()
                 break
             except OSError:
                 time.sleep(0.05)
@@ -77,7 +79,8 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
     with fake_server(delay_s=0.3) as fake:
         options = [f"--upstream={fake.url}", "--budget=3", "--resource=samples", f"--port={port}", f"--ledger={ledger}"]
         options += ["--structured=vote", "--upstream_key_env=UP_KEY"]
-        gateway = start(folder, *options, environment=environment)
+        imports = (tmp_path / "imports").open("w")
+        gateway = start(folder, *options, environment=environment, imports=imports)
         first = [gateway.stdout.readline(), gateway.stdout.readline()]
         url = f"http://127.0.0.1:{port}"
         for _ in range(200):
@@ -94,7 +97,9 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
             client.chat.completions.create(model="alloc/vote(m,2)", messages=messages, tools=tools)
             assert len(fake.requests) == before + 2  # calls are voted on
         gateway.send_signal(signal.SIGINT)
-        out, log = gateway.communicate(timeout=20)
+        out, _ = gateway.communicate(timeout=20)
+        imports.close()
+        log = (tmp_path / "imports").read_text()
         assert fake.headers[0]["authorization"] == "Bearer sk-up"
     assert first[0].startswith("default: 3 samples per question at a multiplier of") and fake.url in first[1]
     assert not any(line.endswith(("| jax", "| jaxlib", "| flax")) for line in log.splitlines())

@@ -4,7 +4,7 @@ import pytest
 from absl import flags
 
 from alloc_jax.price_book import PriceBook
-from alloc_jax.serve.configuration import prices_of, read_configuration
+from alloc_jax.serve.start.configuration import prices_of, read_configuration
 from tests.fake_server import fake_server
 from tests.serve.test_command import failed, folder, free_port, start, up  # noqa: F401
 
@@ -71,7 +71,7 @@ def test_a_file_says_what_flags_say_and_a_flag_goes_before_it(tmp_path):
         ("budget = [3]", "budget: expected a text or a number, got [3]"),
         ("bugdet = 3", "bugdet: there is no such key; budget is meant?"),
         ('config = "other.toml"', "config: there is no such key"),
-        ("sources = 3", "sources: expected tables by name, as in [sources.NAME], got 3"),
+        ("sources = 3", "sources: expected a table, as in [sources.NAME], got 3"),
         ("[prices]\nm = 1", "prices: expected an array of tables, as in [[prices]], got {'m': 1}"),
         ("hard = true\nhard = false", "no TOML: Cannot overwrite a value"),
     ],

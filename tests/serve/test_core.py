@@ -173,7 +173,8 @@ def test_threads_keep_one_account_and_one_multiplier(policy):
     spent = sum(ticket.action.samples for ticket in admitted)
     assert len(admitted) > 100 and made.account("default").spent == spent <= 500
     assert made.account("default").questions == len(admitted) and made.ledger.totals()["open"] == 0
-    assert made.account("default").dual == made.multipliers.duals["default"]
+    pace = made.multipliers.paces["default"]
+    assert made.multiplier("default") == pace.multiplier(made.account("default").dual)
 
 
 def test_a_hard_cap_in_dollars_beside_a_budget_in_samples(policy):

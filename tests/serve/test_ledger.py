@@ -10,6 +10,11 @@ import pytest
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 
 
+def to(dual):
+    """A pace that goes there, wherever it was."""
+    return lambda before: dual
+
+
 def final(charged=1.0, cost=1.0, samples=1):
     return Settlement(charged=charged, cost=cost, samples=samples, prompt_tokens=5, completion_tokens=7)
 
@@ -34,10 +39,10 @@ def test_an_extension_obeys_the_cap_and_is_given_back():
 
 def test_nothing_is_settled_twice_nor_unless_it_was_reserved():
     ledger = Ledger()
-    ledger.reserve("a", "t", 0, 4.0, None, account="x", dual=0.1)
-    assert ledger.settle("a", final(cost=3.0), account="x", dual=0.2)
-    assert not ledger.settle("a", final(cost=3.0), account="x", dual=0.9)
-    assert not ledger.settle("never", final(), account="x", dual=0.9)
+    ledger.reserve("a", "t", 0, 4.0, None, account="x", move=to(0.1))
+    assert ledger.settle("a", final(cost=3.0), account="x", move=to(0.2))
+    assert not ledger.settle("a", final(cost=3.0), account="x", move=to(0.9))
+    assert not ledger.settle("never", final(), account="x", move=to(0.9))
     assert ledger.account("x") == Account(dual=0.2, questions=1, spent=3.0)
     assert ledger.totals() == {
         "requests": 1,
@@ -79,9 +84,9 @@ def test_threads_cannot_pass_the_cap_together():
 def test_a_restart_finds_everything_and_charges_what_was_left_open_as_reserved(tmp_path):
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(path)
-    ledger.reserve("a", "t", 0, 4.0, 10.0, account="x", dual=0.5)
-    ledger.settle("a", final(charged=2.0), account="x", dual=0.7)
-    ledger.reserve("b", "t", 0, 5.0, 10.0, expected=2.5, account="x", dual=0.9)
+    ledger.reserve("a", "t", 0, 4.0, 10.0, account="x", move=to(0.5))
+    ledger.settle("a", final(charged=2.0), account="x", move=to(0.7))
+    ledger.reserve("b", "t", 0, 5.0, 10.0, expected=2.5, account="x", move=to(0.9))
     ledger.close()
     again = Ledger(path)
     assert again.lost == 1 and again.held("t", 0) == 7.0 and again.account("x").dual == 0.9
@@ -118,3 +123,68 @@ def test_a_second_server_on_one_ledger_is_refused_and_so_is_another_file(tmp_pat
     (tmp_path / "mine").write_text("no database, but a text that is longer than a header of SQLite would be" * 20)
     with pytest.raises(ValueError, match="no ledger"):
         Ledger(tmp_path / "mine")
+
+
+_SHARING = """
+import os, sys
+from alloc_jax.serve.ledger import Ledger, Settlement
+path, name, die = sys.argv[1:]
+ledger = Ledger(path, shared=True)
+final = Settlement(charged=1.0, cost=1.0, samples=1, prompt_tokens=1, completion_tokens=1)
+move = lambda dual: (dual or 0.0) + 1.0
+print("up", flush=True)
+sys.stdin.readline()
+for j in range(120):
+    if ledger.reserve(f"{name}-{j}", "t", 0, 3.0, 400.0, account="x", move=move) and (die == "no" or j % 2):
+        ledger.settle(f"{name}-{j}", final, account="x", move=move)
+    ledger.settle_lost()
+if die == "yes":
+    os.kill(os.getpid(), 9)
+ledger.close()
+"""
+
+
+def test_processes_share_a_ledger_one_cap_and_one_pace_and_settle_for_those_that_are_killed(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _SHARING, str(path), str(j), die],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for j, die in enumerate(["no", "yes", "no"])
+    ]
+    for worker in workers:
+        assert worker.stdout.readline() == "up\n"
+    with pytest.raises(ValueError, match="another process has it open"):
+        Ledger(path)  # for itself alone
+    ledger = Ledger(path, shared=True)
+    for worker in workers:
+        worker.communicate("go\n", timeout=60)
+    assert [worker.returncode for worker in workers] == [0, -9, 0]
+    ledger.settle_lost()
+    totals, account = ledger.totals(), ledger.account("x")
+    assert totals["open"] == 0 and ledger.held("t", 0) == totals["charged"] <= 400
+    lost = totals["requests"] - account.questions
+    assert 0 < lost <= 60 and totals["charged"] == 3.0 * lost + account.questions
+    assert account.dual == totals["requests"] + account.questions  # every move counts, whoever made it
+    assert ledger.settle_lost() == 0 and [found.name for found in tmp_path.glob("*.alive")] == [
+        f"ledger.sqlite.{ledger.life.name}.alive"
+    ]
+    ledger.close()
+    assert Ledger(path).lost == 0  # for itself alone again
+
+
+def test_a_ledger_of_an_earlier_release_is_read_on(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    old = sqlite3.connect(path)
+    old.execute(
+        "CREATE TABLE requests (id TEXT PRIMARY KEY, purse TEXT, window INTEGER, action TEXT, expected REAL, reserved REAL,"
+        " charged REAL, cost REAL, samples INTEGER, prompt_tokens REAL, completion_tokens REAL, state TEXT) WITHOUT ROWID"
+    )
+    old.execute("INSERT INTO requests (id, reserved, expected, state) VALUES ('a', 4.0, 2.0, 'open')")
+    old.commit()
+    old.close()
+    ledger = Ledger(path)
+    assert ledger.lost == 1 and ledger.totals()["charged"] == 4.0 and ledger.reserve("b", "t", 0, 1.0, None)

@@ -1,5 +1,6 @@
 """The rule for boxes against every way of opening them, and what rewards say against logs whose truth is known."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -75,11 +76,11 @@ def rewarded_log(noise):
     truth = rng.random(log.correct.shape)
     right = rng.random(log.correct.shape) < truth**2  # the chance rises with the truth, but not as that itself
     reward = (truth + noise * rng.standard_normal(truth.shape)).astype(np.float32)
-    return log.__class__(**{**vars(log), "correct": right, "reward": reward}), truth
+    return replace(log, correct=right, reward=reward)
 
 
 def test_rewards_are_read_as_chances_that_rise(tmp_path):
-    log, truth = rewarded_log(0.0)
+    log = rewarded_log(0.0)
     fitted = fit_verdicts(log)
     fitted.save(tmp_path)
     verdicts = load_verdicts(tmp_path)
@@ -91,7 +92,7 @@ def test_rewards_are_read_as_chances_that_rise(tmp_path):
 
 
 def test_a_reward_that_says_nothing_is_read_as_nothing():
-    log, _ = rewarded_log(100.0)
+    log = rewarded_log(100.0)
     verdicts = fit_verdicts(log)
     assert np.ptp(verdicts.right) < 0.15
     with pytest.raises(ValueError, match="source 'm' has no rewards"):

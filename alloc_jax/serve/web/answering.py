@@ -15,7 +15,9 @@ from alloc_jax.collect.replies import Fault, Most, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.meter import limit_of
 from alloc_jax.serve.tickets import AnswerRequest, Seen, Ticket
-from alloc_jax.serve.voting import Verdict, count_votes, decided, pool_answers
+from alloc_jax.serve.verdicts.judges import Judge
+from alloc_jax.serve.verdicts.verifier import JUDGED
+from alloc_jax.serve.voting import Verdict, best_score, count_votes, decided, pool_answers
 from alloc_jax.serve.web.answer_keys import AnswerKeys, Said
 from alloc_jax.serve.web.protocol import choice_of, json_bytes
 from alloc_jax.serve.web.upstream import Upstream
@@ -47,6 +49,7 @@ async def answer(
     keys: AnswerKeys,
     drawn: Drawn,
     *,
+    judge: Judge | None = None,
     probe: bool = True,
     deadline_s: float = 600.0,
     abstain_text: str = "",
@@ -59,6 +62,7 @@ async def answer(
       ticket: the admitted question.
       keys: reads answers.
       drawn: gets what comes, whatever becomes of the answer.
+      judge: says how good samples are, for actions that need it.
       probe: the first sample tells whether there is anything to vote on.
       deadline_s: of all; then the samples that came have to do.
       abstain_text: the answer of an action that gives none.
@@ -66,7 +70,7 @@ async def answer(
     Raises:
       Fault: not one sample came.
     """
-    drawing = _Drawing(core, upstream, ticket, keys, drawn)
+    drawing = _Drawing(core, upstream, ticket, keys, drawn, judge)
     start = time.monotonic()
     try:
         if ticket.action.samples:
@@ -82,7 +86,12 @@ async def answer(
 class _Drawing:
     """The samples of one question, as they come."""
 
-    def __init__(self, core: Core, upstream: Upstream, ticket: Ticket, keys: AnswerKeys, drawn: Drawn):
+    def __init__(
+        self, core: Core, upstream: Upstream, ticket: Ticket, keys: AnswerKeys, drawn: Drawn, judge: Judge | None
+    ):
+        judged = ticket.action.aggregator in JUDGED and ticket.action.samples > 1
+        self.judge = judge if judged else None
+        self.scores: list[float | None] = []  # verdicts on the samples so far
         self.core, self.upstream, self.ticket, self.reader = core, upstream, ticket, keys
         self.question: AnswerRequest = ticket.asked
         self.drawn = drawn
@@ -99,9 +108,10 @@ class _Drawing:
         """Draws what the ticket says."""
         action, gradable = self.ticket.action, self.question.gradable
         if self.ticket.plan is not None:
-            await self._in_turn(probe)
-        elif gradable or not probe or action.samples == 1 or self.question.action is not None:
+            await self._in_turn(probe and self.judge is None)
+        elif self.judge is not None or gradable or not probe or action.samples == 1 or self.question.action is not None:
             await self._draw(action.source, action.samples)
+            await self._judged()
         else:
             await self._draw(action.source, 1)
             if not self.drawn.samples:  # upstream has given up
@@ -122,6 +132,9 @@ class _Drawing:
         if drawn.samples and self.ticket.plan and self.ticket.plan.choose and not self.fallback:
             seen = tuple(await self._seen())
             verdict = pool_answers(await self._read(), *self.ticket.plan.choose(seen))
+        elif self.scores:
+            missing = len(drawn.samples) - len(self.scores)  # at a deadline
+            verdict = best_score([*self.scores, *[None] * missing])
         elif len(drawn.samples) == 1 and action.aggregator != "unanimous":
             verdict = _ALONE
         else:
@@ -169,6 +182,17 @@ class _Drawing:
             self.lost += [Seen(source, None, len(self.starts) - 1) for source in (wanted - came).elements()]
             if came and not before and probe and gradable is None and not await self._votable():
                 return
+
+    async def _judged(self) -> list[float | None]:
+        """The verdicts on the samples so far; each is judged once, and what is asked for is paid for."""
+        new = self.drawn.samples[len(self.scores) :]
+        if self.judge is not None and new:
+            self.drawn.verdicts += len(new)
+            texts = [sample.choice.text for sample in new]
+            scores, faults = await self.judge.verdicts(self.question.text, self.question.conversation, texts)
+            self.scores += scores
+            self.drawn.faults += faults
+        return self.scores
 
     async def _draw(self, source: str, samples: int) -> None:
         """Draws samples of a source at once, asking again for those that a server leaves out; those that cannot change the vote
@@ -218,7 +242,7 @@ class _Drawing:
         )
 
     async def _decided(self, left: int) -> bool:
-        if self.ticket.plan is not None or len(self.drawn.samples) <= left:
+        if self.ticket.plan is not None or self.judge is not None or len(self.drawn.samples) <= left:
             return False
         return decided(await self._read(), left, self.ticket.action)
 
@@ -232,6 +256,12 @@ class _Drawing:
 
     async def _seen(self) -> list[Seen]:
         """What the samples told, round by round."""
+        if self.judge is not None:
+            scores = await self._judged()
+            return [
+                Seen(one.source, None, j, score)
+                for j, (one, score) in enumerate(zip(self.drawn.samples, scores, strict=True))
+            ]
         pairs = zip(self.drawn.samples, await self._read(), strict=False)
         came = [Seen(sample.source, key, bisect(self.starts, j) - 1) for j, (sample, key) in enumerate(pairs)]
         return sorted(came + self.lost, key=lambda one: one.round)

@@ -52,6 +52,11 @@ class Breaker:
             if looks:
                 self._found()
 
+    @property
+    def down(self) -> bool:
+        """Whether the server failed, and it is not yet time to look again."""
+        return self.failed >= self.most and self.until > self.clock()
+
     def good(self) -> None:
         """The server has answered."""
         self.failed, self.pause = 0, _SHORTEST
@@ -80,6 +85,10 @@ class Breakers:
 
     def __init__(self):
         self.of: dict[str, Breaker] = {}
+
+    def of_model(self, model: str) -> Breaker:
+        """The breaker of a model; of one that was never asked for, a new one that nobody keeps."""
+        return self.of.get(model) or Breaker()
 
     def __getitem__(self, model: str) -> Breaker:
         if model not in self.of:

@@ -5,7 +5,7 @@
     any other model              goes to the upstream as it is, where its tenant may
 
 A request may say `alloc: {"budget": 2.0, "max_samples": 8, "gradable": true}`. The response's headers say what was done
-(`x-alloc-action`, `x-alloc-samples`, `x-alloc-vote-share`, `x-alloc-multiplier`, `x-alloc-policy`, `x-alloc-fallback`,
+(`x-alloc-action`, `x-alloc-samples`, `x-alloc-vote-share`, `x-alloc-verdict`, `x-alloc-multiplier`, `x-alloc-policy`, `x-alloc-fallback`,
 `x-alloc-early`, `x-alloc-ignored`), and with the request header `x-alloc-debug: true` why. `usage` is the sum over all
 samples. An answer that is one sample from the start is sent on as the upstream gives it, and streamed as it comes.
 """
@@ -15,10 +15,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -31,11 +30,19 @@ from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import ADMIN, CHAT, AnswerRequest, Refused, Ticket
 from alloc_jax.serve.traffic.outcomes import post_outcomes
+from alloc_jax.serve.verdicts.judges import Judge
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from alloc_jax.serve.web.answering import Answer, answer, one_sample
+from alloc_jax.serve.web.dialects.message_events import Messages, message_error
+from alloc_jax.serve.web.dialects.messages import chat_of_message
+from alloc_jax.serve.web.dialects.response_events import Responses
+from alloc_jax.serve.web.dialects.responses import chat_request
 from alloc_jax.serve.web.fair_shares import Fair, Pool
-from alloc_jax.serve.web.metrics import Metrics
-from alloc_jax.serve.web.middleware import Door, body_of, listening, reply
+from alloc_jax.serve.web.middleware import Door, Hall, body_of, listening, reply
+from alloc_jax.serve.web.operate.metrics import Metrics
+from alloc_jax.serve.web.operate.request_log import RequestLog
+from alloc_jax.serve.web.operate.routes import Operating, described
+from alloc_jax.serve.web.operate.traces import Traces
 from alloc_jax.serve.web.protocol import (
     Chat,
     Dialect,
@@ -55,8 +62,6 @@ from alloc_jax.serve.web.request_bodies import (
     read_question,
     unheard,
 )
-from alloc_jax.serve.web.response_events import Responses
-from alloc_jax.serve.web.responses import chat_request
 from alloc_jax.serve.web.upstream import Upstream
 from alloc_jax.serve.web.upstream_usage import Drawn, settle
 
@@ -85,6 +90,8 @@ class GatewayConfig:
     body_s: float = 30.0  # until a request's body is whole
     deadline_s: float = 600.0  # of an answer; then the samples that came have to do
     read_s: float = 300.0  # beyond the deadline, for a client to read its answer
+    request_log: str | None = None  # a file that gets a line for every request; "-": the standard output
+    traces: Traces = field(default_factory=Traces)
 
 
 class Gateway:
@@ -94,51 +101,73 @@ class Gateway:
       core: decides.
       upstream: answers; opened and closed with the application.
       config: the rest.
+      remake: a core of the files that are there now; None where there are none.
     """
 
-    def __init__(self, core: Core, upstream: Upstream, config: GatewayConfig | None = None):
-        self.core, self.upstream = core, upstream
+    def __init__(
+        self,
+        core: Core,
+        upstream: Upstream,
+        config: GatewayConfig | None = None,
+        remake: Callable[[], Core] | None = None,
+    ):
+        self.core, self.upstream, self.remake = core, upstream, remake
         self.config = config or GatewayConfig()
+        upstream.traces = self.config.traces
         tenants = tuple(core.tenants)
         self.keys = AnswerKeys(self.config.answer, self.config.answer_pattern, tenants)
         self.places = Fair(self.config.max_requests, tenants)
         self.readers = Pool(2, tenants)  # of long questions and requests
         self.metrics = Metrics(core, upstream)
+        self.operating, self.log = Operating(self), RequestLog(self.config.request_log)
+        self.judge = None if core.verifier is None else Judge(core.verifier)
 
     def app(self) -> Starlette:
         """The ASGI application."""
 
         @asynccontextmanager
         async def lifespan(app):
-            async with self.upstream:
+            async with self.upstream, self.judge or nullcontext():
                 settling = asyncio.create_task(self._settle_late())
+                self.operating.listen()
                 yield
                 settling.cancel()
             self.core.retry()
             self.readers.close()
             self.keys.close()
+            self.log.close()
 
         keys, admin = dict(self.config.keys), self.config.admin_key
         everyone = keys | ({admin: ADMIN} if admin and keys else {})
         whole = self.config.body_s + self.config.deadline_s + self.config.read_s
 
-        def door(route, keys) -> Door:
-            return Door(route, keys, lambda status: self.metrics.responses.labels(str(status)).inc(), whole)
+        def count(status: int) -> None:
+            self.metrics.responses.labels(str(status)).inc()
+
+        hall = Hall(whole_s=whole, count=count, note=self.log.note, traces=self.config.traces)
+        quiet = replace(hall, note=lambda said: None, traces=Traces())  # what is asked every few seconds
+
+        def door(route, keys, hall=hall, **more) -> Door:
+            return Door(route, keys, hall, **more)
 
         async def no_route(request: Request, error: HTTPException) -> Response:
-            self.metrics.responses.labels(str(error.status_code)).inc()
+            count(error.status_code)
             return reply(error_body(error.status_code, error.detail), error.status_code, error.headers)
 
         routes = [
             Route("/v1/chat/completions", door(self.chat, keys), methods=["POST"]),
             Route("/v1/responses", door(self.responses, keys), methods=["POST"]),
+            Route("/v1/messages", door(self.messages, keys, error=message_error), methods=["POST"]),
             Route("/v1/completions", door(self.others, keys), methods=["POST"]),
             Route("/v1/embeddings", door(self.others, keys), methods=["POST"]),
             Route("/v1/alloc/outcomes", door(self.outcomes, everyone), methods=["POST"]),
             Route("/v1/models/{name:path}", door(self.model, keys), methods=["GET"]),
             Route("/v1/models", door(self.models, keys), methods=["GET"]),
-            Route("/metrics", door(self.exposition, everyone), methods=["GET"]),
-            Route("/health", door(self.health, None), methods=["GET"]),
+            Route("/v1/alloc/spend", door(self.operating.spend, everyone), methods=["GET"]),
+            Route("/v1/alloc/reload", door(self.operating.reload, everyone), methods=["POST"]),
+            Route("/metrics", door(self.exposition, everyone, quiet), methods=["GET"]),
+            Route("/health", door(self.operating.health, None, quiet), methods=["GET"]),
+            Route("/ready", door(self.operating.ready, None, quiet), methods=["GET"]),
         ]
         return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: no_route})
 
@@ -155,6 +184,15 @@ class Gateway:
         (asked, body, ignored), identity = await self._asked(request, tenant, stack, _read_response)
         read_conversation(body)
         dialect = Responses(asked, identity)
+        if body["model"].startswith(PREFIX):
+            return await self._allocated(request, read_question(body, identity, tenant, ignored), dialect, stack)
+        return await pass_through(self, request, read_passed(body, identity, tenant, 1, CHAT, ignored), stack, dialect)
+
+    async def messages(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
+        """Answers a request for a message, by a chat completion."""
+        (body, ignored), identity = await self._asked(request, tenant, stack, _read_message)
+        read_conversation(body)
+        dialect = Messages(identity)
         if body["model"].startswith(PREFIX):
             return await self._allocated(request, read_question(body, identity, tenant, ignored), dialect, stack)
         return await pass_through(self, request, read_passed(body, identity, tenant, 1, CHAT, ignored), stack, dialect)
@@ -194,15 +232,6 @@ class Gateway:
         whose = tenant if self.config.keys and tenant != ADMIN else None
         return Response(self.metrics.text(whose), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def health(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
-        """Whether the gateway is up, which it is, and whether its upstream is."""
-        try:
-            await self.upstream.models()
-            upstream = "ok"
-        except Fault as fault:
-            upstream = str(fault)
-        return reply({"status": "ok", "upstream": upstream})
-
     # -----------------------------------------------------------------------------------------------------------
 
     def _own_models(self, tenant: str) -> list[dict[str, Any]]:
@@ -221,34 +250,37 @@ class Gateway:
         raw = await body_of(request, self.config.max_body, self.config.body_s)
         stack.enter_context(self._place(tenant))  # a request that is not whole takes none
         said = read(raw) if len(raw) < _LONG else await self.readers.run(tenant, read, raw)
-        return said, uuid.uuid4().hex
+        return said, request.state.id
 
     async def _allocated(
         self, request: Request, question: AnswerRequest, dialect: Dialect, stack: AsyncExitStack
     ) -> Response:
-        start = time.perf_counter()
+        start, core = time.perf_counter(), self.core
         prediction = None
         if len(question.text) > _AT_ONCE:
-            prediction = await self.readers.run(question.tenant, self.core.predict, question)
-        ticket = self.core.admit(question, prediction)
+            prediction = await self.readers.run(question.tenant, core.predict, question)
+        with self.config.traces.step("decide"):
+            ticket = core.admit(question, prediction)
         self.metrics.deciding.observe(time.perf_counter() - start)
         config, drawn = self.config, Drawn()
+        stack.callback(self.watch(request, ticket, drawn))
         debug = request.headers.get("x-alloc-debug") == "true"
         if question.stream and ticket.one:
-            relay = await relay_one(self, request, ticket, drawn, dialect, stack)
+            relay = await relay_one(self, core, request, ticket, drawn, dialect, stack)
             if relay is not None:
                 given = one_sample(ticket, drawn)
                 self.metrics.count_answer(ticket, given)
-                headers = self._headers(ticket, given, debug)
+                headers = _headers(core, ticket, given, debug)
                 return StreamingResponse(relay.events(), media_type="text/event-stream", headers=headers)
         try:
             async with listening(request):
                 given = await answer(
-                    self.core,
+                    core,
                     self.upstream,
                     ticket,
                     self.keys,
                     drawn,
+                    judge=self.judge,
                     probe=config.probe,
                     deadline_s=config.deadline_s,
                     abstain_text=config.abstain_text,
@@ -256,21 +288,22 @@ class Gateway:
         finally:
             self.metrics.count_drawn(ticket, drawn)
         self.metrics.count_answer(ticket, given)
-        if self.core.recorder is not None and given.samples > 1:
-            self.core.recorder.agreed(ticket.id, given.verdict.share)
-        headers, said = self._headers(ticket, given, debug), answered(question.id, ticket, given)
+        core.learn(ticket, given.samples, given.verdict, drawn.cost)
+        headers, said = _headers(core, ticket, given, debug), answered(question.id, ticket, given)
         if not question.stream:
             return reply(dialect.whole(said, given.usage), headers=headers)
         writer = dialect.writer(question.id, said["model"], question.with_usage)
         return StreamingResponse(_written(said, given.usage, writer), media_type="text/event-stream", headers=headers)
 
-    def close_ticket(self, ticket: Ticket, drawn: Drawn, start: float) -> None:
-        """Settles and counts what came for a ticket since a time of the monotonic clock."""
-        settle(self.core, ticket, drawn, time.monotonic() - start)
+    def close_ticket(self, core: Core, ticket: Ticket, drawn: Drawn, start: float) -> None:
+        """Settles and counts what came for a ticket of a core since a time of the monotonic clock."""
+        settle(core, ticket, drawn, time.monotonic() - start)
         self.metrics.count_drawn(ticket, drawn)
 
-    def _headers(self, ticket: Ticket, given: Answer, debug: bool) -> dict[str, str]:
-        return headers_of(ticket, given, self.core.policy.name, unheard(ticket, self.core.recipes), debug)
+    @staticmethod
+    def watch(request: Request, ticket: Ticket, drawn: Drawn) -> Callable[[], None]:
+        """Called when a ticket is settled, it leaves what came for it in the request's log."""
+        return lambda: request.state.said.update(described(ticket, drawn))
 
     @contextmanager
     def _place(self, tenant: str) -> Iterator[None]:
@@ -291,10 +324,21 @@ class Gateway:
             self.metrics.answering.observe(time.monotonic() - start)
 
     async def _settle_late(self) -> None:
-        """Settles again and again what the ledger could not take."""
+        """Settles again and again what the ledger could not take, and what another process left open when it died."""
         while True:
             await asyncio.sleep(1.0)
             self.core.retry()
+            if self.core.ledger.life is not None:
+                await asyncio.to_thread(self.core.settle_lost)
+
+
+def _headers(core: Core, ticket: Ticket, given: Answer, debug: bool) -> dict[str, str]:
+    return headers_of(ticket, given, core.policy.name, unheard(ticket, core.recipes), debug)
+
+
+def _read_message(raw: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A request for a message as that for a chat completion, and the parameters that are not honoured."""
+    return chat_of_message(read_body(raw))
 
 
 def _read_response(raw: bytes) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from alloc_jax.collect.replies import Fault
 from alloc_jax.serve.tickets import Refused
+from alloc_jax.serve.web.operate.traces import Traces
 from alloc_jax.serve.web.protocol import STATUS, error_body, fault_status, json_bytes
 
 _log = logging.getLogger("alloc_jax.serve")
@@ -27,39 +32,69 @@ def reply(body, status: int = 200, headers: Mapping[str, str] | None = None) -> 
     return Response(json_bytes(body), status, headers=dict(headers or {}), media_type="application/json")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hall:
+    """What all doors of a gateway share.
+
+    Args:
+      whole_s: that a request may take, from its key to the last byte that its client reads.
+      count: called with the status of every response.
+      note: called with what is known of every request, after its last byte.
+      traces: what is known of it while it lasts.
+    """
+
+    whole_s: float
+    count: Callable[[int], None]
+    note: Callable[[dict[str, Any]], None]
+    traces: Traces
+
+
 class Door:
     """A route as an ASGI application, from its key to the last byte of its answer.
+
+    Every request has an id, which its answer's header `x-request-id` says. A route leaves what it did in `request.state.said`.
 
     Args:
       route: from a request, its tenant and what is to be closed after the last byte, to a response.
       keys: tenants by key; none: everybody is `default`.
-      count: called with the status of every response.
-      whole_s: that a request may take, from its key to the last byte that its client reads.
+      hall: that it opens to.
+      error: the body of an error, from its status and what is wrong.
     """
 
     def __init__(
         self,
         route: Callable[[Request, str, AsyncExitStack], Awaitable[Response]],
         keys: Mapping[str, str] | None,
-        count: Callable[[int], None],
-        whole_s: float,
+        hall: Hall,
+        error: Callable[[int, str], Any] = error_body,
     ):
-        self.route, self.keys, self.count, self.whole_s = route, keys, count, whole_s
+        self.route, self.keys, self.hall, self.error = route, keys, hall, error
 
     async def __call__(self, scope, receive, send) -> None:
-        request = Request(scope, receive)
-        with suppress(TimeoutError):  # the client reads too slowly; its connection is closed
-            async with AsyncExitStack() as stack, asyncio.timeout(self.whole_s):
-                try:
-                    response = await self.route(request, tenant_of(request, self.keys), stack)
-                except Exception as error:
-                    response = failed(error)
-                self.count(response.status_code)
-                await response(scope, receive, send)
+        request, start = Request(scope, receive), time.monotonic()
+        request.state.id = uuid.uuid4().hex
+        request.state.said = said = {"id": request.state.id, "path": scope["path"]}
+        if (own := request.headers.get("x-request-id")) is not None:
+            said["client_id"] = own[:128]
+        try:
+            with suppress(TimeoutError), self.hall.traces.request(request, said):  # late: the client reads too slowly
+                async with AsyncExitStack() as stack, asyncio.timeout(self.hall.whole_s):
+                    try:
+                        said["tenant"] = tenant = tenant_of(request, self.keys)
+                        response = await self.route(request, tenant, stack)
+                    except Exception as error:
+                        said["error"] = str(error)[:200] or type(error).__name__
+                        response = failed(error, self.error)
+                    said["status"] = response.status_code
+                    self.hall.count(response.status_code)
+                    response.headers["x-request-id"] = request.state.id
+                    await response(scope, receive, send)
+        finally:
+            self.hall.note({**said, "seconds": round(time.monotonic() - start, 4)})
 
 
 def tenant_of(request: Request, keys: Mapping[str, str] | None) -> str:
-    """Who asks.
+    """Who asks, by the bearer token, or by `x-api-key` where there is none.
 
     Raises:
       Unknown: nobody that is known. Every key is compared, each in constant time.
@@ -67,6 +102,8 @@ def tenant_of(request: Request, keys: Mapping[str, str] | None) -> str:
     if not keys:
         return "default"
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if not scheme:
+        scheme, token = "bearer", request.headers.get("x-api-key", "")
     found = None
     for key, tenant in keys.items():
         if hmac.compare_digest(key.encode(), token.strip().encode()):
@@ -76,7 +113,7 @@ def tenant_of(request: Request, keys: Mapping[str, str] | None) -> str:
     return found
 
 
-def failed(error: Exception) -> Response:
+def failed(error: Exception, body: Callable[[int, str], Any] = error_body) -> Response:
     """What a client is told of an error."""
     wait = None
     if isinstance(error, Refused):
@@ -91,7 +128,7 @@ def failed(error: Exception) -> Response:
         _log.error("a request failed", exc_info=error)
         status, message = 500, "the gateway failed; its log says how"
     headers = {} if wait is None else {"Retry-After": str(max(round(min(wait, 1e9)), 1))}
-    return reply(error_body(status, message), status, headers)
+    return reply(body(status, message), status, headers)
 
 
 async def body_of(request: Request, most: int, within_s: float) -> bytes:

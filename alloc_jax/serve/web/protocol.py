@@ -177,6 +177,8 @@ def headers_of(ticket: Ticket, given: Answer, policy: str, ignored: Sequence[str
     }
     if decision is not None:
         found["multiplier"] = f"{decision.multiplier:.6g}"
+    if given.verdict.score is not None:
+        found["verdict"] = f"{given.verdict.score:.4f}"
     if given.seen:
         found |= {"path": _path([one.source for one in given.seen], given), "votes": _votes(given)}
         found["posterior"] = f"{given.verdict.posterior:.4f}"
@@ -205,7 +207,7 @@ def _votes(given: Answer) -> str:
     """Which samples agree: answers by number, in the order of their appearance; `-` for none."""
     numbers: dict[str, str] = {}
     return _path(
-        ["-" if key is None else numbers.setdefault(key, str(len(numbers) + 1)) for _, key, _ in given.seen], given
+        ["-" if one.key is None else numbers.setdefault(one.key, str(len(numbers) + 1)) for one in given.seen], given
     )
 
 

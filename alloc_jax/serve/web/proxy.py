@@ -13,12 +13,14 @@ from starlette.responses import Response, StreamingResponse
 
 from alloc_jax.collect.recipes import LIMITS
 from alloc_jax.collect.replies import Choice, Fault, read_usage
+from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import EMBEDDINGS, Passed, Ticket
 from alloc_jax.serve.web.answering import sample_request, seed_of
 from alloc_jax.serve.web.middleware import listening, reply
 from alloc_jax.serve.web.protocol import Dialect, choice_of, ignored_header, json_bytes
 from alloc_jax.serve.web.relay import Outgoing, Relay
 from alloc_jax.serve.web.request_bodies import PREFIX
+from alloc_jax.serve.web.servers import Server
 from alloc_jax.serve.web.upstream_usage import Drawn, Sample, bounds
 
 if TYPE_CHECKING:
@@ -45,14 +47,16 @@ async def pass_through(
       Fault: the upstream gives no answer.
       Refused: see `Core.admit_passed`.
     """
-    ticket = gateway.core.admit_passed(passed)
+    core = gateway.core
+    ticket = core.admit_passed(passed)
     drawn, start, headers = Drawn(), time.monotonic(), ignored_header(passed.ignored)
-    stack.callback(gateway.close_ticket, ticket, drawn, start)
+    stack.callback(gateway.watch(request, ticket, drawn))
+    stack.callback(gateway.close_ticket, core, ticket, drawn, start)
     limits = [value for name in LIMITS if isinstance(value := passed.body.get(name), int) and value > 0]
     stream = bool(passed.body.get("stream")) and passed.path != EMBEDDINGS
     left_out = ("stream", "stream_options") if stream else ()
     raw = json_bytes({name: value for name, value in passed.body.items() if name not in left_out})
-    most = bounds(passed.body, raw, passed.samples, max(limits, default=None), gateway.core.cap.image_tokens)
+    most = bounds(passed.body, raw, passed.samples, max(limits, default=None), core.cap.image_tokens)
     if stream:
         options = passed.body.get("stream_options")
         going = Outgoing(
@@ -63,23 +67,28 @@ async def pass_through(
         stack.push_async_callback(relay.end)
         await relay.begin(request)
         return StreamingResponse(relay.events(), media_type="text/event-stream", headers=headers)
-    upstream, slot, sent = gateway.upstream, gateway.upstream.slots.slot(ticket.tenant.name), False
-    try:
-        async with listening(request), upstream.passage(passed.model) as breaker, slot:
-            sent = True
-            said = await upstream.post(raw, passed.path)
-            body, answers = upstream.read_list(said, "data" if passed.path == EMBEDDINGS else "choices")
-            if dialect is not None:
-                read = upstream.read(said, 1, most)
-                body = {**body, "choices": [choice_of(read.raw[0], read.choices[0].text)]}
-            breaker.good()
-    except Fault as fault:
-        drawn.faults.append(fault)
-        drawn.uncounted += passed.samples * fault.billed
-        raise
-    except BaseException:
-        drawn.uncounted += passed.samples * sent
-        raise
+    upstream, said = gateway.upstream, b""
+    tried: list[Server] = []
+    while not said:
+        sent = False
+        try:
+            slot = upstream.slots.slot(ticket.tenant.name)
+            async with listening(request), upstream.passage(passed.model, tried) as way, slot:
+                sent = True
+                said = await upstream.post(raw, way.server, passed.path)
+                body, answers = upstream.read_list(said, "data" if passed.path == EMBEDDINGS else "choices")
+                if dialect is not None:
+                    read = upstream.read(said, 1, most)
+                    body = {**body, "choices": [choice_of(read.raw[0], read.choices[0].text)]}
+                way.good()
+        except Fault as fault:
+            drawn.faults.append(fault)
+            drawn.uncounted += passed.samples * fault.billed
+            if fault.billed or not upstream.servers.others(passed.model, tried, fault):
+                raise
+        except BaseException:
+            drawn.uncounted += passed.samples * sent
+            raise
     usage, odd = read_usage(body.get("usage"), most, passed.samples)
     if passed.path == EMBEDDINGS:
         usage = replace(usage, completion_tokens=0.0, reasoning_tokens=0.0)  # nothing is written
@@ -94,12 +103,19 @@ async def pass_through(
 
 
 async def relay_one(
-    gateway: Gateway, request: Request, ticket: Ticket, drawn: Drawn, dialect: Dialect, stack: AsyncExitStack
+    gateway: Gateway,
+    core: Core,
+    request: Request,
+    ticket: Ticket,
+    drawn: Drawn,
+    dialect: Dialect,
+    stack: AsyncExitStack,
 ) -> Relay | None:
     """One sample of an allocated answer, streamed as it comes.
 
     Args:
       gateway: between the two.
+      core: that admitted it.
       request: whose client may leave.
       ticket: of one sample.
       drawn: gets what comes.
@@ -115,10 +131,10 @@ async def relay_one(
     source, start = ticket.action.source, time.monotonic()
     drawn.retries = gateway.upstream.retries(1)
     async with AsyncExitStack() as own:
-        own.callback(gateway.close_ticket, ticket, drawn, start)
-        raw, most = sample_request(gateway.core, ticket, source, 1)
+        own.callback(gateway.close_ticket, core, ticket, drawn, start)
+        raw, most = sample_request(core, ticket, source, 1)
         raw = b'%b, "seed": %d}' % (raw[:-1], seed_of(ticket, source, 0))
-        model = gateway.core.recipes[source].model
+        model = core.recipes[source].model
         going = Outgoing(model=model, raw=raw, samples=1, most=most, source=source)
         writer = dialect.writer(ticket.id, f"{PREFIX}{ticket.action.name}", ticket.asked.with_usage)
         relay = Relay(gateway, ticket, drawn, going, writer)

@@ -14,9 +14,9 @@ from starlette.requests import Request
 
 from alloc_jax.collect.replies import Choice, Fault, Most, Usage, parse_json, read_usage
 from alloc_jax.serve.tickets import CHAT, Ticket
-from alloc_jax.serve.web.breaker import Breaker
 from alloc_jax.serve.web.middleware import listening
 from alloc_jax.serve.web.protocol import DONE, Writer, choice_of, chunks_of, error_body, fault_status, json_bytes
+from alloc_jax.serve.web.servers import Server, Way
 from alloc_jax.serve.web.upstream_usage import Drawn, Sample
 
 if TYPE_CHECKING:
@@ -144,36 +144,42 @@ class Relay:
         """The request, once and again where that helps."""
         options = b', "stream_options": ' + json_bytes({**self.options, "include_usage": True})
         attempt = 0
+        tried: list[Server] = []
         while True:
             self.unsure = 0
             try:
-                async with self.upstream.passage(self.going.model) as breaker:
-                    await self._copy(b'%b, "stream": true%b}' % (self.going.raw[:-1], options), breaker)
+                async with self.upstream.passage(self.going.model, tried) as way:
+                    await self._copy(b'%b, "stream": true%b}' % (self.going.raw[:-1], options), way)
                 return
             except Fault as fault:
                 about_options = fault.status in (400, 422) and "stream_options" in str(fault)
                 if about_options and options and not self.options:
                     options = b""  # a server that does not know the field
+                    tried.pop()
                     continue
-                if self.begun or self.writer is None:
+                others = self.upstream.servers.others(self.going.model, tried, fault)
+                if self.begun or (self.writer is None and (fault.billed or not others)):
                     raise
-                number, sent = attempt if self.unsure else self.upstream.attempts, self.unsure
+                if self.writer is None:
+                    self.drawn.faults.append(fault)
+                    continue
+                number, sent = attempt if self.unsure or others else self.upstream.attempts, self.unsure
                 self.unsure = 0  # counted there
-                if not await self.upstream.again(fault, number, sent, self.drawn, self._allowed):
+                if not await self.upstream.again(fault, number, sent, self.drawn, self._allowed, others):
                     raise
                 attempt += 1
 
     def _allowed(self, samples: int) -> bool:
         return self.gateway.core.extend(self.ticket, samples)
 
-    async def _copy(self, raw: bytes, breaker: Breaker) -> None:
+    async def _copy(self, raw: bytes, way: Way) -> None:
         slots, tenant = self.upstream.slots, self.ticket.tenant.name
         timeout = aiohttp.ClientTimeout(total=self.gateway.config.deadline_s, sock_read=self.upstream.timeout_s)
         await slots.take(tenant)
         held, self.unsure = True, self.going.samples
         try:
-            async with self.upstream.opened(raw, self.going.path, timeout) as response:
-                breaker.good()
+            async with self.upstream.opened(raw, way.server, self.going.path, timeout) as response:
+                way.good()
                 if self.writer is None:
                     self._start()
                 try:

@@ -1,10 +1,10 @@
-"""The upstream: samples from an OpenAI-compatible server, retried where that helps and counted whatever happens."""
+"""The upstream: samples from OpenAI-compatible servers, retried where that helps and counted whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,9 @@ from alloc_jax.collect.replies import (
     status_fault,
 )
 from alloc_jax.serve.tickets import CHAT
-from alloc_jax.serve.web.breaker import Breaker, Breakers
 from alloc_jax.serve.web.fair_shares import Fair
+from alloc_jax.serve.web.operate.traces import Traces
+from alloc_jax.serve.web.servers import Server, Servers, Way
 from alloc_jax.serve.web.upstream_usage import Drawn, Sample
 
 _PAUSE = 0.05  # seconds before the first retry; doubles with each
@@ -34,11 +35,11 @@ _ERROR_BYTES = 1 << 16  # of an error's text
 
 
 class Upstream:
-    """A client of one server; use in an `async with` block.
+    """A client of one server or of several; use in an `async with` block.
 
     Args:
-      url: its base, with /v1.
-      key: sent as a bearer token; None sends none.
+      url: the server's base, with /v1; or servers, each with its key.
+      key: of the one server, sent as a bearer token; None sends none.
       attempts: at one request, the first included.
       timeout_s: of one attempt.
       concurrency: requests at a time, over everything the gateway does.
@@ -48,7 +49,7 @@ class Upstream:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[Server],
         key: str | None = None,
         *,
         attempts: int = 3,
@@ -57,11 +58,12 @@ class Upstream:
         tenants: Collection[str] = ("default",),
         max_reply: int = 32 << 20,
     ):
-        self.url, self.attempts, self.timeout_s, self.max_reply = url.rstrip("/"), attempts, timeout_s, max_reply
+        self.attempts, self.timeout_s, self.max_reply = attempts, timeout_s, max_reply
+        self.servers = Servers((Server(url=url, key=key),) if isinstance(url, str) else url)
         self.slots = Fair(concurrency, tenants)
-        self.breakers = Breakers()
+        self.traces = Traces()
         self.noticed: Callable[[str], None] = lambda status: None  # told the status of every fault, retried or not
-        self._key = key
+        self._keys = [server.key for server in self.servers.all]
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Upstream:
@@ -69,7 +71,7 @@ class Upstream:
         trace.on_connection_reuseconn.append(_mark_reused)
         self._session = aiohttp.ClientSession(
             # What is compressed cannot be bounded before it is read.
-            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+            headers={"Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=self.timeout_s),
             connector=aiohttp.TCPConnector(limit=0),  # the slots bound
             auto_decompress=False,
@@ -79,6 +81,11 @@ class Upstream:
 
     async def __aexit__(self, *exc) -> None:
         await self._session.close()
+
+    @property
+    def url(self) -> str:
+        """Where the servers are."""
+        return ", ".join(server.url for server in self.servers.all)
 
     def retries(self, samples: int) -> int:
         """How many requests a question of so many samples may make again: as if every second one took all its attempts."""
@@ -111,15 +118,17 @@ class Upstream:
         Returns:
           How many samples may still be asked for: those that a short reply left out.
         """
+        tried: list[Server] = []
         for attempt in range(self.attempts):
             sent = False
             try:
-                async with self.passage(model) as breaker, self.slots.slot(tenant):
+                async with self.passage(model, tried) as way, self.slots.slot(tenant):
                     sent = True
-                    reply = self.read(await self.post(body), n, most)
-                    breaker.good()
+                    reply = self.read(await self.post(body, way.server), n, most)
+                    way.good()
             except Fault as fault:
-                if not await self.again(fault, attempt if sent else self.attempts, n, into, allow):
+                others = self.servers.others(model, tried, fault)
+                if not await self.again(fault, attempt if sent or others else self.attempts, n, into, allow, others):
                     return 0
             except asyncio.CancelledError:
                 into.uncounted += n * sent
@@ -133,41 +142,58 @@ class Upstream:
                 return short if not reply.broken or allow(reply.broken) else short - reply.broken
         return 0
 
-    async def again(self, fault: Fault, attempt: int, n: int, into: Drawn, allow: Callable[[int], bool]) -> bool:
-        """Counts a fault of a request for n samples, and waits until it may be made again; False where that does not help or is not
-        allowed."""
+    async def again(
+        self,
+        fault: Fault,
+        attempt: int,
+        n: int,
+        into: Drawn,
+        allow: Callable[[int], bool],
+        others: bool = False,
+    ) -> bool:
+        """Counts a fault of a request for n samples, and waits until it may be made again, of another server at once; False where that
+        does not help or is not allowed."""
         into.faults.append(fault)
         into.uncounted += n * fault.billed
-        if fault.final or attempt + 1 >= self.attempts or into.retries <= 0 or (fault.billed and not allow(n)):
+        final = fault.final and not others
+        if final or attempt + 1 >= self.attempts or into.retries <= 0 or (fault.billed and not allow(n)):
             return False
         into.retries -= 1
+        if others:
+            return True
         pause = _PAUSE * 2**attempt if fault.retry_after is None else fault.retry_after
         await asyncio.sleep(min(pause, _LONGEST_PAUSE))
         return True
 
     @asynccontextmanager
-    async def passage(self, model: str) -> AsyncIterator[Breaker]:
-        """The way to a model, for one request, whose fault counts against it; the breaker is to be told of an answer.
+    async def passage(self, model: str, tried: list[Server] | None = None) -> AsyncIterator[Way]:
+        """The way to a model, for one request, whose fault counts against it; it is to be told of an answer.
+
+        Args:
+          model: that is asked for.
+          tried: servers that failed before; the one that is chosen now is added.
 
         Raises:
           Fault: the model is down.
         """
-        breaker = self.breakers[model]
-        async with breaker.passage():
+        way = self.servers.choose(model, tried or ())
+        if tried is not None and way.server not in tried:
+            tried.append(way.server)
+        async with way.breaker.passage():
             try:
-                yield breaker
+                yield way
             except Fault as fault:
                 self.noticed(str(fault.status or "none"))
-                breaker.bad(fault)
+                way.breaker.bad(fault)
                 raise
 
-    async def post(self, body: bytes, path: str = CHAT) -> bytes:
+    async def post(self, body: bytes, server: Server, path: str = CHAT) -> bytes:
         """The body of a response whose status says 200; a slot is held.
 
         Raises:
           Fault: there is none.
         """
-        async with self.opened(body, path) as response:
+        async with self.opened(body, server, path) as response:
             try:
                 return await self._bounded(response, self.max_reply)
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -179,42 +205,53 @@ class Upstream:
         Raises:
           Fault: there is none.
         """
-        return read_reply(raw, n, most, self._key)
+        return read_reply(raw, n, most, *self._keys)
 
     def read_list(self, raw: bytes, name: str) -> tuple[dict[str, Any], list[Any]]:
         """`read_list`, likewise."""
-        return read_list(raw, name, self._key)
+        return read_list(raw, name, *self._keys)
 
     @asynccontextmanager
     async def opened(
-        self, body: bytes, path: str = CHAT, timeout: aiohttp.ClientTimeout | None = None
+        self, body: bytes, server: Server, path: str = CHAT, timeout: aiohttp.ClientTimeout | None = None
     ) -> AsyncIterator:
         """A response whose status says 200, with its body still to be read; a slot is held.
 
         Raises:
           Fault: there is none.
         """
-        response = await self._respond(body, path, timeout)
-        async with response:
-            if response.status != 200:
-                try:
-                    said = (await self._bounded(response, _ERROR_BYTES, cut=True)).decode(errors="replace")
-                except (aiohttp.ClientError, TimeoutError) as error:
-                    raise self.broken(error, billed=True) from None
-                raise _told(response, redact(said, self._key))
-            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise Fault("a compressed answer, which nobody asked for", billed=True)
-            yield response
+        with self.traces.step(f"POST {path}", **{"server.address": server.url}) as headers:
+            response = await self._respond(body, server, path, timeout, headers)
+            async with response:
+                if response.status != 200:
+                    try:
+                        said = (await self._bounded(response, _ERROR_BYTES, cut=True)).decode(errors="replace")
+                    except (aiohttp.ClientError, TimeoutError) as error:
+                        raise self.broken(error, billed=True) from None
+                    raise _told(response, redact(said, *self._keys))
+                if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    raise Fault("a compressed answer, which nobody asked for", billed=True)
+                yield response
 
     async def models(self) -> list[dict[str, Any]]:
-        """What the server lists at /models.
+        """What the servers list at /models, as far as they are asked for it; those that do not answer are left out.
 
         Raises:
-          Fault: it does not answer.
+          Fault: none answers.
         """
-        limit = aiohttp.ClientTimeout(total=5)
+        found = await asyncio.gather(*map(self._models, self.servers.all), return_exceptions=True)
+        faults = [said for said in found if isinstance(said, BaseException)]
+        if len(faults) == len(found):
+            raise faults[0]
+        listed = [model for said in found if not isinstance(said, BaseException) for model in said]
+        return list({model["id"]: model for model in reversed(listed)}.values())[::-1]
+
+    # -----------------------------------------------------------------------------------------------------------
+
+    async def _models(self, server: Server) -> list[dict[str, Any]]:
+        limit, to = aiohttp.ClientTimeout(total=5), f"{server.url}/models"
         try:
-            async with self._session.get(f"{self.url}/models", timeout=limit, allow_redirects=False) as response:
+            async with self._session.get(to, headers=_key(server), timeout=limit, allow_redirects=False) as response:
                 if response.status != 200:
                     raise _told(response, "")
                 listed = await self._bounded(response, self.max_reply)
@@ -224,11 +261,17 @@ class Upstream:
             found = parse_json(listed)["data"]
         except (ValueError, RecursionError, LookupError, TypeError):
             raise Fault("no list of models") from None
-        return [model for model in found if isinstance(model, dict) and isinstance(model.get("id"), str)]
+        named = (model for model in found if isinstance(model, dict) and isinstance(model.get("id"), str))
+        return [model for model in named if server.has(model["id"])]
 
-    # -----------------------------------------------------------------------------------------------------------
-
-    async def _respond(self, body: bytes, path: str, timeout: aiohttp.ClientTimeout | None) -> aiohttp.ClientResponse:
+    async def _respond(
+        self,
+        body: bytes,
+        server: Server,
+        path: str,
+        timeout: aiohttp.ClientTimeout | None,
+        headers: Mapping[str, str],
+    ) -> aiohttp.ClientResponse:
         """A response, on a fresh connection where idle ones turn out to have been closed: what they were sent, nobody read."""
         more = {} if timeout is None else {"timeout": timeout}
         loop = asyncio.get_running_loop()
@@ -236,9 +279,9 @@ class Upstream:
             connection, start = Connection(), loop.time()
             try:
                 return await self._session.post(
-                    f"{self.url}{path}",
+                    f"{server.url}{path}",
                     data=body if len(body) < _PIECES else io.BytesIO(body),
-                    headers={"Content-Type": "application/json"},
+                    headers={"Content-Type": "application/json", **_key(server), **headers},
                     allow_redirects=False,
                     trace_request_ctx=connection,
                     **more,
@@ -265,7 +308,7 @@ class Upstream:
 
     def redacted(self, line: bytes) -> bytes:
         """A line of a stream that holds no sample, without keys."""
-        return redact(line.decode(errors="surrogateescape"), self._key).encode(errors="surrogateescape")
+        return redact(line.decode(errors="surrogateescape"), *self._keys).encode(errors="surrogateescape")
 
     @staticmethod
     def broken(error: Exception, billed: bool = False) -> Fault:
@@ -275,6 +318,10 @@ class Upstream:
         # No address, which is the operator's alone.
         what = "cannot connect" if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
         return Fault(f"no connection: {what}", billed=billed)
+
+
+def _key(server: Server) -> dict[str, str]:
+    return {"Authorization": f"Bearer {server.key}"} if server.key else {}
 
 
 @dataclass

@@ -37,6 +37,9 @@ class Drawn:
     requests: int = 0  # that were made, without the retries
     odd: int = 0  # replies whose usage cannot be
     uncounted: int = 0  # samples that may have been generated and charged, but were never received
+    verdicts: int = 0  # that a verifier was asked for
+    cost: float | None = None  # as it was settled, in the policy's unit
+    charged: float | None = None  # likewise, in the cap's
 
     def came(self, source: str) -> int:
         """Samples of a source."""
@@ -70,6 +73,12 @@ def settle(core: Core, ticket: Ticket, drawn: Drawn, seconds: float) -> None:
     charged = 0.0
     if ticket.tenant.cap is not None:
         charged = (ticket.reserved if counted is None else counted) + drawn.uncounted * ticket.worst
+        charged += drawn.verdicts * core.judging[1] if counted is not None else 0.0
+        drawn.charged = charged
+    if cost is not None:
+        cost += drawn.verdicts * core.judging[0]
+    drawn.cost = ticket.expected if cost is None else cost
+    core.note(ticket, {source: usage.prompt_tokens for source, usage in drawn.usages})
     core.settle(ticket, cost, charged, len(drawn.samples), *drawn.known)
 
 

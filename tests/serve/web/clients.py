@@ -37,6 +37,40 @@ def litellm(url):
     }
 
 
+def anthropic(url):
+    import anthropic as package
+
+    client = package.Anthropic(base_url=url.removesuffix("/v1"), api_key="none", max_retries=0)
+    tool = {"name": "add", "description": "Adds two numbers.", "input_schema": FUNCTION["parameters"]}
+    asked = {"model": "alloc/auto", "max_tokens": 64, "messages": [{"role": "user", "content": QUESTION}]}
+    said = client.messages.create(**asked, system="Add.", tools=[tool])
+    call = said.content[-1]
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "579"}
+    back = [*asked["messages"], {"role": "assistant", "content": said.content}, {"role": "user", "content": [result]}]
+    with client.messages.stream(**asked, tools=[tool]) as stream:
+        kinds = [event.type for event in stream]
+        streamed = stream.get_final_message()
+    with client.messages.stream(**asked) as stream:
+        text = "".join(stream.text_stream)
+    try:
+        client.messages.create(**{**asked, "model": "alloc/none"})
+        wrong = None
+    except package.NotFoundError as error:
+        wrong = error.body["error"]["type"]
+    return {
+        "call": call.input,
+        "stop": said.stop_reason,
+        "tokens": said.usage.input_tokens + said.usage.output_tokens,
+        "streamed": streamed.content[-1].input,
+        "streamed tokens": streamed.usage.input_tokens + streamed.usage.output_tokens,
+        "events": kinds,
+        "answer": client.messages.create(**{**asked, "messages": back}, tools=[tool]).content[0].text,
+        "text": text,
+        "passed": client.messages.create(**{**asked, "model": "m"}).content[0].text,
+        "wrong": wrong,
+    }
+
+
 def langchain(url):
     from langchain_openai import ChatOpenAI
 

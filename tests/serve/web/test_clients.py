@@ -1,4 +1,4 @@
-"""LiteLLM and LangChain, as agents use them, in front of the gateway; they run from the environment of tests/real_tools.py."""
+"""LiteLLM, LangChain and Anthropic's client, as agents use them, in front of the gateway; they run from the environment of tests/real_tools.py."""
 
 import json
 import os
@@ -43,6 +43,14 @@ def test_litellm(token_policy, tmp_path):
     assert found["call"] == found["streamed"] == SUM and found["tokens"] > 0
     assert found["response"] == ["function_call"] and found["vectors"] == 2
     assert found["events"][0] == "response.created" and found["events"][-1] == "response.completed"
+
+
+def test_anthropic(token_policy, tmp_path):
+    found = run("anthropic", "anthropic", token_policy, tmp_path)
+    assert found["call"] == found["streamed"] == SUM and found["stop"] == "tool_use"
+    assert found["tokens"] == found["streamed tokens"] > 0 and found["wrong"] == "not_found_error"
+    assert found["answer"] == found["passed"] == "it is 579" and found["text"].strip() == "it is 579"
+    assert found["events"][0] == "message_start" and found["events"][-1] == "message_stop"
 
 
 def test_langchain(token_policy, tmp_path):

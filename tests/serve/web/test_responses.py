@@ -9,9 +9,10 @@ import pytest
 from openai.resources.responses import Responses
 
 from alloc_jax.collect.replies import Fault, Usage
-from alloc_jax.serve.web import response_events, upstream as upstream_module
-from alloc_jax.serve.web.response_events import Events
-from alloc_jax.serve.web.responses import chat_request
+from alloc_jax.serve.web import upstream as upstream_module
+from alloc_jax.serve.web.dialects import response_events
+from alloc_jax.serve.web.dialects.response_events import Events
+from alloc_jax.serve.web.dialects.responses import chat_request
 from tests.serve.running import QUESTION, running
 
 TOOLS = [{"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": True}]

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alloc_jax.serve.tickets import Refused
-from alloc_jax.serve.web.asked import count_of
+from alloc_jax.serve.web.dialects.fields import list_of, object_of, text_of
+from alloc_jax.serve.web.request_bodies import count_of
 
 _SAME = {"model", "stream", "temperature", "top_p", "top_k", "alloc"}  # in both protocols
 _READ = {
@@ -41,18 +42,18 @@ def chat_of_message(asked: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str
     body["max_tokens"] = given["max_tokens"]
     system = _system(given.get("system"))
     messages = [{"role": "system", "content": system}] if system else []
-    for j, message in enumerate(_list(given.get("messages"), "messages")):
-        messages += _messages(_object(message, f"messages[{j}]"), f"messages[{j}]", ignored)
+    for j, message in enumerate(list_of(given.get("messages"), "messages")):
+        messages += _messages(object_of(message, f"messages[{j}]"), f"messages[{j}]", ignored)
     body["messages"] = messages
     if "tools" in given:
-        body["tools"] = [_tool(tool, j) for j, tool in enumerate(_list(given["tools"], "tools"))]
+        body["tools"] = [_tool(tool, j) for j, tool in enumerate(list_of(given["tools"], "tools"))]
     if "tool_choice" in given:
         body |= _choice(given["tool_choice"])
     if "stop_sequences" in given:
-        body["stop"] = [_text(stop, "stop_sequences") for stop in _list(given["stop_sequences"], "stop_sequences")]
-    if user := _object(given.get("metadata", {}), "metadata").get("user_id"):
-        body["user"] = _text(user, "metadata.user_id")
-    if _object(given.get("thinking", {}), "thinking").get("type", "disabled") != "disabled":
+        body["stop"] = [text_of(stop, "stop_sequences") for stop in list_of(given["stop_sequences"], "stop_sequences")]
+    if user := object_of(given.get("metadata", {}), "metadata").get("user_id"):
+        body["user"] = text_of(user, "metadata.user_id")
+    if object_of(given.get("thinking", {}), "thinking").get("type", "disabled") != "disabled":
         ignored.add("thinking")
     return body | _output(given.get("output_config", {}), ignored), tuple(sorted(ignored))
 
@@ -60,7 +61,7 @@ def chat_of_message(asked: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str
 def _system(said: Any) -> str:
     if said is None or isinstance(said, str):
         return said or ""
-    return "\n".join(_block_text(part, f"system[{j}]") for j, part in enumerate(_list(said, "system")))
+    return "\n".join(_block_text(part, f"system[{j}]") for j, part in enumerate(list_of(said, "system")))
 
 
 def _messages(message: Mapping[str, Any], where: str, ignored: set[str]) -> Iterator[dict[str, Any]]:
@@ -72,8 +73,8 @@ def _messages(message: Mapping[str, Any], where: str, ignored: set[str]) -> Iter
         yield {"role": role, "content": content}
         return
     parts, calls = [], []
-    for j, block in enumerate(_list(content, f"{where}.content")):
-        at, block = f"{where}.content[{j}]", _object(block, f"{where}.content[{j}]")
+    for j, block in enumerate(list_of(content, f"{where}.content")):
+        at, block = f"{where}.content[{j}]", object_of(block, f"{where}.content[{j}]")
         kind = block.get("type")
         if kind == "text":
             parts.append({"type": "text", "text": _block_text(block, at)})
@@ -96,14 +97,14 @@ def _messages(message: Mapping[str, Any], where: str, ignored: set[str]) -> Iter
 
 
 def _call(block: Mapping[str, Any], at: str) -> dict[str, Any]:
-    about = {"name": _text(block.get("name"), f"{at}.name"), "arguments": json.dumps(block.get("input") or {})}
-    return {"id": _text(block.get("id"), f"{at}.id"), "type": "function", "function": about}
+    about = {"name": text_of(block.get("name"), f"{at}.name"), "arguments": json.dumps(block.get("input") or {})}
+    return {"id": text_of(block.get("id"), f"{at}.id"), "type": "function", "function": about}
 
 
 def _result(block: Mapping[str, Any], at: str) -> dict[str, Any]:
     content = block.get("content") or ""
     if not isinstance(content, str):
-        blocks = [_object(part, f"{at}.content[{j}]") for j, part in enumerate(_list(content, f"{at}.content"))]
+        blocks = [object_of(part, f"{at}.content[{j}]") for j, part in enumerate(list_of(content, f"{at}.content"))]
         images = any(part.get("type") == "image" for part in blocks)
         parts = [
             _image(part, at) if part.get("type") == "image" else {"type": "text", "text": _block_text(part, at)}
@@ -112,15 +113,15 @@ def _result(block: Mapping[str, Any], at: str) -> dict[str, Any]:
         content = parts if images else _joined(parts)
     if block.get("is_error") and isinstance(content, str):
         content = f"error: {content}"
-    return {"role": "tool", "tool_call_id": _text(block.get("tool_use_id"), f"{at}.tool_use_id"), "content": content}
+    return {"role": "tool", "tool_call_id": text_of(block.get("tool_use_id"), f"{at}.tool_use_id"), "content": content}
 
 
 def _image(block: Mapping[str, Any], at: str) -> dict[str, Any]:
-    source = _object(block.get("source"), f"{at}.source")
+    source = object_of(block.get("source"), f"{at}.source")
     if source.get("type") == "url":
-        url = _text(source.get("url"), f"{at}.source.url")
+        url = text_of(source.get("url"), f"{at}.source.url")
     elif source.get("type") == "base64":
-        kind, data = (_text(source.get(name), f"{at}.source.{name}") for name in ("media_type", "data"))
+        kind, data = (text_of(source.get(name), f"{at}.source.{name}") for name in ("media_type", "data"))
         url = f"data:{kind};base64,{data}"
     else:
         raise Refused("invalid", f"{at}.source: images are given by URL or in base64")
@@ -133,19 +134,19 @@ def _joined(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
 
 
 def _tool(tool: Any, j: int) -> dict[str, Any]:
-    tool = _object(tool, f"tools[{j}]")
+    tool = object_of(tool, f"tools[{j}]")
     if tool.get("type", "custom") != "custom":
         raise Refused("invalid", f"tools[{j}]: there are no hosted tools, got {str(tool.get('type'))[:80]!r}")
-    about = {"name": _text(tool.get("name"), f"tools[{j}].name")}
+    about = {"name": text_of(tool.get("name"), f"tools[{j}].name")}
     about |= {name: tool[name] for name in ("description", "strict") if tool.get(name) is not None}
     return {"type": "function", "function": {**about, "parameters": tool.get("input_schema") or {"type": "object"}}}
 
 
 def _choice(choice: Any) -> dict[str, Any]:
-    choice = _object(choice, "tool_choice")
+    choice = object_of(choice, "tool_choice")
     kind = choice.get("type")
     if kind == "tool":
-        named = {"type": "function", "function": {"name": _text(choice.get("name"), "tool_choice.name")}}
+        named = {"type": "function", "function": {"name": text_of(choice.get("name"), "tool_choice.name")}}
         found: dict[str, Any] = {"tool_choice": named}
     elif kind in _CHOICES:
         found = {"tool_choice": _CHOICES[kind]}
@@ -156,11 +157,11 @@ def _choice(choice: Any) -> dict[str, Any]:
 
 def _output(wanted: Any, ignored: set[str]) -> dict[str, Any]:
     """What is said of the output: how much is reasoned, and its form."""
-    wanted, found = _object(wanted, "output_config"), {}
+    wanted, found = object_of(wanted, "output_config"), {}
     if wanted.get("effort") is not None:
         found["reasoning_effort"] = wanted["effort"]
     if (form := wanted.get("format")) is not None:
-        if _object(form, "output_config.format").get("type") != "json_schema":
+        if object_of(form, "output_config.format").get("type") != "json_schema":
             raise Refused("invalid", "output_config.format: expected one of type json_schema")
         schema = {"name": "output", "schema": form.get("schema"), "strict": True}
         found["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -169,25 +170,7 @@ def _output(wanted: Any, ignored: set[str]) -> dict[str, Any]:
 
 
 def _block_text(block: Any, where: str) -> str:
-    block = _object(block, where)
+    block = object_of(block, where)
     if block.get("type") != "text":
         raise Refused("invalid", f"{where}: expected a block of type text, got {str(block.get('type'))[:80]!r}")
-    return _text(block.get("text"), f"{where}.text")
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise Refused("invalid", f"{where}: expected a text")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise Refused("invalid", f"{where}: expected a list")
-    return value
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise Refused("invalid", f"{where}: expected an object")
-    return value
+    return text_of(block.get("text"), f"{where}.text")

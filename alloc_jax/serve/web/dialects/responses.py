@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alloc_jax.serve.tickets import Refused
+from alloc_jax.serve.web.dialects.fields import list_of, object_of, text_of
 from alloc_jax.serve.web.request_bodies import count_of
 
 _SAME = {  # in both protocols
@@ -43,7 +44,7 @@ def chat_request(asked: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, .
     body = {name: given[name] for name in _SAME & given.keys()}
     messages: list[dict[str, Any]] = []
     if "instructions" in given:
-        messages.append({"role": "system", "content": _text(given["instructions"], "instructions")})
+        messages.append({"role": "system", "content": text_of(given["instructions"], "instructions")})
     for message in _messages(given.get("input"), ignored):
         before = messages[-1] if messages else {}
         if "tool_calls" in message and before.get("role") == "assistant":  # one turn of the model's
@@ -52,16 +53,16 @@ def chat_request(asked: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, .
             messages.append(message)
     body["messages"] = messages
     if "tools" in given:
-        body["tools"] = [_tool(tool, j) for j, tool in enumerate(_list(given["tools"], "tools"))]
+        body["tools"] = [_tool(tool, j) for j, tool in enumerate(list_of(given["tools"], "tools"))]
     if "tool_choice" in given:
         body["tool_choice"] = _choice(given["tool_choice"])
     if "max_output_tokens" in given:
         body["max_completion_tokens"] = count_of(given, "max_output_tokens")
-    reasoning, text = _object(given.get("reasoning", {}), "reasoning"), _object(given.get("text", {}), "text")
-    include = _list(given.get("include", []), "include")
+    reasoning, text = object_of(given.get("reasoning", {}), "reasoning"), object_of(given.get("text", {}), "text")
+    include = list_of(given.get("include", []), "include")
     ignored |= {f"reasoning.{name}" for name in reasoning.keys() - {"effort"} if reasoning[name] is not None}
     ignored |= {f"text.{name}" for name in text.keys() - {"format", "verbosity"} if text[name] is not None}
-    ignored |= {f"include.{_text(name, 'include')}" for name in include if name != _LOGPROBS}
+    ignored |= {f"include.{text_of(name, 'include')}" for name in include if name != _LOGPROBS}
     wanted = {"reasoning_effort": reasoning.get("effort"), "verbosity": text.get("verbosity")}
     wanted |= {"response_format": _format(text.get("format")), "top_logprobs": given.get("top_logprobs")}
     wanted["logprobs"] = True if _LOGPROBS in include or "top_logprobs" in given else None
@@ -72,17 +73,17 @@ def _messages(asked: Any, ignored: set[str]) -> Iterator[dict[str, Any]]:
     """The messages that the input says."""
     if isinstance(asked, str):
         asked = [{"role": "user", "content": asked}]
-    for j, item in enumerate(_list(asked, "input")):
-        where, item = f"input[{j}]", _object(item, f"input[{j}]")
+    for j, item in enumerate(list_of(asked, "input")):
+        where, item = f"input[{j}]", object_of(item, f"input[{j}]")
         kind = item.get("type", "message")
         if kind == "message":
-            yield {"role": _text(item.get("role"), f"{where}.role"), "content": _content(item.get("content"), where)}
+            yield {"role": text_of(item.get("role"), f"{where}.role"), "content": _content(item.get("content"), where)}
         elif kind == "function_call":
-            about = {name: _text(item.get(name), f"{where}.{name}") for name in ("name", "arguments")}
-            call = {"id": _text(item.get("call_id"), f"{where}.call_id"), "type": "function", "function": about}
+            about = {name: text_of(item.get(name), f"{where}.{name}") for name in ("name", "arguments")}
+            call = {"id": text_of(item.get("call_id"), f"{where}.call_id"), "type": "function", "function": about}
             yield {"role": "assistant", "content": None, "tool_calls": [call]}
         elif kind == "function_call_output":
-            identity = _text(item.get("call_id"), f"{where}.call_id")
+            identity = text_of(item.get("call_id"), f"{where}.call_id")
             yield {"role": "tool", "tool_call_id": identity, "content": _content(item.get("output"), where)}
         elif kind == "reasoning":  # clients send back what they were given; a chat has no place for it
             ignored.add("input.reasoning")
@@ -95,13 +96,13 @@ def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
     if isinstance(content, str):
         return content
     parts = []
-    for j, part in enumerate(_list(content, f"{where}.content")):
-        at, part = f"{where}.content[{j}]", _object(part, f"{where}.content[{j}]")
+    for j, part in enumerate(list_of(content, f"{where}.content")):
+        at, part = f"{where}.content[{j}]", object_of(part, f"{where}.content[{j}]")
         kind = part.get("type")
         if kind in ("input_text", "output_text", "text"):
-            parts.append({"type": "text", "text": _text(part.get("text"), f"{at}.text")})
+            parts.append({"type": "text", "text": text_of(part.get("text"), f"{at}.text")})
         elif kind == "refusal":
-            parts.append({"type": "refusal", "refusal": _text(part.get("refusal"), f"{at}.refusal")})
+            parts.append({"type": "refusal", "refusal": text_of(part.get("refusal"), f"{at}.refusal")})
         elif kind == "input_image" and isinstance(part.get("image_url"), str):
             detail = {"detail": part["detail"]} if part.get("detail") else {}
             parts.append({"type": "image_url", "image_url": {"url": part["image_url"], **detail}})
@@ -113,10 +114,10 @@ def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
 
 
 def _tool(tool: Any, j: int) -> dict[str, Any]:
-    tool = _object(tool, f"tools[{j}]")
+    tool = object_of(tool, f"tools[{j}]")
     if tool.get("type") != "function":
         raise Refused("invalid", f"tools[{j}]: there are no hosted tools, got {str(tool.get('type'))[:80]!r}")
-    _text(tool.get("name"), f"tools[{j}].name")
+    text_of(tool.get("name"), f"tools[{j}].name")
     about = {name: value for name, value in tool.items() if name != "type" and value is not None}
     return {"type": "function", "function": about}
 
@@ -124,35 +125,17 @@ def _tool(tool: Any, j: int) -> dict[str, Any]:
 def _choice(choice: Any) -> str | dict[str, Any]:
     if isinstance(choice, str):
         return choice
-    choice = _object(choice, "tool_choice")
+    choice = object_of(choice, "tool_choice")
     if choice.get("type") != "function":
         raise Refused("invalid", f"tool_choice: a mode or a function, got {str(choice.get('type'))[:80]!r}")
-    return {"type": "function", "function": {"name": _text(choice.get("name"), "tool_choice.name")}}
+    return {"type": "function", "function": {"name": text_of(choice.get("name"), "tool_choice.name")}}
 
 
 def _format(wanted: Any) -> dict[str, Any] | None:
     if wanted is None:
         return None
-    wanted = dict(_object(wanted, "text.format"))
+    wanted = dict(object_of(wanted, "text.format"))
     if wanted.get("type") != "json_schema":
         return wanted
     del wanted["type"]
     return {"type": "json_schema", "json_schema": wanted}
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise Refused("invalid", f"{where}: expected a text")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise Refused("invalid", f"{where}: expected a list")
-    return value
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise Refused("invalid", f"{where}: expected an object")
-    return value

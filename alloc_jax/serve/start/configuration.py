@@ -30,10 +30,12 @@ from typing import Any
 
 from absl import flags
 
-TABLES = {  # beside the flags: a table of tables by name, or an array of tables
+TABLES = {  # beside the flags: a table, or an array of tables
     "tenants": dict,
     "sources": dict,
     "prices": list,
+    "upstreams": list,
+    "verifier": dict,
 }
 _OPEN = {"budget": (int, float)}  # further kinds of a flag whose text says more than one kind
 
@@ -94,7 +96,9 @@ def prices_of(path: str | os.PathLike, entries: list[Mapping[str, Any]]) -> list
 def _table(path: str | os.PathLike, name: str, value: Any) -> Any:
     kind = TABLES[name]
     if not isinstance(value, kind) or not value:
-        wanted = f"tables by name, as in [{name}.NAME]" if kind is dict else f"an array of tables, as in [[{name}]]"
+        forms = {"prices": "[[prices]]", "upstreams": "[[upstreams]]", "verifier": "[verifier]"}
+        form = forms.get(name, f"[{name}.NAME]")
+        wanted = f"an array of tables, as in {form}" if kind is list else f"a table, as in {form}"
         raise ValueError(f"{path}: {name}: expected {wanted}, got {_shown(value)}")
     return value
 

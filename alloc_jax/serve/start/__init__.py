@@ -1,0 +1,1 @@
+"""Starting a gateway: its configuration, its parts put together, its processes."""
