@@ -37,6 +37,11 @@ class Prediction:
         return float(self.spends(multiplier, cost).mean())
 
     @property
+    def parts(self) -> tuple[tuple[float, Prediction], ...]:
+        """Predictions, and their shares in the spend."""
+        return ((1.0, self),)
+
+    @property
     def multiplier_scale(self) -> float:
         """The order of magnitude of a multiplier: utility over cost."""
         return float(np.ptp(self.score) / (np.ptp(self.cost) or 1.0)) or 1.0
@@ -57,14 +62,18 @@ class Unseen:
 
     def spends(self, multiplier: float, cost: np.ndarray) -> np.ndarray:
         """Cost of the best response of all M members to each question, f64[N], extrapolated: a single one may be below 0."""
-        spends = self.whole.spends(multiplier, cost)
-        if not self.halves:
-            return spends
-        return spends + self.reach * (spends - np.mean([half.spends(multiplier, cost) for half in self.halves], axis=0))
+        return np.sum([share * part.spends(multiplier, cost) for share, part in self.parts], axis=0)
 
     def spend(self, multiplier: float, cost: np.ndarray) -> float:
         """Expected cost per new question of the best responses of all M members at a multiplier."""
         return float(self.spends(multiplier, cost).mean())
+
+    @property
+    def parts(self) -> tuple[tuple[float, Prediction], ...]:
+        """Predictions, and their shares in the spend."""
+        if not self.halves:
+            return ((1.0, self.whole),)
+        return (1 + self.reach, self.whole), *((-self.reach / len(self.halves), half) for half in self.halves)
 
     @property
     def multiplier_scale(self) -> float:
@@ -127,8 +136,10 @@ def calibrate(
     if cheapest > budget:
         raise ValueError(f"a budget of {budget:g} is below the policy's cheapest plan, which spends {cheapest:g}")
 
+    between = _Between(prediction, cost)
+
     def crossing(target: float) -> tuple[MixedMultiplier, np.ndarray]:
-        multiplier = _crossing(prediction, cost, max(target, cheapest), negative)
+        multiplier = _crossing(prediction, cost, max(target, cheapest), negative, between)
         return multiplier, multiplier.spends(prediction, cost)
 
     multiplier, spends = crossing(budget)
@@ -145,26 +156,70 @@ def calibrate(
 HIGHEST = 4.0**19  # in units of a prediction's multiplier scale: the highest multiplier that is tried
 
 
-def _crossing(prediction: Prediction | Unseen, cost: np.ndarray, target: float, negative: bool) -> MixedMultiplier:
+class _Between:
+    """What questions spend at multipliers between two others: what a question does at both, it does between them, too.
+
+    So a bisection looks at ever fewer questions; several of them, which begin alike, share their beginnings.
+    """
+
+    def __init__(self, prediction: Prediction | Unseen, cost: np.ndarray):
+        self._parts, self._cost = prediction.parts, cost
+        self._spend: dict[float, float] = {}
+        self._open: dict[tuple[float, float], list] = {}
+
+    def spend(self, multiplier: float) -> float:
+        """At any multiplier."""
+        if multiplier not in self._spend:
+            self._spend[multiplier] = sum(share * part.spend(multiplier, self._cost) for share, part in self._parts)
+        return self._spend[multiplier]
+
+    def start(self, low: float, high: float) -> list:
+        """Of every part, the questions that are open between two multipliers, what they do at both, and what the others spend."""
+        if (low, high) not in self._open:
+            everything = np.arange(len(self._cost))
+            ends = ((part.best_response(low), part.best_response(high)) for _, part in self._parts)
+            self._open[low, high] = [self._settle(everything, at_low, at_high, 0.0) for at_low, at_high in ends]
+        return self._open[low, high]
+
+    def middle(self, low: float, high: float, middle: float) -> float:
+        """What is spent at a multiplier between two others, from which on it can be asked for on either side."""
+        if not {(low, middle), (middle, high)} <= self._open.keys():
+            sides: tuple[list, list] = ([], [])
+            spend = 0.0
+            for (share, part), (rows, at_low, at_high, settled) in zip(self._parts, self._open[low, high], strict=True):
+                now = Prediction(part.score[rows], part.cost[rows]).best_response(middle)
+                spend += share * (settled + self._cost[rows, now].sum(dtype=float))
+                sides[0].append(self._settle(rows, at_low, now, settled))
+                sides[1].append(self._settle(rows, now, at_high, settled))
+            self._open[low, middle], self._open[middle, high] = sides
+            self._spend[middle] = spend / len(self._cost)
+        return self._spend[middle]
+
+    def _settle(self, rows: np.ndarray, at_low: np.ndarray, at_high: np.ndarray, settled: float) -> tuple:
+        moves = at_low != at_high
+        settled += self._cost[rows[~moves], at_low[~moves]].sum(dtype=float)
+        return rows[moves], at_low[moves], at_high[moves], settled
+
+
+def _crossing(
+    prediction: Prediction | Unseen, cost: np.ndarray, target: float, negative: bool, between: _Between | None = None
+) -> MixedMultiplier:
     """The multiplier at which these very questions spend a target, which is at least what the highest multiplier spends."""
-
-    def spend(multiplier: float) -> float:
-        return prediction.spend(multiplier, cost)
-
-    scale = prediction.multiplier_scale
-    low, high = 0.0, scale
+    between, scale = between or _Between(prediction, cost), prediction.multiplier_scale
+    spend, low, high = between.spend, 0.0, scale
     while negative and spend(low) < target and low > -1e6 * scale:
         low = min(2 * low, -scale)
     if (dearest := spend(low)) <= target:
         return MixedMultiplier(low, low, 1.0)
     while (cheapest := spend(high)) > target and high < HIGHEST * scale:
         high *= 4
+    between.start(low, high)
     # Spend falls with the multiplier but for the errors of the predictions; bisection keeps the crossing between its ends.
     for _ in range(60):
         middle = 0.5 * (low + high)
         if not low < middle < high:
             break
-        if (now := spend(middle)) > target:
+        if (now := between.middle(low, high, middle)) > target:
             low, dearest = middle, now
         else:
             high, cheapest = middle, now

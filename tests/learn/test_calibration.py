@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alloc_jax.learn.calibration import Prediction, Unseen, _crossing, calibrate, calibrate_surely
+from alloc_jax.learn.calibration import Prediction, Unseen, _Between, _crossing, calibrate, calibrate_surely
 
 RNG = np.random.default_rng(7)
 COSTS = np.float32([1, 2, 4, 8])
@@ -201,3 +201,22 @@ def test_extrapolated_spends_average_to_the_extrapolated_spend():
     expected = 1.5 * whole.spend(0.1, cost) - 0.5 * halves
     np.testing.assert_allclose(unseen.spend(0.1, cost), expected, rtol=1e-9)
     np.testing.assert_allclose(unseen.spends(0.1, cost).mean(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_a_bisection_that_leaves_out_settled_questions_finds_the_multiplier_of_one_that_looks_at_all(halves):
+    rng = np.random.default_rng(5)
+    cost = np.cumsum(rng.random((400, 5), np.float32), axis=1)
+    parts = [Prediction(np.round(rng.random((400, 5), np.float32), 1), cost * np.float32(s)) for s in (1, 0.9, 1.1)]
+    prediction = Unseen(parts[0], tuple(parts[1:]), 0.5) if halves else parts[0]
+    between = _Between(prediction, cost)
+    for target in (0.8, 1.3, 1.31, 1.36):  # the later ones begin where the earlier ones did
+        found = _crossing(prediction, cost, target, False, between)
+        low, high = 0.0, prediction.multiplier_scale
+        while prediction.spend(high, cost) > target:
+            high *= 4
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if prediction.spend(middle, cost) > target else (low, middle)
+        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
+        assert found.spends(prediction, cost).mean() == pytest.approx(target, rel=1e-9)
