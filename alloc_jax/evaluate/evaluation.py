@@ -21,12 +21,12 @@ import numpy as np
 
 from alloc_jax.evaluate.baselines import best_single, random_mix
 from alloc_jax.evaluate.oracle_intervals import resolved
-from alloc_jax.evaluate.outcomes import Outcome, check_complete, one_hot_plan, whole_questions
-from alloc_jax.evaluate.regret import decompose_regret, label_agreement
-from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, Means, Report, Row, Scorer
+from alloc_jax.evaluate.outcomes import Means, Outcome, check_complete, one_hot_plan, whole_questions
+from alloc_jax.evaluate.regret import decompose_regret, label_agreement, mispriced
+from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SINGLE, Report, Row, Scorer
 from alloc_jax.learn.policy import Prediction
 from alloc_jax.learn.protocols import PolicyLike
-from alloc_jax.solve import solve
+from alloc_jax.solve import prepare, solve
 from alloc_jax.solve.envelope import mixed_plan
 from alloc_jax.stopping.rules import lottery
 from alloc_jax.types import OutcomeTable
@@ -38,7 +38,9 @@ class Deployed:
 
     rule: str
     budget: float
-    plan: np.ndarray  # f64[N, K] the chance of each action; the mean over repetitions where there were several
+    plan: (
+        np.ndarray
+    )  # bool[N, K], or f64[N, K] the chance of each action: the mean over repetitions where there were several
     multiplier: float | None  # that it deployed, in utility per unit of cost; None if its scores are no utilities
     sees_labels: bool = False  # its features are the oracle's own samples: agreeing with it means nothing
     prediction: Prediction | None = None  # what it predicted of the questions; None where plans were averaged
@@ -152,41 +154,49 @@ def score_plans(
     scorer = Scorer(score, replicates, seed)
     hindsight = resolved(score, score, budgets, scorer.bootstrap)
     foresight = resolved(choose, score, budgets, scorer.bootstrap) if halved else hindsight
-    problem = {"choose": choose.problem(), "score": score.problem()}
+    outcomes = {(made.rule, made.budget): Outcome.of(made.plan, score) for made in deployed if made.budget in budgets}
+    means = scorer.means({**outcomes, **{key: outcome for key, outcome in beside.items() if key[1] in budgets}})
+    prepared = {"choose": prepare(choose), "score": prepare(score)}
+    best = {budget: solve(prepared["score"], budget) for budget in budgets}
+    multipliers, losses = {}, {}
+    for made in deployed:
+        if made.budget in best:
+            own = float(best[made.budget].multiplier) if made.multiplier is None else made.multiplier
+            multipliers[made.rule, made.budget] = own
+            losses[made.rule, made.budget] = mispriced(score, made.plan, own)
+    lost = scorer.bootstrap.means(losses)
     rows = []
     for b, budget in enumerate(budgets):
-        best = solve(problem["score"], budget)
-        chosen = solve(problem["choose"], budget) if halved else best
-        label, again = np.asarray(chosen.action), np.asarray(best.action)
+        chosen = solve(prepared["choose"], budget) if halved else best[budget]
+        label, again = np.asarray(chosen.action), np.asarray(best[budget].action)
         oracle = Means(foresight[0][b], foresight[1][b])
         rows.append(
             scorer.row(oracle_name, budget, oracle, oracle, plan=mixed_plan(jax.device_get(chosen), actions, np))
         )
         if halved:
             optimum = Means(hindsight[0][b], hindsight[1][b])
-            rows.append(
-                scorer.row(IN_SAMPLE, budget, optimum, oracle, plan=mixed_plan(jax.device_get(best), actions, np))
-            )
+            plan = mixed_plan(jax.device_get(best[budget]), actions, np)
+            rows.append(scorer.row(IN_SAMPLE, budget, optimum, oracle, plan=plan))
         for made in deployed:
             if made.budget != budget:
                 continue
-            multiplier = float(best.multiplier) if made.multiplier is None else made.multiplier
+            key = made.rule, budget
             regret = decompose_regret(
-                score, made.plan, budget, multiplier, hindsight[0][b], scorer.bootstrap, choose if halved else None
-            )
+                score, made.plan, budget, multipliers[key], hindsight[0][b], means[key], lost[key],
+                choose if halved else None,
+            )  # fmt: skip
             agrees = None if made.sees_labels else label_agreement(made.plan, label, again if halved else None)
-            outcome = Outcome.of(made.plan, score)
-            row = scorer.row(made.rule, budget, scorer.means(outcome), oracle, plan=made.plan, outcome=outcome)
+            row = scorer.row(made.rule, budget, means[key], oracle, plan=made.plan, outcome=outcomes[key])
             rows.append(replace(row, agreement=agrees, regret=regret))
         others = {rule: outcome for (rule, at), outcome in beside.items() if at == budget}
-        rows += [scorer.row(rule, budget, scorer.means(o), oracle, outcome=o) for rule, o in others.items()]
+        rows += [scorer.row(rule, budget, means[rule, budget], oracle, outcome=o) for rule, o in others.items()]
         rows += _fixed_rows(choose, score, budget, scorer, oracle)
     return scorer.report(rows, [made.rule for made in deployed], oracle_name)
 
 
 def _fixed_rows(choose: OutcomeTable, score: OutcomeTable, budget: float, scorer: Scorer, oracle: Means) -> list[Row]:
     """The rows of the rules that look at no question: of those that can keep the budget, and of the uniform mix."""
-    utility, cost = (scorer.bootstrap.mean(part.astype(float)) for part in (score.utility, score.cost))
+    utility, cost = scorer.uniform.fixed["utility"], scorer.uniform.fixed["cost"]
     rows, shape = [], score.utility.shape
     if budget >= cost[0].min() * (1 - 1e-9):
         mix = random_mix(cost, budget)  # in every resample the one that spends the budget there
@@ -194,7 +204,7 @@ def _fixed_rows(choose: OutcomeTable, score: OutcomeTable, budget: float, scorer
         rows.append(scorer.row(RANDOM, budget, means, oracle, plan=np.broadcast_to(mix[0], shape)))
     if (single := best_single(choose, budget)) is not None:
         means = Means(utility[:, single], cost[:, single])
-        plan = one_hot_plan(np.full(len(score), single), shape[1])
+        plan = np.broadcast_to(one_hot_plan(np.array([single]), shape[1]), shape)
         rows.append(scorer.row(SINGLE, budget, means, oracle, plan=plan))
     return [*rows, scorer.uniform_row(budget)]
 

@@ -7,13 +7,23 @@ holds, so a difference from it is the largest of several differences (`Largest`)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from math import exp, factorial
+from typing import TypeVar
 
 import numpy as np
 
 ENDS = (2.5, 97.5)  # percentiles between which an interval lies
 NEAR = 3.0  # standard errors within which one of several means cannot be told from the largest
+KEPT = 1 << 24  # weights that are kept: 128 MB; more are drawn anew for every pass
+DRAWN = 1 << 20  # weights that are drawn at once
+Name = TypeVar("Name", bound=Hashable)
+
+# The Poisson counts of mean 1 of 16 random bits; the chance of 8 or more is less than a bit.
+POISSON = np.searchsorted(
+    np.cumsum([exp(-1) / factorial(count) for count in range(8)]), (np.arange(1 << 16) + 0.5) / (1 << 16)
+).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -53,16 +63,46 @@ NOTHING = Interval.exactly(float("nan"))
 class Bootstrap:
     """Resamples of N questions, shared by everything that is compared.
 
-    Row 0 is the sample itself, so that an estimate and its replicates come out of one expression.
+    Row 0 is the sample itself, so that an estimate and its replicates come out of one expression. As many questions as there are are
+    drawn from them with replacement. Where that makes more weights than are kept (`KEPT`), the number of times that a question counts is
+    Poisson with mean 1 instead (Chamandy, Muralidharan, Najmi and Naidu, 2012): of many questions, that is the same distribution, a
+    tenth of the work, and some replicates at a time are drawn from the seed whenever they are asked for.
     """
 
     def __init__(self, questions: int, replicates: int, seed: int):
-        draws = np.random.default_rng(seed).multinomial(questions, np.full(questions, 1 / questions), size=replicates)
-        self.weights = np.concatenate([np.ones((1, questions)), draws]) / questions  # [1 + replicates, N]
+        self.rows = 1 + replicates
+        self._questions, self._seed, self._kept = questions, seed, None
+        if questions * replicates <= KEPT:
+            shares = np.full(questions, 1 / questions)
+            self._kept = np.ones((self.rows, questions))
+            self._kept[1:] = np.random.default_rng(seed).multinomial(questions, shares, size=replicates)
+            self._kept /= questions
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """The weights f64[some, N] of the replicates in turn, which sum to 1 each; the first of them all is the sample's."""
+        if self._kept is not None:
+            yield self._kept
+            return
+        yield np.full((1, self._questions), 1 / self._questions)
+        rng, some = np.random.default_rng(self._seed), max(DRAWN // self._questions, 1)
+        for start in range(1, self.rows, some):
+            shape = min(some, self.rows - start), self._questions
+            counts = POISSON[rng.integers(0, 1 << 16, shape, dtype=np.uint16)]
+            yield counts / counts.sum(axis=1, keepdims=True, dtype=float)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """The means [1 + replicates, ...] of values [N, ...] over each resample."""
-        return self.weights @ values
+        return np.concatenate([weights @ values for weights in self.weights()])
+
+    def means(self, values: Mapping[Name, np.ndarray]) -> dict[Name, np.ndarray]:
+        """The means f64[1 + replicates, ...] of several values f64[N, ...] by name, in one pass over the resamples."""
+        if not values:
+            return {}
+        width = [part[0].size for part in values.values()]
+        columns = np.concatenate([part.reshape(self._questions, -1) for part in values.values()], axis=1, dtype=float)
+        parts = np.split(self.mean(columns), np.cumsum(width)[:-1], axis=1)
+        named = zip(values.items(), parts, strict=True)
+        return {name: part.reshape(self.rows, *whole.shape[1:]) for (name, whole), part in named}
 
     @staticmethod
     def interval(means: np.ndarray) -> Interval:

@@ -39,14 +39,22 @@ class Outcome:
         return cls(*(np.einsum("nk,nk->n", plan, part, dtype=float) for part in (table.utility, table.cost)))
 
 
+@dataclass(frozen=True, eq=False)
+class Means:
+    """What a rule earns and spends on average, in the sample and in every resample."""
+
+    utility: np.ndarray  # f64[1 + replicates]
+    spend: np.ndarray  # f64[1 + replicates]
+
+
 def one_hot_plan(action: np.ndarray, actions: int) -> np.ndarray:
-    """Actions i32[N] as a plan f64[N, K]: all of the chance on one action.
+    """Actions i32[N] as a plan bool[N, K]: all of the chance on one action, in an eighth of the memory.
 
     >>> one_hot_plan(np.array([1, 0]), 2)
-    array([[0., 1.],
-           [1., 0.]])
+    array([[False,  True],
+           [ True, False]])
     """
-    return np.eye(actions)[action]
+    return np.eye(actions, dtype=bool)[action]
 
 
 def whole_questions(*tables: OutcomeTable) -> np.ndarray:

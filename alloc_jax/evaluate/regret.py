@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alloc_jax.evaluate.intervals import Bootstrap, Interval
-from alloc_jax.evaluate.outcomes import Outcome
+from alloc_jax.evaluate.outcomes import Means
 from alloc_jax.types import OutcomeTable
 
 TIE = 1e-6  # gaps below this are ties: utilities are float32, and at l* a finite share of the questions ties
@@ -58,7 +58,8 @@ def decompose_regret(
     budget: float,
     multiplier: float,
     best_utility: np.ndarray,
-    bootstrap: Bootstrap,
+    means: Means,
+    lost: np.ndarray,
     other: OutcomeTable | None = None,
 ) -> Regret:
     """The regret of a plan at a budget, and the terms that bound it at a multiplier l >= 0.
@@ -71,7 +72,8 @@ def decompose_regret(
       budget: mean cost per question.
       multiplier: at which the terms are taken.
       best_utility: V(B), the mixed optimum of the table, f64[1 + replicates] in the sample and in every resample.
-      bootstrap: the resamples.
+      means: what the plan earns and spends on the table.
+      lost: f64[1 + replicates] the means of what the plan is `mispriced` by.
       other: the same questions and actions measured on other samples.
     """
     gap = _gaps(table, multiplier)
@@ -80,17 +82,19 @@ def decompose_regret(
     if other is not None:
         again = np.argmin(_gaps(other, multiplier), axis=1)
         known = bracket(float(np.mean(best[np.arange(len(best)), again])))
-    done = np.where(plan > 0, gap, 0.0)
-    outcome = Outcome.of(plan, table)
-    mispriced = np.einsum("nk,nk->n", plan, done)
     return Regret(
-        regret=Bootstrap.interval(best_utility - bootstrap.mean(outcome.utility)),
-        mispriced=Bootstrap.interval(bootstrap.mean(mispriced)),
-        unspent=Bootstrap.interval(multiplier * (budget - bootstrap.mean(outcome.cost))),
+        regret=Bootstrap.interval(best_utility - means.utility),
+        mispriced=Bootstrap.interval(lost),
+        unspent=Bootstrap.interval(multiplier * (budget - means.spend)),
         multiplier=multiplier,
         best_response=Agreement(_mean(plan, best), float(best.mean(axis=0).max()), known),
-        worst_gap=float(done.max()),
+        worst_gap=float(gap.max(where=plan > 0, initial=0.0)),
     )
+
+
+def mispriced(table: OutcomeTable, plan: np.ndarray, multiplier: float) -> np.ndarray:
+    """The mean gap_l f64[N] of what a plan does on each question."""
+    return np.einsum("nk,nk->n", plan, np.where(plan > 0, _gaps(table, multiplier), 0.0), dtype=float)
 
 
 def label_agreement(plan: np.ndarray, label: np.ndarray, again: np.ndarray | None = None) -> Agreement:

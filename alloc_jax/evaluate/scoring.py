@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from alloc_jax.display import Tabular, brief
 from alloc_jax.evaluate.intervals import NOTHING, Bootstrap, Interval, Largest
-from alloc_jax.evaluate.outcomes import Outcome
+from alloc_jax.evaluate.outcomes import Means, Outcome
 from alloc_jax.evaluate.regret import Agreement, Regret
 from alloc_jax.evaluate.uniform_mix import UniformMix
 from alloc_jax.types import OutcomeTable
 
+Name = TypeVar("Name", bound=Hashable)
 ORACLE, IN_SAMPLE, HINDSIGHT = "oracle (disjoint samples)", "in-sample oracle (optimistic)", "oracle (hindsight)"
 UNIFORM, RANDOM, SINGLE = "uniform mix", "random mix", "best single action"
 
@@ -99,14 +101,6 @@ class Report(Tabular):
         return tuple(dict.fromkeys(row.budget for row in self.rows))
 
 
-@dataclass(frozen=True, eq=False)
-class Means:
-    """What a rule earns and spends on average, in the sample and in every resample."""
-
-    utility: np.ndarray  # f64[1 + replicates]
-    spend: np.ndarray  # f64[1 + replicates]
-
-
 class Scorer:
     """Scores rules on the same questions, resamples and fixed actions.
 
@@ -121,9 +115,10 @@ class Scorer:
         self.bootstrap = Bootstrap(len(fixed), replicates, seed)
         self.uniform = UniformMix(fixed, self.bootstrap)
 
-    def means(self, outcome: Outcome) -> Means:
-        """The means of an outcome whose rule does on a question what it does, whatever the others are."""
-        return Means(self.bootstrap.mean(outcome.utility), self.bootstrap.mean(outcome.cost))
+    def means(self, outcomes: Mapping[Name, Outcome]) -> dict[Name, Means]:
+        """The means of outcomes by name, whose rules do on a question what they do, whatever the others are."""
+        both = {name: np.stack([outcome.utility, outcome.cost], axis=1) for name, outcome in outcomes.items()}
+        return {name: Means(*means.T) for name, means in self.bootstrap.means(both).items()}
 
     def row(
         self,
@@ -172,13 +167,13 @@ class Scorer:
             agreement=None,
             regret=None,
             plan=None,
-            excess=Largest(np.full((len(self.bootstrap.weights), 1), none.value)),
+            excess=Largest(np.full((self.bootstrap.rows, 1), none.value)),
         )
 
     def report(self, rows: list[Row], policies, oracle: str) -> Report:
         """The report of rows."""
         fixed = self._fixed
-        accuracy, cost = (self.bootstrap.mean(part.astype(float)).T for part in (fixed.utility, fixed.cost))
+        accuracy, cost = (self.uniform.fixed[name].T for name in ("utility", "cost"))
         return Report(
             rows=tuple(rows),
             actions=tuple(action.name for action in fixed.actions),

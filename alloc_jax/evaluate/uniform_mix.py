@@ -22,7 +22,10 @@ class UniformMix:
 
     def __init__(self, table: OutcomeTable, bootstrap: Bootstrap):
         check_complete(table, "the uniform mix")
-        cost, utility = (bootstrap.mean(part.astype(float)) for part in (table.cost, table.utility))
+        self.fixed = bootstrap.means(
+            {"utility": table.utility, "cost": table.cost}
+        )  # f64[1 + replicates, K] of all actions
+        cost, utility = self.fixed["cost"], self.fixed["utility"]
         self.actions = upper_hull(cost[0], utility[0])
         self._cost, self._utility = cost[:, self.actions], utility[:, self.actions]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alloc_jax.evaluate.oracle_intervals import resolved
-from alloc_jax.evaluate.outcomes import Outcome
-from alloc_jax.evaluate.scoring import ORACLE, UNIFORM, Means, Report, Scorer
+from alloc_jax.evaluate.outcomes import Means, Outcome
+from alloc_jax.evaluate.scoring import ORACLE, UNIFORM, Report, Scorer
 from alloc_jax.report import plots
 from alloc_jax.report.figure_style import Picture
 from alloc_jax.report.page import Page, Section
@@ -46,10 +46,11 @@ def score_outcomes(
     """
     scorer, budgets = Scorer(fixed, replicates, seed), tuple(map(float, budgets))
     oracles = map(Means, *resolved(*tables, budgets, scorer.bootstrap))
+    means = scorer.means({key: outcome for key, outcome in found.items() if key[1] in budgets})
     rows = []
     for budget, best in zip(budgets, oracles, strict=True):
         at_budget = {rule: outcome for (rule, at), outcome in found.items() if at == budget}
-        rows += [scorer.row(rule, budget, scorer.means(o), best, outcome=o) for rule, o in at_budget.items()]
+        rows += [scorer.row(rule, budget, means[rule, budget], best, outcome=o) for rule, o in at_budget.items()]
         rows.append(scorer.row(oracle, budget, best, best))
         rows.append(scorer.uniform_row(budget))
     return scorer.report(rows, [rule for rule, _ in found], oracle)

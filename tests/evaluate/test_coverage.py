@@ -108,9 +108,13 @@ def too_far(found, enough: int, low: float, high: float) -> list[str]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("questions", "trials"), [(400, 300), (1600, 200)])
+@pytest.mark.parametrize(
+    ("questions", "trials", "kept"), [(400, 300, None), (1600, 200, None), (400, 300, 0), (1600, 200, 0)]
+)
 @pytest.mark.parametrize("design", DESIGNS)
-def test_every_interval_of_a_report_covers_what_it_is_of(design, questions, trials):
+def test_every_interval_of_a_report_covers_what_it_is_of(design, questions, trials, kept, monkeypatch):
+    if kept is not None:
+        monkeypatch.setattr("alloc_jax.evaluate.intervals.KEPT", kept)  # Poisson counts
     found = coverage(truths(design), design, questions, trials)
     doubtful = [key for key in found if key[0].startswith(SINGLE)] if design == "kink" else []
     for key in [*doubtful, *((IN_SAMPLE, name) for name in ("closed", "saving"))]:

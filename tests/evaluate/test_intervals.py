@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from alloc_jax.evaluate import intervals, oracle_intervals as resolving
 from alloc_jax.evaluate.intervals import Bootstrap, Interval, Largest
 from alloc_jax.evaluate.oracle_intervals import resolved
 from alloc_jax.evaluate.outcomes import Outcome
@@ -92,15 +93,43 @@ def test_the_oracle_meets_its_budget_in_every_resample_and_is_the_mixed_plan_on_
     np.testing.assert_allclose(itself, np.repeat([[0.6], [1.5]], 201, axis=1), rtol=1e-6)
 
 
-def test_a_resample_is_solved_as_a_table_of_its_own_would_be(halves):
+@pytest.mark.parametrize("reach", [6.0, 0.5])
+def test_a_resample_is_solved_as_a_table_of_its_own_would_be(halves, reach, monkeypatch):
+    monkeypatch.setattr(resolving, "REACH", reach)  # so short a reach leaves resamples whose budget is met elsewhere
     choose, score = halves
     bootstrap = Bootstrap(len(choose), 3, 5)
+    (weights,) = bootstrap.weights()
     utility, spend = resolved(choose, score, (0.9,), bootstrap)
     for r in (1, 2, 3):
-        rows = np.repeat(np.arange(len(choose)), np.rint(bootstrap.weights[r] * len(choose)).astype(int))
+        rows = np.repeat(np.arange(len(choose)), np.rint(weights[r] * len(choose)).astype(int))
         again, scored = choose.select(rows), score.select(rows)
         found = Outcome.of(mixed_plan(jax.device_get(solve(again.problem(), 0.9)), len(choose.actions), np), scored)
         assert (utility[0, r], spend[0, r]) == pytest.approx((found.utility.mean(), found.cost.mean()), abs=0.01)
+
+
+def test_many_questions_are_resampled_by_poisson_counts_a_few_replicates_at_a_time(halves, monkeypatch):
+    choose, score = halves
+    values = np.random.default_rng(4).normal(size=(len(choose), 3)) * [1, 5, 0]
+    drawn = Bootstrap(len(choose), 4000, 0).mean(values)
+    monkeypatch.setattr(intervals, "KEPT", 0)
+    monkeypatch.setattr(intervals, "DRAWN", 7 * len(choose))
+    bootstrap = Bootstrap(len(choose), 4000, 0)
+    found = bootstrap.mean(values)
+    assert len(found) == 4001 and max(map(len, bootstrap.weights())) == 7
+    np.testing.assert_array_equal(found, bootstrap.mean(values))  # the same resamples in every pass
+    np.testing.assert_allclose(found[0], values.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(found[1:].std(axis=0), drawn[1:].std(axis=0), rtol=0.05)
+    np.testing.assert_allclose(found[1:].mean(axis=0), values.mean(axis=0), atol=0.03)
+    each = bootstrap.means({"first": values[:, 0], "others": values[:, 1:]})
+    np.testing.assert_allclose(np.column_stack([each["first"], each["others"]]), found, atol=1e-12)
+    utility, spend = resolved(choose, score, (0.6, 1.5), Bootstrap(len(choose), 30, 0))
+    assert np.isfinite(utility).all() and (spend[:, 1:].std(axis=1) > 0).all()
+    met = resolved(choose, choose, (0.6, 1.5), Bootstrap(len(choose), 30, 0))[1]
+    np.testing.assert_allclose(met, np.repeat([[0.6], [1.5]], 31, axis=1), rtol=1e-6)
+
+
+def test_poisson_counts_have_mean_and_variance_one():
+    assert abs(intervals.POISSON.mean() - 1) < 1e-4 and abs(intervals.POISSON.var() - 1) < 1e-3
 
 
 def test_the_uniform_mix_spends_no_more_than_its_dearest_action_and_no_less_than_its_cheapest(halves):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from alloc_jax.evaluate.intervals import Bootstrap
-from alloc_jax.evaluate.outcomes import one_hot_plan
-from alloc_jax.evaluate.regret import bracket, decompose_regret, label_agreement
+from alloc_jax.evaluate.outcomes import Means, one_hot_plan
+from alloc_jax.evaluate.regret import bracket, decompose_regret, label_agreement, mispriced
 from alloc_jax.solve import solve
 from alloc_jax.types import AllocationProblem
 
@@ -30,7 +30,10 @@ def table_of(utility, cost):
 
 
 def regret_of(table, plan, budget, multiplier, best, other=None):
-    return decompose_regret(table, plan, budget, multiplier, best, Bootstrap(len(plan), 2, 0), other)
+    both = {"utility": (plan * table.utility).sum(axis=1), "cost": (plan * table.cost).sum(axis=1)}
+    means = Bootstrap(len(plan), 2, 0).means({**both, "lost": mispriced(table, plan, multiplier)})
+    earned = Means(means["utility"], means["cost"])
+    return decompose_regret(table, plan, budget, multiplier, best, earned, means["lost"], other)
 
 
 @settings(max_examples=40, deadline=None)
