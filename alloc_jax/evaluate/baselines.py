@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from alloc_jax.evaluate.neighbours import FEW, Neighbours
 from alloc_jax.evaluate.outcomes import check_complete
 from alloc_jax.learn.features import TextFeatures
 from alloc_jax.learn.inference import standardise
@@ -24,6 +25,7 @@ def _lengths(questions: Sequence[str]) -> np.ndarray:
     return np.array([[len(text)] for text in questions], np.float32)
 
 
+SOME = 1 << 18  # neighbours that are averaged at once
 PROMPT_LENGTH = Embedding("prompt length", _lengths, 1)
 
 
@@ -41,7 +43,7 @@ class NearestNeighbours:
     angles: bool = True
     predicts_utility = True
     _moments: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
-    _features: np.ndarray = field(init=False, repr=False)
+    _known: Neighbours = field(init=False, repr=False)
     _count: int = field(init=False, repr=False)
     _calibration: Prediction = field(init=False, repr=False)
 
@@ -49,15 +51,15 @@ class NearestNeighbours:
         check_complete(self.table, self.name)
         features = self.featurizer.encode(self.table.question)
         object.__setattr__(self, "_moments", _moments(features))
-        object.__setattr__(self, "_features", self._placed(features))
+        placed = self._placed(features)
+        object.__setattr__(self, "_known", Neighbours(placed))
         unit = inseparable(self.table)
         others = len(unit) - int(np.bincount(unit).max())
         if others == 0:
             raise ValueError(f"{self.name}: every question has the same text, and none is left to predict it from")
         object.__setattr__(self, "_count", min(self.neighbours, others))
         # Each training question is predicted from those of other texts.
-        distances = np.where(unit[:, None] == unit, np.inf, self._distances(self._features))
-        object.__setattr__(self, "_calibration", self._average(distances))
+        object.__setattr__(self, "_calibration", self._average(placed, (unit, unit)))
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class NearestNeighbours:
 
     def predict_features(self, features: np.ndarray, budget: float | None = None) -> Prediction:
         """The mean utility and cost of every action over the training questions nearest to features f32[N, D]."""
-        return self._average(self._distances(self._placed(features)))
+        return self._average(self._placed(features))
 
     def head(self, budget: float | None) -> None:
         """One prediction serves every budget."""
@@ -79,14 +81,12 @@ class NearestNeighbours:
         x = standardise(features, *self._moments)
         return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) if self.angles else x
 
-    def _distances(self, features: np.ndarray) -> np.ndarray:
-        mine = self._features
-        return (features**2).sum(axis=1)[:, None] - 2 * features @ mine.T + (mine**2).sum(axis=1)
-
-    def _average(self, distances: np.ndarray) -> Prediction:
+    def _average(self, features: np.ndarray, alike: tuple[np.ndarray, np.ndarray] | None = None) -> Prediction:
         # Among equally near ones (many prompts are equally long) the earlier question wins: a fixed, arbitrary order.
-        near = np.argsort(distances, axis=1, kind="stable")[:, : self._count]
-        return Prediction(*(part[near].mean(axis=1) for part in (self.table.utility, self.table.cost)))
+        near = self._known.nearest(features, self._count, alike)
+        parts = np.array_split(near, 1 + near.size // SOME)
+        both = self.table.utility, self.table.cost
+        return Prediction(*(np.concatenate([of[part].mean(axis=1) for part in parts]) for of in both))
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,8 +158,11 @@ class RidgeRegression:
 def prompt_length(table: OutcomeTable) -> NearestNeighbours:
     """The length heuristic at its best: what questions of about this length have earned, with a multiplier calibrated like a policy's.
 
-    It averages many more neighbours than `NearestNeighbours` does by default, because one feature tells little.
+    It averages many more neighbours than `NearestNeighbours` does by default, because one feature tells little; and of very many
+    questions, it learns from `FEW` drawn at random, because they tell as much.
     """
+    if len(table) > FEW:
+        table = table.select(np.sort(np.random.default_rng(0).permutation(len(table))[:FEW]))
     return NearestNeighbours("prompt length", table, PROMPT_LENGTH, neighbours=max(20, len(table) // 20), angles=False)
 
 

@@ -61,9 +61,8 @@ def test_neighbours_of_a_training_question_have_other_texts(table):
     assert (NearestNeighbours("kNN", told, neighbours=99)._calibration.score[0] == told.utility[text > 0].mean()).all()
 
     alone = NearestNeighbours("kNN", table, neighbours=5)  # where no text repeats, only the question itself is left out
-    distances = alone._distances(alone._features)
-    np.fill_diagonal(distances, np.inf)
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, :5]
+    placed, own = alone._placed(alone.featurizer.encode(table.question)), np.arange(len(table))
+    nearest = alone._known.nearest(placed, 5, (own, own))
     np.testing.assert_array_equal(alone._calibration.score, table.utility[nearest].mean(axis=1))
 
 
