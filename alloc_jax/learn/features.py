@@ -19,17 +19,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import log2
 from zlib import crc32
 
 import numpy as np
 
+from alloc_jax.learn.many_texts import BLOCK, Rows, Tokens, hashed_runs
 from alloc_jax.learn.tokens import QUANTITIES, neighbours, quantities, sequences, tokens
 
+MANY = 16  # texts that are encoded together
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _WORD = re.compile(r"[^\W\d_]+")
 _MARKS = "+-*/^=<>%$\\.,;:?!()[]{}\"'"
@@ -97,6 +99,16 @@ class TextFeatures:
 @lru_cache(maxsize=16)  # every rule of a comparison encodes the same questions
 def _encode(sizes: TextFeatures, questions: tuple[str, ...]) -> np.ndarray:
     out = np.zeros((len(questions), sizes.width), np.float32)
+    encode = _encode_each if len(questions) < MANY else _encode_block
+    for start in range(0, len(questions), BLOCK):
+        encode(sizes, questions[start : start + BLOCK], out[start : start + BLOCK])
+    np.log1p(out, out=out)
+    out.flags.writeable = False
+    return out
+
+
+def _encode_each(sizes: TextFeatures, questions: Sequence[str], out: np.ndarray) -> None:
+    """Puts what is counted in texts into out f32[N, D], text by text."""
     for row, text in enumerate(questions):
         codes = _codes(text)
         shape = _SHAPE_OF[np.minimum(codes, len(_SHAPE_OF) - 1)]
@@ -112,9 +124,75 @@ def _encode(sizes: TextFeatures, questions: tuple[str, ...]) -> np.ndarray:
             neighbours(found, sizes.neighbour_buckets),
         )
         out[row] = np.concatenate(counts)
-    out = np.log1p(out)
-    out.flags.writeable = False
-    return out
+
+
+def _encode_block(sizes: TextFeatures, questions: Sequence[str], out: np.ndarray) -> None:
+    """The same, of a block of texts together."""
+    codes, rows = _codes("".join(questions)), Rows(list(map(len, questions)))
+    shape = _SHAPE_OF[np.minimum(codes, len(_SHAPE_OF) - 1)]
+    words = [_WORD.findall(text.lower()) for text in questions]
+    hashes, spoken = {}, Rows(list(map(len, words)))
+    for word in chain.from_iterable(words):
+        if word not in hashes:
+            hashes[word] = crc32(word.encode())
+    word_codes = np.fromiter((hashes[word] for word in chain.from_iterable(words)), np.uint64)
+    found = Tokens(list(map(tokens, questions)))
+    counts = (
+        _surface(questions, codes, rows, found),
+        hashed_runs(shape, rows, 5, sizes.shape_buckets, _mixed),
+        hashed_runs(codes, rows, 3, sizes.character_buckets, _mixed),
+        hashed_runs(word_codes, spoken, 2, sizes.word_buckets, _mixed),
+        found.quantities(),
+        found.sequences(sizes.sequence_buckets),
+        found.neighbours(sizes.neighbour_buckets),
+    )
+    np.concatenate(counts, axis=1, out=out)
+
+
+def _surface(questions: Sequence[str], codes: np.ndarray, rows: Rows, found: Tokens) -> np.ndarray:
+    """`surface_counts` of a block of texts, f32[N, len(SURFACE)]."""
+    kept, at = np.unique(codes, return_inverse=True)
+    characters, at = [chr(code) for code in kept.tolist()], at.reshape(-1)
+
+    def counted(chosen: Callable[[str], bool]) -> np.ndarray:
+        return rows.total(np.array([float(chosen(c)) for c in characters])[at] if len(at) else np.zeros(0))
+
+    marks = rows.count(np.array([_MARKS.find(c) for c in characters], np.int64)[at], len(_MARKS))
+    words = list(map(_WORD.findall, questions))
+    spoken = np.array(list(map(len, words)))
+    distinct = [len({word.lower() for word in part}) for part in words]
+    letters = [sum(map(len, part)) for part in words]
+    length, is_number = np.array(list(map(len, found.spelled))), found.number[found.id]
+    numbers, size = found.rows.select(is_number), length[found.id[is_number]]
+    pointed = np.array(["." in token for token in found.spelled])[found.id[is_number]]
+    step = np.array([(c in "([{") - (c in ")]}") for c in characters], np.int64)[at]
+    depth = rows.cumulated(step)
+    among = np.maximum(rows.lengths, 1)
+    distinct_codes, times = np.unique(rows.row * len(kept) + at, return_counts=True)
+    row = distinct_codes // max(len(kept), 1)
+    share = times / among[row]
+    operators = marks[:, [_MARKS.index(c) for c in "+-*/^"]]
+    columns = [
+        rows.lengths,
+        spoken,
+        distinct,
+        letters / np.maximum(spoken, 1),
+        marks[:, [_MARKS.index(c) for c in ".?!"]].sum(axis=1),
+        counted("\n".__eq__) + 1,
+        counted(str.isupper),
+        counted(str.isdigit),
+        numbers.lengths,
+        numbers.total(size == 2),
+        numbers.total(size >= 3),
+        numbers.extreme(size, np.maximum),
+        numbers.total(pointed),
+        operators.sum(axis=1),
+        (operators > 0).sum(axis=1),
+        np.maximum(rows.extreme(depth, np.maximum), 0),
+        np.maximum(rows.total(depth) / among, 0),
+        -np.bincount(row, share * np.log2(share), len(questions)),
+    ]
+    return np.concatenate([np.stack(columns, axis=1).astype(np.float32), marks], axis=1)
 
 
 def surface_counts(text: str) -> np.ndarray:
@@ -167,6 +245,12 @@ def _shape(code: int) -> int:
 # Characters beyond Latin-1 share one shape.
 _SHAPE_OF = np.array([*(_shape(code) for code in range(256)), ord("a")], np.uint64)
 _ODD, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
+
+
+def _mixed(keys: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Keys u64 that hold one more code: a multiplicative hash, which wraps modulo 2^64."""
+    keys = (keys ^ codes) * _ODD
+    return keys ^ (keys >> _SHIFT)
 
 
 def _hashed_counts(codes: np.ndarray, longest: int, buckets: int) -> np.ndarray:

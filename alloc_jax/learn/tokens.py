@@ -12,12 +12,12 @@ from zlib import crc32
 import numpy as np
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
-_OPERATORS = "+-*/^=<>%"
-_PLACES, _DEPTHS, _KINDS = 4, 6, 5
+OPERATORS = "+-*/^=<>%"
+PLACES, DEPTHS, KINDS = 4, 6, 5
 
 QUANTITIES = (
-    *(f"digit {digit} at place {place}" for place in range(_PLACES) for digit in range(10)),
-    *(f"{kind} at depth {depth}" for depth in range(_DEPTHS) for kind in ("+", "-", "*", "one digit", "more digits")),
+    *(f"digit {digit} at place {place}" for place in range(PLACES) for digit in range(10)),
+    *(f"{kind} at depth {depth}" for depth in range(DEPTHS) for kind in ("+", "-", "*", "one digit", "more digits")),
     "sum of logarithms of numbers",
     "logarithm of the largest number",
     "logarithm of the smallest number",
@@ -36,13 +36,13 @@ def tokens(text: str) -> list[str]:
 
 def quantities(found: list[str]) -> np.ndarray:
     """What is named in `QUANTITIES`, f32, of a text's tokens: digits by place from the right, operations by depth, sizes."""
-    digits, nested = [0] * (10 * _PLACES), [0] * (_KINDS * _DEPTHS)
+    digits, nested = [0] * (10 * PLACES), [0] * (KINDS * DEPTHS)
     sizes, depth, total = [], 0, 0
     for token in found:
-        level = _KINDS * min(depth, _DEPTHS - 1)
+        level = KINDS * min(depth, DEPTHS - 1)
         if token[0].isdecimal():
             whole = token.split(".")[0]
-            for place, digit in enumerate(map(int, reversed(whole[-_PLACES:]))):
+            for place, digit in enumerate(map(int, reversed(whole[-PLACES:]))):
                 digits[10 * place + digit] += 1
                 total += digit
             nested[level + 3 + (len(whole) > 1)] += 1
@@ -59,7 +59,7 @@ def quantities(found: list[str]) -> np.ndarray:
 
 def sequences(found: list[str], buckets: int) -> np.ndarray:
     """Hashed runs of 1 to 4 kinds of token, f32[buckets]: a number is its digit count, a word is a word, a mark itself."""
-    kinds = ["^", *map(_kind, found), "$"]
+    kinds = ["^", *map(kind, found), "$"]
     keys = (" ".join(kinds[at : at + size]) for size in (1, 2, 3, 4) for at in range(len(kinds) - size + 1))
     return _hashed(keys, buckets)
 
@@ -68,19 +68,19 @@ def neighbours(found: list[str], buckets: int) -> np.ndarray:
     """Hashed operators with what stands on either side: digit counts, last digits, or the mark, f32[buckets]."""
     keys = []
     for at, operator in enumerate(found):
-        if operator not in _OPERATORS:
+        if operator not in OPERATORS:
             continue
         left, right = (found[i] if 0 <= i < len(found) else "" for i in (at - 1, at + 1))
         keys += [
-            f"{_kind(left)}{operator}{_kind(right)}",
-            f"{_last(left)}{operator}",
-            f"{operator}{_last(right)}",
-            f"{_last(left)}{operator}{_last(right)}",
+            f"{kind(left)}{operator}{kind(right)}",
+            f"{last(left)}{operator}",
+            f"{operator}{last(right)}",
+            f"{last(left)}{operator}{last(right)}",
         ]
     return _hashed(keys, buckets)
 
 
-def _kind(token: str) -> str:
+def kind(token: str) -> str:
     if not token:
         return ""
     if token[0].isdecimal():
@@ -88,8 +88,8 @@ def _kind(token: str) -> str:
     return "a" if token[0].isalpha() else token
 
 
-def _last(token: str) -> str:
-    return token[-1:] if token[:1].isdecimal() else _kind(token)
+def last(token: str) -> str:
+    return token[-1:] if token[:1].isdecimal() else kind(token)
 
 
 def _hashed(keys, buckets: int) -> np.ndarray:

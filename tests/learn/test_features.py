@@ -2,9 +2,9 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
-from alloc_jax.learn.features import SURFACE, TextFeatures, surface_counts
+from alloc_jax.learn.features import MANY, SURFACE, TextFeatures, surface_counts
 
 
 def fact(text: str, name: str) -> float:
@@ -45,3 +45,11 @@ def test_shape_sees_structure_and_not_digits():
 def test_every_size_is_part_of_the_identity(name):
     assert TextFeatures(**{name: 16}).config() != TextFeatures().config()
     assert TextFeatures(**{name: 16}).encode(["8-2 apples"]).shape[1] == TextFeatures(**{name: 16}).width
+
+
+@given(st.lists(st.text(alphabet="aA 01.,+-*()[]^$_\n'é٣\ud800", max_size=30), min_size=MANY, max_size=MANY + 9))
+@settings(deadline=None, max_examples=40)
+def test_many_texts_together_have_the_features_that_each_has_alone(texts):
+    features = TextFeatures(character_buckets=16)
+    each = np.concatenate([features.encode([text]) for text in texts])
+    np.testing.assert_allclose(features.encode(texts), each, rtol=1e-6)
