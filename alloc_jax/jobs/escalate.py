@@ -48,6 +48,7 @@ from alloc_jax.stopping.sources.walks import Walks, answered_questions, make_wal
 from alloc_jax.types import OutcomeTable, SampleLog
 
 ESCALATE, BLIND = "escalate", "escalate, no text"
+ENOUGH = 1 << 14  # training questions: a few classes of questions, and what each multiplier spends, need no more
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the most expensive source's mean cost: budgets where none are given
 FIXED = (1, 2, 3, 4, 6, 8, 12, 16)  # votes of one source
 
@@ -161,6 +162,10 @@ def escalate_beside(
     columns = [learn.source_index(name) for name in sources]
     limits = [min(4, int(part)) for part in np.minimum(learn.count[:, columns].min(0), score.count[:, columns].min(0))]
     promise = policy_promise(policy, sources, learn.question, seen=True)
+    if len(learn) > ENOUGH:
+        rows = np.sort(np.random.default_rng(seed).permutation(len(learn))[:ENOUGH])
+        learn = learn.select(rows)
+        promise = Promise(*(None if part is None else part[rows] for part in promise))
     frontier = solve_escalation(
         learn, sources, resource=known.resource, limits=limits, promise=promise, beliefs=("classes",), orders=2,
         seed=seed, prices=known.prices,

@@ -249,15 +249,18 @@ def _rivals(known: PricedLog, table: OutcomeTable, seed: int) -> list[PolicyLike
 
 def _write_predictions(path: Path, report: Report, predicted: dict[str, Prediction], table: OutcomeTable) -> None:
     """One line per held-out question: utilities and costs that policies predict, and what every policy does at each budget."""
+    chosen: dict[str, dict[str, np.ndarray]] = {policy: {} for policy in report.policies}
+    for row in report.rows:
+        if row.rule in chosen and row.plan is not None:
+            chosen[row.rule][f"{row.budget:g}"] = row.plan.argmax(axis=1)
     with path.open("w") as lines:
         for i, name in enumerate(table.ids):
             record: dict[str, Any] = {"id": name, "question": table.question[i], "predicted": {}, "chosen": {}}
             for policy, prediction in predicted.items():
                 parts = zip(report.actions, prediction.score[i], prediction.cost[i], strict=True)
                 record["predicted"][policy] = {a: [round(float(u), 4), round(float(c), 4)] for a, u, c in parts}
-            for policy in report.policies:
-                rows = [report.row(policy, budget) for budget in report.budgets]
-                record["chosen"][policy] = {f"{row.budget:g}": report.actions[row.plan[i].argmax()] for row in rows}
+            for policy, taken in chosen.items():
+                record["chosen"][policy] = {at: report.actions[action[i]] for at, action in taken.items()}
             print(json.dumps(record), file=lines)
 
 

@@ -18,7 +18,7 @@ Three kinds:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import jax
@@ -49,7 +49,7 @@ class PolicyConfig:
     hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers
     folds: int = 6  # parts of the questions
     left_out: int = 3  # parts a member leaves out; every combination has a member
-    epochs: int = 30
+    epochs: int | None = None  # None: `usual_epochs` of the questions
     batch: int = 256
     learning_rate: float = 4e-3
     weight_decay: float = 0.1
@@ -64,11 +64,21 @@ class PolicyConfig:
             raise ValueError(f"unknown labels {self.labels!r}: {', '.join(LABELS)}")
         if not self.temperature > 0 or not self.shared_weight >= 0:
             raise ValueError(f"a temperature is above 0 and a weight at least 0, got {self}")
-        if not 1 <= self.left_out < self.folds or self.epochs < 1:
+        if not 1 <= self.left_out < self.folds or (self.epochs is not None and self.epochs < 1):
             raise ValueError(f"a policy needs 1 epoch or more, and to leave out 1 fold or more but not all, got {self}")
 
 
 KINDS = ("value", "imitation", "decision")
+MOST_EPOCHS, LEAST_EPOCHS, MANY = 30, 4, 1 << 13
+
+
+def usual_epochs(questions: int) -> int:
+    """How often all questions are gone through: of many, so often that training takes as long as of `MANY`, and no less than 4 times.
+
+    >>> usual_epochs(2400), usual_epochs(20_000), usual_epochs(10**6)
+    (30, 12, 4)
+    """
+    return max(min(MOST_EPOCHS, MOST_EPOCHS * MANY // questions), LEAST_EPOCHS)
 
 
 def train(
@@ -120,6 +130,7 @@ def train(
     constant = scale < 1e-6  # a column that never varies teaches nothing
     scale = np.where(constant, np.inf, scale / _block_weight(featurizer.blocks, ~constant)).astype(np.float32)
     weights = {"feature_mean": mean, "feature_scale": scale}
+    config = replace(config, epochs=config.epochs or usual_epochs(len(table)))
     targets = _targets(table, config)
     weights |= targets.described
 
