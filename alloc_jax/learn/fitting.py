@@ -80,13 +80,18 @@ def _placed(members: tuple, shared: tuple, mesh: Mesh | None) -> tuple:
     return (*shared_out(members, mesh), *jax.device_put(shared, NamedSharding(mesh, P())))
 
 
+def program(config, outputs: int, mesh: Mesh | None = None):
+    """The training of all members as one program, of a `PolicyConfig` and the width of the last layer."""
+    fitter = jax.vmap(partial(_fit_member, config, outputs), in_axes=(0, 0, 0, None, None))
+    own = None if mesh is None else P(mesh.axis_names)
+    return jax.jit(on_mesh(fitter, mesh, own, own, own, out=own))
+
+
 @lru_cache(maxsize=32)
 def _compiled(config, outputs: int, mesh: Mesh | None, structure, shapes: tuple):
     """The compiled training of all members, kept: compiling takes four fifths of a training on a thousand questions."""
-    fitter = jax.vmap(partial(_fit_member, config, outputs), in_axes=(0, 0, 0, None, None))
-    own = None if mesh is None else P(mesh.axis_names)
     given = [jax.ShapeDtypeStruct(shape, dtype, sharding=where) for shape, dtype, where in shapes]
-    return jax.jit(on_mesh(fitter, mesh, own, own, own, out=own)).lower(*jax.tree.unflatten(structure, given)).compile()
+    return program(config, outputs, mesh).lower(*jax.tree.unflatten(structure, given)).compile()
 
 
 def _equally_many(chosen: np.ndarray, most: int | None = None) -> list[np.ndarray]:
