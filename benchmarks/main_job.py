@@ -19,13 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from absl import app, flags
-from alloc_jax.report.tables import markdown_table
 from harness import machine
 
 from alloc_jax.jobs.solve_then_learn import BUILTIN_BUDGETS, JobConfig, solve_then_learn
 from alloc_jax.logs import write_log
 from alloc_jax.reasoner.arithmetic import DEFAULT_MIX, difficulty, draw_question
 from alloc_jax.reasoner.log import builtin_difficulty, builtin_log
+from alloc_jax.report.tables import markdown_table
 from alloc_jax.types import SampleLog
 
 FLAGS = flags.FLAGS
