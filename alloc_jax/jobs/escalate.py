@@ -48,7 +48,6 @@ from alloc_jax.stopping.sources.walks import Walks, answered_questions, make_wal
 from alloc_jax.types import OutcomeTable, SampleLog
 
 ESCALATE, BLIND = "escalate", "escalate, no text"
-ENOUGH = 1 << 14  # training questions: a few classes of questions, and what each multiplier spends, need no more
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)  # of the most expensive source's mean cost: budgets where none are given
 FIXED = (1, 2, 3, 4, 6, 8, 12, 16)  # votes of one source
 
@@ -161,19 +160,15 @@ def escalate_beside(
     sources = _ladder(of_sources(learn, [single(name) for name in first]), known.resource, known.prices)
     columns = [learn.source_index(name) for name in sources]
     limits = [min(4, int(part)) for part in np.minimum(learn.count[:, columns].min(0), score.count[:, columns].min(0))]
-    promise = policy_promise(policy, sources, learn.question, seen=True)
-    if len(learn) > ENOUGH:
-        rows = np.sort(np.random.default_rng(seed).permutation(len(learn))[:ENOUGH])
-        learn = learn.select(rows)
-        promise = Promise(*(None if part is None else part[rows] for part in promise))
+    rows = np.sort(np.random.default_rng(seed).permutation(len(learn))[: 1 << 14])  # a few classes need no more
+    promise = Promise(*(part[rows] for part in policy_promise(policy, sources, learn.question, seen=True)))
     frontier = solve_escalation(
-        learn, sources, resource=known.resource, limits=limits, promise=promise, beliefs=("classes",), orders=2,
+        learn.select(rows), sources, resource=known.resource, limits=limits, promise=promise, beliefs=("classes",), orders=2,
         seed=seed, prices=known.prices,
     )  # fmt: skip
     walks = make_walks(score, sources, limits, resource=known.resource, orders=4, seed=seed, prices=known.prices)
-    held = policy_promise(policy, sources, score.question)
-    kept = [budget for budget in budgets if budget >= frontier.spend[0]]
-    return {(ESCALATE, b): replay_escalation(frontier.at(b), walks, held).outcome for b in kept}
+    held, least = policy_promise(policy, sources, score.question), frontier.spend[0]
+    return {(ESCALATE, b): replay_escalation(frontier.at(b), walks, held).outcome for b in budgets if b >= least}
 
 
 def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:
