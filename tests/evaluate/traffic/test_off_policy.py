@@ -43,7 +43,7 @@ def test_intervals_cover_from_93_to_97_percent(method):
     log = read_log("builtin")
     table = measure(log, [a for a in menu(log, (1, 4, 8, 16)) if a.source == "large/think"], "samples")
     world = World(table.utility.astype(float), table.cost.astype(float))
-    found = coverage(world, 4000, 1000, method)
+    found = coverage(world, 4000, 300, method)
     assert ((found >= 0.93) & (found <= 0.97)).all(), found
 
 
