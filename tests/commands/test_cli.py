@@ -17,7 +17,13 @@ from alloc_jax.logs import write_log
 from tests.conftest import made_log
 
 ROOT = Path(__file__).parents[2]
-OWN = "draw_samples", "export_reasoner", "train_reasoner", "draw_smollm2", "smollm2_loop"  # scripts of experiments/ that are no command
+OWN = (
+    "draw_samples",
+    "export_reasoner",
+    "train_reasoner",
+    "draw_smollm2",
+    "smollm2_loop",
+)  # scripts of experiments/ that are no command
 
 
 def alloc(*arguments, cwd=ROOT):
