@@ -157,6 +157,7 @@ def serve(gateway: Gateway, at: socket.socket | None = None, first: bool = True)
         port=FLAGS.port,
         log_level="warning",
         http=timed(FLAGS.header_s, FLAGS.write_s),
+        loop="asyncio",  # uvloop, where something else brought it, was seen to close for ever on a stream that nobody read
         ws="none",
         timeout_graceful_shutdown=math.ceil(FLAGS.drain_s),
         ssl_certfile=FLAGS.tls_cert,
