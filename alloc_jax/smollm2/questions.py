@@ -55,7 +55,7 @@ def word_problems(seed: int = 0) -> list[WordProblem]:
       seed: of the numbers, the names and the order.
 
     >>> [(q.group, q.text, q.answer) for q in word_problems()[:1]]
-    [('one-digit sum/1', 'Add 3 and 5. What do you get?', 8)]
+    [('two-digit sum/5', 'Leo had 16 apples and bought 2 more. How many apples does Leo have?', 18)]
     """
     rng = random.Random(seed)
     drawn = []
