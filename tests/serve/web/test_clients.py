@@ -48,7 +48,8 @@ def test_litellm(token_policy, tmp_path):
 def test_anthropic(token_policy, tmp_path):
     found = run("anthropic", "anthropic", token_policy, tmp_path)
     assert found["call"] == found["streamed"] == SUM and found["stop"] == "tool_use"
-    assert found["tokens"] == found["streamed tokens"] > 0 and found["wrong"] == "not_found_error"
+    assert found["tokens"] > found["streamed tokens"] > 0  # the first has a system prompt
+    assert found["wrong"] == "not_found_error"
     assert found["answer"] == found["passed"] == "it is 579" and found["text"].strip() == "it is 579"
     assert found["events"][0] == "message_start" and found["events"][-1] == "message_stop"
 
