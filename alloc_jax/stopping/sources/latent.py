@@ -92,7 +92,7 @@ def read_kinds(
         of = bins_of(getattr(log, evidence)[:, columns, :most], cuts[:, None])
         here = [(m, of[:, m] == b) for m, many in enumerate(count_bins(cuts)) for b in range(many)]
         binned = [[(part[:, m] & at).sum(axis=1) for part in (sampled & ~right, right)] for m, at in here]
-        counted = np.moveaxis(np.float32(binned), 2, 0)
+        counted = np.moveaxis(np.array(binned, np.float32), 2, 0)
     return Kinds(*each, spread, possible, written, writable, counted)
 
 
