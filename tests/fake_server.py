@@ -28,6 +28,7 @@ class Fake:
     honours_temperature: bool = True
     usage: bool = True
     delay_s: float = 0.0
+    held: Callable[[dict], bool] = lambda body: False  # whether a request has to wait still
     url: str = ""
     requests: list[dict] = field(default_factory=list)  # bodies, in the order of their arrival
     headers: list[dict] = field(default_factory=list)
@@ -71,6 +72,8 @@ class Fake:
         try:
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
+            while self.held(body):
+                await asyncio.sleep(0.005)
             return await self.answer(body, number)
         finally:
             self.at_once -= 1

@@ -1,5 +1,6 @@
 """A gateway that is up, between a client and a server that misbehaves."""
 
+import http.client
 import json
 import socket
 import time
@@ -19,12 +20,36 @@ from tests.fake_server import fake_server, served
 from tests.serve.made import RECIPES
 
 QUESTION = "123 + 456"
+PATIENCE = 60.0  # seconds for what comes at once on a quick machine
+
+
+def until(true, seconds=PATIENCE):
+    """Waits until something is true, and gives what is; fails where it takes longer than any slow machine needs."""
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0.005)
+    return found
+
+
+def told(connection):
+    """Status, headers and text of the answer that comes over a socket, however many pieces it comes in."""
+    response = http.client.HTTPResponse(connection)
+    with response:
+        response.begin()
+        return response.status, response.headers, response.read().decode()
 
 
 class Running:
     def __init__(self, url, fake, gateway, key="none"):
         self.url, self.fake, self.gateway, self.core = url, fake, gateway, gateway.core
         self.client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
+        self.sockets = []
+
+    def close(self):
+        self.client.close()
+        for connection in self.sockets:
+            connection.close()
 
     def ask(self, text=QUESTION, model="alloc/auto", headers=None, **fields):
         """The parsed answer and the alloc headers."""
@@ -40,17 +65,14 @@ class Running:
 
     def settled(self, requests):
         """Waits until so many requests are settled and none is open; the ledger's totals."""
-        for _ in range(500):
-            totals = self.core.ledger.totals()
-            if totals["requests"] >= requests and not totals["open"]:
-                break
-            time.sleep(0.01)
-        return totals
+        until(lambda: (now := self.core.ledger.totals())["requests"] >= requests and not now["open"])
+        return self.core.ledger.totals()
 
     def connected(self):
-        """A socket to the gateway."""
+        """A socket to the gateway, closed with it."""
         host, port = self.url.split("/")[2].split(":")
-        return socket.create_connection((host, int(port)), timeout=10)
+        self.sockets.append(socket.create_connection((host, int(port)), timeout=PATIENCE))
+        return self.sockets[-1]
 
     def sent(self, body, key=None):
         """A socket over which a request was sent, whose answer nobody has read."""
@@ -95,12 +117,14 @@ def running(
         tenants = {"default": Tenant(**{"budget": 3.0, **(tenant or {})})}
         core = Core(policy, recipes, options.pop("tenants", None) or tenants, ledger or Ledger(), **options)
         up = Upstream(
-            url or fake.url, "sk-upstream", **{"timeout_s": 5.0, "tenants": (*core.tenants,), **(upstream or {})}
+            url or fake.url, "sk-upstream", **{"timeout_s": PATIENCE, "tenants": (*core.tenants,), **(upstream or {})}
         )
         gateway = Gateway(core, up, GatewayConfig(**(config or {})))
-        with served(gateway.app(), http=timed(**{"header_s": 20.0, "write_s": 20.0, **(http or {})})) as address:
+        with served(
+            gateway.app(), http=timed(**{"header_s": PATIENCE, "write_s": PATIENCE, **(http or {})})
+        ) as address:
             made = Running(address, fake, gateway, key)
             try:
                 yield made
             finally:
-                made.client.close()
+                made.close()

@@ -139,9 +139,9 @@ def test_a_decision_takes_no_time(escalator, made):
     seen = [Seen("small", "48", 0), Seen("small", "47", 1)]
     took = []
     for _ in range(300):
-        start = time.perf_counter()
+        start = time.thread_time()
         plan.next(seen)
-        took.append(time.perf_counter() - start)
+        took.append(time.thread_time() - start)
     assert np.median(took) < 500e-6  # 9e-6 on a busy machine
 
 

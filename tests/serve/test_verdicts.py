@@ -106,7 +106,7 @@ mode = sys.argv[1]
 if mode == "exact":
     sys.exit(said["answer"].split()[-1] != str(sum(map(int, said["question"].split()[::2]))))
 if mode == "sleep":
-    time.sleep(30)
+    time.sleep(60)
 if mode == "memory":
     x = bytearray(1 << 30)
 if mode == "print":
@@ -134,7 +134,7 @@ def test_a_command_judges_within_its_limits(passing, command):
     text, headers, _ = judged(passing, command("exact", exact=True, timeout_s=20))
     assert float(headers["verdict"]) == (text.split()[-1] == "579")
     _, headers, took = judged(passing, command("sleep", exact=True, timeout_s=1.5))
-    assert headers["verdict"] == "0.0000" and took < 15
+    assert headers["verdict"] == "0.0000" and took < 45
     for mode in ("memory", "print"):  # beyond its memory, or its output
         _, headers, _ = judged(passing, command(mode, exact=True, timeout_s=20, memory_mb=256))
         assert headers["verdict"] == "0.0000"

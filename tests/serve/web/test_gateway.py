@@ -137,7 +137,7 @@ def test_models_health_and_metrics(policy):
 def test_a_fault_in_passing_costs_no_answer(policy, fault, monkeypatch):
     monkeypatch.setattr(answering_module, "_LEAST_GRACE_S", 60.0)  # also where the others agree
     options = {"fault": lambda number, body: fault if number in (2, 5) else None}
-    with running(policy, options, upstream={"timeout_s": 1.0 if fault == "hang" else 5.0}) as gateway:
+    with running(policy, options, upstream={"timeout_s": 2.0 if fault == "hang" else 60.0}) as gateway:
         said, headers = gateway.ask(model="alloc/vote(m,8)", headers={"x-alloc-debug": "true"})
         assert headers["samples"] == "8" and headers["faults"].count(";") == 1
         assert said.usage.completion_tokens == gateway.fake.delivered["completion_tokens"]
@@ -164,7 +164,9 @@ def test_samples_that_never_come_leave_a_vote_of_the_others(policy):
     ],
 )
 def test_without_any_sample_the_client_gets_an_error_that_says_why(policy, fault, status, said):
-    with running(policy, {"fault": lambda number, body: fault}, upstream={"timeout_s": 0.2}) as gateway:
+    with running(
+        policy, {"fault": lambda number, body: fault}, upstream={"timeout_s": 0.2 if fault == "hang" else 60.0}
+    ) as gateway:
         with pytest.raises(openai.APIStatusError, match=said) as error:
             gateway.ask(model="alloc/vote(m,2)")
         assert error.value.status_code == status

@@ -16,7 +16,7 @@ from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import AnswerRequest, Passed, Refused, Tenant
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from tests.serve.made import RECIPES
-from tests.serve.running import QUESTION, running
+from tests.serve.running import QUESTION, running, told
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
 HARD = {"cap": 2000.0, "hard": True}
@@ -42,8 +42,7 @@ def test_a_number_of_thousands_of_digits_costs_one_vote_and_no_answer(policy):
 def test_a_body_with_an_odd_number_is_an_answer_and_is_not_asked_for_again(policy, model):
     with running(policy, {"raw_usage": '{"prompt_tokens": ' + 5000 * "9" + ', "completion_tokens": 3}'}) as gateway:
         body = {"model": model, "messages": MESSAGES}
-        with gateway.sent(body) as connection:
-            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        assert told(gateway.sent(body))[0] == 200
         assert gateway.settled(1)["completion_tokens"] == 3 and len(gateway.fake.requests) == 1
 
 
@@ -65,9 +64,7 @@ def test_whatever_an_answer_holds_it_reaches_the_client(policy, text):
         gateway.fake.say = answers(text)
         for stream in (False, True):
             body = {"model": "alloc/vote(m,4)", "messages": MESSAGES, "stream": stream}
-            with gateway.sent(body) as connection:
-                said = connection.recv(1 << 16)
-            assert said.startswith(b"HTTP/1.1 200")
+            assert told(gateway.sent(body))[0] == 200
         assert gateway.settled(2)["samples"] == 8
 
 
@@ -107,8 +104,8 @@ def test_a_wrong_path_and_a_broken_request_are_errors_of_the_protocol_too(policy
         assert gateway.post(b"{}")[1]["error"]["code"] == 404
         with gateway.connected() as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nbroken\r\n\r\n")
-            said = connection.recv(4096).decode()
-        assert said.startswith("HTTP/1.1 400") and json.loads(said.split("\r\n\r\n")[1])["error"]["code"] == 400
+            status, _, said = told(connection)
+        assert status == 400 and json.loads(said)["error"]["code"] == 400
 
 
 class Full(Ledger):
@@ -387,9 +384,9 @@ def test_free_texts_get_one_sample_and_the_header_says_why(policy):
 
 def test_what_is_read_of_an_answer_is_bounded():
     keys = AnswerKeys("number")
-    start = time.monotonic()
+    start = time.process_time()
     assert keys(["it is 4" + 60_000 * " ", 60_000 * " " + "it is 4", 60_000 * "1 "]) == ["4", "4", "1"]
-    assert time.monotonic() - start < 2.0
+    assert time.process_time() - start < 2.0
     assert AnswerKeys("text")([5000 * "a", " Yes."]) == [None, "yes"]
 
 
@@ -413,9 +410,9 @@ def test_json_has_one_key_however_it_is_written(text):
 
 @pytest.mark.parametrize("text", ['{"a":', '{"', "{" + 20 * " ", '{"a": ["'])
 def test_what_only_begins_like_json_is_read_fast(text):
-    start = time.monotonic()
+    start = time.process_time()
     AnswerKeys("text")([text * (1 << 14)])
-    assert time.monotonic() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 def test_json_is_voted_on_as_a_whole_and_not_by_a_number_in_it(policy):

@@ -22,7 +22,7 @@ from alloc_jax.serve.web.fair_shares import Fair
 from alloc_jax.serve.web.middleware import failed
 from tests.fake_server import fake_server, served, streaming
 from tests.serve.made import RECIPES
-from tests.serve.running import QUESTION, Running, running
+from tests.serve.running import QUESTION, running, told, until
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
 PASSED = {"model": "through", "messages": MESSAGES}
@@ -35,58 +35,53 @@ def _no_pauses(monkeypatch):
     monkeypatch.setattr(upstream_module, "_PAUSE", 0.001)
 
 
-def latencies(gateway, asked, seconds=2.0, **more):
-    """Seconds of a neighbour's requests, one after the other, until a time is over."""
-    found, end = [], time.monotonic() + seconds
-    while time.monotonic() < end:
-        start = time.monotonic()
-        gateway.ask(asked, **more)
-        found.append(time.monotonic() - start)
-    return np.array(found)
-
-
 drip = streaming(b"data: " + 65536 * b"x" + b"\n\n", 200)  # 13 MB
 
 
 # Slow clients ---------------------------------------------------------------------------------------------------
 
 
-def test_streams_that_nobody_reads_keep_no_slot_and_end_at_a_limit(policy):
-    with served(drip) as url:
-        upstream = {"concurrency": 2, "timeout_s": 6.0}
-        with running(policy, url=url, upstream=upstream, http={"write_s": 1.5}, tenant={"cap": 1e6}) as gateway:
-            stalled = [gateway.sent({**PASSED, "stream": True, "max_tokens": 9}) for _ in range(2)]
-            time.sleep(0.5)
-            assert np.max(latencies(gateway, QUESTION, 0.5, model="alloc/vote(m,1)")) < 1.0
-            assert 'alloc_requests_in_flight{tenant="default"} 2.0' in gateway.get("/metrics")
-            before = gateway.core.ledger.totals()["requests"]
-            totals = gateway.settled(before + 2)
-            assert totals["open"] == 0
-            for connection in stalled:
-                connection.close()
+def test_streams_that_nobody_reads_keep_no_slot(policy):
+    with served(drip) as url, running(policy, url=url, upstream={"concurrency": 2}, tenant={"cap": 1e6}) as gateway:
+        for _ in range(2):
+            gateway.sent({**PASSED, "stream": True, "max_tokens": 9})
+        until(lambda: 'alloc_requests_in_flight{tenant="default"} 2.0' in gateway.get("/metrics"))
+        assert gateway.ask(model="alloc/vote(m,1)")[0].choices
+        assert 'alloc_requests_in_flight{tenant="default"} 2.0' in gateway.get("/metrics")  # and both are there still
+
+
+def test_streams_that_nobody_reads_end_at_a_limit(policy):
+    with served(drip) as url, running(policy, url=url, http={"write_s": 0.3}, tenant={"cap": 1e6}) as gateway:
+        gateway.sent({**PASSED, "stream": True, "max_tokens": 9})
+        assert gateway.settled(1)["open"] == 0
+
+
+def half_sent(gateway):
+    """Eight connections that have sent the first byte of nine."""
+    waiting = [gateway.connected() for _ in range(8)]
+    for connection in waiting:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    return waiting
 
 
 def test_bodies_that_are_half_sent_take_no_place_and_are_told_that_they_are_late(policy):
-    config = {"max_requests": 8, "body_s": 0.5}
-    with running(policy, config=config) as gateway:
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
-        waiting = [gateway.connected() for _ in range(8)]
-        for connection in waiting:
-            connection.sendall(head)
+    with running(policy, config={"max_requests": 8, "body_s": 600.0}) as gateway:
+        half_sent(gateway)
         assert gateway.ask()[0].choices
-        for connection in waiting:
-            said = connection.recv(4096).decode()
-            assert said.startswith("HTTP/1.1 408") and "did not come within 0.5 s" in said
-            connection.close()
+    with running(policy, config={"max_requests": 8, "body_s": 0.3}) as gateway:
+        for connection in half_sent(gateway):
+            status, _, said = told(connection)
+            assert status == 408 and "did not come within 0.3 s" in said
 
 
 def test_headers_that_do_not_come_end_a_connection(policy):
-    with running(policy, http={"header_s": 0.3}) as gateway:
-        for begun in (b"", b"GET /health HTT", b"GET /health HTTP/1.1\r\nHost: x\r\nA"):
-            with gateway.connected() as connection:
-                connection.sendall(begun)
-                said = connection.recv(4096)
-                assert said.startswith(b"HTTP/1.1 408") and not connection.recv(10)
+    with running(policy, http={"header_s": 1.0}) as gateway:
+        begun = (b"", b"GET /health HTT", b"GET /health HTTP/1.1\r\nHost: x\r\nA")
+        waiting = [gateway.connected() for _ in begun]
+        for connection, part in zip(waiting, begun, strict=True):
+            connection.sendall(part)
+        for connection in waiting:
+            assert told(connection)[0] == 408 and not connection.recv(10)
         with gateway.connected() as connection, pytest.raises(OSError):
             connection.sendall(b"GET /health HTTP/1.1\r\n")
             for j in range(20000):
@@ -95,15 +90,23 @@ def test_headers_that_do_not_come_end_a_connection(policy):
 
 
 def test_no_tenant_can_take_all_places(policy):
-    with running(policy, {"delay_s": 1.0}, tenants=TWO, config={"keys": KEYS, "max_requests": 8}) as gateway:
-        greedy = [gateway.sent({"model": "alloc/vote(m,1)", "messages": MESSAGES}, "key-a") for _ in range(8)]
-        time.sleep(0.3)
+    greedy, free = [{"role": "user", "content": "1 + 2"}], threading.Event()
+    options = {"held": lambda body: body["messages"] == greedy and not free.is_set()}
+    with running(
+        policy, options, tenants=TWO, config={"keys": KEYS, "admin_key": "key-admin", "max_requests": 8}
+    ) as gateway:
+        asked = [gateway.sent({"model": "alloc/vote(m,1)", "messages": greedy}, "key-a") for _ in range(8)]
+        until(lambda: gateway.fake.at_once == 6)
         other = gateway.client.with_options(api_key="key-b")
         assert other.chat.completions.create(model="alloc/vote(m,1)", messages=MESSAGES).choices
-        answers = sorted(connection.recv(4096).split(b" ", 2)[1] for connection in greedy)
-        assert answers == 6 * [b"200"] + 2 * [b"503"]
-        for connection in greedy:
-            connection.close()
+        until(
+            lambda: (
+                'alloc_responses_total{status="503"} 2.0'
+                in gateway.get("/metrics", {"Authorization": "Bearer key-admin"})
+            )
+        )
+        free.set()
+        assert sorted(told(connection)[0] for connection in asked) == 6 * [200] + 2 * [503]
 
 
 def test_slots_go_round():
@@ -133,30 +136,20 @@ def test_slots_go_round():
 @pytest.mark.parametrize("text", ["a" * 1_000_000, "ab cd " * 160_000, "(" * 1_000_000, "1+" * 500_000])
 def test_a_question_of_a_megabyte_keeps_nobody_waiting(policy, text):
     with running(policy, config={"max_body": 2 << 20}) as gateway:
-        end = threading.Event()
-
-        def attack():
-            client = Running(gateway.url, gateway.fake, gateway.gateway)
-            while not end.is_set():
-                client.ask(text)
-            client.client.close()
-
-        attacker = threading.Thread(target=attack)
-        attacker.start()
-        found = latencies(gateway, "1 + 2", 1.5)
-        end.set()
-        attacker.join()
-        assert (
-            len(found) > 10 and np.quantile(found, 0.9) < 0.4
-        )  # the client shares the interpreter; the siege is strict
+        took = []
+        for _ in range(3):
+            start = time.process_time()
+            gateway.ask(text)
+            took.append(time.process_time() - start)
+        assert min(took) < 0.4  # seconds of CPU, of client, gateway and upstream together; the siege is strict
 
 
 def test_a_pattern_cannot_explode(policy):
     with running(policy, config={"answer": "text", "answer_pattern": "(a+)+$"}) as gateway:
         gateway.fake.say = lambda body, number, choice: 40 * "a" + "!"
-        start = time.monotonic()
+        start = time.process_time()
         assert gateway.ask(model="alloc/vote(m,4)")[1]["vote-share"] == "0.0000"
-        assert time.monotonic() - start < 2.0
+        assert time.process_time() - start < 2.0
 
 
 def test_hostile_mathematics_delays_no_vote_of_one(policy):
@@ -165,10 +158,14 @@ def test_hostile_mathematics_delays_no_vote_of_one(policy):
         gateway.fake.say = lambda body, number, choice: "$9^{9^{9^9}}$" if "9 + 9" in str(body) else "$4$"
         attacker = threading.Thread(target=gateway.ask, args=("9 + 9", "alloc/vote(m,4)"))
         attacker.start()
-        time.sleep(0.2)
-        assert np.max(latencies(gateway, "2 + 2", 1.0, model="alloc/vote(m,1)")) < 1.0
-        attacker.join()
-        assert gateway.settled(1)["open"] == 0
+        try:
+            until(lambda: len(gateway.fake.requests) == 4)
+            for _ in range(5):
+                gateway.ask("2 + 2", model="alloc/vote(m,1)")
+            assert attacker.is_alive()  # four answers that each take their two seconds
+        finally:
+            attacker.join()
+        assert gateway.settled(6)["open"] == 0
 
 
 # A sick upstream ------------------------------------------------------------------------------------------------
@@ -176,17 +173,16 @@ def test_hostile_mathematics_delays_no_vote_of_one(policy):
 
 def test_a_sample_that_hangs_is_not_waited_for_once_the_vote_is_decided(policy):
     options = {"fault": lambda number, body: "hang" if number == 3 else None}
-    with running(policy, options, upstream={"timeout_s": 20.0}, tenant={"cap": 1e4, "hard": True}) as gateway:
-        start = time.monotonic()
+    with running(policy, options, tenant={"cap": 1e4, "hard": True}) as gateway:
         headers = gateway.ask("1 + 1", model="alloc/vote(m,8)")[1]
-        assert time.monotonic() - start < 3.0 and headers["samples"] == "7"
+        assert headers["samples"] == "7"
         assert headers["early"] == "1 samples that could not change the vote"
         assert gateway.core.ledger.totals()["charged"] == 8  # what never came may have been charged
 
 
 def test_at_the_deadline_the_samples_that_came_have_to_do(policy):
     options = {"fault": lambda number, body: "hang" if number > 2 else None}
-    with running(policy, options, upstream={"timeout_s": 20.0}, config={"deadline_s": 0.5}) as gateway:
+    with running(policy, options, config={"deadline_s": 1.5}) as gateway:
         headers = gateway.ask(model="alloc/vote(m,8)")[1]
         assert headers["samples"] == "2" and headers["early"] == "deadline"
         with pytest.raises(openai.InternalServerError, match="time-out") as error:
@@ -195,20 +191,30 @@ def test_at_the_deadline_the_samples_that_came_have_to_do(policy):
 
 
 def test_when_the_client_leaves_the_rest_is_not_drawn(policy):
-    with running(policy, {"delay_s": 0.1}, upstream={"concurrency": 2}, tenant={"cap": 1e4, "hard": True}) as gateway:
+    free = threading.Event()
+    options = {"held": lambda body: not free.is_set()}
+    with running(policy, options, upstream={"concurrency": 2}, tenant={"cap": 1e4, "hard": True}) as gateway:
         gateway.sent({"model": "alloc/vote(m,8)", "messages": MESSAGES}).close()
         totals = gateway.settled(1)
-        assert len(gateway.fake.requests) <= 4 and totals["open"] == 0
-        time.sleep(0.3)
-        assert gateway.fake.delivered["samples"] <= gateway.core.ledger.totals()["charged"] <= 4
-        with gateway.sent({**PASSED, "max_tokens": 9}) as connection:
-            time.sleep(0.05)
-        del connection
+        assert len(gateway.fake.requests) <= 2 and totals["open"] == 0
+        with gateway.sent({**PASSED, "max_tokens": 9}):
+            until(lambda: any(body["model"] == "through" for body in gateway.fake.requests))
         assert gateway.settled(2)["open"] == 0
+        free.set()
+        until(lambda: not gateway.fake.at_once)
+        assert gateway.fake.delivered["samples"] <= gateway.core.ledger.totals()["charged"] <= 3
+
+
+def stopped(gateway, model="m"):
+    """Stops the clock of a model's breaker; what it shows."""
+    now = [0.0]
+    gateway.gateway.upstream.servers.all[0].breakers[model].clock = lambda: now[0]
+    return now
 
 
 def test_an_outage_is_not_made_worse(policy):
     with running(policy, {"fault": lambda number, body: "500"}) as gateway:
+        now = stopped(gateway)
         for _ in range(9):
             with pytest.raises(openai.InternalServerError) as error:
                 gateway.ask(model="alloc/vote(m,8)")
@@ -216,7 +222,7 @@ def test_an_outage_is_not_made_worse(policy):
         assert asked <= 48 and error.value.status_code == 503 and int(error.value.response.headers["retry-after"]) >= 1
         assert f'alloc_upstream_faults_total{{status="500"}} {float(asked)}' in gateway.get("/metrics")
         gateway.fake.fault = lambda number, body: None
-        time.sleep(1.1)
+        now[0] = 1.1
         assert gateway.ask(model="alloc/vote(m,8)")[1]["samples"] == "8"  # it is found to be back
 
 
@@ -250,6 +256,7 @@ def test_a_breaker_lets_one_look_and_the_others_wait_for_what_it_finds():
 def test_a_model_that_is_down_stops_no_other(policy):
     fault = {"fault": lambda number, body: "500" if body["model"] == "down" else None}
     with running(policy, fault) as gateway:
+        stopped(gateway, "down")
         said = []
         for _ in range(40):
             with pytest.raises(openai.APIStatusError) as error:

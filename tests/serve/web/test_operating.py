@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 import urllib.error
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import Tenant
 from alloc_jax.serve.web.operate.traces import OpenTelemetry
 from tests.serve.made import RECIPES
-from tests.serve.running import QUESTION, running
+from tests.serve.running import QUESTION, running, until
 
 KEYS = {"keys": {"key-a": "a", "key-b": "b"}, "admin_key": "key-admin"}
 
@@ -103,8 +102,7 @@ def test_another_policy_is_read_while_requests_are_answered_and_none_is_lost(pol
         asking = [threading.Thread(target=lambda: answers.append(gateway.ask()[1]["policy"])) for _ in range(4)]
         for thread in asking:
             thread.start()
-        while not gateway.fake.at_once:
-            time.sleep(0.01)
+        until(lambda: gateway.fake.at_once)
         assert reload("k")[0] == 403 and gateway.gateway.core is first
         code, said = reload("key-admin")
         assert code == 200 and said["policy"] == "another" and said["actions"] == list(policy.actions)
