@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ import pytest
 
 from alloc_jax.serve.ledger import Ledger
 from tests.fake_server import fake_server
+from tests.serve.running import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def start(folder, *options, environment=None, imports=None):
 def failed(folder, *options, **more):
     """The last line of a gateway that did not start."""
     command = start(folder, *options, **more)
-    said = command.communicate(timeout=60)
+    said = command.communicate(timeout=PATIENCE)
     assert command.returncode == 1, said
     return said[1].splitlines()[-1]
 
@@ -54,17 +54,20 @@ def up(gateway, port, url=None, context=None):
         while not said or " in front of " not in said[-1]:
             said.append(gateway.stdout.readline())
             assert said[-1], gateway.stderr.read()[-2000:]
-        for _ in range(400):
-            try:
-                urllib.request.urlopen(f"{url or f'http://127.0.0.1:{port}'}/health", context=context).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        until(lambda: answers(f"{url or f'http://127.0.0.1:{port}'}/health", context))
         yield said
     finally:
         if gateway.poll() is None:
             gateway.send_signal(signal.SIGINT)
-        gateway.communicate(timeout=20)
+        gateway.communicate(timeout=PATIENCE)
+
+
+def answers(url, context=None):
+    try:
+        urllib.request.urlopen(url, context=context).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_port():
@@ -83,12 +86,7 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
         gateway = start(folder, *options, environment=environment, imports=imports)
         first = [gateway.stdout.readline(), gateway.stdout.readline()]
         url = f"http://127.0.0.1:{port}"
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"{url}/health").close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        until(lambda: answers(f"{url}/health"))
         with openai.OpenAI(base_url=f"{url}/v1", api_key="client-key") as client:
             messages = [{"role": "user", "content": "1 + 2"}]
             said = client.chat.completions.create(model="alloc/auto", messages=messages)
@@ -97,7 +95,7 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
             client.chat.completions.create(model="alloc/vote(m,2)", messages=messages, tools=tools)
             assert len(fake.requests) == before + 2  # calls are voted on
         gateway.send_signal(signal.SIGINT)
-        out, _ = gateway.communicate(timeout=20)
+        out, _ = gateway.communicate(timeout=PATIENCE)
         imports.close()
         log = (tmp_path / "imports").read_text()
         assert fake.headers[0]["authorization"] == "Bearer sk-up"
@@ -182,5 +180,5 @@ def test_an_address_that_is_taken_ends_it(folder, tmp_path):
         port = fake.url.split(":")[2].split("/")[0]
         usual = [f"--upstream={fake.url}", "--budget=3", "--resource=samples", "--ledger=", f"--port={port}"]
         command = start(folder, *usual)
-        said = command.communicate(timeout=60)
+        said = command.communicate(timeout=PATIENCE)
     assert command.returncode != 0 and "address already in use" in said[1]

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
+from tests.serve.running import PATIENCE
 
 
 def to(dual):
@@ -161,7 +162,7 @@ def test_processes_share_a_ledger_one_cap_and_one_pace_and_settle_for_those_that
         Ledger(path)  # for itself alone
     ledger = Ledger(path, shared=True)
     for worker in workers:
-        worker.communicate("go\n", timeout=60)
+        worker.communicate("go\n", timeout=PATIENCE)
     assert [worker.returncode for worker in workers] == [0, -9, 0]
     ledger.settle_lost()
     totals, account = ledger.totals(), ledger.account("x")

@@ -18,7 +18,8 @@ import pytest
 
 from alloc_jax.serve.ledger import Ledger
 from tests.fake_server import fake_server
-from tests.serve.test_command import folder, free_port, start, up  # noqa: F401
+from tests.serve.running import PATIENCE, until
+from tests.serve.test_command import answers, folder, free_port, start, up  # noqa: F401
 
 pytestmark = pytest.mark.long
 ASKED = json.dumps({"model": "alloc/auto", "messages": [{"role": "user", "content": "123 + 456"}]}).encode()
@@ -27,7 +28,7 @@ ASKED = json.dumps({"model": "alloc/auto", "messages": [{"role": "user", "conten
 def ask(url, context=None, **more):
     """The policy that answered."""
     request = urllib.request.Request(f"{url}/v1/chat/completions", data=ASKED, **more)
-    with urllib.request.urlopen(request, timeout=30, context=context) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as response:
         return response.headers["x-alloc-policy"], response.headers["x-request-id"]
 
 
@@ -61,16 +62,15 @@ def test_workers_share_a_ledger_and_one_that_is_killed_is_started_again_and_lose
             clients = [threading.Thread(target=client, args=(stop,)) for _ in range(8)]
             for thread in clients:
                 thread.start()
-            while len(answered) < 30:
-                time.sleep(0.02)
-            os.kill(first[0], signal.SIGKILL)
-            for _ in range(600):
-                if len(now := children(gateway)) == 3 and first[0] not in now and len(answered) > 120:
-                    break
-                time.sleep(0.05)
-            stop.set()
-            for thread in clients:
-                thread.join()
+            try:
+                until(lambda: len(answered) >= 30)
+                os.kill(first[0], signal.SIGKILL)
+                until(lambda: len(now := children(gateway)) == 3 and first[0] not in now and len(answered) > 120)
+            finally:
+                stop.set()
+                for thread in clients:
+                    thread.join()
+            now = children(gateway)
             assert len(now) == 3 and len(set(now) & set(first)) == 2
     assert len(set(answered)) == len(answered) > 120 and len(failed) <= 20
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -83,9 +83,9 @@ def test_workers_share_a_ledger_and_one_that_is_killed_is_started_again_and_lose
 
 
 def test_what_is_being_answered_at_the_end_is_finished_and_a_drain_has_its_time(folder, tmp_path):  # noqa: F811
-    for drain, finished in (("20", True), ("0.2", False)):
-        port, path, said = free_port(), tmp_path / f"{drain}.sqlite", []
-        with fake_server(delay_s=3.0) as fake:
+    for drain, finished in (("600", True), ("0.2", False)):
+        port, path, said, free = free_port(), tmp_path / f"{drain}.sqlite", [], threading.Event()
+        with fake_server(held=lambda body, free=free: not free.is_set()) as fake:
             gateway = start(folder, *options(fake, port, path, f"--drain_s={drain}"))
             with up(gateway, port):
 
@@ -95,10 +95,13 @@ def test_what_is_being_answered_at_the_end_is_finished_and_a_drain_has_its_time(
 
                 thread = threading.Thread(target=client)
                 thread.start()
-                while not fake.at_once:
-                    time.sleep(0.02)
+                until(lambda fake=fake: fake.at_once)
                 gateway.send_signal(signal.SIGTERM)
+                if finished:  # what nobody has answered yet is waited for, and nobody new is let in
+                    until(lambda port=port: not answers(f"http://127.0.0.1:{port}/health"))
+                    free.set()
                 thread.join()
+            free.set()
             assert bool(said) == finished
         kept = Ledger(path)
         assert kept.totals()["requests"] == 1 and kept.lost == 0
@@ -114,14 +117,11 @@ def test_a_signal_reads_the_policy_anew_and_a_broken_one_changes_nothing(folder,
             assert ask(f"http://127.0.0.1:{port}")[0] == policy.name
             replace(policy, name="another").save(mine)
             gateway.send_signal(signal.SIGHUP)
-            for _ in range(200):
-                if (now := ask(f"http://127.0.0.1:{port}")[0]) == "another":
-                    break
-                time.sleep(0.05)
-            assert now == "another"
+            until(lambda: ask(f"http://127.0.0.1:{port}")[0] == "another")
             (mine / "policy.npz").unlink()
             gateway.send_signal(signal.SIGHUP)
-            time.sleep(0.5)
+            while "the policy stays as it is" not in (line := gateway.stderr.readline()):
+                assert line
             assert ask(f"http://127.0.0.1:{port}")[0] == "another" and gateway.poll() is None
 
 
@@ -133,11 +133,7 @@ def test_a_gateway_begins_without_a_policy_and_finds_it_when_it_is_there(folder,
             assert said[-1].startswith("cold, ") and ask(f"http://127.0.0.1:{port}")[0] == "cold"
             shutil.copytree(folder, later)
             gateway.send_signal(signal.SIGHUP)
-            for _ in range(200):
-                if (now := ask(f"http://127.0.0.1:{port}")[0]) != "cold":
-                    break
-                time.sleep(0.05)
-            assert now == policy.name
+            until(lambda: ask(f"http://127.0.0.1:{port}")[0] == policy.name)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
