@@ -11,9 +11,9 @@ import sys
 
 from absl import app, flags
 
-from alloc_jax.cli import help_where_asked
 from alloc_jax.jobs.console import define_config_flags, plain_errors, read_config, show_progress
 from alloc_jax.jobs.smollm2 import DrawConfig, draw_smollm2
+from alloc_jax.options import help_where_asked
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the journals and the log; may hold an earlier run's.", required=True)

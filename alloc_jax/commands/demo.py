@@ -14,7 +14,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -81,19 +80,17 @@ def _account(
     answers: Sequence[DemoAnswer], right: Sequence[bool], spend: float, multiplier: tuple[float, float], seconds: float
 ) -> str:
     """What was asked of the model, what that cost, and how often it was right."""
-    from alloc_jax.report.tables import markdown_table
+    from alloc_jax.report.tables import right_by
 
-    questions = Counter(answer.action for answer in answers)
-    correct = Counter(answer.action for answer, good in zip(answers, right, strict=True) if good)
-    rows = [(name, f"{count}", f"{100 * correct[name] / count:.0f} %") for name, count in questions.most_common()]
+    share, table = right_by("action", [answer.action for answer in answers], right)
     return "\n".join([
         "",
         f"questions  {len(answers)} in {seconds:.1f} s",
         f"spent      {spend:.3f} samples per question of {FLAGS.budget:g}, {sum(a.samples for a in answers)} in all",
         f"multiplier {multiplier[0]:.4f} at first, {multiplier[1]:.4f} at last: the accuracy that a sample must earn to be drawn",
-        f"right      {100 * sum(right) / len(right):.0f} %, known to {100 / len(right) ** 0.5:.0f} points either way",
+        f"right      {share}",
         "",
-        markdown_table(("action", "questions", "right"), rows),
+        table,
     ])  # fmt: skip
 
 

@@ -199,9 +199,8 @@ def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: b
         if policy is not None:
             policy.save(folder / "policy")
         frontier.save(folder / "policy")
-        page = escalation_page(
-            folder, report, ESCALATE, _waited(waits), ways, bench.log, frontier, _about(bench), provenance(config)
-        )
+        about, made = _about(bench), provenance(folder, config)
+        page = escalation_page(folder, report, ESCALATE, _waited(waits), ways, bench.log, frontier, about, made)
         write_report(folder, page)
     return report
 

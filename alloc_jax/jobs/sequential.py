@@ -136,7 +136,7 @@ def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite:
         drawn = {key: o for key, o in found.items() if key[0] not in hidden and not key[0].endswith(poor)}
         curve = score_outcomes(drawn, tables, uniform, grid, replicates=300, seed=config.seed)
         main = FIRST if len(bench.sources) > 1 else TEXT
-        write_report(folder, stopping_page(folder, report, curve, main, _about(bench), provenance(config)))
+        write_report(folder, stopping_page(folder, report, curve, main, _about(bench), provenance(folder, config)))
         policy = _value_policy(bench, bench.known.log)
         policy.save(folder / "policy")
         sources = bench.sources if len(bench.sources) > 1 else bench.sources[0]

@@ -6,7 +6,6 @@ import json
 import statistics
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from alloc_jax.jobs.config import Seed
 from alloc_jax.jobs.escalate import EscalateConfig, compare_escalation
 from alloc_jax.jobs.servers import started
 from alloc_jax.logs import grade, read_log, write_log
-from alloc_jax.report.tables import markdown_table
+from alloc_jax.report.tables import right_by
 from alloc_jax.smollm2.log import save_packed
 from alloc_jax.smollm2.questions import WordProblem, word_problems
 from alloc_jax.smollm2.recipes import smollm2_recipes
@@ -194,9 +193,7 @@ def account(answers: Sequence[LoopAnswer], golds: Sequence[int], config: LoopCon
       seconds: of drawing, learning, starting the gateway, asking.
     """
     right = [given.correct for given in grade([one.text for one in answers], list(map(str, golds)), method="number")]
-    paths = Counter(one.path for one in answers)
-    good = Counter(one.path for one, ok in zip(answers, right, strict=True) if ok)
-    rows = [(path, str(count), f"{100 * good[path] / count:.0f} %") for path, count in paths.most_common(8)]
+    share, table = right_by("path", [one.path for one in answers], right, most=8)
     wait = sorted(one.seconds for one in answers)
     tokens = sum(one.tokens for one in answers)
     return "\n".join([
@@ -206,9 +203,9 @@ def account(answers: Sequence[LoopAnswer], golds: Sequence[int], config: LoopCon
         f"95th percentile {wait[int(0.95 * (len(wait) - 1))]:.2f} s",
         f"spent      {tokens / len(answers):.2f} tokens written per question of {config.budget:g}, "
         f"{sum(one.samples for one in answers)} samples in all",
-        f"right      {100 * sum(right) / len(right):.0f} %, known to {100 / len(right) ** 0.5:.0f} points either way",
+        f"right      {share}",
         "",
-        markdown_table(("path", "questions", "right"), rows),
+        table,
     ])  # fmt: skip
 
 

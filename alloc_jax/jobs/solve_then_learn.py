@@ -148,7 +148,9 @@ def solve_then_learn(
         best = best_policy(report, candidates)
         row = report.row(best, middle_budget(report, best))
         examples = None if row.outcome is None else example_questions(report, row, tables.score, shown.get(best))
-        page = report_page(report, "Who gets the compute", pictures, candidates, curve, examples, provenance(config))
+        page = report_page(
+            report, "Who gets the compute", pictures, candidates, curve, examples, provenance(folder, config)
+        )
         write_report(folder, page)
         clock.log("write", "report and pictures")
     return report
@@ -176,7 +178,8 @@ def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = Fa
         curve = score_plans([], choose, score, grid, replicates=CURVE_REPLICATES, seed=config.seed)
         pictures = [draw_frontier(folder, curve), draw_multiplier(folder, exact, config.budgets, report.unit)]
         write_report(
-            folder, report_page(report, "What knowing the questions buys", pictures, provenance=provenance(config))
+            folder,
+            report_page(report, "What knowing the questions buys", pictures, provenance=provenance(folder, config)),
         )
     return report
 

@@ -63,9 +63,9 @@ def new_workdir(path: str | Path, config: dict, overwrite: bool = False) -> Iter
         raise
 
 
-def provenance(config: Any) -> dict[str, str]:
-    """What a run was made with, for its reader: the command, its configuration, versions, device and commit."""
-    made = stamp()
+def provenance(folder: Path, config: Any) -> dict[str, str]:
+    """What a run was made with, for its reader: the command, its configuration, and what the stamp in its folder says."""
+    made = json.loads((folder / "stamp.json").read_text())
     told = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "configuration": ", ".join(

@@ -14,7 +14,7 @@ from alloc_jax.report import plots
 from alloc_jax.report.figure_style import COLOURS, GREY, Picture, pyplot, save
 from alloc_jax.report.page import Page, Section
 from alloc_jax.report.stopping import ahead_table, rules_table
-from alloc_jax.report.tables import Cells
+from alloc_jax.report.tables import Cells, shortened
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.types import SampleLog
 
@@ -96,23 +96,18 @@ def paths_table(ways: Sequence[Path], log: SampleLog, sources: Sequence[str]) ->
     rows = []
     for *_, at in sorted(ranked)[:SHOWN]:
         way = ways[at]
-        steps = [f"{sources[m]}: {_short(said, 20)}" for m, said in zip(way.sources, way.answers, strict=True)]
+        steps = [f"{sources[m]}: {shortened(said, 20)}" for m, said in zip(way.sources, way.answers, strict=True)]
         verdict = "right" if way.right else "wrong"
         rows.append(
             [
-                _short(log.question[way.row], 60),
+                shortened(log.question[way.row], 60),
                 "; ".join(steps),
-                _short(way.answer, 20),
+                shortened(way.answer, 20),
                 f"{100 * way.posterior:.0f}",
                 verdict,
             ]
         )
     return Cells(["question", "asked", "answer", "posterior (%)", ""], rows)
-
-
-def _short(text: str | None, most: int) -> str:
-    text = "no answer" if text is None else " ".join(text.split()).replace("|", "\\|")
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def plot_paths(ways: Sequence[Path], sources: Sequence[str], path: File) -> str:

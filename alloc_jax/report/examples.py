@@ -6,7 +6,8 @@ import numpy as np
 
 from alloc_jax.evaluate.scoring import Report, Row
 from alloc_jax.evaluate.uniform_mix import upper_hull
-from alloc_jax.report.tables import Cells, whole_percent
+from alloc_jax.report.tables import Cells, shortened, whole_percent
+from alloc_jax.stopping.rules import adjacent
 from alloc_jax.types import OutcomeTable
 
 SHOWN = (("most spent", 7), ("most gained", 7), ("most lost", 6))
@@ -45,7 +46,13 @@ def example_questions(report: Report, row: Row, table: OutcomeTable, predicted: 
                 guess = float(np.clip((row.plan[i] * predicted[i]).sum(), 0, 1))
             shares = [whole_percent(guess), whole_percent(right[i]), whole_percent(alike[i])]
             cells.append(
-                [why, _short(table.question[i] or table.ids[i]), _got(report, row, i), f"{spent[i]:.3g}", *shares]
+                [
+                    why,
+                    shortened(table.question[i] or table.ids[i], LONGEST),
+                    _got(report, row, i),
+                    f"{spent[i]:.3g}",
+                    *shares,
+                ]
             )
     return Cells(header, cells)
 
@@ -54,10 +61,8 @@ def _alike(report: Report, budget: float, table: OutcomeTable) -> np.ndarray:
     """f64[N] the chance of a right answer to each question under the uniform mix of a budget."""
     cost, accuracy = (np.array([i.value for i in part]) for part in (report.fixed_cost, report.fixed_accuracy))
     hull = upper_hull(cost, accuracy)
-    at = int(np.clip(np.searchsorted(cost[hull], budget, side="right") - 1, 0, len(hull) - 1))
-    less, more = hull[at], hull[min(at + 1, len(hull) - 1)]
-    share = 0.0 if less == more else float(np.clip((budget - cost[less]) / (cost[more] - cost[less]), 0, 1))
-    return (1 - share) * table.utility[:, less].astype(float) + share * table.utility[:, more]
+    less, more, share = adjacent(cost[hull], max(budget, cost[hull[0]]))
+    return (1 - share) * table.utility[:, hull[less]].astype(float) + share * table.utility[:, hull[more]]
 
 
 def _got(report: Report, row: Row, i: int) -> str:
@@ -66,8 +71,3 @@ def _got(report: Report, row: Row, i: int) -> str:
         parts = [(float(drawn[i]), source) for source, drawn in row.outcome.samples.items()]
         return ", ".join(f"{drawn:.2g} {source}" for drawn, source in parts if drawn >= 0.05)
     return "" if row.plan is None else report.actions[int(row.plan[i].argmax())]
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split()).replace("|", "\\|")
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

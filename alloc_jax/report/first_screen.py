@@ -148,7 +148,9 @@ def _stop(page: Page, row: Row, scale: _Scale) -> Stop:
         "accuracy-note": "; ".join(filter(None, (alike, f"{percent(row.over_uniform, '+.1f')} points at equal spend"))),
         "saving": told,
         "saving-note": note,
-    } | ({"who": who[0], "who-note": ", ".join(who[1:])} if who else {"who": "", "who-note": ""})
+        "who": next(iter(who), ""),
+        "who-note": ", ".join(who[1:]),
+    }
     right = 100 * row.accuracy.value
     marks = {
         "policy": scale.point(paid, right),

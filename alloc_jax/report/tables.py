@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -140,3 +141,28 @@ def whole_percent(value: float, digits: int = 0) -> str:
 def percent(interval: Interval, spec: str = ".1f") -> str:
     """An interval in hundredths."""
     return format(Interval(*(100 * end for end in (interval.value, interval.low, interval.high))), spec)
+
+
+def shortened(text: str | None, most: int) -> str:
+    """A text in one line and a cell of a table, of at most so many characters.
+
+    >>> shortened("one two", 5), shortened(None, 20)
+    ('one …', 'no answer')
+    """
+    text = "no answer" if text is None else " ".join(text.split()).replace("|", "\\|")
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def right_by(what: str, names: Sequence[str], right: Sequence[bool], most: int | None = None) -> tuple[str, str]:
+    """How many answers are right, in a line, and a table of the commonest of the names that the answers go by.
+
+    Args:
+      what: stands above the names.
+      names: of each answer, such as the action that it comes from.
+      right: whether each is right.
+      most: names that are shown; None: all.
+    """
+    count, good = Counter(names), Counter(name for name, ok in zip(names, right, strict=True) if ok)
+    rows = [(name, f"{many}", f"{100 * good[name] / many:.0f} %") for name, many in count.most_common(most)]
+    line = f"{100 * sum(right) / len(right):.0f} %, known to {100 / len(right) ** 0.5:.0f} points either way"
+    return line, markdown_table((what, "questions", "right"), rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.traffic.drift import Monitor
 from alloc_jax.evaluate.traffic.switching import MORE, UNKNOWN, Switch
+from alloc_jax.report.tables import Cells, percent
 
 if TYPE_CHECKING:
     from alloc_jax.logs.decisions import Recorded
@@ -30,17 +31,17 @@ def switch_line(switch: Switch) -> str:
     )
 
 
-def switch_table(switch: Switch) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def switch_table(switch: Switch) -> Cells:
     """The live policy and the candidate, header and rows."""
     rows: list[tuple[str, ...]] = []
     for name, found in (("live", switch.live), ("candidate", switch.candidate)):
         low, high = found.multiplier
         multiplier = found.weight * low + (1 - found.weight) * high
         rows.append(
-            (name, _percent(found.accuracy), f"{found.spend:.3f}", f"{multiplier:.4g}", f"{found.effective:.0f}")
+            (name, f"{percent(found.accuracy)} %", f"{found.spend:.3f}", f"{multiplier:.4g}", f"{found.effective:.0f}")
         )
     rows.append(("difference", _points(switch.difference), "", "", ""))
-    return ("policy", "right", "spend", "multiplier", "effective size"), rows
+    return Cells(("policy", "right", "spend", "multiplier", "effective size"), rows)
 
 
 def still_right_line(monitors: tuple[Monitor, ...], every: float) -> str:
@@ -54,13 +55,13 @@ def still_right_line(monitors: tuple[Monitor, ...], every: float) -> str:
     return f"still right: nothing rang; one false alarm in {every:g} questions at most, on average"
 
 
-def drift_table(monitors: tuple[Monitor, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def drift_table(monitors: tuple[Monitor, ...]) -> Cells:
     """What is watched, header and rows."""
     rows: list[tuple[str, ...]] = [
         (m.name, f"{m.reference:.3f}", f"{m.now:.3f}", f"{m.tolerance:.3f}", "" if m.alarm is None else f"{m.alarm}")
         for m in monitors
     ]
-    return ("watched", "was", "is", "tolerance", "rang after"), rows
+    return Cells(("watched", "was", "is", "tolerance", "rang after"), rows)
 
 
 def traffic_line(recorded: Recorded) -> str:
@@ -72,18 +73,14 @@ def traffic_line(recorded: Recorded) -> str:
     return ", ".join(parts)
 
 
-def weak_table(weak) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def weak_table(weak) -> Cells:
     """What votes' agreement is worth, header and rows."""
     rows: list[tuple[str, ...]] = [
-        (f"{share:.2f}", _percent(right), f"{count}")
+        (f"{share:.2f}", f"{percent(right)} %", f"{count}")
         for share, right, count in zip(weak.predicted, weak.measured, weak.count, strict=True)
     ]
-    return ("share that agrees", "right", "decisions"), rows
-
-
-def _percent(found: Interval) -> str:
-    return f"{Interval(100 * found.value, 100 * found.low, 100 * found.high):.1f} %"
+    return Cells(("share that agrees", "right", "decisions"), rows)
 
 
 def _points(found: Interval) -> str:
-    return f"{Interval(100 * found.value, 100 * found.low, 100 * found.high):+.1f} points"
+    return f"{percent(found, '+.1f')} points"

@@ -5,23 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate import evaluate
-from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
 from alloc_jax.evaluate.intervals import NOTHING, Interval
 from alloc_jax.evaluate.scoring import UNIFORM
-from alloc_jax.measure import measure, menu
 from alloc_jax.report.headline import answer, answer_notes, answer_table, best_policy
 from alloc_jax.report.tables import plain_table
-from tests.conftest import made_log
 
 
-@pytest.fixture(scope="module")
-def report():
-    train, held_out = made_log(questions=120).split_questions((0.6, 0.4), key=0)
-    actions = menu(train, votes=(1, 4, 8))
-    train, choose, score = (measure(part, actions) for part in (train, *held_out.split_samples(key=1)))
-    rules = [NearestNeighbours("kNN", train), prompt_length(train)]
-    return evaluate(rules, choose, score, (1.5, 2.0, 3.0), replicates=100)
+@pytest.fixture
+def report(scored):
+    return scored[0]
 
 
 def changed(report, policy, **values):

@@ -6,25 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate import evaluate
-from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
 from alloc_jax.evaluate.intervals import NOTHING, Interval
-from alloc_jax.measure import measure, menu
 from alloc_jax.report.examples import example_questions
 from alloc_jax.report.figure_style import COLOURS, DASHES, line_style
 from alloc_jax.report.headline import headline
 from alloc_jax.report.html import to_html
 from alloc_jax.report.page import report_page
-from tests.conftest import made_log
-
-
-@pytest.fixture(scope="module")
-def scored():
-    train, held_out = made_log(questions=120).split_questions((0.6, 0.4), key=0)
-    actions = menu(train, votes=(1, 4, 8))
-    train, choose, score = (measure(part, actions) for part in (train, *held_out.split_samples(key=1)))
-    rules = [NearestNeighbours("kNN", train), prompt_length(train)]
-    return evaluate(rules, choose, score, (1.5, 2.0, 3.0), replicates=100), score
 
 
 def changed(report, **values):

@@ -68,7 +68,7 @@ def test_the_gateway_serves_and_learns_without_a_policy():
     with running(policy) as gateway:
         for _ in range(6):
             assert gateway.ask("1 + 2")[1]["policy"] == "cold"
-        assert policy.traffic.samples["m"] == gateway.settled(6)["samples"] and policy.traffic.seen.sum() > 0
+        assert policy.learned.samples["m"] == gateway.settled(6)["samples"] and policy.learned.seen.sum() > 0
 
 
 def test_what_cannot_be_begun_with_is_told():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -25,7 +25,7 @@ _STEP = 0.05  # utility that twice the cost is taken to bring
 
 
 @dataclass(eq=False)
-class Traffic:
+class Learned:
     """What was seen of some actions."""
 
     seen: np.ndarray  # f64[K] questions whose agreement told of an action
@@ -39,17 +39,22 @@ class ColdPolicy(Policy):
     """Predicts the same of every question: what is taken for granted at first, and what the traffic has told."""
 
     prior: Prediction = field(repr=False)  # f32[1, K]
-    traffic: Traffic = field(repr=False)
+    learned: Learned = field(repr=False)
+
+    @cached_property
+    def parsed(self) -> tuple[Action, ...]:
+        """[K] its actions; every request looks at them."""
+        return tuple(map(Action.parse, self.actions))
 
     def predict(
         self, questions: Sequence[str], budget: float | None = None, given: Mapping[str, np.ndarray] | None = None
     ) -> Prediction:
-        traffic, parsed = self.traffic, [Action.parse(name) for name in self.actions]
-        score = (_PRIOR * self.prior.score[0] + traffic.earned) / (_PRIOR + traffic.seen)
+        learned = self.learned
+        score = (_PRIOR * self.prior.score[0] + learned.earned) / (_PRIOR + learned.seen)
         cost = self.prior.cost[0].copy()
-        for k, action in enumerate(parsed):
-            if drawn := traffic.samples.get(action.source):
-                cost[k] = action.samples * traffic.cost[action.source] / drawn
+        for k, action in enumerate(self.parsed):
+            if drawn := learned.samples.get(action.source):
+                cost[k] = action.samples * learned.cost[action.source] / drawn
         number = len(questions)
         return Prediction(*(np.tile(np.float32(row), (number, 1)) for row in (score, cost, 0 * cost)))
 
@@ -62,16 +67,16 @@ class ColdPolicy(Policy):
           share: of them that agree with the winner.
           cost: of all.
         """
-        traffic = self.traffic
+        learned = self.learned
         if samples:
-            traffic.samples[action.source] = traffic.samples.get(action.source, 0.0) + samples
-            traffic.cost[action.source] = traffic.cost.get(action.source, 0.0) + cost
+            learned.samples[action.source] = learned.samples.get(action.source, 0.0) + samples
+            learned.cost[action.source] = learned.cost.get(action.source, 0.0) + cost
         if samples < 2 or not share:
             return
-        for k, other in enumerate(map(Action.parse, self.actions)):
+        for k, other in enumerate(self.parsed):
             if other.source == action.source:
-                traffic.seen[k] += 1
-                traffic.earned[k] += greater_part(share, other.samples)
+                learned.seen[k] += 1
+                learned.earned[k] += greater_part(share, other.samples)
 
 
 def cold_policy(actions: Sequence[Action], resource: str, unit: str, sample_cost: float) -> ColdPolicy:
@@ -105,7 +110,7 @@ def cold_policy(actions: Sequence[Action], resource: str, unit: str, sample_cost
         calibration=(Unseen(prior),),
         calibration_cost=prior.cost,
         prior=prior,
-        traffic=Traffic(nothing, nothing.copy(), {}, {}),
+        learned=Learned(nothing, nothing.copy(), {}, {}),
     )
 
 
