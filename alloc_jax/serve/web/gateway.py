@@ -182,20 +182,12 @@ class Gateway:
     async def responses(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Answers a request for a response, by a chat completion."""
         (asked, body, ignored), identity = await self._asked(request, tenant, stack, _read_response)
-        read_conversation(body)
-        dialect = Responses(asked, identity)
-        if body["model"].startswith(PREFIX):
-            return await self._allocated(request, read_question(body, identity, tenant, ignored), dialect, stack)
-        return await pass_through(self, request, read_passed(body, identity, tenant, 1, CHAT, ignored), stack, dialect)
+        return await self._translated(request, tenant, stack, body, Responses(asked, identity), ignored)
 
     async def messages(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Answers a request for a message, by a chat completion."""
         (body, ignored), identity = await self._asked(request, tenant, stack, _read_message)
-        read_conversation(body)
-        dialect = Messages(identity)
-        if body["model"].startswith(PREFIX):
-            return await self._allocated(request, read_question(body, identity, tenant, ignored), dialect, stack)
-        return await pass_through(self, request, read_passed(body, identity, tenant, 1, CHAT, ignored), stack, dialect)
+        return await self._translated(request, tenant, stack, body, Messages(identity), ignored)
 
     async def others(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Passes completions and embeddings through, for models of the upstream alone."""
@@ -251,6 +243,22 @@ class Gateway:
         stack.enter_context(self._place(tenant))  # a request that is not whole takes none
         said = read(raw) if len(raw) < _LONG else await self.readers.run(tenant, read, raw)
         return said, request.state.id
+
+    async def _translated(
+        self,
+        request: Request,
+        tenant: str,
+        stack: AsyncExitStack,
+        body: dict[str, Any],
+        dialect: Dialect,
+        ignored: tuple[str, ...],
+    ) -> Response:
+        """Answers a request that was asked in another dialect than its chat completion."""
+        read_conversation(body)
+        identity = request.state.id
+        if body["model"].startswith(PREFIX):
+            return await self._allocated(request, read_question(body, identity, tenant, ignored), dialect, stack)
+        return await pass_through(self, request, read_passed(body, identity, tenant, 1, CHAT, ignored), stack, dialect)
 
     async def _allocated(
         self, request: Request, question: AnswerRequest, dialect: Dialect, stack: AsyncExitStack
