@@ -12,12 +12,12 @@ from alloc_jax.actions import (
 from alloc_jax.evaluate.evaluation import evaluate as evaluate
 from alloc_jax.evaluate.scoring import Report as Report
 from alloc_jax.learn.export import export_policy as export_policy
-from alloc_jax.learn.features import TextFeatures as TextFeatures
-from alloc_jax.learn.inputs import (
+from alloc_jax.learn.features.inputs import (
     Combined as Combined,
     Embedding as Embedding,
     Given as Given,
 )
+from alloc_jax.learn.features.text import TextFeatures as TextFeatures
 from alloc_jax.learn.policy import (
     Policy as Policy,
     load_policy as load_policy,

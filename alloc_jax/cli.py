@@ -29,8 +29,8 @@ COMMANDS = {
     ),
     "resplit": Command("commands.resplit", "The main job over many splits of the questions.", "log"),
     "reproduce-paper": Command("commands.reproduce_paper", "The protocol of arXiv 2604.14853 on a log.", "log"),
-    "collect": Command("commands.collect", "Questions and a server to a journal of samples and a log."),
-    "check-server": Command("commands.check_server", "What an OpenAI-compatible server honours."),
+    "collect": Command("commands.servers.collect", "Questions and a server to a journal of samples and a log."),
+    "check-server": Command("commands.servers.check_server", "What an OpenAI-compatible server honours."),
     "serve": Command("serve.__main__", "The gateway: a policy in front of a server, within a budget."),
     "traffic": Command(
         "commands.traffic",
@@ -39,9 +39,9 @@ COMMANDS = {
     ),
     "replay": Command("commands.replay", "A log through the gateway's decisions, offline.", "log"),
     "solve-distributed": Command("commands.solve_distributed", "A stored table of any length, by many processes."),
-    "demo": Command("commands.demo", "A small model, the gateway before it, 200 questions, and the account."),
-    "reasoner": Command("commands.reasoner", "Serve the built-in language model."),
-    "smollm2": Command("commands.smollm2", "Serve SmolLM2-135M-Instruct, a pre-trained language model."),
+    "demo": Command("commands.servers.demo", "A small model, the gateway before it, 200 questions, and the account."),
+    "reasoner": Command("commands.servers.reasoner", "Serve the built-in language model."),
+    "smollm2": Command("commands.servers.smollm2", "Serve SmolLM2-135M-Instruct, a pre-trained language model."),
 }
 
 

@@ -23,9 +23,9 @@ from absl import app, flags
 from alloc_jax.actions import abstain, parse_actions, vote
 from alloc_jax.logs import read_log, write_log
 from alloc_jax.measure import measure, menu
-from alloc_jax.measure.estimators import estimate_actions
-from alloc_jax.measure.u_statistics import Pairs
-from alloc_jax.measure.vote_kernel import log_binomial, vote_nodes
+from alloc_jax.measure.estimators.choice import estimate_actions
+from alloc_jax.measure.estimators.u_statistics import Pairs
+from alloc_jax.measure.estimators.vote_kernel import log_binomial, vote_nodes
 from alloc_jax.report.tables import markdown_table
 
 FLAGS = flags.FLAGS

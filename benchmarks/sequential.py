@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from alloc_jax.evaluate.replay import Replay, replay
-from alloc_jax.evaluate.stopping_rules import beta_confidence
+from alloc_jax.evaluate.sequential.replay import Replay, replay
+from alloc_jax.evaluate.sequential.stopping_rules import beta_confidence
 from alloc_jax.report.tables import markdown_table
 from alloc_jax.stopping.contexts import make_contexts
 from alloc_jax.stopping.induction import best_at, indices, multiplier_grid, root_values

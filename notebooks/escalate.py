@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import alloc_jax as aj
-from alloc_jax.evaluate.escalation import replay_escalation
+from alloc_jax.evaluate.sequential.escalation import replay_escalation
 from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.stopping.sources.walks import make_walks
 

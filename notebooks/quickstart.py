@@ -26,8 +26,8 @@ from IPython.display import Markdown
 
 import alloc_jax as aj
 from alloc_jax.measure import describe, format_description
-from alloc_jax.report.markdown import to_markdown
-from alloc_jax.report.page import report_page
+from alloc_jax.report.pages.markdown import to_markdown
+from alloc_jax.report.pages.page import report_page
 
 print(jax.__version__, jax.devices())
 share = 0.2 if "ALLOC_JAX_SMALL" in os.environ else 1.0  # of the questions

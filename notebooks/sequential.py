@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import alloc_jax as aj
-from alloc_jax.evaluate.replay import replay_frontier, replay_rule
+from alloc_jax.evaluate.sequential.replay import replay_frontier, replay_rule
 from alloc_jax.stopping.paths import sample_paths
 from alloc_jax.stopping.rules import policy_prior, prior_features, vote_state
 

@@ -30,8 +30,8 @@ from IPython.display import Markdown
 
 import alloc_jax as aj
 from alloc_jax.measure import describe, fitting_menu, format_description, format_table
-from alloc_jax.report.markdown import to_markdown
-from alloc_jax.report.page import report_page
+from alloc_jax.report.pages.markdown import to_markdown
+from alloc_jax.report.pages.page import report_page
 
 # %% [markdown]
 # `samples_*.jsonl` of lm-evaluation-harness, with `repeats: 8`: one record per question, its responses in `resps`.

@@ -95,3 +95,5 @@ def test_the_designs_page_has_every_folder():
     page = (ROOT.parent / "docs" / "design.md").read_text()
     for stage in (*STAGES, "serve"):
         assert f"| `{stage}/` |" in page and f"| {stage} " in page
+    for path in ROOT.rglob("*/*/__init__.py"):
+        assert f"`{path.parent.relative_to(ROOT)}/`" in page, path

@@ -11,7 +11,7 @@ from jax import export
 
 from alloc_jax.learn import PolicyConfig, fitting, train
 from alloc_jax.measure import measure, menu
-from alloc_jax.measure.vote_kernel import vote_batch, vote_nodes, without_replacement
+from alloc_jax.measure.estimators.vote_kernel import vote_batch, vote_nodes, without_replacement
 from alloc_jax.solve import frontier, prepare, solve
 from alloc_jax.types import AllocationProblem
 from tests.conftest import made_log

@@ -13,9 +13,9 @@ import numpy as np
 
 from alloc_jax.evaluate.neighbours import FEW, Neighbours
 from alloc_jax.evaluate.outcomes import check_complete
-from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.features.inputs import Embedding
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.learn.inference import standardise
-from alloc_jax.learn.inputs import Embedding
 from alloc_jax.learn.policy import MixedMultiplier, Prediction, calibrate
 from alloc_jax.learn.protocols import Featurizer
 from alloc_jax.types import OutcomeTable, inseparable

@@ -17,16 +17,16 @@ import jax
 import numpy as np
 
 from alloc_jax.actions import passes, single, vote
-from alloc_jax.evaluate import cascades
-from alloc_jax.evaluate.cascades import Sweep
 from alloc_jax.evaluate.comparison.cases import default_budgets
 from alloc_jax.evaluate.comparison.contenders import parse_policy
 from alloc_jax.evaluate.comparison.crossfit import Part, question_folds
-from alloc_jax.evaluate.default_sources import default_ladder
-from alloc_jax.evaluate.escalation import Path as Way, replay_escalation, served_paths
 from alloc_jax.evaluate.evaluation import deploy
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
+from alloc_jax.evaluate.sequential import cascades
+from alloc_jax.evaluate.sequential.cascades import Sweep
+from alloc_jax.evaluate.sequential.default_sources import default_ladder
+from alloc_jax.evaluate.sequential.escalation import Path as Way, replay_escalation, served_paths
 from alloc_jax.jobs.config import Budgets, ByGroup, DrawConfig, Policies, Questions
 from alloc_jax.jobs.priced_log import PricedLog, of_sources, paid_with
 from alloc_jax.jobs.workdir import new_workdir, provenance
@@ -37,7 +37,7 @@ from alloc_jax.measure import measure
 from alloc_jax.measure.costs import sample_costs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.report.escalation import escalation_page
-from alloc_jax.report.html import write_report
+from alloc_jax.report.pages.html import write_report
 from alloc_jax.report.stopping import score_outcomes
 from alloc_jax.stopping.rules import nearest
 from alloc_jax.stopping.sources.beliefs import log_odds

@@ -31,12 +31,12 @@ from alloc_jax.evaluate.uniform_mix import UniformMix
 from alloc_jax.jobs.compare import CompareConfig, compare
 from alloc_jax.jobs.config import Budgets, Folds, Log, Policies, Questions, Seed, Seeds, TrainShare
 from alloc_jax.jobs.workdir import new_workdir
-from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure
-from alloc_jax.report import plots
 from alloc_jax.report.comparison import Comparison, difference_table
 from alloc_jax.report.headline import answer_page
+from alloc_jax.report.pictures.frontiers import plot_frontier
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.tables import HOW_TO_READ, main_table, markdown_table, percent, regret_table, whole_percent
 from alloc_jax.solve import solve
@@ -119,7 +119,7 @@ def reproduce(config: PaperConfig, workdir: str | Path, overwrite: bool = False)
         choose, score = measure_halves(sample_halves(log, jax.random.key(config.seed)), actions, "samples")
         case = make_case(source, table, choose, score, budgets=config.budgets)
         found = Reproduction(tuple(published), _honest(case, config))
-        alt = plots.plot_frontier(found.honest.curve, folder / "frontier.png", found.honest.learned)
+        alt = plot_frontier(found.honest.curve, folder / "frontier.png", found.honest.learned)
         write_metrics(folder / "metrics.jsonl", {"honest": found.honest.report})
         (folder / "report.md").write_text(_page(found, config, source, alt))
     return found

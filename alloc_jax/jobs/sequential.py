@@ -22,16 +22,16 @@ from alloc_jax.evaluate.comparison.contenders import parse_policy
 from alloc_jax.evaluate.comparison.crossfit import Part, question_folds
 from alloc_jax.evaluate.evaluation import check_budgets, deploy
 from alloc_jax.evaluate.outcomes import Outcome
-from alloc_jax.evaluate.replay import mixed, replay, replay_frontier, replay_rule
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
+from alloc_jax.evaluate.sequential.replay import mixed, replay, replay_frontier, replay_rule
+from alloc_jax.evaluate.sequential.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
 from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.jobs.config import Budgets, DrawConfig, LogConfig, Orders, Policies, Resource
 from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
-from alloc_jax.report.html import write_report
+from alloc_jax.report.pages.html import write_report
 from alloc_jax.report.stopping import score_outcomes, stopping_page
 from alloc_jax.stopping import solve_sequential
 from alloc_jax.stopping.paths import Paths, sample_paths

@@ -26,15 +26,15 @@ from alloc_jax.jobs.config import ByGroup, Log, LogConfig, Policies, TrainShare
 from alloc_jax.jobs.escalate import ESCALATE, escalate_beside
 from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir, provenance
-from alloc_jax.learn.inputs import Given
+from alloc_jax.learn.features.inputs import Given
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
 from alloc_jax.report.examples import example_questions
 from alloc_jax.report.headline import best_policy, middle_budget
-from alloc_jax.report.html import write_report
-from alloc_jax.report.job_pictures import draw_all, draw_frontier, draw_multiplier
-from alloc_jax.report.page import report_page
+from alloc_jax.report.pages.html import write_report
+from alloc_jax.report.pages.page import report_page
+from alloc_jax.report.pictures.selection import draw_all, draw_frontier, draw_multiplier
 from alloc_jax.solve import frontier
 from alloc_jax.types import OutcomeTable, SampleLog
 

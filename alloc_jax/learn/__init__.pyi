@@ -3,13 +3,13 @@ from alloc_jax.learn.calibration import (
     Prediction as Prediction,
 )
 from alloc_jax.learn.export import export_policy as export_policy
-from alloc_jax.learn.features import TextFeatures as TextFeatures
-from alloc_jax.learn.inputs import (
+from alloc_jax.learn.features.inputs import (
     Combined as Combined,
     Embedding as Embedding,
     Given as Given,
     sentence_embedding as sentence_embedding,
 )
+from alloc_jax.learn.features.text import TextFeatures as TextFeatures
 from alloc_jax.learn.policy import (
     Policy as Policy,
     load_policy as load_policy,

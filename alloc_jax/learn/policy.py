@@ -20,7 +20,7 @@ import numpy as np
 
 from alloc_jax.display import Shown
 from alloc_jax.learn.calibration import MixedMultiplier, Prediction, Unseen, calibrate, calibrate_surely
-from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.learn.inference import Rest, at_rest, forward, forward_one, read_cost, read_score
 from alloc_jax.learn.protocols import Featurizer
 

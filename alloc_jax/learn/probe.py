@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from alloc_jax.actions import vote
-from alloc_jax.learn.inputs import Given
+from alloc_jax.learn.features.inputs import Given
 from alloc_jax.measure import measure
 from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
 

@@ -26,7 +26,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
-from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.learn.fitting import fit
 from alloc_jax.learn.inference import forward, standardise
 from alloc_jax.learn.policy import Policy, Unseen, read_head

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from alloc_jax.logs.formats.parquet import write_parquet
+from alloc_jax.logs.formats.sample_log import write_parquet
 from alloc_jax.types import SAMPLE_FIELDS, SampleLog
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from alloc_jax.actions import CONSTANT, Action
-from alloc_jax.measure.pass_at_k import expected_largest
-from alloc_jax.measure.u_statistics import Pairs, estimate
+from alloc_jax.measure.estimators.pass_at_k import expected_largest
+from alloc_jax.measure.estimators.u_statistics import Pairs, estimate
 from alloc_jax.price_book import PriceBook
 from alloc_jax.types import SampleLog, Source
 

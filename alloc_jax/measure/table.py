@@ -9,9 +9,9 @@ import numpy as np
 
 from alloc_jax.actions import Action, vote
 from alloc_jax.measure.costs import action_costs, check_resources, priced, unit_name
-from alloc_jax.measure.estimators import COUNTING, REWARDED, estimate_actions, needs_reward
+from alloc_jax.measure.estimators.choice import COUNTING, REWARDED, estimate_actions, needs_reward
+from alloc_jax.measure.estimators.u_statistics import Pairs, covariance
 from alloc_jax.measure.shrink import METHODS, shrunk
-from alloc_jax.measure.u_statistics import Pairs, covariance
 from alloc_jax.price_book import PriceBook
 from alloc_jax.types import OutcomeTable, SampleLog, Source
 
@@ -46,7 +46,7 @@ def measure(
     """The utility and cost of every action on every question, with standard errors.
 
     The utility of an action that draws k samples is its exact expectation over all k-subsets of the logged samples
-    (`alloc_jax.measure.estimators`). Its cost is k times the mean cost of one sample of the source on the question, in
+    (`alloc_jax.measure.estimators.choice`). Its cost is k times the mean cost of one sample of the source on the question, in
     seconds the expected maximum over all k-subsets.
 
     Args:

@@ -10,8 +10,9 @@ from alloc_jax.evaluate.comparison.cases import Case
 from alloc_jax.evaluate.comparison.contenders import BASELINES, CLASSES, GAINS, KNN, ORACLE_FEATURES
 from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.scoring import UNIFORM, Report
-from alloc_jax.report import diagnostics, plots
 from alloc_jax.report.headline import answer_page
+from alloc_jax.report.pictures import diagnostics
+from alloc_jax.report.pictures.frontiers import plot_frontier
 from alloc_jax.report.records import write_metrics
 from alloc_jax.report.tables import (
     HOW_TO_READ,
@@ -150,7 +151,7 @@ def write_comparison(
         file = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
         reports |= {name: comparison.report}
         reports |= {f"{name}, ablation of {part}": report for part, report in comparison.ablations.items()}
-        alt = plots.plot_frontier(comparison.curve, folder / f"{file}_frontier.png", comparison.learned)
+        alt = plot_frontier(comparison.curve, folder / f"{file}_frontier.png", comparison.learned)
         page += _case_page(comparison, f"![{alt}]({file}_frontier.png)")
         for part, report in comparison.ablations.items():
             page += [f"### {name}: ablation of {part}", markdown_table(*variant_table(report))]

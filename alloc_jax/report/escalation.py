@@ -8,11 +8,11 @@ from pathlib import Path as File
 
 import numpy as np
 
-from alloc_jax.evaluate.escalation import Path, calibration
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.report import plots
-from alloc_jax.report.figure_style import COLOURS, GREY, Picture, pyplot, save
-from alloc_jax.report.page import Page, Section
+from alloc_jax.evaluate.sequential.escalation import Path, calibration
+from alloc_jax.report.pages.page import Page, Section
+from alloc_jax.report.pictures.frontiers import plot_frontier
+from alloc_jax.report.pictures.style import COLOURS, GREY, Picture, pyplot, save
 from alloc_jax.report.stopping import ahead_table, rules_table
 from alloc_jax.report.tables import Cells, shortened
 from alloc_jax.stopping.sources.rules import EscalationFrontier
@@ -55,7 +55,7 @@ def escalation_page(
       provenance: what it was made with, by name.
     """
     path = folder / "escalate.png"
-    told = plots.plot_frontier(report, path, [rule for rule in report.policies if rule == main])
+    told = plot_frontier(report, path, [rule for rule in report.policies if rule == main])
     pictures = [Picture(path, "Accuracy against spend, and above the uniform mix", told)]
     sections = []
     if ways:

@@ -8,9 +8,9 @@ from pathlib import Path
 from alloc_jax.evaluate.oracle_intervals import resolved
 from alloc_jax.evaluate.outcomes import Means, Outcome
 from alloc_jax.evaluate.scoring import ORACLE, UNIFORM, Report, Scorer
-from alloc_jax.report import plots
-from alloc_jax.report.figure_style import Picture
-from alloc_jax.report.page import Page, Section
+from alloc_jax.report.pages.page import Page, Section
+from alloc_jax.report.pictures.frontiers import plot_frontier
+from alloc_jax.report.pictures.style import Picture
 from alloc_jax.report.tables import Cells, percent
 from alloc_jax.types import OutcomeTable
 
@@ -87,9 +87,7 @@ def stopping_page(
     """The page of a comparison of stopping rules, whose picture is drawn into a folder."""
     banded = [rule for rule in (main, "index") if rule in curve.policies]
     path = folder / "sequential.png"
-    picture = Picture(
-        path, "Accuracy against spend, and above the uniform mix", plots.plot_frontier(curve, path, banded)
-    )
+    picture = Picture(path, "Accuracy against spend, and above the uniform mix", plot_frontier(curve, path, banded))
     sections = (
         Section("What a budget buys", (picture,), folded=False),
         Section("Beside every other rule", (HOW_TO_READ, ahead_table(report, main), rules_table(report))),

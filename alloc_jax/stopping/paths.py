@@ -7,7 +7,7 @@ After n samples of a question, a path holds what a stopping rule may see, and wh
     best      lead: the bin of the best reward so far. Earns what the sample of that reward is worth.
 
 An order is drawn without replacement, so that its first n samples are a random n-subset: the mean over many orders tends to
-the exact expectations of `alloc_jax.measure.votes`.
+the exact expectations of `alloc_jax.measure.estimators.votes`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 
 from alloc_jax.actions import single
 from alloc_jax.measure.costs import check_resources, priced, sample_costs
-from alloc_jax.measure.u_statistics import Pairs
+from alloc_jax.measure.estimators.u_statistics import Pairs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.solve.mesh import shared_out
 from alloc_jax.types import SampleLog

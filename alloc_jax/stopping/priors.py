@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax.scipy.special import gammaln, logsumexp
 
-from alloc_jax.measure.u_statistics import Pairs
+from alloc_jax.measure.estimators.u_statistics import Pairs
 from alloc_jax.stopping.states import Lattice, StateModel, Tally
 
 STEPS = 400  # of Adam

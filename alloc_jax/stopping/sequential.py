@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alloc_jax.measure.costs import unit_name
-from alloc_jax.measure.u_statistics import Pairs
+from alloc_jax.measure.estimators.u_statistics import Pairs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.stopping.contexts import Contexts, make_contexts
 from alloc_jax.stopping.fitted_value_iteration import fitted_indices

@@ -5,9 +5,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from alloc_jax.solve import reference
 from benchmarks import general_solvers
 from benchmarks.instances import FAMILIES, instance, several
+from tests.solve import reference
 
 
 def needs(package):

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from alloc_jax.commands import demo
-from alloc_jax.commands.demo import DemoAnswer
+from alloc_jax.commands.servers import demo
+from alloc_jax.commands.servers.demo import DemoAnswer
 from alloc_jax.jobs.servers import started
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate import cascades
-from alloc_jax.evaluate.cascades import Sweep, chain
-from alloc_jax.evaluate.default_sources import default_ladder
+from alloc_jax.evaluate.sequential import cascades
+from alloc_jax.evaluate.sequential.cascades import Sweep, chain
+from alloc_jax.evaluate.sequential.default_sources import default_ladder
 from alloc_jax.stopping.sources.beliefs import log_odds, tables
 from alloc_jax.stopping.sources.patterns import make_patterns
 from alloc_jax.stopping.sources.walks import Walks, make_walks

@@ -15,10 +15,10 @@ from alloc_jax.evaluate.scoring import HINDSIGHT, IN_SAMPLE, ORACLE, RANDOM, SIN
 from alloc_jax.evaluate.uniform_mix import UniformMix, upper_hull
 from alloc_jax.learn.calibration import MixedMultiplier
 from alloc_jax.measure import measure, menu
-from alloc_jax.report.diagnostics import share_right
-from alloc_jax.report.figure_style import Picture
-from alloc_jax.report.markdown import to_markdown
-from alloc_jax.report.page import report_page
+from alloc_jax.report.pages.markdown import to_markdown
+from alloc_jax.report.pages.page import report_page
+from alloc_jax.report.pictures.diagnostics import share_right
+from alloc_jax.report.pictures.style import Picture
 from alloc_jax.report.tables import main_table, markdown_table, regret_table
 from alloc_jax.solve import solve
 from tests.conftest import made_log

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.replay import Replay, replay, replay_frontier, replay_rule
-from alloc_jax.evaluate.stopping_rules import beta_confidence, dirichlet_confidence, fixed, until_right, window
+from alloc_jax.evaluate.sequential.replay import Replay, replay, replay_frontier, replay_rule
+from alloc_jax.evaluate.sequential.stopping_rules import (
+    beta_confidence,
+    dirichlet_confidence,
+    fixed,
+    until_right,
+    window,
+)
 from alloc_jax.stopping.paths import Paths, sample_paths
 from alloc_jax.stopping.sequential import solve_sequential
 from tests.conftest import made_log

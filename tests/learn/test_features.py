@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from alloc_jax.learn.features import MANY, SURFACE, TextFeatures, surface_counts
+from alloc_jax.learn.features.text import MANY, SURFACE, TextFeatures, surface_counts
 
 
 def fact(text: str, name: str) -> float:

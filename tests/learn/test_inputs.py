@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.learn import Combined, Embedding, Given, PolicyConfig, TextFeatures, load_policy, split_probe, train
-from alloc_jax.learn.inputs import sentence_embedding
+from alloc_jax.learn.features.inputs import sentence_embedding
 from alloc_jax.measure import measure, menu
 from alloc_jax.serve import allocator
 from tests.conftest import made_log

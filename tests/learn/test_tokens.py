@@ -1,7 +1,7 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from alloc_jax.learn.tokens import QUANTITIES, neighbours, quantities, sequences, tokens
+from alloc_jax.learn.features.tokens import QUANTITIES, neighbours, quantities, sequences, tokens
 
 
 def fact(text: str, name: str) -> float:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from alloc_jax.measure.u_statistics import Pairs
+from alloc_jax.measure.estimators.u_statistics import Pairs
 
 
 def worth_of(answers, correct) -> dict[int, Fraction]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from alloc_jax.actions import Action
-from alloc_jax.measure import weighted
-from alloc_jax.measure.estimators import estimate_actions, rule_of
+from alloc_jax.measure.estimators import weighted_votes
+from alloc_jax.measure.estimators.choice import estimate_actions, rule_of
 from tests.measure.rules import average, orders, pair_at, random_pairs, resamples, subsets
 
 RULES = (
@@ -27,13 +27,13 @@ def action(rule: str, k: int) -> Action:
 @pytest.fixture
 def only_enumeration(monkeypatch):
     """Weighted votes are enumerated even where the grid of their rewards takes less."""
-    monkeypatch.setattr(weighted, "MOST_FLOATS", 0)
+    monkeypatch.setattr(weighted_votes, "MOST_FLOATS", 0)
 
 
 @pytest.fixture
 def no_enumeration(monkeypatch):
     """Weighted votes are summed on the grid of their rewards even where few subsets could be enumerated."""
-    monkeypatch.setattr(weighted, "MOST_SUBSETS", 0)
+    monkeypatch.setattr(weighted_votes, "MOST_SUBSETS", 0)
 
 
 def assert_equals_enumeration(rule, pairs, sizes):
@@ -79,7 +79,7 @@ def test_draws_with_replacement_equal_enumeration(rule):
 @pytest.mark.parametrize("name", ["vote", "weighted_vote"])
 @pytest.mark.parametrize("way", ["enumerated", "on the grid"])
 def test_the_tied_answer_drawn_first_is_found_over_all_orders(name, way, monkeypatch):
-    monkeypatch.setattr(weighted, *(("MOST_FLOATS", 0) if way == "enumerated" else ("MOST_SUBSETS", 0)))
+    monkeypatch.setattr(weighted_votes, *(("MOST_FLOATS", 0) if way == "enumerated" else ("MOST_SUBSETS", 0)))
     pairs = random_pairs(20, 5, seed=2)
     uniform, first = estimate_actions(pairs, [action(name, 4), action(f"{name}/first", 4)])
     for i in range(len(pairs.answer)):

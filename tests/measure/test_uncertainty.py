@@ -7,8 +7,8 @@ import pytest
 
 from alloc_jax.actions import abstain, best_of, passes, single, unanimous, vote
 from alloc_jax.measure import format_table, measure, plan_utility
-from alloc_jax.measure.estimators import estimate_actions
-from alloc_jax.measure.u_statistics import Pairs, covariance
+from alloc_jax.measure.estimators.choice import estimate_actions
+from alloc_jax.measure.estimators.u_statistics import Pairs, covariance
 from alloc_jax.solve import solve
 from tests.logs.sample_logs import make_log
 from tests.measure.rules import average, pair_at, random_pairs

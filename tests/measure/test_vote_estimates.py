@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from alloc_jax.actions import vote
-from alloc_jax.measure.batch import win_moments
-from alloc_jax.measure.estimators import estimate_actions
-from alloc_jax.measure.u_statistics import Pairs
-from alloc_jax.measure.vote_kernel import vote_batch
+from alloc_jax.measure.estimators.choice import estimate_actions
+from alloc_jax.measure.estimators.u_statistics import Pairs
+from alloc_jax.measure.estimators.vote_batches import win_moments
+from alloc_jax.measure.estimators.vote_kernel import vote_batch
 from tests.logs.sample_logs import counted_vote, enumerated_vote, vote_of, worth_of
 from tests.precision import double_precision
 

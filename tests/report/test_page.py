@@ -8,10 +8,10 @@ import pytest
 
 from alloc_jax.evaluate.intervals import NOTHING, Interval
 from alloc_jax.report.examples import example_questions
-from alloc_jax.report.figure_style import COLOURS, DASHES, line_style
 from alloc_jax.report.headline import headline
-from alloc_jax.report.html import to_html
-from alloc_jax.report.page import report_page
+from alloc_jax.report.pages.html import to_html
+from alloc_jax.report.pages.page import report_page
+from alloc_jax.report.pictures.style import COLOURS, DASHES, line_style
 
 
 def changed(report, **values):

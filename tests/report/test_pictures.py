@@ -10,9 +10,9 @@ from alloc_jax.evaluate import evaluate
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
 from alloc_jax.evaluate.reliability import reliability
 from alloc_jax.measure import measure, menu
-from alloc_jax.report.diagnostics import plot_calibration, plot_regret, plot_shares, plot_sizes, share_right
-from alloc_jax.report.figure_style import spread_out
-from alloc_jax.report.plots import plot_frontier, plot_multiplier
+from alloc_jax.report.pictures.diagnostics import plot_calibration, plot_regret, plot_shares, plot_sizes, share_right
+from alloc_jax.report.pictures.frontiers import plot_frontier, plot_multiplier
+from alloc_jax.report.pictures.style import spread_out
 from alloc_jax.report.tables import whole_percent
 from alloc_jax.solve import frontier
 from tests.conftest import made_log

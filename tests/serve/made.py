@@ -7,7 +7,7 @@ import numpy as np
 
 import alloc_jax as aj
 from alloc_jax.collect import parse_recipes
-from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.learn.policy import Policy, Unseen
 from alloc_jax.serve.pacing import make_pace
 from alloc_jax.serve.tickets import SamplingPlan

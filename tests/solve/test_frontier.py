@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alloc_jax.solve import best_response, dual_value, frontier, prepare, reference, solve
+from alloc_jax.solve import best_response, dual_value, frontier, prepare, solve
 from alloc_jax.types import AllocationProblem, Status
 from tests.precision import double_precision
+from tests.solve import reference
 from tests.solve.instances import mean_of, smooth, tied, unsorted
 
 FAMILIES = pytest.mark.parametrize("family", [smooth, tied, unsorted])

@@ -4,9 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alloc_jax.solve import prepare, reference, solve
+from alloc_jax.solve import prepare, solve
 from alloc_jax.types import AllocationProblem, Status
 from tests.precision import double_precision
+from tests.solve import reference
 from tests.solve.instances import cases, mean_of, problem_of, smooth, tied
 
 CASES = list(cases())

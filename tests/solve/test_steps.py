@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from alloc_jax.solve import frontier, reference, steps
+from alloc_jax.solve import frontier, steps
 from alloc_jax.types import Status
 from tests.precision import double_precision
+from tests.solve import reference
 from tests.solve.instances import FAMILIES, cases, mean_of, problem_of, tied
 
 CASES = list(cases())

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.escalation import replay_escalation, served_paths
+from alloc_jax.evaluate.sequential.escalation import replay_escalation, served_paths
 from alloc_jax.stopping.sources import solver
 from alloc_jax.stopping.sources.beliefs import Classes, log_odds, tables
 from alloc_jax.stopping.sources.latent import fit_classes, read_kinds

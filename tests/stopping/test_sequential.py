@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.replay import replay, replay_frontier, replay_rule
-from alloc_jax.evaluate.stopping_rules import beta_confidence
-from alloc_jax.measure.u_statistics import Pairs
+from alloc_jax.evaluate.sequential.replay import replay, replay_frontier, replay_rule
+from alloc_jax.evaluate.sequential.stopping_rules import beta_confidence
+from alloc_jax.measure.estimators.u_statistics import Pairs
 from alloc_jax.stopping.paths import sample_paths
 from alloc_jax.stopping.priors import Mixture, categories, expected_tally, fit_mixture
 from alloc_jax.stopping.rules import State

@@ -7,7 +7,7 @@ from tests.devices import collectives, run_on_eight
 PROGRAM = """
 import jax, numpy as np
 from dataclasses import replace
-from alloc_jax.evaluate.replay import replay_frontier, replay_rule
+from alloc_jax.evaluate.sequential.replay import replay_frontier, replay_rule
 from alloc_jax.stopping import paths as module
 from alloc_jax.stopping.paths import sample_paths
 from alloc_jax.stopping import fitted_value_iteration, solve_sequential

@@ -13,8 +13,8 @@ from alloc_jax.evaluate.comparison.cases import Case
 from alloc_jax.evaluate.comparison.crossfit import Contender
 from alloc_jax.evaluate.comparison.trees import boosted_classes, boosted_gains
 from alloc_jax.learn.calibration import MixedMultiplier, Prediction
-from alloc_jax.learn.features import TextFeatures
-from alloc_jax.learn.inputs import Given
+from alloc_jax.learn.features.inputs import Given
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.learn.protocols import Featurizer, PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
 from alloc_jax.types import OutcomeTable

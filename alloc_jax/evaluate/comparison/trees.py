@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from alloc_jax.evaluate.outcomes import check_complete
-from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.learn.policy import MixedMultiplier, Prediction, calibrate
 from alloc_jax.learn.protocols import Featurizer
 from alloc_jax.solve import solve

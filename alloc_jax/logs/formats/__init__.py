@@ -8,14 +8,13 @@ from alloc_jax.logs.formats.code import EvalPlus, HumanEval
 from alloc_jax.logs.formats.helm import Helm
 from alloc_jax.logs.formats.inspect_ai import InspectEval, InspectJson
 from alloc_jax.logs.formats.journal import JournalLog
-from alloc_jax.logs.formats.jsonl import JsonLines
 from alloc_jax.logs.formats.lighteval import Lighteval
 from alloc_jax.logs.formats.lm_eval import LmEval
 from alloc_jax.logs.formats.npz import Archive
-from alloc_jax.logs.formats.parquet import ParquetLog
 from alloc_jax.logs.formats.reader import Options, Reader
 from alloc_jax.logs.formats.repeated import BestRoute, Monkeys, QwenMath
 from alloc_jax.logs.formats.routers import LLMRouterBench, RouteLLM, RouterArena, RouterBench
+from alloc_jax.logs.formats.sample_log import JsonLines, ParquetLog
 from alloc_jax.logs.formats.sniff import Glimpse
 from alloc_jax.logs.formats.table import Frame, Table, is_frame
 

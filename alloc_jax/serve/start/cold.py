@@ -17,7 +17,7 @@ import numpy as np
 
 from alloc_jax.actions import Action
 from alloc_jax.learn.calibration import Prediction, Unseen
-from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.learn.policy import Policy
 
 _PRIOR = 20.0  # questions that what is taken for granted counts as

@@ -10,9 +10,9 @@ from alloc_jax.evaluate.comparison.cases import Case, default_budgets, make_case
 from alloc_jax.evaluate.comparison.crossfit import Contender, cross_fit, question_folds
 from alloc_jax.evaluate.evaluation import score_plans
 from alloc_jax.evaluate.scoring import UNIFORM
-from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.measure import measure, menu
-from alloc_jax.report.plots import uniform_line
+from alloc_jax.report.pictures.frontiers import uniform_line
 from tests.conftest import made_log
 
 BUDGETS = (2.0, 3.0)  # beside the kinks of the uniform mix, which are at 1, 4 and 8

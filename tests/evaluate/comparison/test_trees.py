@@ -10,7 +10,7 @@ from alloc_jax.evaluate import evaluate
 from alloc_jax.evaluate.comparison.trees import boosted_classes, boosted_gains
 from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.learn.calibration import Prediction
-from alloc_jax.learn.features import TextFeatures
+from alloc_jax.learn.features.text import TextFeatures
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
 

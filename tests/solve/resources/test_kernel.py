@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alloc_jax.solve import by_group, dual_value, reference, solve
+from alloc_jax.solve import by_group, dual_value, solve
 from alloc_jax.types import AllocationProblem, Status
 from tests.precision import double_precision
+from tests.solve import reference
 from tests.solve.instances import mean_of, smooth, tied, unsorted
 from tests.solve.test_frontier import highs
 

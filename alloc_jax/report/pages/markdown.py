@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from alloc_jax.report.figure_style import Picture
 from alloc_jax.report.headline import answer_page
-from alloc_jax.report.page import Page
+from alloc_jax.report.pages.page import Page
+from alloc_jax.report.pictures.style import Picture
 from alloc_jax.report.tables import Cells, about, markdown_table
 
 

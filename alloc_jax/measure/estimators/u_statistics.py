@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alloc_jax.measure.counts import AnswerCounts, answer_counts
+from alloc_jax.measure.estimators.counts import AnswerCounts, answer_counts
 
 
 @dataclass(frozen=True, eq=False)

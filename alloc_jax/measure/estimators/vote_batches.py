@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from alloc_jax.measure.vote_kernel import (
+from alloc_jax.measure.estimators.vote_kernel import (
     Nodes,
     log_binomial,
     vote_batch,

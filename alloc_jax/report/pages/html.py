@@ -7,11 +7,11 @@ import html
 import itertools
 from pathlib import Path
 
-from alloc_jax.report.figure_style import Picture, drawn_files
-from alloc_jax.report.first_screen import STYLE, first_screen
 from alloc_jax.report.headline import answer, answer_notes, answer_table, best_policy, headline
-from alloc_jax.report.markdown import to_markdown
-from alloc_jax.report.page import Page, Section
+from alloc_jax.report.pages.first_screen import STYLE, first_screen
+from alloc_jax.report.pages.markdown import to_markdown
+from alloc_jax.report.pages.page import Page, Section
+from alloc_jax.report.pictures.style import Picture, drawn_files
 from alloc_jax.report.records import CITATION, to_csv, write_metrics
 from alloc_jax.report.tables import Cells, about
 

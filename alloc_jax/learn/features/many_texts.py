@@ -1,4 +1,4 @@
-"""Features of many texts at once: what `features.py` and `tokens.py` say of one text, without a Python loop over its n-grams.
+"""Features of many texts at once: what `text.py` and `tokens.py` say of one text, without a Python loop over its n-grams.
 
 Texts are cut into words and tokens one by one, by compiled patterns. All that is counted of them is counted for a
 block of texts together: n-grams are numbers made of their parts' numbers, and only distinct ones are spelled out and hashed.
@@ -13,7 +13,7 @@ from zlib import crc32
 
 import numpy as np
 
-from alloc_jax.learn import tokens as reading
+from alloc_jax.learn.features import tokens as reading
 
 BLOCK = 1024  # texts
 _PLACES, _DEPTHS, _KINDS = reading.PLACES, reading.DEPTHS, reading.KINDS

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alloc_jax.measure.u_statistics import Expectation, Pairs
+from alloc_jax.measure.estimators.u_statistics import Expectation, Pairs
 
 
 def inside(few: np.ndarray, n: np.ndarray, k: int, replacement: bool = False) -> np.ndarray:

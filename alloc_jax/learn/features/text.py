@@ -28,8 +28,8 @@ from zlib import crc32
 
 import numpy as np
 
-from alloc_jax.learn.many_texts import BLOCK, Rows, Tokens, hashed_runs
-from alloc_jax.learn.tokens import QUANTITIES, neighbours, quantities, sequences, tokens
+from alloc_jax.learn.features.many_texts import BLOCK, Rows, Tokens, hashed_runs
+from alloc_jax.learn.features.tokens import QUANTITIES, neighbours, quantities, sequences, tokens
 
 MANY = 16  # texts that are encoded together
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")

@@ -30,9 +30,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alloc_jax.measure.u_statistics import Expectation, Pairs
-from alloc_jax.measure.vote_kernel import log_binomial, with_replacement, without_replacement
-from alloc_jax.measure.votes import grader_pull
+from alloc_jax.measure.estimators.u_statistics import Expectation, Pairs
+from alloc_jax.measure.estimators.vote_kernel import log_binomial, with_replacement, without_replacement
+from alloc_jax.measure.estimators.votes import grader_pull
 
 MOST_SUBSETS = 200_000  # that are enumerated for a pair
 MOST_LEVELS = 4096  # steps from 0 to the largest reward on a grid

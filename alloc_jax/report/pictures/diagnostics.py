@@ -10,7 +10,7 @@ import numpy as np
 from alloc_jax.actions import Action
 from alloc_jax.evaluate.reliability import Reliability
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.report.figure_style import COLOURS, GREY, INK, label_ends, line_style, pyplot, save
+from alloc_jax.report.pictures.style import COLOURS, GREY, INK, label_ends, line_style, pyplot, save
 from alloc_jax.report.tables import whole_percent
 from alloc_jax.types import OutcomeTable
 

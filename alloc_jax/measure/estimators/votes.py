@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alloc_jax.measure.batch import vote_groups, win_moments
-from alloc_jax.measure.pass_at_k import inside
-from alloc_jax.measure.u_statistics import Expectation, Pairs
+from alloc_jax.measure.estimators.pass_at_k import inside
+from alloc_jax.measure.estimators.u_statistics import Expectation, Pairs
+from alloc_jax.measure.estimators.vote_batches import vote_groups, win_moments
 
 
 def expected_votes(

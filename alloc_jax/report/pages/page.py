@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.report.figure_style import Picture
+from alloc_jax.report.pictures.style import Picture
 from alloc_jax.report.tables import HOW_TO_READ, HOW_TO_READ_REGRET, Cells, fixed_table, main_table, regret_table
 
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from alloc_jax.evaluate.scoring import HINDSIGHT, UNIFORM, Report, Row
-from alloc_jax.report.figure_style import spread_out
 from alloc_jax.report.headline import middle_budget
-from alloc_jax.report.page import Page
-from alloc_jax.report.plots import Band, uniform_line
+from alloc_jax.report.pages.page import Page
+from alloc_jax.report.pictures.frontiers import Band, uniform_line
+from alloc_jax.report.pictures.style import spread_out
 from alloc_jax.report.tables import percent, whole_percent
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 380, 50, 190, 24, 44  # of the drawing, and its margins

@@ -9,8 +9,9 @@ import numpy as np
 
 from alloc_jax.evaluate.reliability import Reliability, reliability
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.report import diagnostics, plots
-from alloc_jax.report.figure_style import Picture
+from alloc_jax.report.pictures import diagnostics
+from alloc_jax.report.pictures.frontiers import plot_frontier, plot_multiplier
+from alloc_jax.report.pictures.style import Picture
 from alloc_jax.solve import Frontier, frontier
 from alloc_jax.types import OutcomeTable
 
@@ -74,14 +75,14 @@ def draw_frontier(folder: Path, curve: Report, policies: Sequence[str] = ()) -> 
     """Draws accuracy against spend into a folder."""
     path = folder / "frontier.png"
     caption = "Accuracy against spend: the oracle, the policies with 95 % bands, the baselines"
-    return Picture(path, caption, plots.plot_frontier(curve, path, policies))
+    return Picture(path, caption, plot_frontier(curve, path, policies))
 
 
 def draw_multiplier(folder: Path, exact: Frontier, budgets: Sequence[float], unit: str) -> Picture:
     """Draws the multiplier into a folder."""
     path = folder / "multiplier.png"
     caption = "The multiplier against the budget, and how much of a budget is spent"
-    return Picture(path, caption, plots.plot_multiplier(exact, budgets, unit, path))
+    return Picture(path, caption, plot_multiplier(exact, budgets, unit, path))
 
 
 def _reliabilities(

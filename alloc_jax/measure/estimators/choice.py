@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from alloc_jax.actions import TIES, Action
-from alloc_jax.measure.pass_at_k import expected_best, expected_passes, expected_single
-from alloc_jax.measure.u_statistics import Estimate, Pairs, Rule, estimate
-from alloc_jax.measure.votes import expected_agreement, expected_votes
-from alloc_jax.measure.weighted import expected_weighted_votes
+from alloc_jax.measure.estimators.pass_at_k import expected_best, expected_passes, expected_single
+from alloc_jax.measure.estimators.u_statistics import Estimate, Pairs, Rule, estimate
+from alloc_jax.measure.estimators.votes import expected_agreement, expected_votes
+from alloc_jax.measure.estimators.weighted_votes import expected_weighted_votes
 
 REWARDED = ("best_of", "weighted_vote")
 COUNTING = ("vote", "weighted_vote", "unanimous")  # need the answers themselves, not only right and wrong

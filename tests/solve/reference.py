@@ -1,4 +1,4 @@
-"""Slow, readable NumPy in float64 that the tests hold the solver against; nothing else uses it."""
+"""Slow, readable NumPy in float64 to hold the solver against."""
 
 from __future__ import annotations
 

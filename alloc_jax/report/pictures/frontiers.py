@@ -10,7 +10,7 @@ import numpy as np
 
 from alloc_jax.evaluate.scoring import HINDSIGHT, Report, Row
 from alloc_jax.evaluate.uniform_mix import upper_hull
-from alloc_jax.report.figure_style import COLOURS, GREY, line_style, listed, pyplot, save
+from alloc_jax.report.pictures.style import COLOURS, GREY, line_style, listed, pyplot, save
 from alloc_jax.solve import Frontier
 
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alloc_jax.evaluate.outcomes import Outcome
-from alloc_jax.evaluate.replay import mixed
+from alloc_jax.evaluate.sequential.replay import mixed
 from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.stopping.rules import adjacent
 from alloc_jax.stopping.sources.patterns import Patterns

@@ -14,7 +14,7 @@ v_j of each answer class j (c_j of them logged) fall into the subset:
 - **Singletons.** Answers seen once never exceed m, and tie only at m = 1: all of them are one class.
 - **Moments.** E[win * v_j] of every class comes from one backward pass, and is all that the standard error needs.
 
-`vote_kernel` is the pure function for one question; `alloc_jax.measure.batch` runs it on many.
+`vote_kernel` is the pure function for one question; `alloc_jax.measure.estimators.vote_batches` runs it on many.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Estimators: what an action earns, averaged over all subsets of the logged samples."""

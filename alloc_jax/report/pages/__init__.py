@@ -1,0 +1,1 @@
+"""Pages: a report as Markdown and as one self-contained page of HTML."""

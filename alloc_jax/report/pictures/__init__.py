@@ -1,0 +1,1 @@
+"""Pictures: Matplotlib alone is known here. Needs the extra `plot`."""
