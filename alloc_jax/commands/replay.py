@@ -16,8 +16,8 @@ from alloc_jax.jobs.console import show_progress
 from alloc_jax.logs.decisions import DecisionLog
 from alloc_jax.price_book import PriceBook
 from alloc_jax.report.tables import markdown_table
-from alloc_jax.serve.escalator import rules_beside
 from alloc_jax.serve.meter import Meter
+from alloc_jax.serve.planning.escalator import rules_beside
 from alloc_jax.serve.replay import compare_paces, drifting, replay_stream
 from alloc_jax.serve.traffic.recording import Recorder
 

@@ -21,12 +21,13 @@ from alloc_jax.learn.identity import fingerprint
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.logs.decisions import POLICY
 from alloc_jax.serve.allocator import Decision, decide
-from alloc_jax.serve.allowed_actions import permitted, within
 from alloc_jax.serve.checks import check_core, try_policy
 from alloc_jax.serve.ledger import Account, Ledger, Settlement
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.multipliers import Multipliers
 from alloc_jax.serve.pacing import Pace, make_pace
+from alloc_jax.serve.planning.allowed_actions import permitted, within
+from alloc_jax.serve.planning.voting import Verdict
 from alloc_jax.serve.reservation import Reservations
 from alloc_jax.serve.sessions import Sessions, earlier, mixed
 from alloc_jax.serve.start.cold import ColdPolicy
@@ -45,7 +46,6 @@ from alloc_jax.serve.tickets import (
 from alloc_jax.serve.traffic.exploring import priced
 from alloc_jax.serve.traffic.recording import Recorder
 from alloc_jax.serve.verdicts.verifier import JUDGED, Verifier, judged_policy, priced_plan
-from alloc_jax.serve.voting import Verdict
 from alloc_jax.stopping.pandora import Verdicts
 from alloc_jax.stopping.rules import lottery
 

@@ -14,9 +14,9 @@ from alloc_jax.logs.decisions import AGREEMENT, Outcome
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
+from alloc_jax.serve.planning.voting import count_votes, pool_answers
 from alloc_jax.serve.tickets import AnswerRequest, Seen, Stopping, Tenant, Ticket
 from alloc_jax.serve.traffic.recording import Recorder
-from alloc_jax.serve.voting import count_votes, pool_answers
 from alloc_jax.types import SampleLog
 
 GRADER = "grader"  # the source of the verdicts that a log holds

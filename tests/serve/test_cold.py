@@ -7,9 +7,9 @@ import alloc_jax as aj
 from alloc_jax.collect import parse_recipes
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.planning.voting import Verdict
 from alloc_jax.serve.start.cold import cold_policy, greater_part
 from alloc_jax.serve.tickets import AnswerRequest, Tenant
-from alloc_jax.serve.voting import Verdict
 from tests.serve.made import ACTIONS, RECIPES
 from tests.serve.running import running
 

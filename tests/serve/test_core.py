@@ -14,8 +14,8 @@ from alloc_jax.logs import Grader
 from alloc_jax.serve.core import Core, fingerprint
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
+from alloc_jax.serve.planning.voting import count_votes
 from alloc_jax.serve.tickets import AnswerRequest, Passed, Refused, Seen, Tenant
-from alloc_jax.serve.voting import count_votes
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from tests.serve.made import RECIPES, AgreementOfTwo
 

@@ -19,9 +19,9 @@ from alloc_jax.learn.policy import Policy, load_policy
 from alloc_jax.logs.decisions import DecisionLog
 from alloc_jax.price_book import PriceBook
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.escalator import rules_beside
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
+from alloc_jax.serve.planning.escalator import rules_beside
 from alloc_jax.serve.start.cold import cold_policy
 from alloc_jax.serve.start.configuration import prices_of
 from alloc_jax.serve.tickets import ADMIN, Stopping, Tenant

@@ -14,10 +14,10 @@ from alloc_jax.collect.recipes import request_seed
 from alloc_jax.collect.replies import Fault, Most, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.meter import limit_of
+from alloc_jax.serve.planning.voting import Verdict, best_score, count_votes, decided, pool_answers
 from alloc_jax.serve.tickets import AnswerRequest, Seen, Ticket
 from alloc_jax.serve.verdicts.judges import Judge
 from alloc_jax.serve.verdicts.verifier import JUDGED
-from alloc_jax.serve.voting import Verdict, best_score, count_votes, decided, pool_answers
 from alloc_jax.serve.web.answer_keys import AnswerKeys, Said
 from alloc_jax.serve.web.protocol import choice_of, json_bytes
 from alloc_jax.serve.web.upstream import Upstream

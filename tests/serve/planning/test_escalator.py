@@ -10,10 +10,10 @@ import pytest
 
 import alloc_jax as aj
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.escalator import Escalator, rules_beside
 from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.planning.escalator import Escalator, rules_beside
+from alloc_jax.serve.planning.stopper import Stopper
 from alloc_jax.serve.replay import drifting, replay_stream
-from alloc_jax.serve.stopper import Stopper
 from alloc_jax.serve.tickets import AnswerRequest, Seen, Tenant
 from tests.fake_server import Fake, served
 from tests.serve.made import TWO, two_sources_log, two_sources_policy
@@ -264,7 +264,7 @@ def test_a_saved_rule_decides_without_jax(frontier, made, tmp_path):
     made.save(tmp_path)
     frontier.save(tmp_path)
     code = (
-        "import sys; from alloc_jax.learn.policy import load_policy; from alloc_jax.serve.escalator import rules_beside\n"
+        "import sys; from alloc_jax.learn.policy import load_policy; from alloc_jax.serve.planning.escalator import rules_beside\n"
         f"policy = load_policy({str(tmp_path)!r})\n"
         f"plan = rules_beside({str(tmp_path)!r}, policy).plan(policy.predict([{TEXT!r}]), 0.0, None, 0.5, {TEXT!r})\n"
         "print(len(plan.next([])), 'jax' in sys.modules)"

@@ -12,7 +12,7 @@ import numpy as np
 from alloc_jax.actions import single_samples
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
-from alloc_jax.serve.stopper import Stopper, check_rules
+from alloc_jax.serve.planning.stopper import Stopper, check_rules
 from alloc_jax.serve.tickets import Pooled, SamplingPlan, Seen, Stopping
 from alloc_jax.stopping.rules import FILE as STOPPING_FILE, load_stopping
 from alloc_jax.stopping.sources.rules import FILE, EscalationFrontier, EscalationRule, EscalationState, load_escalation

@@ -7,8 +7,8 @@ import pytest
 import alloc_jax as aj
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.planning.stopper import Stopper
 from alloc_jax.serve.replay import drifting, replay_stream
-from alloc_jax.serve.stopper import Stopper
 from alloc_jax.serve.tickets import Seen, Tenant
 from alloc_jax.stopping.rules import DRAW, prior_features, vote_state
 from tests.serve.made import RECIPES, sums_log

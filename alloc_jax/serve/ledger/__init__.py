@@ -1,0 +1,3 @@
+"""The ledger: what every request reserved and what it really used."""
+
+from alloc_jax.serve.ledger.ledger import Account as Account, Ledger as Ledger, Move as Move, Settlement as Settlement
