@@ -21,6 +21,8 @@ import numpy as np
 from alloc_jax.actions import Action
 from alloc_jax.display import Shown, Tabular, brief, span
 
+Array = jax.Array | np.ndarray  # JAX's functions take either
+
 # ---------------------------------------------------------------------------------------------------------------
 # Sources
 # ---------------------------------------------------------------------------------------------------------------
@@ -369,10 +371,10 @@ class MixedPlan(Shown):
     One question suffices with one resource (J = 1), R with R resources. A question that occurs twice has three actions.
     """
 
-    question: jax.Array  # i32[J]
-    other: jax.Array  # i32[J] the second action of each mixed question
-    probability: jax.Array  # f32[J] of taking it
-    action: jax.Array | None = field(default=None, metadata={"questions": 0})  # i32[N]; None: the integral plan's
+    question: Array  # i32[J]
+    other: Array  # i32[J] the second action of each mixed question
+    probability: Array  # f32[J] of taking it
+    action: Array | None = field(default=None, metadata={"questions": 0})  # i32[N]; None: the integral plan's
 
 
 @jax.tree_util.register_dataclass

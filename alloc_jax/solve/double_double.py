@@ -66,7 +66,8 @@ def split(value: float | np.ndarray, dtype: np.dtype) -> DoubleDouble:
     """
     hi = np.asarray(value).astype(dtype)
     with np.errstate(invalid="ignore"):
-        return DoubleDouble(hi, (np.asarray(value) - hi.astype(np.float64)).astype(dtype))
+        lo = (np.asarray(value) - hi.astype(np.float64)).astype(dtype)
+    return DoubleDouble(hi, lo)  # type: ignore[arg-type]  # a pair on the host, which JAX takes
 
 
 def add_float(x: DoubleDouble, y: jax.Array) -> DoubleDouble:

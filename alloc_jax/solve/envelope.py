@@ -44,12 +44,10 @@ def with_envelope(kernel: Callable[..., Solution], goal: str) -> Callable[..., S
                 return change
             return undefined.bind(jnp.broadcast_to(change, x.shape), why=OF_A_SOLUTION)
 
-        parts = {field.name: getattr(solution, field.name) for field in fields(Solution)}
+        plain = {field.name: getattr(solution, field.name) for field in fields(Solution) if field.name != "mixed"}
         mixed = {field.name: getattr(solution.mixed, field.name) for field in fields(MixedPlan)}
         beside = MixedPlan(**{name: None if x is None else tangent(name, x) for name, x in mixed.items()})
-        return solution, Solution(
-            **{name: beside if name == "mixed" else tangent(name, x) for name, x in parts.items()}
-        )
+        return solution, Solution(mixed=beside, **{name: tangent(name, x) for name, x in plain.items()})
 
     return solved
 

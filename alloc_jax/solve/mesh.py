@@ -44,7 +44,7 @@ def specs_of(kind: type[Tree], mesh: Mesh | None, /, **given: Any) -> Tree | Non
         return None
     found = {
         part.name: questions_on(mesh, part.metadata["questions"]) if "questions" in part.metadata else P()
-        for part in dataclasses.fields(kind)
+        for part in dataclasses.fields(kind)  # type: ignore[arg-type]  # a type variable cannot say that it is a dataclass
     }
     return kind(**(found | given))
 

@@ -152,18 +152,18 @@ def certified(
 ) -> Solution:
     """The plans on either side of a cut, their means, and the dual bound at the better end."""
     more, less = bracket.more, bracket.less
-    plans = [jax.lax.dynamic_index_in_dim(bracket.plans, end.slot, keepdims=False) for end in (more, less)]
-    rows, width = plans[0].shape
+    dear, cheap = (jax.lax.dynamic_index_in_dim(bracket.plans, end.slot, keepdims=False) for end in (more, less))
+    rows, width = dear.shape
     position = width * jnp.arange(rows, dtype=jnp.int32)[:, None] + jnp.arange(width, dtype=jnp.int32)[None]
     first = 0 if prepared.axes is None else jax.lax.axis_index(prepared.axes) * prepared.size
     last = cut.question - first + (goal == "utility")  # a budget stops before the cut, a wanted utility after it
-    action = actions_of(prepared.utility, prepared.cost, jnp.where(position < last, *plans)).reshape(-1)[
+    action = actions_of(prepared.utility, prepared.cost, jnp.where(position < last, dear, cheap)).reshape(-1)[
         : prepared.size
     ]
     question = jnp.minimum(cut.question, prepared.count - 1)
     local = question % prepared.size
     at = (slice(None), local // width, local % width)
-    raised, lowered = (actions_of(prepared.utility[at], prepared.cost[at], plan[at[1:]]) for plan in plans)
+    raised, lowered = (actions_of(prepared.utility[at], prepared.cost[at], plan[at[1:]]) for plan in (dear, cheap))
     raised, lowered = from_device((raised, lowered), question // prepared.size, prepared.axes)
 
     mixed = double_double.add(

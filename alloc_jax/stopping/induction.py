@@ -38,8 +38,8 @@ def backward(model: StateModel, draw) -> tuple[jax.Array, jax.Array, jax.Array, 
       utility f[G, T + 1, J] and cost alike, and gain and extra cost f[G, T, J] of drawing on.
     """
     rows = {"stop": model.stop[:, :-1], "chance": model.chance, "cost": model.cost}
-    rows = {name: jnp.moveaxis(x, 1, 0) for name, x in rows.items()} | {"may_stop": model.may_stop}
-    rows["layer"] = jnp.arange(len(model.may_stop))
+    rows = {name: jnp.moveaxis(x, 1, 0) for name, x in rows.items()}
+    rows |= {"may_stop": jnp.asarray(model.may_stop), "layer": jnp.arange(len(model.may_stop))}
     last = model.stop[:, -1]
 
     def back(after, row):

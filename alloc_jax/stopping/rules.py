@@ -253,4 +253,4 @@ def nearest(features: np.ndarray, center: np.ndarray) -> np.ndarray:
 
 def _lowered(index: np.ndarray) -> memoryview[float]:
     """A flat view whose elements are plain floats."""
-    return memoryview(np.ascontiguousarray(index, np.float32)).cast("B").cast("f")
+    return np.ascontiguousarray(index, np.float32).data.cast("B").cast("f")

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from alloc_jax.stopping.paths import Paths
+from alloc_jax.types import Array
 
 POOLED = (3.0, 10.0, 30.0, 100.0, 1000.0)  # questions that all questions together may count in a context
 MODELLED = 1.0  # questions that the Bayesian model counts
@@ -32,11 +33,11 @@ FOLDS = 4  # of the questions that are left out in turn, to choose between them
 class StateModel:
     """Expectations of G contexts in layers n = 0 .. T of J states, with K ways on."""
 
-    stop: jax.Array  # f32[G, T + 1, J] reward of answering now
-    chance: jax.Array  # f32[G, T, J, K] of the ways on; sums to 1
-    cost: jax.Array  # f32[G, T, J] of the next sample
-    successor: jax.Array  # i32[J, K] the state each way leads to
-    may_stop: jax.Array  # bool[T] whether layer n < T is a place to stop; samples in the middle of a wave are paid for
+    stop: Array  # f32[G, T + 1, J] reward of answering now
+    chance: Array  # f32[G, T, J, K] of the ways on; sums to 1
+    cost: Array  # f32[G, T, J] of the next sample
+    successor: Array  # i32[J, K] the state each way leads to
+    may_stop: Array  # bool[T] whether layer n < T is a place to stop; samples in the middle of a wave are paid for
 
     def __post_init__(self):
         shapes = [np.shape(x) for x in (self.stop, self.chance, self.cost, self.successor, self.may_stop)]

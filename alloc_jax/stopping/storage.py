@@ -18,7 +18,7 @@ def save_rules(rules: Any, path: Path, version: int) -> None:
     """Writes a dataclass into a file, whole or not at all. Its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     every = {f.name: getattr(rules, f.name) for f in fields(rules)}
-    arrays = {name: value for name, value in every.items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {name: value for name, value in every.items() if isinstance(value, np.ndarray)}
     text = {name: value for name, value in every.items() if name not in arrays}
     scratch = path.with_name(f".{path.name}")
     with scratch.open("wb") as file:

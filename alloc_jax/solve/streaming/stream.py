@@ -173,7 +173,7 @@ def solve_stream(
     missing = [end.multiplier for end in bracket[:2] if end.multiplier not in known]
     if missing:  # resumed: the totals of the ends are known, but not by block
         inner = [m for m in missing if 0 < m < bracket.steepest]
-        bracket = pass_over(np.float32(inner), len(inner) < len(missing))
+        bracket = pass_over(np.array(inner, np.float32), len(inner) < len(missing))
     if above:
         bracket = bracket._replace(less=bracket.more)
     elif below:

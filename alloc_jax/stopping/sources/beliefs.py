@@ -142,10 +142,10 @@ def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: n
             joint *= factor[column]
         total = np.einsum("jgz,gz->jg", joint.reshape(len(joint), -1, classes), prior[part])
         both[found.cells, part] = np.add.reduceat(total, found.starts, axis=0)
-    both = np.ascontiguousarray(both.T).reshape(count, len(patterns), 1 << patterns.blocks)
-    reach = both.sum(axis=2)
+    by_right = np.ascontiguousarray(both.T).reshape(count, len(patterns), 1 << patterns.blocks)
+    reach = by_right.sum(axis=2)
     holds = np.arange(1 << patterns.blocks)[:, None] >> np.arange(patterns.blocks) & 1
-    right = both @ holds.astype(np.float32) / np.maximum(reach, 1e-30)[..., None]
+    right = by_right @ holds.astype(np.float32) / np.maximum(reach, 1e-30)[..., None]
     chance = np.where(patterns.next >= 0, reach[:, np.maximum(patterns.next, 0)], 0)
     chance /= np.maximum(chance.sum(axis=-1, keepdims=True), 1e-30)
     return BeliefTable(right, chance, reach)

@@ -41,9 +41,9 @@ def count_patterns(
                 continue
             some = every[: len(state)][may]  # a verified question ends
             after = walkers.copy(some)
-            np.add.at(expected, (state[some], m), share * table.chance[where[some], state[some], m])
+            np.add.at(expected[:, m], state[some], share * table.chance[where[some], state[some], m])
             outcome = after.draw(np.arange(len(some)), np.full(len(some), m))[1]
-            np.add.at(went, (state[some], m, outcome), share)
+            np.add.at(went[:, m], (state[some], outcome), share)
             if m >= first:
                 visit(after, m)
 

@@ -18,7 +18,7 @@ from jax.scipy.special import logsumexp
 
 from alloc_jax.stopping.sources.beliefs import Classes, balanced, shares
 from alloc_jax.stopping.sources.evidence import bins_of, count_bins
-from alloc_jax.types import SampleLog
+from alloc_jax.types import Array, SampleLog
 
 TEMPTING = 3  # wrong answers of a training question that may be its traps
 NAMED = (  # which of them is the trap, and which the second, in every reading
@@ -85,15 +85,15 @@ def read_kinds(
     twice = np.where(exists, np.maximum(twice, 1), twice.max() + 1)
     possible = twice == twice.min(axis=1, keepdims=True)
     written, writable = _written(np.where(right, 0 if verified else answer, -2))
-    each = right.sum(axis=2).astype(np.float32), wrong.astype(np.float32)
+    counts = right.sum(axis=2).astype(np.float32), wrong.astype(np.float32)
     if evidence is None or cuts is None:
-        counted = np.stack(each[::-1], axis=-1)
+        counted = np.stack(counts[::-1], axis=-1)
     else:
         of = bins_of(getattr(log, evidence)[:, columns, :most], cuts[:, None])
         here = [(m, of[:, m] == b) for m, many in enumerate(count_bins(cuts)) for b in range(many)]
         binned = [[(part[:, m] & at).sum(axis=1) for part in (sampled & ~right, right)] for m, at in here]
         counted = np.moveaxis(np.array(binned, np.float32), 2, 0)
-    return Kinds(*each, spread, possible, written, writable, counted)
+    return Kinds(*counts, spread, possible, written, writable, counted)
 
 
 def _frequent(code: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ def read_text(features: np.ndarray) -> Text:
     use = square > 1e-6 * square[-1]
     square, vectors = square[use], vectors[:, use]
     back = vectors / scale[:, None] / np.sqrt(square)
-    return Text(*(np.float32(x) for x in (x @ vectors / np.sqrt(square), square, back, mean)))
+    return Text(*(np.asarray(x, np.float32) for x in (x @ vectors / np.sqrt(square), square, back, mean)))
 
 
 def _left_out(text: Text, target: np.ndarray) -> np.ndarray:
@@ -172,14 +172,14 @@ def fit_classes(
     n = len(promised)
     of = np.arange(promised.shape[1]) if of is None else of
     slope, level = _calibrate(kinds, promised)
-    odds = np.float32(promised * slope + level)
+    odds = np.asarray(promised * slope + level, np.float32)
     right, wrong = kinds.right, kinds.wrong
     rate = right / np.maximum(right + wrong, 1)
     if features is None:
         surplus = (rate - 1 / (1 + np.exp(-odds))).mean(axis=1)
         rank = np.argsort(np.argsort(surplus, kind="stable"), kind="stable")
         start = np.eye(classes)[rank * classes // n]
-        text = Text(np.zeros((n, 1)), np.ones(1), np.zeros((0, 1)), np.zeros(0))
+        text = Text(*(np.asarray(x, np.float32) for x in (np.zeros((n, 1)), np.ones(1), np.zeros((0, 1)), np.zeros(0))))
     else:
         text = read_text(features)
         together = kinds.spread[:, 1 : 1 + TEMPTING, :, 0].sum(axis=2).max(axis=1) / np.maximum(wrong.sum(axis=1), 1)
@@ -192,32 +192,35 @@ def fit_classes(
         return np.pad(x, ((0, spare), *((0, 0),) * (x.ndim - 1)), constant_values=value)
 
     data = _Data(
-        *(padded(np.float32(x))[:, None] for x in (right, wrong)),
+        padded(right.astype(np.float32))[:, None],
+        padded(wrong.astype(np.float32))[:, None],
         padded(kinds.spread),
         padded(kinds.possible, True),
         padded(kinds.written),
         padded(kinds.writable, True),
         padded(kinds.bin),
-        np.float32(np.equal.outer(of, of)),
+        (of[:, None] == of).astype(np.float32),
         padded(np.ones(n, np.float32)),
         padded(odds)[:, None],
-        padded(np.float32(text.basis)),
-        np.float32(text.square),
+        padded(text.basis),
+        text.square,
     )
-    start = padded(np.float32(0.8 * start + 0.2 / classes))
+    start = padded((0.8 * start + 0.2 / classes).astype(np.float32))
     penalty = PENALTIES[0] if features is None else _best_penalty(data, start, features)
     found, _ = _fit(data, np.float32(penalty), start, ROUNDS)
     weights = text.back @ np.asarray(found.gate)
-    gate = np.float32(np.concatenate([weights, np.asarray(found.level) - text.mean @ weights]))
+    gate = np.concatenate([weights, np.asarray(found.level) - text.mean @ weights]).astype(np.float32)
     mean = np.asarray(found.prior, float)[:n].mean(axis=0)
-    each = (np.asarray(part) for part in (found.effect, found.spread, found.variant, found.bin))
-    return Classes(mean.astype(np.float32), slope, level, *each, gate)
+    effect, spread, variant, of_bin = (
+        np.asarray(part) for part in (found.effect, found.spread, found.variant, found.bin)
+    )
+    return Classes(mean.astype(np.float32), slope, level, effect, spread, variant, of_bin, gate)
 
 
 def _best_penalty(data: _Data, start: np.ndarray, features: np.ndarray) -> float:
     """The penalty of the gate under which a third of the questions, fitted without, are the most likely; those of one text lie together."""
     rng = np.random.default_rng(0)
-    _, unit = np.unique(features @ rng.normal(size=features.shape[1]).astype(np.float32), return_inverse=True)
+    _, unit = np.unique(features @ np.asarray(rng.normal(size=features.shape[1]), np.float32), return_inverse=True)
     held = (rng.permutation(unit.max() + 1) % 3 == 0)[unit]
     held = np.pad(held, (0, len(start) - len(held)))
     rest = data._replace(weight=data.weight * ~held)
@@ -253,18 +256,18 @@ def _cells(features: np.ndarray, most: int) -> np.ndarray:
 
 
 class _Data(NamedTuple):
-    right: jax.Array  # f32[N, 1, M]
-    wrong: jax.Array  # f32[N, 1, M]
-    spread: jax.Array  # f32[N, H, M, 4]
-    possible: jax.Array  # bool[N, H]
-    written: jax.Array  # f32[N, W, M, 2]
-    writable: jax.Array  # bool[N, W]
-    bin: jax.Array  # f32[N, V, 2]
-    mates: jax.Array  # f32[V, V] which bins are of one source
-    weight: jax.Array  # f32[N] 0 in the padding
-    odds: jax.Array  # f32[N, 1, M] calibrated
-    basis: jax.Array  # f32[N, R] of the texts, as in `Text`
-    square: jax.Array  # f32[R]
+    right: Array  # f32[N, 1, M]
+    wrong: Array  # f32[N, 1, M]
+    spread: Array  # f32[N, H, M, 4]
+    possible: Array  # bool[N, H]
+    written: Array  # f32[N, W, M, 2]
+    writable: Array  # bool[N, W]
+    bin: Array  # f32[N, V, 2]
+    mates: Array  # f32[V, V] which bins are of one source
+    weight: Array  # f32[N] 0 in the padding
+    odds: Array  # f32[N, 1, M] calibrated
+    basis: Array  # f32[N, R] of the texts, as in `Text`
+    square: Array  # f32[R]
 
 
 class _Found(NamedTuple):
@@ -278,7 +281,7 @@ class _Found(NamedTuple):
     variant: jax.Array
     bin: jax.Array
 
-    def odds(self, odds: jax.Array) -> jax.Array:
+    def odds(self, odds: Array) -> jax.Array:
         """f[N, Z, M] of being right."""
         return balanced(odds, self.effect[None], self.prior[:, :, None], jnp)
 

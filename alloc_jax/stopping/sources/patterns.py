@@ -199,7 +199,8 @@ def best_moves(right, chance, cost, following, multiplier, bounds, moves, rounds
 
     def backward(arrive):
         """Values and moves by layer; `arrive` holds the values after a round, None: those of this very pass."""
-        values, chosen, behind = [None] * len(layers), [None] * len(layers), {}
+        values, chosen = [None] * len(layers), [None] * len(layers)
+        behind: dict[tuple[int | None, ...], np.ndarray] = {}
         for n in reversed(range(len(layers))):
             here = {rest: drawn(n, rest[0], behind[rest[1:]]) for rest in wanted if rest[1:] in behind}
             worth = {} if n == 0 else {0: right[..., layers[n]]}

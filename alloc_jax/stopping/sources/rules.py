@@ -151,7 +151,9 @@ class EscalationState:
             if found.bins[source] > 1 and not np.isfinite(number):
                 raise ValueError(f"the rules look at a number beside each answer of source {source}; got {number}")
             at = held.index(answer) if answer is not None and answer in held else None
-            outcome = found.outcome(len(held), at, answer is not None, int(bins_of(number, self.cuts[source])))
+            outcome = found.outcome(
+                len(held), at, answer is not None, int(bins_of(np.array(number), self.cuts[source]))
+            )
             to = int(found.next[state, source, outcome])
             if to < 0:
                 raise ValueError(

@@ -239,7 +239,8 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Se
     gained: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for k in range(fold.max() + 1):
         known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        found, fitted = {}, {}
+        found: dict[str, list[np.ndarray]] = {}
+        fitted: dict[Family, Classes] = {}
         for name, whole in told.items():
             family, one, other = BELIEFS[name], whole.select(known), whole.select(held)
             belief = fit_belief(one, family, fitted.get(family._replace(counted=False)))

@@ -121,13 +121,15 @@ class Task:
     @cached_property
     def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Log-odds and costs f32[G, M], and features f32[G, D], of cells of like questions."""
-        every = self.promised, self.cost, self.features
         if not self.read:
-            return tuple(x[:1] for x in every)
+            return self.promised[:1], self.cost[:1], self.features[:1]
         most = max(min(CELLS, CELL_STATES // len(self.patterns)), 1)
         near = make_contexts(self.promised, len(self.promised), most, CELL)
         of = [near.of == g for g in range(len(near.center)) if (near.of == g).any()]
-        return tuple(np.stack([x[mine].mean(axis=0) for mine in of]) for x in every)
+        promised, cost, features = (
+            np.stack([x[mine].mean(axis=0) for mine in of]) for x in (self.promised, self.cost, self.features)
+        )
+        return promised, cost, features
 
     @property
     def ahead(self) -> int | None:
@@ -207,14 +209,13 @@ def make_task(
     read, promise = promise is not None, promise or Promise(np.broadcast_to(accuracy, shape))
     promise = checked_promise(promise, *shape)
     cost = np.broadcast_to(mean, shape) if promise.cost is None else promise.cost
-    features = np.zeros((len(log), 0)) if promise.features is None else promise.features
-    features = np.float32(features)
+    features = np.zeros((len(log), 0)) if promise.features is None else np.asarray(promise.features)
     cuts = no_cuts(len(sources))
     if evidence is not None:
         cuts = _affordable_cuts(log, sources, evidence, promise.accuracy, (limits, cap, blocks, verified))
     kinds = read_kinds(log, sources, verified, evidence=evidence, cuts=cuts)
     return Task(
-        make_patterns(limits, cap, blocks, verified, count_bins(cuts)), walks.binned(cuts), kinds, log_odds(promise.accuracy), np.float32(cost), features,
+        make_patterns(limits, cap, blocks, verified, count_bins(cuts)), walks.binned(cuts), kinds, log_odds(promise.accuracy), cost.astype(np.float32), features.astype(np.float32),
         np.geomspace(2 / mean[mean > 0].min(), 0.002 / mean.max(), MULTIPLIERS), wave, rounds, evidence, read,
     )  # fmt: skip
 

@@ -142,7 +142,7 @@ def shared_questions(log: SampleLog, sources: Sequence[str], limits: Sequence[in
       ValueError: there are none.
     """
     columns = [log.source_index(name) for name in sources]
-    whole = (log.count[:, columns] >= (1 if limits is None else np.asarray(limits))).all(axis=1)
+    whole = np.all(log.count[:, columns] >= (1 if limits is None else np.asarray(limits)), axis=1)
     if not whole.any():
         raise ValueError(f"the sources {', '.join(map(repr, sources))} share no question: no answers can be compared")
     return log if whole.all() else log.select(whole)
@@ -158,7 +158,7 @@ def answered_questions(log: SampleLog, sources: Sequence[str]) -> SampleLog:
     """
     columns = [log.source_index(name) for name in sources]
     answer, right = log.answer[:, columns], log.correct[:, columns]
-    mute = (right & (answer < 0)).any(axis=2)
+    mute = np.any(right & (answer < 0), axis=2)
     lacks = mute.any(axis=1)
     if not lacks.any() or not (answer >= 0).any(axis=(0, 2)).all():
         return log
