@@ -23,10 +23,6 @@ from alloc_jax.display import Shown, Tabular, brief, span
 
 Array = jax.Array | np.ndarray  # JAX's functions take either
 
-# ---------------------------------------------------------------------------------------------------------------
-# Sources
-# ---------------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Source:

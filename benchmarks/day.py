@@ -25,7 +25,7 @@ from alloc_jax.report.tables import markdown_table
 from alloc_jax.serve import allocator
 from alloc_jax.solve import solve
 from alloc_jax.solve.streaming.passes import respond_to, to_device
-from alloc_jax.solve.streaming.processes import Alone
+from alloc_jax.solve.streaming.processes import SingleProcess
 from alloc_jax.solve.streaming.stream import solve_stream
 from alloc_jax.types import AllocationProblem
 
@@ -94,7 +94,7 @@ def streamed(path: Path, family: str, rows: int, seed: int) -> Streamed:
     budget = instance(family, min(count, rows), width, seed)[2]
     seconds = []
     for _ in range(4):
-        read, peers = timed_read(path, rows), Counted(Alone())
+        read, peers = timed_read(path, rows), Counted(SingleProcess())
         found = solve_stream(blocks, budget, peers=peers)
         # All say what they resume, their guess, then each pass, and last the cut.
         passed = (peers.clock[1 + found.passes] - peers.clock[1]) / found.passes
@@ -122,7 +122,7 @@ def spending(family: str, count: int, rows: int, actions: int, seed: int) -> Spe
     harder = utility[:, 0] < np.median(utility[:, 0])
     order = np.argsort(utility[:, 0])
     parts = [order[start : start + rows] for start in range(0, count, rows)]
-    peers = Counted(Alone())
+    peers = Counted(SingleProcess())
     misled = solve_stream([AllocationProblem(utility[part], cost[part]) for part in parts], budget, peers=peers).passes
     moved = (spent[harder].mean() - spent[~harder].mean()) / budget
     return Spending(spent.std() / budget, moved, misled, peers.said)

@@ -42,7 +42,7 @@ from alloc_jax.solve import prepare, solve
 from alloc_jax.solve.mesh import on_mesh
 from alloc_jax.solve.root_finding import evaluate_multiplier, extreme_bracket
 from alloc_jax.solve.streaming.passes import TableBlock, read_ahead, respond_to, to_device
-from alloc_jax.solve.streaming.processes import Alone, Processes
+from alloc_jax.solve.streaming.processes import Processes, SingleProcess
 from alloc_jax.solve.streaming.stream import solve_stream
 from alloc_jax.stopping.paths import sample_paths
 from alloc_jax.types import AllocationProblem
@@ -75,7 +75,7 @@ def stream(folder: Path) -> None:
     # The first read brings the file into memory, where there is room.
     read = min(timed_read(path, FLAGS.rows) for _ in range(2))
     clock = [time.perf_counter()]
-    seen = Counted(Alone())
+    seen = Counted(SingleProcess())
     found = solve_stream(blocks, budget, peers=seen, save=lambda _: clock.append(time.perf_counter()))
     solved = time.perf_counter()
     planned = sum(len(action) for action in found.plan(blocks))
@@ -173,7 +173,7 @@ def reduced_bytes(program: str) -> int:
 
 def processes(count: int, rank: int, coordinator: str) -> list[str] | None:
     """One row: a pass over blocks in memory in each of some processes; from process 0 only."""
-    peers = Counted(Processes(coordinator, count, rank) if count > 1 else Alone())
+    peers = Counted(Processes(coordinator, count, rank) if count > 1 else SingleProcess())
     problems = []
     for start in range(0, FLAGS.each, FLAGS.rows):
         utility, cost, budget = instance(

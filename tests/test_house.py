@@ -12,7 +12,7 @@ ROOT = Path(alloc_jax.__file__).parent
 STAGES = ("collect", "logs", "measure", "solve", "stopping", "learn", "evaluate", "report", "jobs", "commands")
 SERVING = ("collect", "logs", "measure", "solve", "stopping", "learn", "serve")
 GROUND = ("types", "actions", "price_book", "files", "display", "exports", "options", "reasoner", "smollm2")
-MOST_LINES, MOST_FILES = 400, 18  # of a file, of a folder
+MOST_LINES, MOST_FILES = 400, 15  # of a file, of a folder
 
 
 def imports(path: Path) -> set[str]:

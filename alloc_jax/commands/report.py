@@ -13,7 +13,7 @@ from absl import flags
 
 from alloc_jax.jobs.console import define_config_flags, read_config, show_progress
 from alloc_jax.jobs.solve_then_learn import JobConfig, solve_then_learn
-from alloc_jax.logs.flags import define_reading_flags, told_options
+from alloc_jax.logs.flags import changed_options, define_reading_flags
 from alloc_jax.report.headline import answer, answer_table, best_policy
 from alloc_jax.report.tables import plain_table
 
@@ -29,7 +29,7 @@ def define_flags():
 def main(argv):
     show_progress()
     config = read_config(_DEFAULT)
-    report = solve_then_learn(config, FLAGS.workdir, FLAGS.overwrite, told_options())
+    report = solve_then_learn(config, FLAGS.workdir, FLAGS.overwrite, changed_options())
     best = best_policy(report, config.candidates(report))
     print(f"{answer(report, best)}\n\n{plain_table(*answer_table(report, best))}")
     print(f"{report.questions} held-out questions, seed {config.seed}; report: {FLAGS.workdir}/report.html")

@@ -61,9 +61,9 @@ def work():
     try:
         with plain_errors(sys.argv[0]):
             from alloc_jax.jobs.streaming import StreamConfig, solve_table
-            from alloc_jax.solve.streaming.processes import Alone, Processes
+            from alloc_jax.solve.streaming.processes import Processes, SingleProcess
 
-            peers: Alone | Processes = Alone()
+            peers: SingleProcess | Processes = SingleProcess()
             if FLAGS.num_processes > 1:
                 peers = Processes(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.patience)
             config = StreamConfig(table=tuple(FLAGS.table), budget=FLAGS.budget, rows=FLAGS.rows)

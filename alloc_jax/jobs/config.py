@@ -1,4 +1,4 @@
-"""What several jobs are told. An option's help stands at its field, and is its flag's: `Annotated[type, help]`.
+"""Options that several jobs share. The help of a flag stands at its field: `Annotated[type, help]`.
 
 Options that some jobs share without the rest of `LogConfig` are types of their own (`Log`, `Policies`, ...).
 """
@@ -45,7 +45,7 @@ class LogConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawConfig:
+class SamplingConfig:
     """How rules that draw sample by sample are compared on a log."""
 
     log: Log = "builtin"

@@ -27,7 +27,7 @@ from alloc_jax.evaluate.sequential import cascades
 from alloc_jax.evaluate.sequential.cascades import Sweep
 from alloc_jax.evaluate.sequential.default_sources import default_ladder
 from alloc_jax.evaluate.sequential.escalation import Path as Way, replay_escalation, served_paths
-from alloc_jax.jobs.config import Budgets, ByGroup, DrawConfig, Policies, Questions
+from alloc_jax.jobs.config import Budgets, ByGroup, Policies, Questions, SamplingConfig
 from alloc_jax.jobs.priced_log import PricedLog, of_sources, paid_with
 from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.policy import Policy
@@ -53,7 +53,7 @@ FIXED = (1, 2, 3, 4, 6, 8, 12, 16)  # votes of one source
 
 
 @dataclass(frozen=True, kw_only=True)
-class EscalateConfig(DrawConfig):
+class EscalateConfig(SamplingConfig):
     """What is compared, on which log."""
 
     sources: Annotated[

@@ -26,7 +26,7 @@ from alloc_jax.evaluate.scoring import Report
 from alloc_jax.evaluate.sequential.replay import mixed, replay, replay_frontier, replay_rule
 from alloc_jax.evaluate.sequential.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
 from alloc_jax.evaluate.uniform_mix import upper_hull
-from alloc_jax.jobs.config import Budgets, DrawConfig, LogConfig, Orders, Policies, Resource
+from alloc_jax.jobs.config import Budgets, LogConfig, Orders, Policies, Resource, SamplingConfig
 from alloc_jax.jobs.priced_log import PricedLog
 from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.policy import Policy
@@ -51,7 +51,7 @@ VARIANTS = {  # of the index rule, each compared with and without the text prior
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequentialConfig(DrawConfig):
+class SequentialConfig(SamplingConfig):
     """What is compared, on which log."""
 
     sources: Annotated[

@@ -122,12 +122,12 @@ def run_loop(config: LoopConfig, workdir: str | Path) -> str:
 
     workdir = Path(workdir)
     sources = ("direct", "steps")
-    told = [time.perf_counter()]
+    clock = [time.perf_counter()]
     drawing = DrawConfig(
         model=config.model, questions=config.questions, samples=config.samples, sources=sources, seed=config.seed
     )
     draw_smollm2(drawing, workdir)
-    told.append(time.perf_counter())
+    clock.append(time.perf_counter())
     learning = EscalateConfig(
         log=str(workdir / SAMPLES),
         resource="completion_tokens",
@@ -139,7 +139,7 @@ def run_loop(config: LoopConfig, workdir: str | Path) -> str:
         seed=config.seed,
     )
     compare_escalation(learning, workdir / "rules", overwrite=True)
-    told.append(time.perf_counter())
+    clock.append(time.perf_counter())
     asked = word_problems(config.seed)[config.questions :][: config.asked]
     recipes = workdir / "sources.json"
     recipes.write_text(json.dumps({name: smollm2_recipes()[name] for name in sources}))
@@ -147,12 +147,12 @@ def run_loop(config: LoopConfig, workdir: str | Path) -> str:
         options = [f"--policy={workdir / 'rules' / 'policy'}", f"--upstream={model}/v1", f"--sources={recipes}"]
         options += [f"--budget={config.budget:g}", "--resource=completion_tokens", "--ledger="]
         with started("serve", *options) as gateway:
-            told.append(time.perf_counter())
+            clock.append(time.perf_counter())
             plain = DefaultHttpxClient(trust_env=False)  # to this machine, by way of no proxy
             client = OpenAI(base_url=f"{gateway}/v1", api_key="none", http_client=plain, timeout=120)
             answers = list(_answers(client, asked))
-            told.append(time.perf_counter())
-    seconds = [after - before for before, after in pairwise(told)]
+            clock.append(time.perf_counter())
+    seconds = [after - before for before, after in pairwise(clock)]
     return account(answers, [question.answer for question in asked], config, seconds)
 
 

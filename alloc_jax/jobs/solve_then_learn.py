@@ -204,12 +204,12 @@ def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]
         cells = []
         for values, digits in ((spend, 4), (closed, 1)):
             unknown = int(np.isnan(values).sum())  # a mean over the other splits would be one over the lucky ones
-            told = (
+            shown = (
                 [f"n/a in {unknown}", ""]
                 if unknown
                 else [f"{f:.{digits}f}" for f in (values.mean(), values.std(ddof=1))]
             )
-            cells += told
+            cells += shown
         rows.append([rule, f"{budget:g}", *cells, f"{above} of {splits}"])
     return header, rows
 

@@ -66,16 +66,16 @@ def new_workdir(path: str | Path, config: dict, overwrite: bool = False) -> Iter
 def provenance(folder: Path, config: Any) -> dict[str, str]:
     """What a run was made with, for its reader: the command, its configuration, and what the stamp in its folder says."""
     made = json.loads((folder / "stamp.json").read_text())
-    told = {
+    found = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "configuration": ", ".join(
             f"{name}={value}" for name, value in asdict(config).items() if value not in (None, "", ())
         ),
         "alloc_jax": alloc_jax.__version__,
-        "versions": ", ".join(f"{name} {found}" for name, found in made["versions"].items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
         "device": made["device"],
     }
-    return told | ({"commit": made["commit"]} if made["commit"] else {})
+    return found | ({"commit": made["commit"]} if made["commit"] else {})
 
 
 def stamp() -> dict:

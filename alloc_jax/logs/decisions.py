@@ -70,7 +70,7 @@ class Decided:
     shadows: Mapping[int, np.ndarray] = field(repr=False, default_factory=dict)
 
 
-class Outcome(NamedTuple):
+class OutcomeRecord(NamedTuple):
     """A verdict on an answer."""
 
     id: str  # of the request
@@ -139,7 +139,7 @@ class DecisionLog:
         with self._lock:
             self._db.execute("UPDATE decisions SET cost = ?, samples = ? WHERE id = ?", (cost, samples, identity))
 
-    def judged(self, outcomes: Sequence[Outcome], tenant: str | None = None) -> list[str]:
+    def judged(self, outcomes: Sequence[OutcomeRecord], tenant: str | None = None) -> list[str]:
         """Adds verdicts; the same verdict of the same source again changes nothing.
 
         Args:
@@ -166,7 +166,7 @@ class DecisionLog:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def _judge(self, outcome: Outcome, tenant: str | None) -> str:
+    def _judge(self, outcome: OutcomeRecord, tenant: str | None) -> str:
         row = self._db.execute("SELECT tenant FROM decisions WHERE id = ?", (outcome.id,)).fetchone()
         if row is None or tenant not in (None, row[0]):
             return "unknown"

@@ -47,8 +47,8 @@ def reading_options() -> dict[str, Any]:
     return options
 
 
-def told_options() -> dict[str, Any]:
-    """Those of the flags' values that were told: what is not the default."""
+def changed_options() -> dict[str, Any]:
+    """The flags' values that are not the default."""
     return {name: value for name, value in reading_options().items() if value != flags.FLAGS[name].default}
 
 

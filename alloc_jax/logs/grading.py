@@ -1,4 +1,4 @@
-"""Grading the responses of records on their way from a reader to the `Gatherer`, and uniting answers that say the same."""
+"""Grading the responses of records on their way from a reader to the `LogBuilder`, and uniting answers that say the same."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Grading:
         """The records with `response` replaced by `answer` and `correct`, a limited number at a time.
 
         A response that cannot be graded is a sample without a usable answer: wrong, and counted. A reference answer that
-        cannot be read makes a bad record, of which `bad` is told: where it stands, and why.
+        cannot be read makes a bad record, which `bad` is called with: where it stands, and why.
         """
         for part in _parts(records):
             asked = [(text, r["gold"]) for _, r in part for text in _responses(r)]
@@ -44,8 +44,10 @@ class Grading:
                 given = list(islice(grades, len(responses)))
                 failures = [g.failure for g in given if g.failure]
                 if "gold" in failures:
-                    told = f"question {record.get('id')!r}: gold: the grader {self.grader.method!r} reads no answer in"
-                    bad(where, ValueError(f"{told} {str(record['gold'])[:60]!r}"))
+                    subject = (
+                        f"question {record.get('id')!r}: gold: the grader {self.grader.method!r} reads no answer in"
+                    )
+                    bad(where, ValueError(f"{subject} {str(record['gold'])[:60]!r}"))
                     continue
                 self.failures.update(failures)
                 samples = {name: values for name, values in record["samples"].items() if name != "response"}

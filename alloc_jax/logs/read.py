@@ -30,7 +30,7 @@ from alloc_jax.logs.formats.batch import read_requests
 from alloc_jax.logs.formats.reader import field
 from alloc_jax.logs.grade import METHODS, Grader
 from alloc_jax.logs.grading import Grading, Located, check_responses
-from alloc_jax.logs.records import Gatherer, LogError
+from alloc_jax.logs.records import LogBuilder, LogError
 from alloc_jax.types import SampleLog
 
 PathLike = str | os.PathLike
@@ -139,20 +139,20 @@ def read_logs(
     )
     paths = [path] if isinstance(path, (str, os.PathLike)) or is_frame(path) else list(path)
     readers = [_open(p, format, options) for p in paths]
-    gatherer, account = Gatherer(), _Failures(skip_bad)
+    builder, account = LogBuilder(), _Failures(skip_bad)
     with ExitStack() as stack:
         grading = Grading(stack.enter_context(Grader(grader, timeout_s))) if grader else None
         for reader in readers:
-            gatherer.only = None
+            builder.only = None
             records = _records(reader, account)
             if grading:
                 records = grading.graded(records, partial(account.bad, reader))
             for where, record in records:
                 try:
                     if "sources" in record:
-                        gatherer.describe(record["sources"])
+                        builder.describe(record["sources"])
                     else:
-                        gatherer.add(record, record.pop("repeat", None))
+                        builder.add(record, record.pop("repeat", None))
                 except ValueError as error:
                     account.bad(reader, where, error)
             try:
@@ -161,11 +161,11 @@ def read_logs(
                 raise LogError(f"{reader.path}: {error}{_shape(reader)}") from None
         if grading:
             account.failures = grading.failures
-            gatherer.unite(grading.united())
+            builder.unite(grading.united())
     names = ", ".join(str(reader.path) for reader in readers)
-    if not gatherer.ids:
+    if not builder.ids:
         raise LogError(f"{names}: the log has no questions{account.why()}{_shape(readers[0])}")
-    log, mute = gatherer.log()
+    log, mute = builder.log()
     notes = [f"{reader.path}: {note}" for reader in readers for note in reader.notes]
     if mute:
         notes.append(

@@ -33,7 +33,7 @@ class LogError(ValueError):
     """A file is not a sample log; the message names file, line, question and field."""
 
 
-class Gatherer:
+class LogBuilder:
     """Collects records in compact form, one at a time; errors name the question and the field."""
 
     def __init__(self):

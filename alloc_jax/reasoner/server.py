@@ -36,7 +36,7 @@ _CHOICES = 64
 
 
 @dataclass(frozen=True)
-class Wish:
+class SampleJob:
     """One sample to write."""
 
     prompt: str
@@ -53,7 +53,7 @@ class ReasonerServer:
         self.size = size
         self.config, self.params = load_weights(size)
         self.fresh = itertools.count(time.time_ns() % 2**31)  # seeds of requests that bring none
-        self.waiting: list[Wish] = []
+        self.waiting: list[SampleJob] = []
         self.woken = asyncio.Event()
 
     def app(self) -> Starlette:
@@ -89,10 +89,10 @@ class ReasonerServer:
             return JSONResponse({"error": {"message": str(error), "type": "invalid_request_error", "code": 400}}, 400)
         seed = next(self.fresh) if seed is None else seed
         loop = asyncio.get_running_loop()
-        wishes = [Wish(prompt, temperature, limit, hash((seed, j)) % 2**31, loop.create_future()) for j in range(n)]
-        self.waiting += wishes
+        jobs = [SampleJob(prompt, temperature, limit, hash((seed, j)) % 2**31, loop.create_future()) for j in range(n)]
+        self.waiting += jobs
         self.woken.set()
-        written = await asyncio.gather(*(wish.done for wish in wishes))
+        written = await asyncio.gather(*(job.done for job in jobs))
         choices = [
             {
                 "index": j,
@@ -142,21 +142,21 @@ class ReasonerServer:
             self.woken.clear()
             while self.waiting:
                 same = self.waiting[0].temperature
-                batch = [wish for wish in self.waiting if wish.temperature == same][:_BATCH]
+                batch = [job for job in self.waiting if job.temperature == same][:_BATCH]
                 taken = set(map(id, batch))
-                self.waiting = [wish for wish in self.waiting if id(wish) not in taken]
-                for wish, codes in zip(batch, await loop.run_in_executor(thread, self._sample, batch), strict=True):
-                    if not wish.done.done():  # whoever asked may have left
-                        wish.done.set_result(codes)
+                self.waiting = [job for job in self.waiting if id(job) not in taken]
+                for job, codes in zip(batch, await loop.run_in_executor(thread, self._sample, batch), strict=True):
+                    if not job.done.done():  # whoever asked may have left
+                        job.done.set_result(codes)
 
-    def _sample(self, batch: list[Wish]) -> list[np.ndarray]:
-        """The codes of each wish, without padding and up to its limit."""
-        keys = jax.vmap(jax.random.key)(np.array([wish.seed for wish in batch], np.uint32))
+    def _sample(self, batch: list[SampleJob]) -> list[np.ndarray]:
+        """The codes of each job, without padding and up to its limit."""
+        keys = jax.vmap(jax.random.key)(np.array([job.seed for job in batch], np.uint32))
         codes: dict[int, np.ndarray] = {}
         for rows, written in sample(
             self.config,
             self.params,
-            [wish.prompt for wish in batch],
+            [job.prompt for job in batch],
             keys,
             samples=1,
             max_tokens=_LONGEST,
@@ -164,4 +164,4 @@ class ReasonerServer:
             batch=_BATCH,
         ):
             codes |= {row: line[0] for row, line in zip(rows, written, strict=True)}
-        return [codes[i][codes[i] != PAD][: wish.limit] for i, wish in enumerate(batch)]
+        return [codes[i][codes[i] != PAD][: job.limit] for i, job in enumerate(batch)]

@@ -55,8 +55,8 @@ def escalation_page(
       provenance: what it was made with, by name.
     """
     path = folder / "escalate.png"
-    told = plot_frontier(report, path, [rule for rule in report.policies if rule == main])
-    pictures = [Picture(path, "Accuracy against spend, and above the uniform mix", told)]
+    alt = plot_frontier(report, path, [rule for rule in report.policies if rule == main])
+    pictures = [Picture(path, "Accuracy against spend, and above the uniform mix", alt)]
     sections = []
     if ways:
         path = folder / "paths.png"
@@ -159,5 +159,5 @@ def plot_paths(ways: Sequence[Path], sources: Sequence[str], path: File) -> str:
     axes.set_title(f"Where {total:,} questions go; grey: answered there", loc="left")
     save(figure, path)
     common = Counter(way.sources for way in ways).most_common(6)
-    told = "; ".join(f"{100 * n / total:.0f} % ask {', '.join(sources[m] for m in way)}" for way, n in common)
-    return f"Flow of {total} questions from source to source: {told}"
+    alt = "; ".join(f"{100 * n / total:.0f} % ask {', '.join(sources[m] for m in way)}" for way, n in common)
+    return f"Flow of {total} questions from source to source: {alt}"

@@ -10,7 +10,7 @@ import numpy as np
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.collect.replies import Usage
 from alloc_jax.learn.policy import Policy
-from alloc_jax.logs.decisions import AGREEMENT, Outcome
+from alloc_jax.logs.decisions import AGREEMENT, OutcomeRecord
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
@@ -95,8 +95,8 @@ def replay_stream(
         cost, drawn, right, share = _draw(core, ticket, log, int(i))
         core.settle(ticket, cost, cost, drawn, 0, 0)
         if recorder is not None:
-            weak = [Outcome(ticket.id, share, AGREEMENT)] if drawn > 1 else []
-            recorder.log.judged([Outcome(ticket.id, float(right), GRADER), *weak])
+            weak = [OutcomeRecord(ticket.id, share, AGREEMENT)] if drawn > 1 else []
+            recorder.log.judged([OutcomeRecord(ticket.id, float(right), GRADER), *weak])
         actions.append(ticket.action.name)
         multipliers.append(ticket.decision.multiplier)
         costs.append(cost)

@@ -25,7 +25,7 @@ def hulls(xp: Any, utility: Any, cost: Any) -> Hull:
     The least slope that leads to action k, t_k = min (u_k - u_j) / (c_k - c_j) over j < k, is that of the last edge of the hull
     of the actions up to k. Action k lies on the whole hull where t_k is above 0 and above the t of all more expensive actions:
     of two vertices, the later has the smaller t; and a k below an edge from a to b has t_k <= slope(a, k) <= slope(a, b) = t_b.
-    What vertices are is told by the slopes themselves, so that those of a hull fall strictly whatever the rounding.
+    The slopes themselves decide what is a vertex, so that those of a hull fall strictly whatever the rounding.
 
     Args:
       xp: the array namespace. In NumPy, divisions by 0 are to be expected.

@@ -30,7 +30,7 @@ class _Numbered(dict):
         return np.fromiter(map(self.__getitem__, things), np.int64)
 
 
-class Rows:
+class RaggedRows:
     """Things of several texts side by side, i.e. which text each of them is in."""
 
     def __init__(self, lengths: list[int]):
@@ -67,12 +67,12 @@ class Rows:
         at = np.arange(max(len(self.row) - size + 1, 0))
         return at[self.row[at] == self.row[at + size - 1]]
 
-    def select(self, kept: np.ndarray) -> Rows:
+    def select(self, kept: np.ndarray) -> RaggedRows:
         """The rows of some of the things, bool[things]."""
-        return Rows(np.bincount(self.row[kept], minlength=self.texts).tolist())
+        return RaggedRows(np.bincount(self.row[kept], minlength=self.texts).tolist())
 
 
-def hashed_runs(codes: np.ndarray, rows: Rows, longest: int, buckets: int, mix: Callable) -> np.ndarray:
+def hashed_runs(codes: np.ndarray, rows: RaggedRows, longest: int, buckets: int, mix: Callable) -> np.ndarray:
     """How many runs of 1 to `longest` codes u64 fall into each bucket of each text, f32[texts, buckets]."""
     found = np.zeros((rows.texts, buckets), np.float32)
     for size in range(1, longest + 1) if buckets else ():
@@ -88,7 +88,7 @@ class Tokens:
     """The tokens of a block of texts, as numbers."""
 
     def __init__(self, found: list[list[str]]):
-        self.rows = Rows(list(map(len, found)))
+        self.rows = RaggedRows(list(map(len, found)))
         known = _Numbered()
         self.id = known.of(chain.from_iterable(found))
         self.spelled = [*known, ""]  # the last one: no token
@@ -137,7 +137,7 @@ class Tokens:
         if not buckets:
             return np.zeros((self.rows.texts, 0), np.float32)
         begin, end = self.kinds["^"], self.kinds["$"]
-        rows = Rows((self.rows.lengths + 2).tolist())
+        rows = RaggedRows((self.rows.lengths + 2).tolist())
         kinds = np.full(len(rows.row), end)
         kinds[rows.start] = begin
         kinds[np.arange(len(self.id)) + 2 * self.rows.row + 1] = self.kind[self.id]

@@ -28,7 +28,7 @@ from zlib import crc32
 
 import numpy as np
 
-from alloc_jax.learn.features.many_texts import BLOCK, Rows, Tokens, hashed_runs
+from alloc_jax.learn.features.many_texts import BLOCK, RaggedRows, Tokens, hashed_runs
 from alloc_jax.learn.features.tokens import QUANTITIES, neighbours, quantities, sequences, tokens
 
 MANY = 16  # texts that are encoded together
@@ -128,10 +128,10 @@ def _encode_each(sizes: TextFeatures, questions: Sequence[str], out: np.ndarray)
 
 def _encode_block(sizes: TextFeatures, questions: Sequence[str], out: np.ndarray) -> None:
     """The same, of a block of texts together."""
-    codes, rows = _codes("".join(questions)), Rows(list(map(len, questions)))
+    codes, rows = _codes("".join(questions)), RaggedRows(list(map(len, questions)))
     shape = _SHAPE_OF[np.minimum(codes, len(_SHAPE_OF) - 1)]
     words = [_WORD.findall(text.lower()) for text in questions]
-    hashes, spoken = {}, Rows(list(map(len, words)))
+    hashes, spoken = {}, RaggedRows(list(map(len, words)))
     for word in chain.from_iterable(words):
         if word not in hashes:
             hashes[word] = crc32(word.encode())
@@ -149,7 +149,7 @@ def _encode_block(sizes: TextFeatures, questions: Sequence[str], out: np.ndarray
     np.concatenate(counts, axis=1, out=out)
 
 
-def _surface(questions: Sequence[str], codes: np.ndarray, rows: Rows, found: Tokens) -> np.ndarray:
+def _surface(questions: Sequence[str], codes: np.ndarray, rows: RaggedRows, found: Tokens) -> np.ndarray:
     """`surface_counts` of a block of texts, f32[N, len(SURFACE)]."""
     kept, at = np.unique(codes, return_inverse=True)
     characters, at = [chr(code) for code in kept.tolist()], at.reshape(-1)

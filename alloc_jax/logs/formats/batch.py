@@ -114,8 +114,8 @@ def _body(row: dict[str, Any], identity: str) -> dict[str, Any]:
         raise ValueError(
             f"question {identity!r}: response: holds neither an answer nor an error: no status_code with a body, no choices"
         )
-    told = [f"status {status}"] * (status is not None) + [str(error)[:80]] * bool(error)
-    raise ValueError(f"question {identity!r}: the request failed: {', '.join(told)}")
+    reasons = [f"status {status}"] * (status is not None) + [str(error)[:80]] * bool(error)
+    raise ValueError(f"question {identity!r}: the request failed: {', '.join(reasons)}")
 
 
 def _text(choice: Any, where: str) -> str:

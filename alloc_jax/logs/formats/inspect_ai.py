@@ -56,8 +56,8 @@ class InspectJson(Reader):
         if self.read or status in (None, "success"):
             return None
         message = error.get("message") if isinstance(error, dict) else error
-        told = f": {str(message)[:200]}" if message else ""
-        return ValueError(f"the evaluation ended as {status!r} without a sample{told}; run it again")
+        reason = f": {str(message)[:200]}" if message else ""
+        return ValueError(f"the evaluation ended as {status!r} without a sample{reason}; run it again")
 
     def records(self, row: Any) -> Iterable[dict[str, Any]]:
         self.read += 1

@@ -1,4 +1,4 @@
-"""What a reader of one file format is: rows of a file in, records for the `Gatherer` out."""
+"""What a reader of one file format is: rows of a file in, records for the `LogBuilder` out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Options:
 class Reader:
     """One format. A subclass says how to recognise a file, how to go through its rows and what each row means.
 
-    A record may hold, beside the form that the `Gatherer` takes, `repeat` (see `Gatherer.add`) and, in its columns,
+    A record may hold, beside the form that the `LogBuilder` takes, `repeat` (see `LogBuilder.add`) and, in its columns,
     `response`: texts that are still to be graded, which gives `answer` and `correct`; then its `gold` may be a tuple of
     answers that are each right.
     """

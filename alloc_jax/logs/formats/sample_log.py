@@ -82,7 +82,7 @@ class ParquetLog(Reader):
 
 
 def write_parquet(records: Iterable[dict[str, Any]], sources: dict[str, Any], path: str | os.PathLike) -> None:
-    """Writes records, in the columns form of the `Gatherer`, row group by row group."""
+    """Writes records, in the columns form of the `LogBuilder`, row group by row group."""
     module = parquet()
     import pyarrow as pa
 

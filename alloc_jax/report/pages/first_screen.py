@@ -135,10 +135,10 @@ def _stop(page: Page, row: Row, scale: _Scale) -> Stop:
         "" if np.isnan(uniform.accuracy.value) else f"treating all alike: {whole_percent(uniform.accuracy.value, 1)}"
     )
     paid, equal = row.spend.value, np.nan
-    note = f"it spends {paid:.3g}; how much the uniform mix would need cannot be told"
-    told = "n/a"
+    note = f"it spends {paid:.3g}; how much the uniform mix would need is unknown"
+    saved = "n/a"
     if not np.isnan(saving.value):
-        told = f"{abs(100 * saving.value):.0f} % {'less' if saving.value >= 0 else 'more'}"
+        saved = f"{abs(100 * saving.value):.0f} % {'less' if saving.value >= 0 else 'more'}"
         equal = paid / (1 - saving.value)
         note = f"saving {percent(saving, '.0f')} %: it spends {paid:.3g} where the uniform mix needs {equal:.3g}"
     who = _who(page.report, row)
@@ -146,7 +146,7 @@ def _stop(page: Page, row: Row, scale: _Scale) -> Stop:
         "chosen": f"{row.budget:.3g}",
         "accuracy": whole_percent(row.accuracy.value, 1),
         "accuracy-note": "; ".join(filter(None, (alike, f"{percent(row.over_uniform, '+.1f')} points at equal spend"))),
-        "saving": told,
+        "saving": saved,
         "saving-note": note,
         "who": next(iter(who), ""),
         "who-note": ", ".join(who[1:]),
@@ -225,8 +225,8 @@ def _drawing(page: Page, policy: str, scale: _Scale, stop: Stop) -> str:
     parts.append(
         f'<text x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">spend per question ({unit})</text>'
     )
-    told = html.escape(f"Accuracy against spend of {policy}, beside the uniform mix; the table below has the numbers")
-    return f'<svg class="drawing" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{told}">{"".join(parts)}</svg>'
+    alt = html.escape(f"Accuracy against spend of {policy}, beside the uniform mix; the table below has the numbers")
+    return f'<svg class="drawing" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{alt}">{"".join(parts)}</svg>'
 
 
 def _clipped(spend, accuracy, scale: _Scale) -> list[tuple[float, float]]:

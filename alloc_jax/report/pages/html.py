@@ -45,7 +45,7 @@ def write_report(folder: Path, page: Page) -> None:
 def to_html(page: Page) -> str:
     """The whole page: what the best of its candidates buys, a row per budget, then the sections, most of them folded."""
     report, best = page.report, best_policy(page.report, page.candidates)
-    told = " ".join(filter(None, (page.about, about(report), answer_notes(report, page.candidates))))
+    lead = " ".join(filter(None, (page.about, about(report), answer_notes(report, page.candidates))))
     parts = [
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(page.title)}</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -56,7 +56,7 @@ def to_html(page: Page) -> str:
         f"<p>{html.escape(answer(report, best))}</p>",
         first_screen(page, best),
         _table("answer", answer_table(report, best)),
-        _paragraph(told),
+        _paragraph(lead),
         *(_section(f"part-{number}", section) for number, section in enumerate(page.sections)),
         _made(page),
         f"<script>{_PRINT}</script></main></body></html>\n",

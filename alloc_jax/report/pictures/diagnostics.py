@@ -60,8 +60,8 @@ def plot_shares(
     figure.legend(handles[::-1], labels[::-1], loc="outside right", frameon=False, fontsize=8)
     save(figure, path)
     mine = [[a.source == source for a in actions] for source in sources]
-    told = (f"{title}: {'; '.join(_at_ends(plan, mine, sources, groups))}" for title, plan in chosen)
-    return f"Bars of the shares of the actions in eight groups of questions from hard to easy. {'. '.join(told)}."
+    parts = (f"{title}: {'; '.join(_at_ends(plan, mine, sources, groups))}" for title, plan in chosen)
+    return f"Bars of the shares of the actions in eight groups of questions from hard to easy. {'. '.join(parts)}."
 
 
 def alike(difficulty: np.ndarray, groups: int = 8) -> list[np.ndarray]:
@@ -87,7 +87,7 @@ def plot_spend(difficulty: np.ndarray, spent: Mapping[str, np.ndarray], budget: 
     right = [100 * difficulty[group].mean() for group in groups]
     axes.axhline(budget, color=GREY, linewidth=1)
     axes.annotate("the same for all", (right[-1], budget), (0, 4), textcoords="offset points", ha="right", fontsize=9)
-    told = []
+    parts = []
     for number, (name, cost) in enumerate(spent.items()):
         mean = np.array([cost[group].mean() for group in groups])
         error = np.array([cost[group].std() / np.sqrt(group.sum()) for group in groups])
@@ -96,14 +96,14 @@ def plot_spend(difficulty: np.ndarray, spent: Mapping[str, np.ndarray], budget: 
         axes.fill_between(
             right, mean - 1.96 * error, mean + 1.96 * error, color=style["color"], alpha=0.15, linewidth=0
         )
-        told.append(f"{name}: " + ", ".join(f"{m:.2g} at {r:.0f} %" for r, m in zip(right, mean, strict=True)))
+        parts.append(f"{name}: " + ", ".join(f"{m:.2g} at {r:.0f} %" for r, m in zip(right, mean, strict=True)))
     axes.set(xlabel="right samples of a question (%), from hard to easy", ylabel=f"mean spend ({unit})", ylim=(0, None))
     axes.set_title(
         f"Who gets the compute at a budget of {budget:g} ({len(difficulty):,} questions; 95 % bands)", loc="left"
     )
     axes.legend(frameon=False, fontsize=9)
     save(figure, path)
-    return f"Lines of mean spend against the share of right samples, budget {budget:g}. {'; '.join(told)}."
+    return f"Lines of mean spend against the share of right samples, budget {budget:g}. {'; '.join(parts)}."
 
 
 def _at_ends(plan: np.ndarray, mine: list, sources: list, groups: list) -> list[str]:
@@ -128,7 +128,7 @@ def plot_calibration(panels: Sequence[tuple[str, Mapping[str, Reliability]]], qu
     """
     plt = pyplot()
     figure, grid = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.3), layout="constrained", squeeze=False)
-    told = []
+    parts = []
     for axes, (what, rules) in zip(grid[0], panels, strict=True):
         ends = [x for found in rules.values() for x in (found.predicted.min(), found.predicted.max())]
         ends = [100 * min(ends), 100 * max(ends)]
@@ -141,13 +141,13 @@ def plot_calibration(panels: Sequence[tuple[str, Mapping[str, Reliability]]], qu
             axes.plot(x, value, marker="os^Dv"[number % 5], markersize=5, linewidth=1.2, label=label, **style)
             if number == 0:
                 axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
-            told.append(f"{what}, {name}: " + ", ".join(f"{p:.0f} as {m:.0f}" for p, m in zip(x, value, strict=True)))
+            parts.append(f"{what}, {name}: " + ", ".join(f"{p:.0f} as {m:.0f}" for p, m in zip(x, value, strict=True)))
         axes.set(xlabel=f"predicted {what}", ylabel=f"measured {what}")
         axes.legend(frameon=False, fontsize=8, loc="upper left")
     first = next(iter(panels[0][1]))
     figure.suptitle(f"Can predictions be believed? {questions:,} held-out questions; band: 95 % ({first})", fontsize=10)
     save(figure, path)
-    return f"Lines of measured against predicted values, by bin. {'; '.join(told)}."
+    return f"Lines of measured against predicted values, by bin. {'; '.join(parts)}."
 
 
 _ENDS = ("value", "low", "high")
@@ -164,7 +164,7 @@ def plot_regret(report: Report, path: Path) -> str:
         squeeze=False,
     )  # fmt: skip
     at = np.arange(len(rules))
-    told = []
+    parts = []
     for axes, budget in zip(panels[0], budgets, strict=True):
         found = [report.row(rule, budget).regret for rule in rules]
         total, mispriced, unspent = (
@@ -178,14 +178,14 @@ def plot_regret(report: Report, path: Path) -> str:
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_title(f"budget {budget:g}", loc="left", fontsize=10)
         rows = zip(rules, total, mispriced, unspent, strict=True)
-        told += [f"{rule} at {budget:g}: {t:.1f} of at most {m:.1f} {u:+z.1f}" for rule, t, m, u in rows]
+        parts += [f"{rule} at {budget:g}: {t:.1f} of at most {m:.1f} {u:+z.1f}" for rule, t, m, u in rows]
     panels[0][0].set_yticks(at, rules)
     panels[0][0].invert_yaxis()
     figure.supxlabel(f"points of accuracy; {report.questions:,} questions", fontsize=10)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     save(figure, path)
-    return f"Bars of the regret's bound, mispriced plus unspent, in points of accuracy. {'; '.join(told)}."
+    return f"Bars of the regret's bound, mispriced plus unspent, in points of accuracy. {'; '.join(parts)}."
 
 
 def plot_sizes(report: Report, questions: int, path: Path) -> str:
@@ -202,7 +202,7 @@ def plot_sizes(report: Report, questions: int, path: Path) -> str:
         1, len(budgets), figsize=(2.8 * len(budgets) + 1.2, 3.8), sharey=True, layout="constrained", squeeze=False
     )
     rules = list(dict.fromkeys(name.rpartition(", ")[0] for name in report.policies))
-    told = []
+    parts = []
     for axes, budget in zip(panels[0], budgets, strict=True):
         lines = []
         for number, rule in enumerate(rules):
@@ -213,7 +213,7 @@ def plot_sizes(report: Report, questions: int, path: Path) -> str:
             style = line_style(number)
             lines += axes.plot(size, value, marker="os^Dv"[number % 5], label=rule, **style)
             axes.fill_between(size, low, high, color=style["color"], alpha=0.15, linewidth=0)
-            told.append(
+            parts.append(
                 f"{rule} at {budget:g}: "
                 + ", ".join(f"{whole_percent(v / 100)} from {s:.0f}" for s, v in zip(size, value, strict=True))
             )
@@ -226,7 +226,7 @@ def plot_sizes(report: Report, questions: int, path: Path) -> str:
     label_ends(panels[0][-1], lines, gap=0.07)
     figure.supxlabel(f"training questions; scored on {report.questions:,}; bands: 95 %", fontsize=10)
     save(figure, path)
-    return f"Lines of the share of the gap that is closed against training questions. {'; '.join(told)}."
+    return f"Lines of the share of the gap that is closed against training questions. {'; '.join(parts)}."
 
 
 def share_right(table: OutcomeTable) -> np.ndarray:

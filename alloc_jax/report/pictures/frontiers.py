@@ -75,7 +75,7 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str
     save(figure, path)
     return (
         f"Two panels on {report.questions} questions: accuracy against spend, and points above the uniform mix at the same"
-        f" spend. {_told(report, names)}."
+        f" spend. {_values(report, names)}."
     )
 
 
@@ -117,7 +117,7 @@ def uniform_line(report: Report) -> tuple[np.ndarray, np.ndarray]:
     return spend, 100 * np.interp(spend, cost[hull], accuracy[hull])
 
 
-def _told(report: Report, rules: Sequence[str]) -> str:
+def _values(report: Report, rules: Sequence[str]) -> str:
     """Accuracies at the least, a middle and the largest budget, and how far they lie above the uniform mix."""
     known = {(row.rule, row.budget): row for row in report.rows}
     budgets = sorted(report.budgets)
@@ -127,5 +127,5 @@ def _told(report: Report, rules: Sequence[str]) -> str:
         rows = (known[rule, budget] for rule in rules if (rule, budget) in known)
         return ", ".join(f"{r.rule} {100 * r.accuracy.value:.1f} ({100 * r.over_uniform.value:+.1f})" for r in rows)
 
-    told = "; ".join(f"at a budget of {budget:.3g}: {at(budget)}" for budget in budgets)
-    return f"Accuracy in percent, and in brackets points above the uniform mix at the same spend, {told}"
+    values = "; ".join(f"at a budget of {budget:.3g}: {at(budget)}" for budget in budgets)
+    return f"Accuracy in percent, and in brackets points above the uniform mix at the same spend, {values}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from alloc_jax.logs.decisions import AGREEMENT, DecisionLog, Outcome
+from alloc_jax.logs.decisions import AGREEMENT, DecisionLog, OutcomeRecord
 from alloc_jax.serve.tickets import Refused
 
 MOST = 1000  # verdicts of a request
@@ -17,7 +17,7 @@ _LONGEST = 200  # characters of a name
 _FIELDS = {"id", "correct", "reward", "source"}
 
 
-def read_outcomes(body: Any) -> list[Outcome]:
+def read_outcomes(body: Any) -> list[OutcomeRecord]:
     """The verdicts that a request's body holds.
 
     Raises:
@@ -55,7 +55,7 @@ def post_outcomes(log: DecisionLog, body: Any, tenant: str | None) -> dict[str, 
     return {"object": "alloc.outcomes", "new": said.count("new"), "known": said.count("known"), "refused": refused}
 
 
-def _read(item: Any, where: str) -> Outcome:
+def _read(item: Any, where: str) -> OutcomeRecord:
     if not isinstance(item, Mapping) or not item.keys() <= _FIELDS:
         raise Refused("invalid", f"{where}: expected an object with id, correct or reward, and source")
     for name in ("id", "source"):
@@ -75,4 +75,4 @@ def _read(item: Any, where: str) -> Outcome:
     identity = item["id"]
     for head in ("chatcmpl-", "resp_"):  # as answers name themselves
         identity = identity.removeprefix(head)
-    return Outcome(identity, float(value), item["source"])
+    return OutcomeRecord(identity, float(value), item["source"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from alloc_jax.learn.identity import describe_policy
 from alloc_jax.learn.policy import Policy, Prediction
-from alloc_jax.logs.decisions import AGREEMENT, POLICY, Decided, DecisionLog, Outcome
+from alloc_jax.logs.decisions import AGREEMENT, POLICY, Decided, DecisionLog, OutcomeRecord
 from alloc_jax.serve.tickets import AnswerRequest, Refused, Ticket
 from alloc_jax.serve.traffic.exploring import chances, draw, ticket_of
 
@@ -158,7 +158,7 @@ class Recorder:
     def agreed(self, identity: str, share: float) -> None:
         """Writes the share of a vote's samples that agree, which is a weak verdict on its answer."""
         try:
-            self.log.judged([Outcome(identity, share, AGREEMENT)])
+            self.log.judged([OutcomeRecord(identity, share, AGREEMENT)])
         except sqlite3.Error as error:  # a weak verdict less
             _log.warning("a vote's agreement cannot be recorded: %s", error)
 

@@ -128,8 +128,8 @@ def newton_step(multiplier: jax.Array, sums: Sums, temperature: jax.Array, dampi
     tiny, noise = jnp.finfo(multiplier.dtype).tiny, 16 * jnp.finfo(multiplier.dtype).eps
     curvature = jnp.diag(sums.curvature)
     reach = jnp.maximum(jnp.maximum(multiplier, 0.01 * multiplier.max()), temperature)
-    told = (jnp.abs(sums.unspent) > noise) | (curvature * reach > noise)
-    free = ((multiplier > 0) | (sums.unspent < 0)) & told
+    resolved = (jnp.abs(sums.unspent) > noise) | (curvature * reach > noise)
+    free = ((multiplier > 0) | (sums.unspent < 0)) & resolved
     limit = jnp.abs(sums.unspent) / reach
     ridge = 1e-7 * curvature + 0.2 * limit + damping * (curvature + limit) + tiny
     size = jnp.sqrt(jnp.where(free, curvature + ridge, 1))

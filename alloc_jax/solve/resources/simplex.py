@@ -238,7 +238,7 @@ def may_take(utility: jax.Array) -> jax.Array:
     return utility > forbidden(utility.dtype)
 
 
-class Search(NamedTuple):
+class LocalSearch(NamedTuple):
     """The state of the local search."""
 
     action: jax.Array  # i32[M]
@@ -285,7 +285,7 @@ def local_search(
     def at(place):
         return DoubleDouble(*(jnp.take_along_axis(x, place[None, :, None], axis=2) for x in scaled))
 
-    def move(state: Search) -> Search:
+    def move(state: LocalSearch) -> LocalSearch:
         action, rest, penalty, held, nearest, excess, turn, _ = state
         kept = DoubleDouble(*(jnp.broadcast_to(x[:, None, None], (resources, questions, 1)) for x in rest))
         kept = DoubleDouble(*(jnp.broadcast_to(x, cost.shape) for x in double_double.add(kept, at(action))))
@@ -305,7 +305,7 @@ def local_search(
         action = jnp.where(moves, action.at[question].set(to), action)
         rest = double_double.where(moves, DoubleDouble(*(x[:, question, to] for x in left)), rest)
         over = overspend(rest, jnp.ones_like(penalty))
-        return Search(
+        return LocalSearch(
             action,
             rest,
             jnp.where(dearer, 16 * penalty, penalty),
@@ -316,7 +316,7 @@ def local_search(
             moves | dearer,
         )
 
-    start = Search(
+    start = LocalSearch(
         action,
         rest,
         4 * first_penalty,

@@ -1,6 +1,6 @@
 """The processes that share one table: what each says to all, a few hundred bytes a pass.
 
-A peer is anything with `rank`, `count` and `gather`. `Alone` is a process by itself; `Processes` are the processes of
+A peer is anything with `rank`, `count` and `gather`. `SingleProcess` is a process by itself; `Processes` are the processes of
 `jax.distributed`, on one machine or many.
 """
 
@@ -22,7 +22,7 @@ class Peers(Protocol):
         """f64[count, ...] what every process said; the same everywhere."""
 
 
-class Alone:
+class SingleProcess:
     """One process."""
 
     rank, count = 0, 1

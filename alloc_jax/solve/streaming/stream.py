@@ -25,7 +25,7 @@ from alloc_jax.solve.streaming.bracketing import (
     next_multipliers,
 )
 from alloc_jax.solve.streaming.passes import Totals, actions_jit, end_plans, read_ahead, run_pass, to_device
-from alloc_jax.solve.streaming.processes import Alone, Peers
+from alloc_jax.solve.streaming.processes import Peers, SingleProcess
 from alloc_jax.types import AllocationProblem, MixedPlan, Status
 
 
@@ -132,7 +132,7 @@ def solve_stream(
     budget = float(np.reshape(budget, ()))
     if not len(blocks):
         raise ValueError("the table has no blocks")
-    peers = peers or Alone()
+    peers = peers or SingleProcess()
     bracket = _same_everywhere(resume, peers)
     known: dict[float, np.ndarray] = {}  # multiplier: f64[B, 2] by block
     sizes = np.zeros(0, np.int64)  # questions by block

@@ -22,7 +22,7 @@ SURE = 15.0  # chi-squared by which a cut tells right from wrong beyond what the
 def find_cuts(log: SampleLog, sources: Sequence[str], field: str, accuracy: np.ndarray, bins: int = BINS) -> np.ndarray:
     """f64[M, BINS - 1] where the numbers of each source are cut, rising; NaN where there is no cut.
 
-    The best of some quantiles, as long as it tells. A source of which a number is missing has no bins.
+    Takes the best of some quantiles, one after the other, as long as a cut tells right from wrong. A source of which a number is missing has no bins.
 
     Args:
       log: training questions.
@@ -44,9 +44,9 @@ def find_cuts(log: SampleLog, sources: Sequence[str], field: str, accuracy: np.n
         tried = tried[tried < value.max()]
         found: list[float] = []
         while len(found) < bins - 1 and len(tried):
-            told = [_told(value, surplus, spread, [*found, cut]) for cut in tried]
-            best = int(np.argmax(told))
-            if told[best] - _told(value, surplus, spread, found) < SURE:
+            found_by = [_chi_squared(value, surplus, spread, [*found, cut]) for cut in tried]
+            best = int(np.argmax(found_by))
+            if found_by[best] - _chi_squared(value, surplus, spread, found) < SURE:
                 break
             found.append(float(tried[best]))
             tried = np.delete(tried, best)
@@ -54,7 +54,7 @@ def find_cuts(log: SampleLog, sources: Sequence[str], field: str, accuracy: np.n
     return cuts
 
 
-def _told(value: np.ndarray, surplus: np.ndarray, spread: np.ndarray, cuts: list[float]) -> float:
+def _chi_squared(value: np.ndarray, surplus: np.ndarray, spread: np.ndarray, cuts: list[float]) -> float:
     """Chi-squared of the bins: how far each is from being right as often as its texts promise, beside the whole."""
     of = np.searchsorted(np.sort(cuts), value)
     left = surplus - spread * surplus.sum() / spread.sum()

@@ -234,14 +234,14 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Se
     count = len(np.unique(unit))
     if len(names) == 1 or count == 1:
         return names[0]
-    told = {name: task.seen_by(BELIEFS[name]) for name in names}
+    tasks = {name: task.seen_by(BELIEFS[name]) for name in names}
     fold = np.random.default_rng(seed).permutation(count)[unit] % min(FOLDS, count)
     gained: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for k in range(fold.max() + 1):
         known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         found: dict[str, list[np.ndarray]] = {}
         fitted: dict[Family, Classes] = {}
-        for name, whole in told.items():
+        for name, whole in tasks.items():
             family, one, other = BELIEFS[name], whole.select(known), whole.select(held)
             belief = fit_belief(one, family, fitted.get(family._replace(counted=False)))
             fitted[family._replace(counted=False)] = belief.classes

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.logs.decisions import AGREEMENT, DecisionLog, Outcome, read_traffic
+from alloc_jax.logs.decisions import AGREEMENT, DecisionLog, OutcomeRecord, read_traffic
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.replay import GRADER, replay_stream
@@ -190,12 +190,12 @@ def test_verdicts_come_late_in_part_and_again(tmp_path, policy):
     for j in range(4):
         made.settle(made.admit(AnswerRequest(id=f"q{j}", text=HARD)), 1.0, 1.0, 1, 0, 0)
     log = made.recorder.log
-    assert log.judged([Outcome("q0", 1.0, "tests"), Outcome("q2", 0.0, "tests")]) == ["new", "new"]
-    again = [Outcome("q0", 1.0, "tests"), Outcome("q2", 1.0, "tests"), Outcome("q9", 1.0, "tests")]
+    assert log.judged([OutcomeRecord("q0", 1.0, "tests"), OutcomeRecord("q2", 0.0, "tests")]) == ["new", "new"]
+    again = [OutcomeRecord("q0", 1.0, "tests"), OutcomeRecord("q2", 1.0, "tests"), OutcomeRecord("q9", 1.0, "tests")]
     assert log.judged(again) == ["known", "contradicts", "unknown"]
-    assert log.judged([Outcome("q1", 1.0, "tests")], tenant="other") == ["unknown"]
+    assert log.judged([OutcomeRecord("q1", 1.0, "tests")], tenant="other") == ["unknown"]
     assert read_traffic(path).traffic.reward.tolist()[::2] == [1.0, 0.0]
-    log.judged([Outcome("q0", 0.0, "user"), Outcome("q3", 0.5, "user")])
+    log.judged([OutcomeRecord("q0", 0.0, "user"), OutcomeRecord("q3", 0.5, "user")])
     with pytest.raises(ValueError, match="verdicts come from tests, user: say whose count"):
         read_traffic(path)
     found = read_traffic(path, verdict=("tests", "user")).traffic.reward
