@@ -44,6 +44,7 @@ setup(
         "inspect": ["zipfile-zstd>=0.0.4"],
         "pandas": ["pandas>=2.2"],
         "parquet": ["pyarrow>=15"],
+        "postgres": ["psycopg[binary]>=3.2"],
         "plot": ["matplotlib>=3.8"],
         "serve": [
             "starlette>=0.40",
@@ -60,7 +61,7 @@ setup(
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[collect,docs,export,grade,inspect,pandas,parquet,plot,serve,smollm2,tokenizer,traces,trees]",
+            "alloc_jax[collect,docs,export,grade,inspect,pandas,parquet,plot,postgres,serve,smollm2,tokenizer,traces,trees]",
             "pytest>=8",
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",

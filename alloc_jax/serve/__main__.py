@@ -58,7 +58,9 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_integer("image_tokens", None, "The most tokens of an image, without which a hard cap refuses it.", 1)
 flags.DEFINE_string("prices", None, "Price book (JSON), by the models' names, for dollars.")
-flags.DEFINE_string("ledger", "alloc_ledger.sqlite", "The ledger's file; empty keeps it in memory.")
+flags.DEFINE_string(
+    "ledger", "alloc_ledger.sqlite", "The ledger's file, or a database's postgresql://user@host/name; empty: in memory."
+)
 flags.DEFINE_string("traffic", None, "File of decisions and verdicts; default: beside the ledger; empty: none.")
 flags.DEFINE_float("exploration", 0.0, "Share of the decisions drawn evenly, within the budget.", 0.0, 0.99)
 flags.DEFINE_string("candidate", None, "Folder of a policy that decides beside the live one; see `alloc traffic`.")

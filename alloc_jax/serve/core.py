@@ -6,7 +6,6 @@ The live gateway and the offline replay of a log run this same code, so a replay
 from __future__ import annotations
 
 import math
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -22,7 +21,7 @@ from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.logs.decisions import POLICY
 from alloc_jax.serve.allocator import Decision, decide
 from alloc_jax.serve.checks import check_core, try_policy
-from alloc_jax.serve.ledger import Account, Ledger, Settlement
+from alloc_jax.serve.ledger import Account, Ledger, LedgerFault, Settlement
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.multipliers import Multipliers
 from alloc_jax.serve.pacing import Pace, make_pace
@@ -261,7 +260,7 @@ class Core:
 
     def settle_lost(self) -> None:
         """Settles what other processes on the same ledger left open when they died."""
-        with suppress(sqlite3.Error):
+        with suppress(LedgerFault):
             self.ledger.settle_lost()
 
     def close(self) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from alloc_jax.serve.ledger import Account, Ledger, Move
+from alloc_jax.serve.ledger import Account, Ledger, LedgerFault, Move
 from alloc_jax.serve.pacing import Pace
 from alloc_jax.serve.tickets import Refused, Tenant, Ticket
 
@@ -68,7 +67,7 @@ class Multipliers:
 
     def _dual(self, name: str) -> float:
         """Where the pace stands, which other processes move, too; inside the guard rails, which may have changed since."""
-        with suppress(sqlite3.Error):  # of a ledger that cannot be read, what was known last
+        with suppress(LedgerFault):  # of a ledger that cannot be read, what was known last
             known = self.account(name).dual
             if known is not None:
                 self.duals[name] = self.paces[name].moved(known, 0.0)

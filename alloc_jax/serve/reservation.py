@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from alloc_jax.actions import Action
 from alloc_jax.collect.recipes import Recipe
 from alloc_jax.learn.policy import Policy
-from alloc_jax.serve.ledger import Account, Ledger, Move, Settlement
+from alloc_jax.serve.ledger import Account, Ledger, LedgerFault, Move, Settlement
 from alloc_jax.serve.meter import CAPPED, Meter, limit_of
 from alloc_jax.serve.tickets import AnswerRequest, Passed, Pooled, Refused, Tenant, Ticket
 
@@ -128,7 +127,7 @@ class Reservations:
                 account=account,
                 move=move,
             )
-        except sqlite3.Error as error:
+        except LedgerFault as error:
             _log.error("the ledger cannot be written: %s", error)
             raise Refused("busy", "the ledger cannot be written", 5.0) from None
 
@@ -151,7 +150,7 @@ class Reservations:
             return True
         try:
             return self.ledger.extend(ticket.id, samples * ticket.worst, ticket.tenant.cap)
-        except sqlite3.Error as error:
+        except LedgerFault as error:
             _log.error("the ledger cannot be written: %s", error)
             return False
 
@@ -167,7 +166,7 @@ class Reservations:
         late = _Late(ticket.id, final, account, move, counted)
         try:
             return self._settle(late)
-        except sqlite3.Error as error:
+        except LedgerFault as error:
             _log.error("the ledger cannot be written: %s; %d requests wait to be settled", error, len(self.late) + 1)
             self.late.append(late)
             return True
@@ -177,7 +176,7 @@ class Reservations:
         while self.late:
             try:
                 self._settle(self.late[0])
-            except sqlite3.Error:
+            except LedgerFault:
                 return
             self.late.popleft()
 

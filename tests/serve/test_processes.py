@@ -76,8 +76,8 @@ def test_workers_share_a_ledger_and_one_that_is_killed_is_started_again_and_lose
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(set(answered) - {line["id"] for line in lines}) <= 8  # of the one that was killed
     kept = Ledger(path)
-    totals, account = kept.totals(), kept._db.execute("SELECT SUM(questions) FROM accounts").fetchone()[0]
-    lost = kept._db.execute("SELECT COUNT(*) FROM requests WHERE state = 'lost'").fetchone()[0]
+    totals, account = kept.totals(), kept._read("SELECT SUM(questions) FROM accounts")[0][0]
+    lost = kept._read("SELECT COUNT(*) FROM requests WHERE state = 'lost'")[0][0]
     assert totals["open"] == kept.lost == 0 and totals["requests"] == account + lost
     assert account >= len(answered) and lost <= 8
 

@@ -20,6 +20,7 @@ from alloc_jax.logs.decisions import DecisionLog
 from alloc_jax.price_book import PriceBook
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.ledger.stores import is_address
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.planning.escalator import rules_beside
 from alloc_jax.serve.start.cold import cold_policy
@@ -152,7 +153,9 @@ def _decision_log() -> DecisionLog | None:
     """Where decisions are written down; None without a file for them."""
     path = FLAGS.traffic
     if path is None and FLAGS.ledger:
-        path = Path(FLAGS.ledger).with_suffix(".traffic.sqlite")
+        path = Path(FLAGS["ledger"].default if is_address(FLAGS.ledger) else FLAGS.ledger).with_suffix(
+            ".traffic.sqlite"
+        )
     if path:
         return DecisionLog(path)
     if FLAGS.exploration or FLAGS.candidate:

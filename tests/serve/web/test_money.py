@@ -2,7 +2,6 @@
 
 import json
 import random
-import sqlite3
 import time
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ import pytest
 
 from alloc_jax.collect import parse_recipes
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.ledger import Ledger
+from alloc_jax.serve.ledger import Ledger, LedgerFault
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import AnswerRequest, Passed, Refused, Tenant
 from alloc_jax.serve.web.answer_keys import AnswerKeys
@@ -115,12 +114,12 @@ class Full(Ledger):
 
     def settle(self, *args, **more):
         if self.full:
-            raise sqlite3.OperationalError("database or disk is full")
+            raise LedgerFault("database or disk is full")
         return super().settle(*args, **more)
 
     def reserve(self, *args, **more):
         if self.full:
-            raise sqlite3.OperationalError("database or disk is full")
+            raise LedgerFault("database or disk is full")
         return super().reserve(*args, **more)
 
 
@@ -150,11 +149,13 @@ def test_a_disk_that_fills_loses_no_answer_and_what_came_is_settled_when_there_i
 
 def test_a_ledger_that_is_full_stays_usable(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    ledger._db.execute(f"PRAGMA max_page_count = {ledger._db.execute('PRAGMA page_count').fetchone()[0] + 1}")
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    ledger.store._db.execute(
+        f"PRAGMA max_page_count = {ledger.store._db.execute('PRAGMA page_count').fetchone()[0] + 1}"
+    )
+    with pytest.raises(LedgerFault, match="full"):
         for j in range(10000):
             ledger.reserve(f"{j}", "t", j, 1.0, None, action="x" * 50)
-    ledger._db.execute("PRAGMA max_page_count = 100000")
+    ledger.store._db.execute("PRAGMA max_page_count = 100000")
     assert ledger.reserve("again", "t", 0, 1.0, None) and ledger.totals()["open"] == j + 1
     ledger.close()
 
@@ -290,10 +291,21 @@ def strange_request(rng: random.Random):
 
 @pytest.mark.parametrize("resource", ["samples", "tokens", "completion_tokens"])
 def test_a_cap_is_never_passed_in_ten_thousand_random_requests(policy, resource):
+    never_passed(policy, resource, Ledger())
+
+
+@pytest.mark.long
+def test_a_cap_is_never_passed_on_a_database(policy, postgres):
+    ledger = Ledger(postgres.database())
+    never_passed(policy, "tokens", ledger)
+    ledger.close()
+
+
+def never_passed(policy, resource, ledger):
     rng, now = random.Random(resource), [0.0]
     cap = {"samples": 400.0, "tokens": 3e5, "completion_tokens": 2e4}[resource]
     tenants = {"default": Tenant(budget=3.0, cap=cap, hard=True, window_s=100.0)}
-    core = Core(policy, RECIPES, tenants, Ledger(), cap=Meter(resource), clock=lambda: now[0])
+    core = Core(policy, RECIPES, tenants, ledger, cap=Meter(resource), clock=lambda: now[0])
     used, open_tickets, counts = {}, [], {"admitted": 0, "invalid": 0, "exhausted": 0}
     for _ in range(3334):
         now[0] += rng.random()

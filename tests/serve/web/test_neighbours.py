@@ -16,7 +16,7 @@ from alloc_jax.collect.replies import Fault
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.tickets import Tenant
-from alloc_jax.serve.web import upstream as upstream_module
+from alloc_jax.serve.web import answer_keys, upstream as upstream_module
 from alloc_jax.serve.web.breaker import Breaker, Breakers
 from alloc_jax.serve.web.fair_shares import Fair
 from alloc_jax.serve.web.middleware import failed
@@ -152,8 +152,9 @@ def test_a_pattern_cannot_explode(policy):
         assert time.process_time() - start < 2.0
 
 
-def test_hostile_mathematics_delays_no_vote_of_one(policy):
+def test_hostile_mathematics_delays_no_vote_of_one(policy, monkeypatch):
     pytest.importorskip("math_verify")
+    monkeypatch.setattr(answer_keys, "_ONE_S", 2.0)
     with running(policy, config={"answer": "math"}) as gateway:
         gateway.fake.say = lambda body, number, choice: "$9^{9^{9^9}}$" if "9 + 9" in str(body) else "$4$"
         attacker = threading.Thread(target=gateway.ask, args=("9 + 9", "alloc/vote(m,4)"))
