@@ -4,10 +4,6 @@ from alloc_jax.evaluate.baselines import (
 )
 from alloc_jax.evaluate.evaluation import evaluate as evaluate
 from alloc_jax.evaluate.scoring import Report as Report
-from alloc_jax.evaluate.traffic.drift import (
-    Monitor as Monitor,
-    watch_traffic as watch_traffic,
-)
 from alloc_jax.evaluate.traffic.off_policy import (
     NoOverlap as NoOverlap,
     OffPolicy as OffPolicy,
@@ -20,4 +16,8 @@ from alloc_jax.evaluate.traffic.recalibrating import (
 from alloc_jax.evaluate.traffic.switching import (
     Switch as Switch,
     compare_candidate as compare_candidate,
+)
+from alloc_jax.measure.drift import (
+    Monitor as Monitor,
+    watch_traffic as watch_traffic,
 )

@@ -11,13 +11,13 @@ from typing import Annotated
 import numpy as np
 
 from alloc_jax.evaluate.reliability import Reliability, reliability
-from alloc_jax.evaluate.traffic.drift import Monitor, watch_traffic
 from alloc_jax.evaluate.traffic.recalibrating import Corrections, recalibrated
 from alloc_jax.evaluate.traffic.switching import Switch, compare_candidate
 from alloc_jax.learn.calibration import Prediction
 from alloc_jax.learn.identity import describe_policy
 from alloc_jax.learn.policy import Policy, load_policy
 from alloc_jax.logs.decisions import Recorded, read_traffic
+from alloc_jax.measure.drift import Monitor, watch_traffic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,7 +198,13 @@ class Recorded:
 
 
 def read_traffic(
-    path: str | os.PathLike, *, policy: str | None = None, tenant: str | None = None, verdict: Sequence[str] = ()
+    path: str | os.PathLike,
+    *,
+    policy: str | None = None,
+    tenant: str | None = None,
+    verdict: Sequence[str] = (),
+    first: int | None = None,
+    last: int | None = None,
 ) -> Recorded:
     """The decisions of one policy and one tenant in a file, with what came of them.
 
@@ -207,6 +213,8 @@ def read_traffic(
       policy: its mark; None: the one that decided last.
       tenant: whose; None: everybody's.
       verdict: the sources whose word counts, the first before the others; none: the only one beside agreement.
+      first: with `last`, only so many of the first decisions and of the last ones; what was left out is then not counted.
+      last: likewise.
 
     Raises:
       ValueError: there is no such file, policy or source, or several sources and none was chosen.
@@ -215,14 +223,20 @@ def read_traffic(
         raise ValueError(f"no decisions in {path}: there is no such file")
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        return _read(db, policy, tenant, verdict)
+        return _read(db, policy, tenant, verdict, None if first is None or last is None else (first, last))
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{path}: no file of decisions: {error}") from None
     finally:
         db.close()
 
 
-def _read(db: sqlite3.Connection, mark: str | None, tenant: str | None, verdict: Sequence[str]) -> Recorded:
+def _read(
+    db: sqlite3.Connection,
+    mark: str | None,
+    tenant: str | None,
+    verdict: Sequence[str],
+    ends: tuple[int, int] | None,
+) -> Recorded:
     policies = {
         number: Described(mark, name, features, tuple(json.loads(actions)), resource, unit)
         for number, mark, name, features, actions, resource, unit in db.execute("SELECT * FROM policies")
@@ -239,10 +253,7 @@ def _read(db: sqlite3.Connection, mark: str | None, tenant: str | None, verdict:
         )
     number, described = numbers[0], policies[numbers[0]]
     where = f"policy = ?{whose} AND kind = '{POLICY}' AND cost IS NOT NULL"
-    rows = db.execute(
-        f"SELECT id, time, session, action, multiplier, figures, text, cost FROM decisions WHERE {where} ORDER BY turn",
-        (number, *given),
-    ).fetchall()
+    rows = _rows(db, where, (number, *given), ends)
     if not rows:
         raise ValueError(f"no decision of {described.mark} is settled")
     ids, times, sessions, names, multipliers, blobs, texts, costs = zip(*rows, strict=True)
@@ -250,7 +261,7 @@ def _read(db: sqlite3.Connection, mark: str | None, tenant: str | None, verdict:
     known = {name: k for k, name in enumerate(described.actions)}
     figures = np.frombuffer(b"".join(blobs), np.float32).reshape(len(ids), 3, len(known))
     turn = {identity: i for i, identity in enumerate(ids)}
-    rewards, agreement, verdicts = _verdicts(db, turn, verdict)
+    rewards, agreement, verdicts = _verdicts(_outcomes(db, ids if ends else None), turn, verdict)
     traffic = Traffic(
         actions=described.actions,
         action=np.fromiter(map(known.__getitem__, names), np.int32, len(names)),
@@ -266,9 +277,30 @@ def _read(db: sqlite3.Connection, mark: str | None, tenant: str | None, verdict:
         time=np.array(times, float),
     )
     return Recorded(
-        policy=described, traffic=traffic, left_out=_left_out(db, number, whose, given), verdicts=verdicts, agreement=agreement, text=texts,
-        shadows=_shadows(db, policies, turn),
+        policy=described, traffic=traffic, left_out={} if ends else _left_out(db, number, whose, given), verdicts=verdicts, agreement=agreement, text=texts,
+        shadows={} if ends else _shadows(db, policies, turn),
     )  # fmt: skip
+
+
+def _rows(db: sqlite3.Connection, where: str, given: tuple, ends: tuple[int, int] | None) -> list[tuple]:
+    """Settled decisions in their order: all, or so many at either end."""
+    several = f"SELECT id, time, session, action, multiplier, figures, text, cost, turn FROM decisions WHERE {where} ORDER BY turn"
+    if ends is None:
+        return [row[:-1] for row in db.execute(several, given)]
+    first, last = (
+        db.execute(f"{several} {part} LIMIT ?", (*given, many)).fetchall()
+        for part, many in zip(("ASC", "DESC"), ends, strict=True)
+    )
+    return [row[:-1] for row in (*first, *(row for row in reversed(last) if row[-1] > first[-1][-1]))]
+
+
+def _outcomes(db: sqlite3.Connection, ids: Sequence[str] | None) -> Iterator[tuple[str, str, float]]:
+    """Verdicts: all that there are, or on some requests."""
+    if ids is None:
+        yield from db.execute("SELECT id, source, reward FROM outcomes")
+        return
+    for identity in ids:
+        yield from db.execute("SELECT id, source, reward FROM outcomes WHERE id = ?", (identity,))
 
 
 def _left_out(db: sqlite3.Connection, number: int, whose: str, given: tuple[str, ...]) -> dict[str, int]:
@@ -283,11 +315,11 @@ def _left_out(db: sqlite3.Connection, number: int, whose: str, given: tuple[str,
 
 
 def _verdicts(
-    db: sqlite3.Connection, turn: Mapping[str, int], wanted: Sequence[str]
+    outcomes: Iterable[tuple[str, str, float]], turn: Mapping[str, int], wanted: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """The rewards and the agreement f64[N] of decisions, and how many verdicts there are from each source."""
     by_source: dict[str, np.ndarray] = {}
-    for identity, source, reward in db.execute("SELECT id, source, reward FROM outcomes"):
+    for identity, source, reward in outcomes:
         if (i := turn.get(identity)) is not None:
             if source not in by_source:
                 by_source[source] = np.full(len(turn), np.nan)

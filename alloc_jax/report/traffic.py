@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alloc_jax.evaluate.intervals import Interval
-from alloc_jax.evaluate.traffic.drift import Monitor
 from alloc_jax.evaluate.traffic.switching import MORE, UNKNOWN, Switch
+from alloc_jax.measure.drift import Monitor
 from alloc_jax.report.tables import Cells, percent
 
 if TYPE_CHECKING:

@@ -66,6 +66,10 @@ flags.DEFINE_float("exploration", 0.0, "Share of the decisions drawn evenly, wit
 flags.DEFINE_string("candidate", None, "Folder of a policy that decides beside the live one; see `alloc traffic`.")
 flags.DEFINE_float("candidate_share", 0.0, "Share of the decisions that really are the candidate's.", 0.0, 0.99)
 flags.DEFINE_bool("keep_texts", False, "Keep the questions in the file of decisions.")
+flags.DEFINE_float("watch_s", 300.0, "Between two looks for drift, whose alarms /metrics shows; 0: none.", 0.0)
+flags.DEFINE_integer("reference", 1000, "The first decisions of a policy, which say what is normal.", 1)
+flags.DEFINE_float("every", 1e5, "Questions in which there may be one false alarm, on average.", 1.0)
+flags.DEFINE_list("verdict", [], "Sources whose verdicts count, the first before the others; empty: the only one.")
 flags.DEFINE_float("step", 0.03, "How fast the multiplier follows the spend; 0: not at all.", lower_bound=0.0)
 flags.DEFINE_bool(
     "sequential", True, "Draw sample by sample, where the policy's folder has escalation or stopping rules."
@@ -118,10 +122,14 @@ def main(argv):
         for name in ("upstream", "resource"):
             if FLAGS[name].value is None and f"{name}s" not in tables:
                 raise ValueError(f"say --{name}, or {name} in the file of --config")
+
+        def one(at: socket.socket, worker: int, again: bool) -> None:
+            serve(gateway_of(tables, watches=worker == 0), at, worker == 0 and not again)
+
         if FLAGS.workers == 1:
             serve(gateway_of(tables))
         elif FLAGS.ledger and FLAGS.port:
-            run_workers(FLAGS.workers, FLAGS.host, FLAGS.port, lambda at, first: serve(gateway_of(tables), at, first))
+            run_workers(FLAGS.workers, FLAGS.host, FLAGS.port, one)
         else:
             raise ValueError("several workers share a port and the file of a ledger: say --port and --ledger")
     except (ValueError, OSError, ImportError) as error:

@@ -110,6 +110,7 @@ def running(
     http=None,
     url=None,
     key="none",
+    drift=None,
     **options,
 ):
     """A gateway before a `Fake`, or before another server at a URL."""
@@ -119,7 +120,7 @@ def running(
         up = Upstream(
             url or fake.url, "sk-upstream", **{"timeout_s": PATIENCE, "tenants": (*core.tenants,), **(upstream or {})}
         )
-        gateway = Gateway(core, up, GatewayConfig(**(config or {})))
+        gateway = Gateway(core, up, GatewayConfig(**(config or {})), drift=drift)
         with served(
             gateway.app(), http=timed(**{"header_s": PATIENCE, "write_s": PATIENCE, **(http or {})})
         ) as address:

@@ -32,6 +32,13 @@ def ask(url, context=None, **more):
         return response.headers["x-alloc-policy"], response.headers["x-request-id"]
 
 
+def counted(url):
+    """How many requests were answered, as whichever process answers says it."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=PATIENCE) as response:
+        said = response.read().decode()
+    return float(next(line for line in said.splitlines() if 'responses_total{status="200"}' in line).split()[-1])
+
+
 def options(fake, port, path, *more):
     usual = [f"--upstream={fake.url}", "--budget=3", "--resource=samples", f"--port={port}", f"--ledger={path}"]
     return [*usual, *more]
@@ -70,8 +77,9 @@ def test_workers_share_a_ledger_and_one_that_is_killed_is_started_again_and_lose
                 stop.set()
                 for thread in clients:
                     thread.join()
-            now = children(gateway)
+            now, shown = children(gateway), counted(f"http://127.0.0.1:{port}")
             assert len(now) == 3 and len(set(now) & set(first)) == 2
+    assert len(answered) <= shown <= len(answered) + 8  # of all three, and of the one that was killed
     assert len(set(answered)) == len(answered) > 120 and len(failed) <= 20
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(set(answered) - {line["id"] for line in lines}) <= 8  # of the one that was killed

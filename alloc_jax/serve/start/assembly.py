@@ -27,6 +27,7 @@ from alloc_jax.serve.start.cold import cold_policy
 from alloc_jax.serve.start.configuration import prices_of
 from alloc_jax.serve.tickets import ADMIN, Stopping, Tenant
 from alloc_jax.serve.traffic.recording import Recorder
+from alloc_jax.serve.traffic.watching import Watch
 from alloc_jax.serve.verdicts.verifier import Verifier
 from alloc_jax.stopping.pandora import FILE as VERDICTS_FILE, load_verdicts
 
@@ -56,11 +57,12 @@ _CONFIG = (
     "deadline_s",
     "read_s",
     "request_log",
+    "watch_s",
 )
 
 
-def gateway_of(tables: Mapping[str, Any]) -> Gateway:
-    """The gateway that the flags and the configuration file's tables describe."""
+def gateway_of(tables: Mapping[str, Any], *, watches: bool = True) -> Gateway:
+    """The gateway that the flags and the configuration file's tables describe; `watches`: whether it looks for drift."""
     try:
         from alloc_jax.serve.web.gateway import Gateway, GatewayConfig
         from alloc_jax.serve.web.operate.traces import OpenTelemetry, Traces
@@ -88,7 +90,10 @@ def gateway_of(tables: Mapping[str, Any]) -> Gateway:
     except BaseException:
         ledger.close()
         raise
-    return Gateway(core, upstream, config, lambda: _core(tables, tenants, ledger, log))
+    watch = None
+    if watches and FLAGS.watch_s and (path := _decisions()):
+        watch = Watch(path, reference=FLAGS.reference, every=FLAGS.every, verdict=FLAGS.verdict)
+    return Gateway(core, upstream, config, lambda: _core(tables, tenants, ledger, log), watch)
 
 
 def _servers(tables: Mapping[str, Any]) -> list[Server]:
@@ -149,14 +154,19 @@ def _core(tables: Mapping[str, Any], tenants: Mapping[str, Tenant], ledger: Ledg
     )
 
 
-def _decision_log() -> DecisionLog | None:
-    """Where decisions are written down; None without a file for them."""
+def _decisions() -> str | Path | None:
+    """The file that decisions are written to; none where there is no file for the ledger, and nobody named one."""
     path = FLAGS.traffic
     if path is None and FLAGS.ledger:
         path = Path(FLAGS["ledger"].default if is_address(FLAGS.ledger) else FLAGS.ledger).with_suffix(
             ".traffic.sqlite"
         )
-    if path:
+    return path
+
+
+def _decision_log() -> DecisionLog | None:
+    """Where decisions are written down; None without a file for them."""
+    if path := _decisions():
         return DecisionLog(path)
     if FLAGS.exploration or FLAGS.candidate:
         raise ValueError("exploration and candidates are for a file of decisions: say --traffic")

@@ -6,25 +6,33 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the variable by which the processes of a gateway know where they count together
 _SOON_S = 5.0  # a worker that ends within this time never served
 
 
-def run_workers(number: int, host: str, port: int, serve: Callable[[socket.socket, bool], None]) -> None:
+def run_workers(number: int, host: str, port: int, serve: Callable[[socket.socket, int, bool], None]) -> None:
     """Runs until it is interrupted; SIGTERM, SIGINT and SIGHUP reach every worker.
 
     Args:
       number: of processes.
       host: where they listen.
       port: likewise.
-      serve: runs one of them, which is the first or not, until it is interrupted.
+      serve: runs the one of a number, for the first time or again, until it is interrupted.
 
     Raises:
       OSError: the address is taken.
       SystemExit: a worker did not begin to serve.
     """
+    with tempfile.TemporaryDirectory(prefix="alloc-counts-") as folder:
+        os.environ[FOLDER] = folder
+        _run(number, host, port, serve)
+
+
+def _run(number: int, host: str, port: int, serve: Callable[[socket.socket, int, bool], None]) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     at = socket.socket(family)
     at.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -33,7 +41,7 @@ def run_workers(number: int, host: str, port: int, serve: Callable[[socket.socke
     alive: dict[int, tuple[int, float]] = {}  # number and start by process
     ending = False
 
-    def start(worker: int, first: bool = False) -> None:
+    def start(worker: int, again: bool = False) -> None:
         child = os.fork()
         if child:
             alive[child] = worker, time.monotonic()
@@ -42,7 +50,7 @@ def run_workers(number: int, host: str, port: int, serve: Callable[[socket.socke
             signal.signal(name, signal.SIG_DFL)
         status = 1
         try:
-            serve(at, first)
+            serve(at, worker, again)
             status = 0
         except (ValueError, OSError, ImportError) as error:
             print(f"serve: {error}", file=sys.stderr, flush=True)
@@ -63,11 +71,12 @@ def run_workers(number: int, host: str, port: int, serve: Callable[[socket.socke
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(name, tell)
     for worker in range(number):
-        start(worker, worker == 0)
+        start(worker)
     failed = 0
     while alive:
         child, status = os.wait()
         worker, since = alive.pop(child)
+        _forget(child)
         if ending:
             continue
         if time.monotonic() - since < _SOON_S and os.waitstatus_to_exitcode(status) > 0:
@@ -75,7 +84,14 @@ def run_workers(number: int, host: str, port: int, serve: Callable[[socket.socke
             for other in alive:
                 os.kill(other, signal.SIGTERM)
         else:
-            start(worker)
+            start(worker, again=True)
     at.close()
     if failed:
         raise SystemExit(failed)
+
+
+def _forget(child: int) -> None:
+    """Of a process that has ended, counts stay, and what it was doing does not."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(child)

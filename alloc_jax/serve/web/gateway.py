@@ -30,6 +30,7 @@ from alloc_jax.collect.replies import Fault, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.tickets import ADMIN, CHAT, AnswerRequest, Refused, Ticket
 from alloc_jax.serve.traffic.outcomes import post_outcomes
+from alloc_jax.serve.traffic.watching import Watch
 from alloc_jax.serve.verdicts.judges import Judge
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from alloc_jax.serve.web.answering import Answer, answer, one_sample
@@ -90,6 +91,7 @@ class GatewayConfig:
     body_s: float = 30.0  # until a request's body is whole
     deadline_s: float = 600.0  # of an answer; then the samples that came have to do
     read_s: float = 300.0  # beyond the deadline, for a client to read its answer
+    watch_s: float = 300.0  # between two looks for drift
     request_log: str | None = None  # a file that gets a line for every request; "-": the standard output
     traces: Traces = field(default_factory=Traces)
 
@@ -102,6 +104,7 @@ class Gateway:
       upstream: answers; opened and closed with the application.
       config: the rest.
       remake: a core of the files that are there now; None where there are none.
+      drift: alarms; None: nobody watches.
     """
 
     def __init__(
@@ -110,8 +113,9 @@ class Gateway:
         upstream: Upstream,
         config: GatewayConfig | None = None,
         remake: Callable[[], Core] | None = None,
+        drift: Watch | None = None,
     ):
-        self.core, self.upstream, self.remake = core, upstream, remake
+        self.core, self.upstream, self.remake, self.drift = core, upstream, remake, drift
         self.config = config or GatewayConfig()
         upstream.traces = self.config.traces
         tenants = tuple(core.tenants)
@@ -128,10 +132,11 @@ class Gateway:
         @asynccontextmanager
         async def lifespan(app):
             async with self.upstream, self.judge or nullcontext():
-                settling = asyncio.create_task(self._settle_late())
+                tasks = [asyncio.create_task(self._settle_late()), asyncio.create_task(self._look_for_drift())]
                 self.operating.listen()
                 yield
-                settling.cancel()
+                for task in tasks:
+                    task.cancel()
             self.core.retry()
             self.readers.close()
             self.keys.close()
@@ -336,8 +341,15 @@ class Gateway:
         while True:
             await asyncio.sleep(1.0)
             self.core.retry()
-            if self.core.ledger.life is not None:
+            if self.core.ledger.store.owner is not None:
                 await asyncio.to_thread(self.core.settle_lost)
+
+    async def _look_for_drift(self) -> None:
+        """Looks for drift again and again."""
+        while self.drift is not None:
+            await asyncio.sleep(self.config.watch_s)
+            await asyncio.to_thread(self.drift.look, [(t.name, t.budget) for t in self.core.tenants.values()])
+            self.metrics.show_drift(self.drift)
 
 
 def _headers(core: Core, ticket: Ticket, given: Answer, debug: bool) -> dict[str, str]:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.traffic.drift import _evidence, watch_traffic
 from alloc_jax.evaluate.traffic.recalibrating import recalibrated
+from alloc_jax.measure.drift import _evidence, watch_traffic
 from tests.evaluate.traffic.streams import earned, policy_of, stream, world
 
 BUDGET, TURNS, REFERENCE = 4.0, 2000, 1000

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from copy import copy
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from alloc_jax.collect.replies import Usage
 from alloc_jax.serve.core import Core
+from alloc_jax.serve.start.workers import FOLDER
 from alloc_jax.serve.tickets import Ticket
+from alloc_jax.serve.traffic.watching import Watch
 from alloc_jax.serve.web.answering import Answer
 from alloc_jax.serve.web.upstream import Upstream
 from alloc_jax.serve.web.upstream_usage import Drawn
@@ -31,8 +36,8 @@ class Metrics:
         def counter(name: str, about: str, *labels: str) -> Counter:
             return Counter(f"alloc_{name}", about, labels, registry=self.registry)
 
-        def gauge(name: str, about: str, *labels: str) -> Gauge:
-            return Gauge(f"alloc_{name}", about, labels, registry=self.registry)
+        def gauge(name: str, about: str, *labels: str, mode: Any = "mostrecent") -> Gauge:
+            return Gauge(f"alloc_{name}", about, labels, registry=self.registry, multiprocess_mode=mode)
 
         def histogram(name: str, about: str, buckets: Iterable[float]) -> Histogram:
             return Histogram(f"alloc_{name}_seconds", about, buckets=buckets, registry=self.registry)
@@ -44,14 +49,18 @@ class Metrics:
         self.saved = counter("samples_saved", "Samples that a stopping rule left undrawn.", "tenant")
         self.uncounted = counter("samples_uncounted", "Samples that may be charged and never came.", "tenant")
         self.tokens = counter("tokens", "Tokens that upstream counted.", "tenant", "kind")
-        self.busy = gauge("requests_in_flight", "Requests that are being answered.", "tenant")
+        self.busy = gauge("requests_in_flight", "Requests that are being answered.", "tenant", mode="livesum")
         self.multiplier = gauge("multiplier", "Utility that one unit of cost must earn.", "tenant")
         self.budget = gauge("budget", "Mean cost per question that is allowed.", "tenant")
         self.spend = gauge("spend", "Mean cost per question so far.", "tenant")
         self.questions = gauge("questions", "Questions that were held against the budget.", "tenant")
         self.passed = gauge("passed", "Requests that passed through, under no budget.", "tenant")
         self.passed_cost = gauge("passed_cost", "What they cost, in the policy's unit.", "tenant")
-        self.unsettled = gauge("unsettled", "Requests that wait for a ledger that can be written.")
+        self.unsettled = gauge("unsettled", "Requests that wait for a ledger that can be written.", mode="livesum")
+        watched = "tenant", "monitor"
+        self.drift = gauge("drift_alarm", "1 where a monitor has rung since the policy began.", *watched)
+        self.evidence = gauge("drift_evidence", "Log evidence of drift over what rings: from 1 on.", *watched)
+        self.change = gauge("drift_change", "The mean of the last decisions less that of the first.", *watched)
         self.odd = counter("upstream_odd_usage", "Replies whose usage cannot be, charged at their worst case.")
         self.faults = counter("upstream_faults", "Answers of upstream that were none, retried or not.", "status")
         self.deciding = histogram("decision", "From the text to the reservation.", _DECISION)
@@ -77,7 +86,16 @@ class Metrics:
             self.odd_said = True
             _log.warning("the upstream states a usage beyond what was asked for; it is charged at its worst case")
         self.odd.inc(drawn.odd)
+        self.unsettled.set(len(self.core.reservations.late))
         self._count_tokens(tenant, drawn.usage())
+
+    def show_drift(self, watch: Watch) -> None:
+        """Shows what the last look found."""
+        for tenant, monitors in watch.monitors.items():
+            for monitor in monitors:
+                self.drift.labels(tenant, monitor.name).set(monitor.name in watch.rang[tenant])
+                self.evidence.labels(tenant, monitor.name).set(monitor.evidence[-1] / monitor.threshold)
+                self.change.labels(tenant, monitor.name).set(monitor.now - monitor.reference)
 
     def text(self, tenant: str | None = None) -> bytes:
         """The exposition; for a tenant, of what is its own."""
@@ -92,7 +110,11 @@ class Metrics:
             if account.questions:
                 self.spend.labels(name).set(account.spent / account.questions)
         self.unsettled.set(len(self.core.reservations.late))
-        return generate_latest(self.registry if tenant is None else _Own(self.registry, tenant))
+        whole = self.registry
+        if FOLDER in os.environ:  # of what all processes count
+            whole = CollectorRegistry()
+            MultiProcessCollector(whole)
+        return generate_latest(whole if tenant is None else _Own(whole, tenant))
 
     def _count_tokens(self, tenant: str, usage: Usage) -> None:
         """Counts tokens that upstream counted; a kind that it never counts has no line, which is not 0."""
