@@ -7,7 +7,7 @@ it, and change the last digits of a result at most:
 - LLVM does not optimise. It then forms no fused multiply-adds, which sums of two floats must withstand: what checks the solver's
   claims to the last digit is optimised (OPTIMISED in conftest.py).
 
-Where XLA_FLAGS is set, even to nothing, none of this is done: `XLA_FLAGS= python -m pytest` compiles as users do. CI does both.
+Where XLA_FLAGS is set, even to nothing, none of this is done: `XLA_FLAGS= python -m pytest` compiles as users do. CI does both for the fast tests.
 """
 
 import os

@@ -68,7 +68,9 @@ def test_a_program_lowers_for_accelerators(name):
         check(export.export(jax.jit(PROGRAMS[name]), platforms=(platform,))(PROBLEM, NUMBER).mlir_module())
 
 
-@pytest.mark.parametrize("kind", ["value", "imitation", "decision"])
+@pytest.mark.parametrize(
+    "kind", ["value", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("imitation", "decision"))]
+)
 def test_training_lowers_for_accelerators(kind, monkeypatch):
     log = made_log(questions=40, samples=8)
     table = measure(log, menu(log, votes=(1, 4)), "tokens")

@@ -43,6 +43,7 @@ def test_the_command_writes_a_journal_and_a_graded_log_and_goes_on(tmp_path, que
     assert len(log) == 8 and (log.count == 4).all()
 
 
+@pytest.mark.long
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, questions):
     command = ["experiments/collect_samples.py", "--base_url=http://127.0.0.1:9/v1", f"--workdir={tmp_path / 'w'}"]
     for options, said in (

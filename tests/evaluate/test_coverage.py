@@ -128,6 +128,7 @@ def test_every_interval_of_a_report_covers_what_it_is_of(design, questions, tria
     assert {key for key in always if not key[0].startswith(SINGLE)} == exact
 
 
+@pytest.mark.long
 def test_no_interval_at_the_kink_misses_on_one_side_only():
     found = coverage(truths("kink", 200_000), "kink", 200, 40, replicates=200)
     found = {key: counts for key, counts in found.items() if not key[0].startswith(SINGLE)}

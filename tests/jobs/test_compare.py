@@ -63,6 +63,7 @@ def metrics(folder):
     return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
+@pytest.mark.long
 def test_a_run_leaves_everything_it_promised(run):
     comparison, folder = run
     names = {path.name for path in folder.iterdir()}
@@ -75,6 +76,7 @@ def test_a_run_leaves_everything_it_promised(run):
     assert sum(line["of"] == "first" for line in lines) == len(comparison.report.rows)
 
 
+@pytest.mark.long
 def test_every_rule_is_scored_on_every_question(run):
     comparison, _ = run
     assert comparison.report.questions == 240
@@ -83,6 +85,7 @@ def test_every_rule_is_scored_on_every_question(run):
     assert comparison.learned == [SMALL]
 
 
+@pytest.mark.long
 def test_the_rule_that_is_told_the_outcomes_is_above_the_oracle_that_trusts_them_and_has_no_agreement(run):
     report = run[0].report
     for budget in report.budgets:
@@ -90,6 +93,7 @@ def test_the_rule_that_is_told_the_outcomes_is_above_the_oracle_that_trusts_them
         assert report.difference(OUTCOMES, ORACLE, budget).low > 0
 
 
+@pytest.mark.long
 def test_wins_ties_and_losses_are_those_of_the_intervals(run):
     comparison, _ = run
     header, rows = verdict_table([comparison])
@@ -101,6 +105,7 @@ def test_wins_ties_and_losses_are_those_of_the_intervals(run):
     assert [verdict(Interval(0.0, low, high)) for low, high in ((0.1, 0.2), (-0.1, 0.1), (-0.2, -0.1))] == [1, 0, -1]
 
 
+@pytest.mark.long
 def test_the_best_baseline_is_the_best_at_that_budget(run):
     comparison, _ = run
     for budget in (2.0, 4.0):
@@ -120,11 +125,13 @@ def test_an_ablation_has_a_row_for_every_variant_and_a_picture(logs, tmp_path):
     assert {line["of"] for line in metrics(tmp_path / "run")} == {"first", "first, ablation of size"}
 
 
+@pytest.mark.long
 def test_transfers_have_a_row_for_every_variant(run):
     reports = {"small": run[0].report}
     assert transfer_table(reports)[1][0][0] == "small"
 
 
+@pytest.mark.long
 def test_single_samples_are_compared_in_hindsight(logs, tmp_path):
     config = CompareConfig(logs=logs[1:], **{**QUICK, "resource": "compute"})
     (comparison,) = compare_policies(config, tmp_path / "run")
@@ -184,6 +191,7 @@ def test_logs_of_the_same_name_are_refused(logs, tmp_path):
         compare_policies(CompareConfig(logs=logs[:1] * 2, **QUICK), tmp_path / "run")
 
 
+@pytest.mark.long
 def test_seeds_change_the_folds(logs, tmp_path):
     config = CompareConfig(logs=logs[:1], budgets=(2.0,), **{**QUICK, "policies": ()})
     (first,), (again,), (other,) = (

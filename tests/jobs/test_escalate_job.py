@@ -79,6 +79,7 @@ def test_the_saved_rules_serve_beside_their_policy(single_run):
         policy_promise(policy, ["nobody"], ["a plain question 7"])
 
 
+@pytest.mark.long
 def test_repeated_samples_meet_an_oracle_of_disjoint_samples(tmp_path):
     path = tmp_path / "log.jsonl"
     write_log(made_log(120, 8), path)
@@ -90,6 +91,7 @@ def test_repeated_samples_meet_an_oracle_of_disjoint_samples(tmp_path):
     assert report.oracle == ORACLE and load_escalation(tmp_path / "run" / "policy").rounds == 2
 
 
+@pytest.mark.long
 def test_votes_of_one_source_are_compared_with_the_cascades_that_need_no_second_one(tmp_path):
     path = tmp_path / "log.jsonl"
     write_log(made_log(120, 8), path)
@@ -106,6 +108,7 @@ def test_votes_of_one_source_are_compared_with_the_cascades_that_need_no_second_
     assert {ESCALATE, "Adaptive-Consistency"} <= rules and not {"consistency cascade", BLIND} & rules
 
 
+@pytest.mark.long
 def test_one_source_with_one_sample_is_asked_and_no_cascade_stands_in_the_way(tmp_path):
     path = tmp_path / "log.jsonl"
     write_log(made_answers(120), path)
@@ -116,6 +119,7 @@ def test_one_source_with_one_sample_is_asked_and_no_cascade_stands_in_the_way(tm
         compare_escalation(EscalateConfig(log=str(path), budgets=(0.1, 20.0), **options), tmp_path / "none")
 
 
+@pytest.mark.long
 def test_a_verifier_ends_questions_of_one_source_early(tmp_path):
     path = tmp_path / "log.jsonl"
     write_log(made_log(120, 8), path)

@@ -195,12 +195,11 @@ def test_other_peoples_files_are_never_replaced(tmp_path, log_file):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_overwrite_replaces_a_run(tmp_path, log_file):
-    config = FrontierConfig(log=log_file, resource="samples", budgets=(2.0,))
-    solve_only(config, tmp_path / "run")
-    (tmp_path / "run" / "old.txt").write_text("old")
-    solve_only(config, tmp_path / "run", overwrite=True)
-    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"frontier.csv", "frontier.png", "report.md"}
+def test_overwrite_replaces_a_run(tmp_path):
+    for name, more in (("old", {}), ("new", {"overwrite": True})):
+        with new_workdir(tmp_path / "run", {}, **more) as folder:
+            (folder / f"{name}.txt").write_text(name)
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"new.txt", "config.json"}
     assert not (tmp_path / "run" / "old.txt").exists()
 
 
@@ -217,6 +216,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_dollars_come_from_a_price_book_and_questions_without_counts_are_refused_or_left_out(tmp_path, caplog):
     log = made_log(questions=QUESTIONS + 1)
     tokens = log.completion_tokens.copy()
@@ -262,6 +262,7 @@ def test_decision_policies_are_among_the_predictions(run):
     assert report.row("decision", 1.5).regret.multiplier == pytest.approx(policy.multiplier(1.5).mean)
 
 
+@pytest.mark.long
 def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are_not_shrunken(tmp_path):
     write_log(made_log(questions=300, samples=4), tmp_path / "log.jsonl")
     config = FrontierConfig(
@@ -276,6 +277,7 @@ def test_choosing_on_shrunken_utilities_of_few_samples_earns_more_and_scores_are
     assert plain.row(UNIFORM, 1.2).accuracy == shrunken.row(UNIFORM, 1.2).accuracy
 
 
+@pytest.mark.long
 def test_single_samples_are_solved_in_hindsight(tmp_path):
     write_log(made_log(questions=60, samples=1), tmp_path / "one.jsonl")
     config = FrontierConfig(log=str(tmp_path / "one.jsonl"), resource="compute", budgets=(0.6,))
@@ -320,7 +322,11 @@ def test_bad_input_is_named_and_leaves_nothing(changed, message, log_file, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"), [(["--log=nowhere.jsonl"], "nowhere.jsonl"), (["--no_such_flag=1"], "no_such_flag")]
+    ("flags", "message"),
+    [
+        (["--log=nowhere.jsonl"], "nowhere.jsonl"),
+        pytest.param(["--no_such_flag=1"], "no_such_flag", marks=pytest.mark.long),
+    ],
 )
 def test_a_script_says_what_is_wrong_in_a_line(flags, message, tmp_path):
     said = script("solve_then_learn.py", f"--workdir={tmp_path / 'run'}", *flags)
@@ -337,6 +343,7 @@ def test_an_interrupted_script_ends_without_a_traceback(capsys):
     assert capsys.readouterr().err == "job: interrupted; nothing was written\n"
 
 
+@pytest.mark.long
 def test_the_frontier_script_prints_its_table(log_file, tmp_path):
     flags = [f"--workdir={tmp_path / 'run'}", f"--log={log_file}", "--resource=tokens", "--budgets=20,60"]
     said = script("frontier.py", *flags)

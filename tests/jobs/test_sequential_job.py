@@ -34,6 +34,7 @@ def run(log_file, tmp_path_factory):
     return compare_sequential(SequentialConfig(log=log_file, budgets=(1.5, 3.0), **OPTIONS), folder), folder
 
 
+@pytest.mark.long
 def test_a_run_leaves_everything_it_promised(run):
     report, folder = run
     names = {path.name for path in folder.iterdir()}
@@ -48,6 +49,7 @@ def test_a_run_leaves_everything_it_promised(run):
     assert {INDEX, TEXT, ORACLE, UNIFORM, "ESC", "myopic", "patient", "index, bayes", "index, fitted, text"} <= rules
 
 
+@pytest.mark.long
 def test_every_rule_spends_about_its_budget_on_held_out_questions(run):
     report, _ = run
     for row in report.rows:
@@ -55,6 +57,7 @@ def test_every_rule_spends_about_its_budget_on_held_out_questions(run):
             assert row.spend.value == pytest.approx(row.budget, rel=0.06), row.rule
 
 
+@pytest.mark.long
 def test_the_saved_rules_serve_beside_their_policy(run):
     _, folder = run
     policy, frontier = load_policy(folder / "policy"), load_stopping(folder / "policy")

@@ -64,7 +64,8 @@ def assert_solved(workdir, file, count):
     assert not (workdir / "checkpoint.json").exists() and not list(workdir.glob(".*"))
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [2, 4])
 def test_processes_share_a_table_and_write_one_plan(file, tmp_path, count):
     ended = run(file, tmp_path / "run", f"--launch={count}")
     assert ended.returncode == 0, ended.stderr
@@ -74,9 +75,10 @@ def test_processes_share_a_table_and_write_one_plan(file, tmp_path, count):
     assert again.returncode == 1 and "holds a finished run" in again.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("count", "killed"),
-    [(2, 0), pytest.param(2, 1, marks=pytest.mark.long), pytest.param(4, 2, marks=pytest.mark.long)],
+    [(2, 0), (2, 1), (4, 2)],
 )
 def test_a_run_that_loses_a_process_says_so_and_resumes_after_its_last_pass(file, tmp_path, count, killed):
     with socket.socket() as probe:

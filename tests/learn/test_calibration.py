@@ -33,6 +33,7 @@ def drawn(whole, cost, questions, rng):
     return Prediction(whole.score[rows], whole.cost[rows]), cost[rows]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ties", [False, True])
 def test_in_at_most_a_share_delta_of_200_draws_the_expected_spend_exceeds_the_budget(ties):
     delta, budget, draws = 0.1, 3.0, 200
@@ -139,6 +140,7 @@ def overspend(kind, questions, repeats, seed=4):
     return np.mean(corrected) / 3.0, np.mean(plain) / 3.0
 
 
+@pytest.mark.long
 def test_the_multiplier_is_corrected_for_being_low_where_the_questions_happened_to_be_cheap():
     corrected, plain = overspend("lognormal", 50, 400)
     assert plain > 1.07  # 50 questions whose costs nobody predicts

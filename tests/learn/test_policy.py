@@ -216,12 +216,15 @@ def test_the_same_seed_trains_the_same_policy(table):
     assert (first.weights["Dense_0/kernel"] != other.weights["Dense_0/kernel"]).any()
 
 
-@pytest.mark.parametrize("kind", ["value", "imitation", "decision"])
+@pytest.mark.parametrize(
+    "kind", ["value", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("imitation", "decision"))]
+)
 def test_training_draws_from_no_key_twice(table, kind):
     with jax.debug_key_reuse(True):  # the widths are of this test alone: only a program that is traced anew is checked
         train(table, replace(QUICK, kind=kind, budgets=(0.5,), hidden=(5,), epochs=2))
 
 
+@pytest.mark.long
 def test_a_numpy_integer_is_a_seed(table, policy, tmp_path):
     plain, numpy = (train(table, replace(QUICK, seed=seed)) for seed in (3, np.int64(3)))
     np.testing.assert_array_equal(plain.weights["Dense_0/kernel"], numpy.weights["Dense_0/kernel"])

@@ -66,11 +66,13 @@ def same_questions():
     return [plan_utility(part, plans, questions="fixed") for part in parts]
 
 
+@pytest.mark.long
 def test_intervals_over_fixed_questions_cover(same_questions):
     utility, error = (np.stack([getattr(one, name) for one in same_questions]) for name in ("utility", "error"))
     assert_covers(misses(utility, error, utility.mean(axis=0)))  # the estimates are unbiased
 
 
+@pytest.mark.long
 def test_paired_differences_of_a_frontier_over_fixed_questions_cover(same_questions):
     gain, error = gains(same_questions)
     assert_covers(misses(gain, error, gain.mean(axis=0)))
@@ -129,6 +131,7 @@ def test_the_error_of_one_sample_is_unknown_and_not_0():
     assert "single(small)" in format_table(table) and "nan" not in format_table(table)
 
 
+@pytest.mark.long
 def test_intervals_and_paired_differences_over_sampled_questions_cover():
     questions, repeats = 150, 1000
     table = measure(simulated_log(repeats * questions, 16, 3), ACTIONS)

@@ -78,7 +78,11 @@ def test_neither_overflows_nor_drifts_at_a_thousand_samples_and_256_votes():
 
 @pytest.mark.parametrize(
     "target, others, silent",
-    [(90, (80, 20, 7, 1, 1), 1), (3, (3,) * 30 + (1,) * 20, 7), (12, (9,) * 10 + (2,) * 30, 38)],
+    [
+        pytest.param(90, (80, 20, 7, 1, 1), 1, marks=pytest.mark.long),
+        (3, (3,) * 30 + (1,) * 20, 7),
+        pytest.param(12, (9,) * 10 + (2,) * 30, 38, marks=pytest.mark.long),
+    ],
 )
 def test_equals_integer_arithmetic_where_many_winning_counts_are_possible(target, others, silent):
     votes = (40, 64, 100)  # one pass, and more nodes than are summed at once

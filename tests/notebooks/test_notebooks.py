@@ -11,7 +11,6 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-LONG = ("colab_tpu", "escalate", "sequential")  # their stages have tests of their own
 
 
 def test_every_source_has_its_notebook():
@@ -24,10 +23,8 @@ def test_every_source_has_its_notebook():
         assert path.read_text() == build.built(path.with_suffix(".py")), f"{path.name}: run python notebooks/build.py"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.stem, marks=pytest.mark.long if path.stem in LONG else ()) for path in NOTEBOOKS],
-)
+@pytest.mark.long  # its stages have tests of their own
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_it_runs_where_there_is_no_tpu(path, tmp_path):
     notebook = json.loads(path.read_text())
     assert ("accelerator" in notebook["metadata"]) == path.stem.endswith("_tpu")

@@ -66,6 +66,7 @@ def test_writing_token_by_token_agrees_with_reading_at_once(params):
         np.testing.assert_allclose(logits[row, 0], whole[0, -1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_first_tokens_follow_the_models_distribution(params):
     prompt = "T8-2="
     keys = jax.random.split(jax.random.key(1), 1)

@@ -108,6 +108,7 @@ def test_one_command_serves_without_jax_and_keeps_its_ledger(folder, tmp_path):
     kept.close()
 
 
+@pytest.mark.long
 def test_it_says_in_one_line_what_is_wrong(folder, policy, tmp_path):
     usual = ["--upstream=http://127.0.0.1:9/v1", "--budget=3", "--resource=samples", "--ledger="]
     assert "the policy is paid in samples (samples), not in tokens" in failed(folder, *usual, "--resource=tokens")

@@ -14,7 +14,7 @@ from tests.fake_server import Fake, served
 from tests.serve.made import RECIPES, AgreementOfTwo, sums_log
 
 
-@pytest.mark.parametrize("resource", ["samples", "tokens"])
+@pytest.mark.parametrize("resource", [pytest.param("samples", marks=pytest.mark.long), "tokens"])
 def test_the_spend_is_kept_when_difficulty_shifts_halfway(resource, policy, token_policy):
     made, budget = (policy, 3.0) if resource == "samples" else (token_policy, 75.0)
     log = sums_log(1000, seed=5)

@@ -32,7 +32,7 @@ def problem_of(resources, dtype=np.float32, masked=False):
     return AllocationProblem(jnp.asarray(utility), jnp.asarray(cost), valid, jnp.asarray(weight)), budget
 
 
-@pytest.mark.parametrize("resources", [1, 2])
+@pytest.mark.parametrize("resources", [1, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", ["dual_value", "mixed_utility"])
 def test_the_optimal_value_moves_as_the_envelope_theorem_says(resources, name):
     problem, budget = problem_of(resources, masked=resources == 1)
@@ -79,6 +79,7 @@ def test_derivatives_are_finite_differences(resources):
             np.testing.assert_allclose(reverse[i], expected, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.long
 def test_derivatives_work_under_jit_and_vmap_and_of_a_prepared_problem():
     problem, _ = problem_of(1)
     prepared, budgets = prepare(problem), jnp.float32([2.0, 3.0, 5.0])

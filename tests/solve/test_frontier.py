@@ -80,6 +80,7 @@ def test_a_grid_lies_on_the_frontier_and_its_chords_below(family):
     assert mean_of(problem.cost, plan.action) <= float(between[20]) * (1 + 1e-12)
 
 
+@pytest.mark.long
 def test_a_grid_works_under_jit_and_vmap():
     problem = AllocationProblem(*smooth(np.random.default_rng(4), 300))
     weights = jnp.asarray(np.random.default_rng(5).multinomial(300, np.full(300, 1 / 300), 3), jnp.float32)
@@ -100,6 +101,7 @@ def test_a_grid_rises_where_nothing_or_little_is_useful():
         assert (np.diff(grid.spend) >= 0).all() and (np.diff(grid.utility) >= 0).all()
 
 
+@pytest.mark.long
 def test_the_cheapest_budget_fits_for_solve_and_for_both_frontiers():
     """One tolerance: weights make totals that round."""
     for seed in range(40):
@@ -150,6 +152,7 @@ def test_best_responses_spend_less_as_the_multiplier_rises():
     assert (np.diff(spends) <= 1e-9).all()
 
 
+@pytest.mark.long
 def test_the_optimal_values_derivatives_are_finite_differences():
     utility, cost = smooth(np.random.default_rng(9), 60, 5, np.float64)
     direction = np.random.default_rng(10).random(utility.shape)

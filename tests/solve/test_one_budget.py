@@ -11,6 +11,7 @@ from tests.solve import reference
 from tests.solve.instances import cases, mean_of, problem_of, smooth, tied
 
 CASES = list(cases())
+RARE = "1x1-masked-weighted", "1x4", "1x4-masked-weighted", "6x3"  # sizes that compile anew, each between two that stay
 LARGEST = [case for case in CASES if "300x8" in case[0]]
 
 
@@ -48,7 +49,9 @@ def assert_certified(solution, utility, cost, valid, weight, budget, tolerance=2
         np.testing.assert_allclose(claimed, mean, rtol=1e-6, atol=1e-6 * scale)
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case[0], marks=pytest.mark.long if case[0].endswith(RARE) else ()) for case in CASES]
+)
 def test_agrees_with_the_reference_and_never_overspends(case):
     _, *arrays = case
     prepared = prepare(problem_of(*arrays))
@@ -56,6 +59,7 @@ def test_agrees_with_the_reference_and_never_overspends(case):
         assert_certified(solve(prepared, budget), *arrays, budget)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", LARGEST, ids=[case[0] for case in LARGEST])
 def test_x64_agrees_with_the_reference_more_closely(case):
     _, utility, cost, valid, weight = case
@@ -68,6 +72,7 @@ def test_x64_agrees_with_the_reference_more_closely(case):
             assert_certified(solution, *arrays, budget, tolerance=2e-7)
 
 
+@pytest.mark.long
 def test_the_integral_plan_is_within_one_question_of_the_bound():
     rng = np.random.default_rng(0)
     for family in (smooth, tied):
@@ -79,6 +84,7 @@ def test_the_integral_plan_is_within_one_question_of_the_bound():
             assert 0 <= solution.gap <= 1 / 20_000
 
 
+@pytest.mark.long
 def test_ties_leave_at_most_one_question_unspent():
     utility, cost = tied(np.random.default_rng(3), 20_000, 4)
     prepared = prepare(AllocationProblem(utility, cost))
@@ -91,6 +97,7 @@ def test_ties_leave_at_most_one_question_unspent():
         assert solution.mixed_gap <= 1e-6
 
 
+@pytest.mark.long
 def test_x64_agrees_with_float32():
     utility, cost = smooth(np.random.default_rng(9), 300, dtype=np.float64)
     with double_precision():

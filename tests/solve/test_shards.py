@@ -69,7 +69,7 @@ print("==", bootstrap.lower(weights).compile().as_text())
 @pytest.mark.parametrize(
     ("program", "count"),
     [
-        pytest.param(PROGRAM, 3, id="solve and frontier"),  # a budget, a utility, a grid
+        pytest.param(PROGRAM, 3, id="solve and frontier", marks=pytest.mark.long),  # a budget, a utility, a grid
         pytest.param(BOOTSTRAP, 1, id="a bootstrap of grids", marks=pytest.mark.long),
     ],
 )

@@ -74,6 +74,7 @@ def test_vmap_is_a_loop_and_a_slack_budget_has_no_multiplier():
     assert slope[2] == 0 and smooth_multiplier(problem, budgets[2], 0.01) == 0
 
 
+@pytest.mark.long
 def test_float32_derivatives_agree_with_float64():
     utility, cost = smooth(np.random.default_rng(3), 500, dtype=np.float64)
     single = jax.grad(smooth_multiplier, argnums=1)(AllocationProblem(*map(np.float32, (utility, cost))), 4.0, 0.01)

@@ -48,6 +48,7 @@ def test_a_budget_that_a_plan_meets_exactly_is_spent_to_the_end(total):
     assert solution.action.tolist() == sorted(solution.action.tolist(), reverse=True)
 
 
+@pytest.mark.long
 def test_spend_and_utility_rise_with_the_budget():
     prepared = prepare(AllocationProblem(*smooth(np.random.default_rng(1), 300)))
     found = jax.vmap(lambda budget: solve(prepared, budget))(jnp.linspace(2, 60, 40))
@@ -81,6 +82,7 @@ def test_jit_is_eager_and_lowers():
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.long
 def test_vmap_over_budgets_and_problems_is_a_loop():
     rng = np.random.default_rng(6)
     arrays = [smooth(rng, 300) for _ in range(3)]
@@ -93,6 +95,7 @@ def test_vmap_over_budgets_and_problems_is_a_loop():
         np.testing.assert_allclose(mapped.gap[i], single.gap, atol=1e-7)
 
 
+@pytest.mark.long
 def test_in_one_program_with_prepare_the_rows_are_laid_out_once():
     utility, cost = smooth(np.random.default_rng(4), 20_000)
     compiled = jax.jit(solve).lower(AllocationProblem(utility, cost), 3.0).compile()
@@ -162,6 +165,7 @@ def test_the_next_multiplier_lies_strictly_inside_the_bracket():
             assert 0 < found < prepared.steepest
 
 
+@pytest.mark.long
 def test_one_resource_may_come_with_an_axis_of_its_own():
     utility, cost = tied(np.random.default_rng(16), 300)
     problem, plain = AllocationProblem(utility, cost[:, :, None]), solve(AllocationProblem(utility, cost), 2.5)

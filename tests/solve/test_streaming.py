@@ -44,20 +44,23 @@ def assert_alike(one, other):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("masked", [False, True])
-def test_agrees_with_the_reference_and_never_overspends(family, masked):
-    rng = np.random.default_rng(masked)
-    for questions, rows in ((300, 300), (290, 100), (3, 1)):
-        utility, cost = FAMILIES[family](rng, questions, 4)
-        valid = None
-        if masked:
-            valid = rng.uniform(size=utility.shape) < 0.7
-            valid[:, 0] = True
-        blocks = blocks_of(rows, utility, cost, valid)
-        for budget in budgets_of(utility, cost, valid, None)[[0, 2, 5, 8, 10]]:
-            found = written(solve_stream(blocks, budget), blocks)
-            assert_certified(found, utility, cost, valid, None, budget)
+@pytest.mark.parametrize(
+    ("questions", "rows"), [(290, 100), *(pytest.param(*x, marks=pytest.mark.long) for x in ((300, 300), (3, 1)))]
+)
+def test_agrees_with_the_reference_and_never_overspends(family, masked, questions, rows):
+    rng = np.random.default_rng([questions, masked])
+    utility, cost = FAMILIES[family](rng, questions, 4)
+    valid = None
+    if masked:
+        valid = rng.uniform(size=utility.shape) < 0.7
+        valid[:, 0] = True
+    blocks = blocks_of(rows, utility, cost, valid)
+    for budget in budgets_of(utility, cost, valid, None)[[0, 2, 5, 8, 10]]:
+        found = written(solve_stream(blocks, budget), blocks)
+        assert_certified(found, utility, cost, valid, None, budget)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", [smooth, tied])
 def test_an_ordered_table_costs_passes_and_nothing_else(family):
     utility, cost = family(np.random.default_rng(2), 30_000, 4)
@@ -149,6 +152,7 @@ def test_a_plan_of_other_blocks_is_refused():
         action_of(found, blocks_of(20, utility[:40], cost[:40]))
 
 
+@pytest.mark.long
 def test_a_search_resumes_after_any_pass_to_the_same_plan():
     utility, cost = smooth(np.random.default_rng(5), 5000, 4)
     order = np.argsort(utility[:, 0])  # a first block that does not represent the table
@@ -258,5 +262,6 @@ for budget in (0.5, 2.0, 50.0):
 """
 
 
+@pytest.mark.long
 def test_blocks_are_shared_out_over_a_mesh():
     run_on_eight(PROGRAM)

@@ -281,7 +281,9 @@ def test_tickets_spend_the_budget_and_a_mix_asks_for_one(answers, frontier):
 
 
 @pytest.mark.parametrize("beliefs", [("independent",), ("one step ahead",)])
-@pytest.mark.parametrize(("wave", "rounds", "most"), [(1, 1, 1), (2, 1, 2), (2, 2, 4)])
+@pytest.mark.parametrize(
+    ("wave", "rounds", "most"), [(1, 1, 1), (2, 1, 2), pytest.param(2, 2, 4, marks=pytest.mark.long)]
+)
 def test_no_rule_goes_on_beyond_its_rounds(wave, rounds, most, beliefs):
     log = made_answers(200, samples=2)
     found = solve_escalation(
@@ -437,6 +439,7 @@ def test_text_that_tells_questions_apart_helps():
     assert with_text.cost.mean() == pytest.approx(without.cost.mean(), rel=0.08)
 
 
+@pytest.mark.long
 def test_features_of_the_text_tell_classes_apart():
     """Whether wrong answers come together is told by the text alone; every accuracy is the same."""
     rng = np.random.default_rng(0)
@@ -551,6 +554,7 @@ def test_right_samples_without_answers_are_left_out_and_counted(answers, caplog)
         answered_questions(some, SOURCES)
 
 
+@pytest.mark.long
 def test_repeated_samples_share_plans_between_like_questions():
     log = made_log(160, 12)
     found = solve_escalation(log, ("small", "large"), limits=(4, 4), cap=8, resource="tokens", beliefs=("classes",))

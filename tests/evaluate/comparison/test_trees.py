@@ -34,6 +34,7 @@ def report(tables):
     return evaluate(rules, choose, score, BUDGETS, replicates=300)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", ["trees (classes)", "trees (gains)"])
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_trees_keep_the_budget_and_are_above_the_uniform_mix(report, rule, budget):
@@ -43,6 +44,7 @@ def test_trees_keep_the_budget_and_are_above_the_uniform_mix(report, rule, budge
     assert report.difference(rule, UNIFORM, budget).low > 0
 
 
+@pytest.mark.long
 def test_gains_have_one_head_and_classes_one_for_each_budget(tables):
     train = tables[0]
     classes, gains = boosted_classes(train, BUDGETS, FEW), boosted_gains(train, FEW)
@@ -95,6 +97,7 @@ def test_questions_of_one_text_are_predicted_by_trees_that_saw_neither(tables, m
         assert len(held) == 8 and held == {(i + 20) % 40 for i in held}
 
 
+@pytest.mark.long
 def test_seeds_change_the_folds_of_the_calibration(tables):
     train = tables[0]
     first, again, other = (boosted_gains(train, FEW, seed=seed).multiplier(2.0) for seed in (0, 0, 1))

@@ -145,6 +145,7 @@ def test_a_decision_takes_no_time(escalator, made):
     assert np.median(took) < 500e-6  # 9e-6 on a busy machine
 
 
+@pytest.mark.long
 def test_the_budget_is_kept_when_difficulty_shifts(escalator, frontier, made):
     log = two_sources_log(800, seed=3)
     rows = drifting(log, 2000, late=(0.4, 0.8))

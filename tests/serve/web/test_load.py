@@ -40,6 +40,7 @@ async def ask_all(url, clients=CLIENTS, each=EACH, **fields):
     return good, statuses
 
 
+@pytest.mark.long
 def test_two_hundred_clients_lose_nothing_and_the_ledger_is_right_to_the_token(policy, monkeypatch, tmp_path):
     monkeypatch.setattr(upstream_module, "_PAUSE", 0.005)
     monkeypatch.setattr(
@@ -74,7 +75,9 @@ def test_two_hundred_clients_lose_nothing_and_the_ledger_is_right_to_the_token(p
 AGENT = {"stream": True, "tools": [{"type": "function", "function": {"name": "add"}}]}
 
 
-@pytest.mark.parametrize(("faults", "fields"), [(0.0, {}), (0.2, {}), (0.2, AGENT)])
+@pytest.mark.parametrize(
+    ("faults", "fields"), [(0.2, {}), *(pytest.param(*x, marks=pytest.mark.long) for x in ((0.0, {}), (0.2, AGENT)))]
+)
 def test_a_hard_cap_is_never_passed_however_many_ask_at_once(token_policy, monkeypatch, faults, fields):
     monkeypatch.setattr(upstream_module, "_PAUSE", 0.001)
     rng = random.Random(1)

@@ -68,7 +68,7 @@ def variants(rng, family, resources):
     yield "negative utility", utility - 5, cost, budget
 
 
-@pytest.mark.parametrize("resources", [2, 4])
+@pytest.mark.parametrize("resources", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_within_every_budget_and_the_bound_is_highs_optimum(resources):
     families = (smooth, tied, unsorted) if resources == 2 else (smooth, tied)
     for seed, family in enumerate(families):
@@ -85,6 +85,7 @@ def test_within_every_budget_and_the_bound_is_highs_optimum(resources):
             assert solution.mixed_gap <= 1e-6 * scale and solution.gap <= 0.01 * scale, (family, name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", [smooth, tied])
 def test_the_gap_closes_on_a_large_problem_which_starts_from_a_sample(family):
     utility, cost, budget = several(np.random.default_rng(3), family, 50_000, 2)
@@ -107,6 +108,7 @@ def test_the_gap_closes_with_the_number_of_questions(family):
     assert gaps[1] < 2e-5 and gaps[1] < gaps[0]
 
 
+@pytest.mark.long
 def test_x64_closes_the_bound_further():
     with double_precision():
         utility, cost, budget = (x.astype(np.float64) for x in several(np.random.default_rng(8), tied, 60, 2))
@@ -149,6 +151,7 @@ def test_a_mixed_plan_can_fit_where_no_integral_one_does():
     assert solution.spend.tolist() in ([0, 2], [2, 0])
 
 
+@pytest.mark.long
 def test_a_bound_below_the_worst_plan_proves_that_none_fits():
     utility, cost, budget = several(np.random.default_rng(10), smooth, 60, 4)
     solution = solve(AllocationProblem(utility, cost), 0.2 * budget)
@@ -156,7 +159,7 @@ def test_a_bound_below_the_worst_plan_proves_that_none_fits():
     assert solution.dual_value < utility.min(axis=1).mean()
 
 
-@pytest.mark.parametrize("resources", [2, 3])
+@pytest.mark.parametrize("resources", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_ties_that_every_resource_shares_are_filled(resources):
     rng = np.random.default_rng(11)
     questions, actions = (50_000, 5) if resources == 2 else (6000, 4)
@@ -170,6 +173,7 @@ def test_ties_that_every_resource_shares_are_filled(resources):
     assert solution.mixed_gap <= 1e-6 and solution.gap <= resources / questions
 
 
+@pytest.mark.long
 def test_vmap_over_budgets_and_problems_is_a_loop():
     rng = np.random.default_rng(12)
     arrays = [several(rng, smooth, 60, 2) for _ in range(3)]
