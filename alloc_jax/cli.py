@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def run(name: str, arguments: list[str] | None = None) -> NoReturn:
-    """Runs one command, ends with its status, and says in one line what is wrong with its input.
+    """Run one command, end with its status, and say in one line what is wrong with its input.
 
     Args:
       name: of the command.

@@ -31,7 +31,7 @@ class FunctionModule(ModuleType):
 
 
 def called_as_its_function(module: str) -> None:
-    """Lets a module be called like the function in it that has its name."""
+    """Let a module be called like the function in it that has its name."""
     sys.modules[module].__class__ = FunctionModule
 
 

@@ -19,7 +19,7 @@ def option_help(config: Any, name: str) -> str:
 
 
 def define_options(config: Any, *names: str) -> None:
-    """Defines a flag for each of these fields of a configuration, or of its class; a field without a default must be said."""
+    """Define a flag for each of these fields of a configuration, or of its class; a field without a default must be said."""
     from absl import flags
 
     flags.disclaim_key_flags()  # they are those of the command, whose --help lists them
@@ -38,7 +38,7 @@ def define_options(config: Any, *names: str) -> None:
 
 
 def help_where_asked(module: ModuleType) -> None:
-    """Prints what a command or a script says of itself, with its flags, and ends well, where its arguments ask for help."""
+    """Print what a command or a script says of itself, with its flags, and end well, where its arguments ask for help."""
     from absl import flags
 
     if any(argument in HELP for argument in sys.argv):

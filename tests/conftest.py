@@ -58,7 +58,7 @@ FAST = (
     "learn/test_features.py",
     "learn/test_stacking.py",
     "evaluate/test_baselines.py",
-    "jobs/test_priced_log.py",
+    "jobs/test_job_log.py",
     "evaluate/test_regret.py",
     "report/test_pictures.py",
     "jobs/test_console.py",

@@ -7,7 +7,7 @@ import pytest
 
 from alloc_jax.actions import vote
 from alloc_jax.collect.charges import usage_dollars, worst_dollars
-from alloc_jax.measure.costs import priced, sample_costs
+from alloc_jax.measure.costs import sample_costs, with_known_costs
 from alloc_jax.price_book import PriceBook, TokenPrice
 from tests.logs.sample_logs import make_log
 
@@ -108,7 +108,7 @@ def test_tokens_written_to_a_cache_have_their_rate_and_must_be_counted():
     with pytest.raises(
         ValueError, match="without cache_write_tokens: it needs cache_write_tokens, and the log has none"
     ):
-        priced(log, [vote("small", 1)], "usd", prices=book)
+        with_known_costs(log, [vote("small", 1)], "usd", prices=book)
     counted = make_log(cache_write_tokens=np.full(log.correct.shape, 1, np.float32))
     expected = (counted.prompt_tokens[:, 0] + 2.0 + 2.0 * counted.completion_tokens[:, 0]) / 1e6
     np.testing.assert_allclose(sample_costs(counted, "usd", 0, book), expected, rtol=1e-6)

@@ -22,7 +22,7 @@ class Finding(NamedTuple):
 
 
 def check_server(config: CollectConfig, model: str, prompt: str = _PROMPT, max_tokens: int = 24) -> list[Finding]:
-    """Asks a server about twenty small requests, and says what it honours.
+    """Ask a server about twenty small requests, and say what it honours.
 
     Args:
       config: how to reach it.

@@ -66,7 +66,7 @@ class CollectTotals:
     stopped: str | None = None  # the limit that ended the run
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Counts one line of the journal."""
+        """Count one line of the journal."""
         if "failure" in row:
             self.failed[row["failure"]] = self.failed.get(row["failure"], 0) + 1
         else:
@@ -95,7 +95,7 @@ def collect(
     prices: Mapping[str, TokenPrice] | None = None,
     show: bool = True,
 ) -> CollectTotals:
-    """Asks every question of every source until each has its samples; what the journal holds already is not asked again.
+    """Ask every question of every source until each has its samples; what the journal holds already is not asked again.
 
     Args:
       questions: what is asked.
@@ -180,7 +180,7 @@ class _Run:
                 jobs.append(Job(job.question, job.recipe, rest, 0 if got else job.asked + 1))
 
     async def _reserve(self, worst: Mapping[str, float | None]) -> bool:
-        """Waits until the request fits below the limits for certain; False where it never will."""
+        """Wait until the request fits below the limits for certain; False where it never will."""
         limits = {"tokens": self.config.max_tokens, "usd": self.config.max_usd}
         async with self.settled:
             while self.account.stopped is None:

@@ -59,12 +59,12 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Makes sure that the lines are on the disk, and lets go of the file."""
+        """Make sure that the lines are on the disk, and let go of the file."""
         os.fsync(self._file.fileno())
         self._file.close()
 
     def check(self, questions: Iterable[Question]) -> None:
-        """Makes sure that questions are what they were when they were asked.
+        """Make sure that questions are what they were when they were asked.
 
         Raises:
           ValueError: an id has another text or another reference answer by now; the first of them are named.
@@ -84,7 +84,7 @@ class Journal:
             )
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends one line, which survives the end of this process from here on."""
+        """Append one line, which survives the end of this process from here on."""
         self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
         self._file.flush()
 

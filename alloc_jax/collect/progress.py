@@ -38,13 +38,13 @@ class Progress:
         self.bars.stop()
 
     def advance(self, samples: int) -> None:
-        """Counts samples that came, or that failed for good."""
+        """Count samples that came, or that failed for good."""
         speed = self.bars.tasks[0].speed
         spend = f"{self.account.tokens:,.0f} tokens" + (f", ${self.account.usd:.4f}" if self.account.usd else "")
         note = (f"{speed:.1f} samples/s, {spend}" if speed else spend) + self.wait
         self.bars.update(self.task, advance=samples, note=note)
 
     def waiting(self, seconds: float) -> None:
-        """Says that a request waits, as after a fault or as its server asked; 0: no longer."""
+        """Say that a request waits, as after a fault or as its server asked; 0: no longer."""
         self.wait = f", waiting {seconds:.0f} s" if seconds >= 1 else ""
         self.advance(0)

@@ -67,7 +67,7 @@ def main(argv):
 
 
 def _recorded(policy, log, late, stopping, meter) -> str:
-    """Replays once, with every decision recorded; what came of it, in a line."""
+    """Replay once, with every decision recorded; what came of it, in a line."""
     recorder = Recorder(
         DecisionLog(FLAGS.traffic),
         policy,

@@ -56,7 +56,7 @@ def evaluate(
     replicates: int = 2000,
     seed: int = 0,
 ) -> Report:
-    """Scores policies and baselines on held-out questions.
+    """Score policies and baselines on held-out questions.
 
     Args:
       policies: a `Policy`, a `NearestNeighbours`, or anything that is like a policy (`PolicyLike`).
@@ -131,7 +131,7 @@ def score_plans(
     replicates: int = 2000,
     seed: int = 0,
 ) -> Report:
-    """Scores what policies did with all questions of a table, beside the oracles and the rules that look at no question.
+    """Score what policies did with all questions of a table, beside the oracles and the rules that look at no question.
 
     Args:
       deployed: one for every policy and budget.
@@ -210,7 +210,7 @@ def _fixed_rows(choose: OutcomeTable, score: OutcomeTable, budget: float, scorer
 
 
 def check_tables(choose: OutcomeTable, score: OutcomeTable, budgets: Sequence[float]) -> None:
-    """Refuses tables that cannot be compared.
+    """Refuse tables that cannot be compared.
 
     Raises:
       ValueError: they differ in questions or actions, have several resources, a question lacks an action, or a budget is no
@@ -226,7 +226,7 @@ def check_tables(choose: OutcomeTable, score: OutcomeTable, budgets: Sequence[fl
 
 
 def check_budgets(tables: dict[str, OutcomeTable], budgets: Sequence[float]) -> None:
-    """Refuses budgets that are no numbers or that some table's cheapest plan exceeds.
+    """Refuse budgets that are no numbers or that some table's cheapest plan exceeds.
 
     Raises:
       ValueError: names the budget and the table.

@@ -63,7 +63,7 @@ def whole_questions(*tables: OutcomeTable) -> np.ndarray:
 
 
 def check_complete(table: OutcomeTable, what: str) -> None:
-    """Refuses a table in which a question has no outcome of some action: an average would count it as free and wrong.
+    """Refuse a table in which a question has no outcome of some action: an average would count it as free and wrong.
 
     Raises:
       ValueError: names the first question and action, and how many questions there are.

@@ -198,7 +198,7 @@ class _Window:
         self.bytes = 0  # read so far
 
     def more(self, size: int = _CHUNK) -> bool:
-        """Reads on; False at the end of the file."""
+        """Read on; False at the end of the file."""
         if self.ended:
             return False
         chunk = self.file.read(size)

@@ -30,7 +30,7 @@ from alloc_jax.evaluate.comparison.crossfit import Part, cross_fit, question_fol
 from alloc_jax.evaluate.evaluation import score_plans
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.config import ByGroup, Folds, LogConfig, Policies, Questions, Replicates, Seeds
-from alloc_jax.jobs.priced_log import PricedLog
+from alloc_jax.jobs.job_log import JobLog
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.report.comparison import Comparison, write_comparison
 
@@ -72,13 +72,13 @@ class CompareConfig(LogConfig):
 
 
 def compare_policies(config: CompareConfig, workdir: str | Path, overwrite: bool = False) -> list[Comparison]:
-    """Compares on the logs of a config, and writes report.md, pictures and metrics.jsonl into a folder.
+    """Compare on the logs of a config, and write report.md, pictures and metrics.jsonl into a folder.
 
     Raises:
       ValueError: anything is wrong with the configuration, a log or the folder; nothing is left behind.
     """
     with new_workdir(workdir, asdict(config), overwrite) as folder:
-        logs = [PricedLog.read(log, config, config.questions) for log in config.logs]
+        logs = [JobLog.read(log, config, config.questions) for log in config.logs]
         cases = [log.case(config.budgets, config.seed) for log in logs]
         between = [log.source_cases(config.seed) for log in logs] if config.transfer else []
         found = compare(cases, config)
@@ -88,7 +88,7 @@ def compare_policies(config: CompareConfig, workdir: str | Path, overwrite: bool
 
 
 def compare(cases: Sequence[Case], config: CompareConfig) -> list[Comparison]:
-    """Compares on cases; what the config says of logs plays no part.
+    """Compare on cases; what the config says of logs plays no part.
 
     Raises:
       ValueError: a case has too few questions for the folds, or a rule cannot learn or keep a budget; the message says where.

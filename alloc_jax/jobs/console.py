@@ -18,7 +18,7 @@ flags.disclaim_key_flags()  # the flags defined here are those of the script, wh
 
 
 def define_config_flags(config: Any, workdir: bool = True) -> None:
-    """Defines a flag for each field of a configuration, with its value there as default and its help, and the workdir's."""
+    """Define a flag for each field of a configuration, with its value there as default and its help, and the workdir's."""
     if workdir:
         flags.DEFINE_string("workdir", None, "Folder for the report; must be new or empty.", required=True)
         flags.DEFINE_bool("overwrite", False, "Replace an earlier run in the workdir.")
@@ -61,14 +61,14 @@ def split_outside_brackets(text: str) -> list[str]:
 
 
 def define_log_files() -> None:
-    """Defines the flag of the files of one log."""
+    """Define the flag of the files of one log."""
     flags.DEFINE_list(
         "log", ["builtin"], "Sample log in any known format, or several files of one log, or `builtin` or `smollm2`."
     )
 
 
 def take_files(files: Sequence[str], flag: str) -> None:
-    """Gives files that were named without a flag to the command's flag for them.
+    """Give files that were named without a flag to the command's flag for them.
 
     Raises:
       ValueError: the command takes none, or takes one file, or the flag says others.
@@ -85,7 +85,7 @@ def take_files(files: Sequence[str], flag: str) -> None:
 
 
 def show_progress() -> None:
-    """Shows what the job says of its stages and nothing else: not that JAX tells of devices that are not there."""
+    """Show what the job says of its stages and nothing else: not that JAX tells of devices that are not there."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     log, handler = logging.getLogger("alloc_jax"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -96,7 +96,7 @@ def show_progress() -> None:
 
 @contextmanager
 def plain_errors(script: str) -> Iterator[None]:
-    """Ends the script with one line where its input is wrong or a package is missing (status 1), or it is interrupted (130).
+    """End the script with one line where its input is wrong or a package is missing (status 1), or it is interrupted (130).
 
     Args:
       script: what the line starts with.

@@ -28,7 +28,7 @@ from alloc_jax.evaluate.sequential.cascades import Sweep
 from alloc_jax.evaluate.sequential.default_sources import default_ladder
 from alloc_jax.evaluate.sequential.escalation import Path as Way, replay_escalation, served_paths
 from alloc_jax.jobs.config import Budgets, ByGroup, Policies, Questions, SamplingConfig
-from alloc_jax.jobs.priced_log import PricedLog, of_sources, paid_with
+from alloc_jax.jobs.job_log import JobLog, of_sources, paid_with
 from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
@@ -139,7 +139,7 @@ class EscalationBench:
 
 
 def escalate_beside(
-    known: PricedLog, learn: SampleLog, score: SampleLog, policy: Policy, budgets: Sequence[float], seed: int
+    known: JobLog, learn: SampleLog, score: SampleLog, policy: Policy, budgets: Sequence[float], seed: int
 ) -> dict[tuple[str, float], Outcome]:
     """What escalation does on held-out questions at budgets, to stand in a report beside one-shot policies.
 
@@ -172,7 +172,7 @@ def escalate_beside(
 
 
 def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:
-    """Compares escalation with its rivals on a log, and writes report.md, pictures, metrics.jsonl and the rules of all questions.
+    """Compare escalation with its rivals on a log, and write report.md, pictures, metrics.jsonl and the rules of all questions.
 
     The rules are saved as policy/escalation.npz beside the policy that is their prior, both fitted to all questions.
 
@@ -258,7 +258,7 @@ def _fixed(answer: str, source: str, k: int):
 
 
 def _ladder(log: SampleLog, resource: str, prices: PriceBook | None) -> tuple[str, ...]:
-    """The default sources: on or near the hull of those that answer every question and can be priced."""
+    """The default sources: on or near the hull of those that answer every question and whose costs are known."""
     names, accuracy, cost = [], [], []
     for m, source in enumerate(log.sources):
         try:

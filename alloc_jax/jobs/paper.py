@@ -106,7 +106,7 @@ class Reproduction:
 
 
 def reproduce(config: PaperConfig, workdir: str | Path, overwrite: bool = False) -> Reproduction:
-    """Runs the protocol and the honest reading, and writes report.md, frontier.png and metrics.jsonl into a folder.
+    """Run the protocol and the honest reading, and write report.md, frontier.png and metrics.jsonl into a folder.
 
     Raises:
       ValueError: anything is wrong with the configuration, the log or the folder; nothing is left behind.

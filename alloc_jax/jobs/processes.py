@@ -21,7 +21,7 @@ _FATAL = re.compile(r"^F\d{4} ")  # how the runtime begins its last words
 
 
 def watch(commands: Sequence[Sequence[str]], script: str) -> int:
-    """Runs commands to their end, all of them or none: where one fails, the others are ended.
+    """Run commands to their end, all of them or none: where one fails, the others are ended.
 
     Args:
       commands: one a process; each is to call `end_with_parent`.
@@ -60,7 +60,7 @@ def watch(commands: Sequence[Sequence[str]], script: str) -> int:
 
 
 def end_with_parent() -> None:
-    """Ends this process when the one that watches it is gone, whichever way."""
+    """End this process when the one that watches it is gone, whichever way."""
 
     def wait():
         os.read(0, 1)  # not sys.stdin, whose lock the interpreter wants when it ends
@@ -78,7 +78,7 @@ def _why(number: int, status: int, count: int) -> str:
 
 
 def _echo(lines: Iterable[str], own: str, number: int, silenced: set[int]) -> None:
-    """Passes on what a process says, and once the runtime has given up only what the process says of its own."""
+    """Pass on what a process says, and once the runtime has given up only what the process says of its own."""
     given_up = spoke = False
     for line in lines:
         given_up = given_up or bool(_FATAL.match(line))  # what follows are addresses

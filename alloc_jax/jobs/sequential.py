@@ -27,7 +27,7 @@ from alloc_jax.evaluate.sequential.replay import mixed, replay, replay_frontier,
 from alloc_jax.evaluate.sequential.stopping_rules import beta_confidence, dirichlet_confidence, until_right, windows
 from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.jobs.config import Budgets, LogConfig, Orders, Policies, Resource, SamplingConfig
-from alloc_jax.jobs.priced_log import PricedLog
+from alloc_jax.jobs.job_log import JobLog
 from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
@@ -84,7 +84,7 @@ class StoppingBench:
     """What the rules are compared on."""
 
     config: SequentialConfig
-    known: PricedLog  # with the actions that one-shot policies and the oracle choose from
+    known: JobLog  # with the actions that one-shot policies and the oracle choose from
     sources: tuple[str, ...]
     cap: int
     held: SampleLog  # half of every question's samples, to score on
@@ -113,7 +113,7 @@ class StoppingBench:
 
 
 def compare_sequential(config: SequentialConfig, workdir: str | Path, overwrite: bool = False) -> Report:
-    """Compares stopping rules on a log, and writes report.md, a picture, metrics.jsonl and the rules of all questions into a folder.
+    """Compare stopping rules on a log, and write report.md, a picture, metrics.jsonl and the rules of all questions into a folder.
 
     The rules are saved as policy/stopping.npz beside the policy that is their prior, both fitted to all questions.
 
@@ -150,7 +150,7 @@ def _bench(config: SequentialConfig) -> StoppingBench:
         return [single(name) for name in sources]
 
     paid = LogConfig(resource=config.resource, prices=config.prices)
-    known = PricedLog.read(config.log, paid, reading={"skip_bad": config.skip_bad}, menu=samples)
+    known = JobLog.read(config.log, paid, reading={"skip_bad": config.skip_bad}, menu=samples)
     sources = tuple(action.source for action in known.actions)
     count = known.log.count[:, [known.log.source_index(name) for name in sources]]
     whole = np.all(count > 1, axis=1)

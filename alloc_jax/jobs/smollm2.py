@@ -54,7 +54,7 @@ class LoopConfig:
 
 
 def draw_smollm2(config: DrawConfig, workdir: str | Path) -> Path:
-    """Collects the log from servers that this starts; the same call goes on where it was stopped.
+    """Collect the log from servers that this starts; the same call goes on where it was stopped.
 
     Args:
       config: how.

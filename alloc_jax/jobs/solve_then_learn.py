@@ -24,7 +24,7 @@ from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score
 from alloc_jax.evaluate.scoring import Report
 from alloc_jax.jobs.config import ByGroup, Log, LogConfig, Policies, TrainShare
 from alloc_jax.jobs.escalate import ESCALATE, escalate_beside
-from alloc_jax.jobs.priced_log import PricedLog
+from alloc_jax.jobs.job_log import JobLog
 from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.features.inputs import Given
 from alloc_jax.learn.policy import Policy, Prediction
@@ -103,7 +103,7 @@ class Tables:
 def solve_then_learn(
     config: JobConfig, workdir: str | Path, overwrite: bool = False, reading: Mapping[str, Any] | None = None
 ) -> Report:
-    """Runs the main job and writes report.md, report.html, pictures, policies, predictions and records into a folder.
+    """Run the main job and write report.md, report.html, pictures, policies, predictions and records into a folder.
 
     Args:
       config: what is solved, learned and scored.
@@ -157,7 +157,7 @@ def solve_then_learn(
 
 
 def solve_only(config: FrontierConfig, workdir: str | Path, overwrite: bool = False) -> Report:
-    """Solves a log at every budget and writes frontier.csv, frontier.png, multiplier.png and report.md into a folder.
+    """Solve a log at every budget and write frontier.csv, frontier.png, multiplier.png and report.md into a folder.
 
     Everything is chosen on one half of every question's samples and scored on the other; frontier.csv holds the exact
     frontier of the half that is chosen on.
@@ -214,17 +214,17 @@ def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]
     return header, rows
 
 
-def _read(config: _Config, reading: Mapping[str, Any] | None = None) -> tuple[PricedLog, _Config]:
+def _read(config: _Config, reading: Mapping[str, Any] | None = None) -> tuple[JobLog, _Config]:
     """The log of a configuration, of the questions that were sampled from every source, and the budgets it is solved at."""
-    known = PricedLog.read(config.log, config, reading=reading).where_sampled(config.missing)
+    known = JobLog.read(config.log, config, reading=reading).where_sampled(config.missing)
     if not config.budgets:
         builtin = config.log == "builtin" and known.resource == "compute"
         config = replace(config, budgets=BUILTIN_BUDGETS if builtin else default_budgets(known.measure(known.log)))
     return known, config
 
 
-def _split_and_measure(known: PricedLog, config: JobConfig, seed: int) -> Tables:
-    """Splits the questions, and the held-out questions' samples, by a seed, and measures the parts."""
+def _split_and_measure(known: JobLog, config: JobConfig, seed: int) -> Tables:
+    """Split the questions, and the held-out questions' samples, by a seed, and measure the parts."""
     question_key, sample_key = jax.random.split(jax.random.key(seed))
     shares, shrink = (config.train_share, 1 - config.train_share), config.shrink or None
     learn, held_out = known.log.split_questions(shares, question_key, by_group=config.by_group)
@@ -239,7 +239,7 @@ def train_policies(table: OutcomeTable, kinds: Sequence[str], budgets: Sequence[
     return [train(table, PolicyConfig(kind=kind, budgets=tuple(budgets), seed=seed)) for kind in kinds]
 
 
-def _rivals(known: PricedLog, table: OutcomeTable, seed: int) -> list[PolicyLike]:
+def _rivals(known: JobLog, table: OutcomeTable, seed: int) -> list[PolicyLike]:
     """The baselines that policies are compared with, trained on a table of some of the log's questions."""
     informed = []
     if (

@@ -31,7 +31,7 @@ class StreamConfig:
 
 
 def solve_table(config: StreamConfig, workdir: str | Path, peers: Peers, overwrite: bool = False) -> StreamSolution:
-    """Solves a stored table; every process calls it with the same arguments and reads its part of the row groups.
+    """Solve a stored table; every process calls it with the same arguments and reads its part of the row groups.
 
     Process 0 writes config.json, stamp.json, after every pass checkpoint.json, and at the end summary.json. Each process
     writes the plan of its own questions, plan-I-of-N.parquet: no array of the table's length crosses the network. A run that

@@ -53,7 +53,7 @@ class Review:
 
 
 def review_traffic(config: TrafficConfig, decisions: str | Path) -> Review:
-    """Reads a file of decisions, watches it, and does what else is asked.
+    """Read a file of decisions, watch it, and do what else is asked.
 
     Raises:
       ValueError: the file does not hold what is asked for; the message says what is lacking.
@@ -114,7 +114,7 @@ def candidate_predictions(recorded: Recorded, candidate: Policy, budget: float) 
 
 
 def save_version(policy: Policy, config: TrafficConfig, recorded: Recorded) -> Path:
-    """Puts a policy under the next version's name, with what it was made from beside it; none is replaced."""
+    """Put a policy under the next version's name, with what it was made from beside it; none is replaced."""
     place, name = Path(config.refit), Path(config.policy).name
     stem = re.sub(r"\.v\d+$", "", name)
     taken = [

@@ -72,7 +72,7 @@ def standardise(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np
 
 
 def read_score(outputs: np.ndarray, weights: dict[str, np.ndarray], head: int | None) -> np.ndarray:
-    """Scores [..., K] in outputs [..., O]: utilities of a value network (head None), else the log-probabilities of being the oracle's
+    """Score [..., K] in outputs [..., O]: utilities of a value network (head None), else the log-probabilities of being the oracle's
     choice for one of the budgets that an imitation network was trained for."""
     actions = len(weights["action_cost"])
     if head is None:

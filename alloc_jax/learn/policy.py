@@ -154,7 +154,7 @@ class Policy(Shown):
         return int(np.argmin(np.abs(np.array(self.budgets) - budget)))
 
     def save(self, folder: str | Path) -> None:
-        """Writes policy.json and policy.npz into a folder, which appears whole or not at all."""
+        """Write policy.json and policy.npz into a folder, which appears whole or not at all."""
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         described = {

@@ -105,7 +105,7 @@ class DecisionLog:
             raise ValueError(f"{path}: no file of decisions: {error}") from None
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Let go of the file."""
         self._db.close()
 
     def number(self, policy: Described) -> int:
@@ -120,7 +120,7 @@ class DecisionLog:
             return self._db.execute("SELECT number FROM policies WHERE mark = ?", (policy.mark,)).fetchone()[0]
 
     def decided(self, decided: Decided) -> None:
-        """Adds a decision."""
+        """Add a decision."""
         d = decided
         row = (d.id, time.time(), d.tenant, d.session, d.kind, d.policy, d.action, d.budget, d.multiplier)
         figures = np.ascontiguousarray(d.figures, np.float32).tobytes()
@@ -135,12 +135,12 @@ class DecisionLog:
                 self._db.execute("INSERT INTO shadows VALUES (?, ?, ?)", (d.id, number, shadow))
 
     def settled(self, identity: str, cost: float, samples: int) -> None:
-        """Adds what a request really cost, in its policy's unit."""
+        """Add what a request really cost, in its policy's unit."""
         with self._lock:
             self._db.execute("UPDATE decisions SET cost = ?, samples = ? WHERE id = ?", (cost, samples, identity))
 
     def judged(self, outcomes: Sequence[OutcomeRecord], tenant: str | None = None) -> list[str]:
-        """Adds verdicts; the same verdict of the same source again changes nothing.
+        """Add verdicts; the same verdict of the same source again changes nothing.
 
         Args:
           outcomes: in any order, as late as they come.

@@ -18,7 +18,7 @@ _NAMES = ("format", "skip_bad", "source", *_FILES, "grader", "timeout_s", "thres
 
 
 def define_reading_flags() -> None:
-    """Defines the flags; a command calls this once, before absl parses its arguments."""
+    """Define the flags; a command calls this once, before absl parses its arguments."""
     flags.DEFINE_enum("format", None, list(FORMATS), "Format of the log; by default its content tells.")
     flags.DEFINE_bool("skip_bad", False, "Leave bad records out, and count and list them; else the first is an error.")
     flags.DEFINE_string("source", None, "Name of the source, where the file does not say it.")
@@ -53,7 +53,7 @@ def changed_options() -> dict[str, Any]:
 
 
 def read_flagged(paths: Sequence[str]) -> Reading:
-    """Reads a log as the flags say.
+    """Read a log as the flags say.
 
     Args:
       paths: the files that make the log, or the name of a shipped one alone.

@@ -57,7 +57,7 @@ def grade(
     timeout_s: float = 5.0,
     workers: int | None = None,
 ) -> list[Grade]:
-    """Grades many responses, each against its reference answer.
+    """Grade many responses, each against its reference answer.
 
     Args:
       responses: the texts, an answer alone or a whole solution that ends in one.
@@ -131,7 +131,7 @@ class Grader:
         return [same.get(key, key) for key in found]
 
     def same(self, *groups: Sequence[str], seconds: float = math.inf) -> dict[str, str]:
-        """Maps each key to the first key of this question that means the same, as 0.5 and 1/2 do; keys without one are left out.
+        """Map each key to the first key of this question that means the same, as 0.5 and 1/2 do; keys without one are left out.
 
         Args:
           *groups: keys that this grader gave, the most frequent first. Only keys of one group are compared: those that
@@ -202,7 +202,7 @@ class _MathPool:
         return Grade(*said)
 
     def unite(self, keys: Sequence[str], united: dict[str, str], left: int, until: float) -> int:
-        """Adds to `united` which of the keys say the same; returns how many comparisons are left."""
+        """Add to `united` which of the keys say the same; return how many comparisons are left."""
         classes: list[list[str]] = []
         for key in keys:
             home = None
@@ -247,7 +247,7 @@ class _MathPool:
         return known
 
     def _forget(self, of: dict) -> None:
-        """Drops what came first, where more is held than is to be remembered."""
+        """Drop what came first, where more is held than is to be remembered."""
         while self.remembered is not None and len(of) > self.remembered:
             with suppress(StopIteration, RuntimeError):  # another thread drops, too
                 of.pop(next(iter(of)), None)

@@ -73,7 +73,7 @@ class Grading:
 
 
 def check_responses(record: Mapping[str, Any]) -> None:
-    """Refuses columns that do not fit the responses, before these are graded.
+    """Refuse columns that do not fit the responses, before these are graded.
 
     Raises:
       ValueError: their lengths differ.

@@ -111,7 +111,7 @@ def _verify(wanted: list, said: list) -> bool:
 
 
 def _as_text(response: str, gold: str, moment: str | None) -> Said:
-    """Compares what is no mathematics: times, dates, words, and numbers of thousands of digits."""
+    """Compare what is no mathematics: times, dates, words, and numbers of thousands of digits."""
     said = answers.boxed(response) or response
     if moment:
         key = answers.calendar(said) or answers.last_calendar(said)

@@ -153,11 +153,11 @@ class LogBuilder:
 
     @staticmethod
     def _pad(values: array, length: int) -> None:
-        """Fills up what earlier records did not say; a field that none says stays empty until the end."""
+        """Fill up what earlier records did not say; a field that none says stays empty until the end."""
         values.extend(array("f", [math.nan]) * (length - len(values)))
 
     def unite(self, same: Mapping[str, Mapping[str, str]]) -> None:
-        """Makes answers one: by question id, the answer that another is called by from now on."""
+        """Make answers one: by question id, the answer that another is called by from now on."""
         for identity, names in same.items():
             if (row := self.ids.get(identity)) is not None:
                 self.united[row] = names

@@ -1,7 +1,7 @@
 from alloc_jax.measure.blocks import TableBlocks as TableBlocks
 from alloc_jax.measure.costs import (
     RESOURCES as RESOURCES,
-    priced as priced,
+    with_known_costs as with_known_costs,
 )
 from alloc_jax.measure.description import (
     describe as describe,

@@ -23,7 +23,7 @@ RESOURCES = ("samples", *TOKENS, "tokens", "compute", "usd", "seconds", "stated"
 
 
 class Lack(NamedTuple):
-    """Why some questions cannot be priced."""
+    """Why the costs of some questions are not known."""
 
     rows: np.ndarray  # bool[N]
     what: str  # ends the sentence "resource 'usd': question 'q1' ..."
@@ -81,7 +81,7 @@ def unit_name(log: SampleLog, resource: str, columns: Sequence[int] = (), prices
     return resource.replace("_", " ")
 
 
-def priced(
+def with_known_costs(
     log: SampleLog,
     actions: Sequence[Action],
     resource: str | Sequence[str],
@@ -89,7 +89,7 @@ def priced(
     prices: PriceBook | None = None,
     missing: str = "error",
 ) -> tuple[SampleLog, tuple[str, ...]]:
-    """The questions on which every action can be priced, and the ids of the others.
+    """The questions on which the cost of every action is known, and the ids of the others.
 
     Call this before a log is split: otherwise each half loses the questions that lack something in that half.
 
@@ -133,7 +133,7 @@ def action_costs(
     """The cost of every action on every question, and its standard error.
 
     Args:
-      log: whose samples have what the resources need (`priced`).
+      log: whose samples have what the resources need (`with_known_costs`).
       actions: K actions.
       resources: R of `RESOURCES`.
       prices: for dollars.

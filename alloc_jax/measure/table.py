@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from alloc_jax.actions import Action, vote
-from alloc_jax.measure.costs import action_costs, check_resources, priced, unit_name
+from alloc_jax.measure.costs import action_costs, check_resources, unit_name, with_known_costs
 from alloc_jax.measure.estimators.choice import COUNTING, REWARDED, estimate_actions, needs_reward
 from alloc_jax.measure.estimators.u_statistics import Pairs, covariance
 from alloc_jax.measure.shrink import METHODS, shrunk
@@ -76,7 +76,7 @@ def measure(
     actions = _check_actions(log, actions)
     if shrink is not None and shrink not in METHODS:
         raise ValueError(f"shrink is None or {' or '.join(map(repr, METHODS))}, got {shrink!r}")
-    log, dropped = priced(log, actions, resource, prices=prices, missing=missing)
+    log, dropped = with_known_costs(log, actions, resource, prices=prices, missing=missing)
     columns = [None if action.source is None else log.source_index(action.source) for action in actions]
     _check_samples(log, actions, columns)
 
@@ -140,7 +140,7 @@ def reprice(
     columns = [None if action.source is None else log.source_index(action.source) for action in table.actions]
     if not np.array_equal(table.samples, _by_action(log.count, columns)):
         raise ValueError("the table was measured on other samples than the log holds")
-    kept, dropped = priced(log, table.actions, resource, prices=prices, missing=missing)
+    kept, dropped = with_known_costs(log, table.actions, resource, prices=prices, missing=missing)
     table = table.select(np.isin(log.ids, kept.ids))
     return _with_costs(replace(table, dropped=(*table.dropped, *dropped)), kept, resource, columns, prices)
 
@@ -192,7 +192,7 @@ def _jobs(log: SampleLog, actions: Sequence[Action], columns: Sequence[int | Non
 
 
 def _fill(rows, pairs: Pairs, present: np.ndarray, which: np.ndarray, actions, out) -> None:
-    """Estimates the actions of a job and puts the results into their cells of the table."""
+    """Estimate the actions of a job and put the results into their cells of the table."""
     utility, utility_se, shared = out
     found = estimate_actions(pairs, [actions[k] for k in which[0]])
 

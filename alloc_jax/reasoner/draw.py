@@ -20,7 +20,7 @@ MODES = ("direct", "think")
 
 
 def draw_log(workdir: Path, *, weights: Path, questions: int, samples: int, temperature: float, seed: int) -> Path:
-    """Draws held-out questions, lets both models answer them, a process each, and writes samples.npz into a folder.
+    """Draw held-out questions, let both models answer them, a process each, and write samples.npz into a folder.
 
     Args:
       workdir: of the log.

@@ -26,7 +26,7 @@ _MAX_NEW_TOKENS = 64
 
 
 def export_reasoner(size_or_path: str | Path, folder: str | Path) -> int:
-    """Writes a model with its tokenizer into a folder.
+    """Write a model with its tokenizer into a folder.
 
     Args:
       size_or_path: a shipped size or a file of weights, see `load_weights`.
@@ -80,7 +80,7 @@ def llama_weights(config: ModelConfig, params: dict) -> dict[str, np.ndarray]:
 
 
 def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes float32 arrays in the safetensors format: the length of a JSON header, the header, the bytes."""
+    """Write float32 arrays in the safetensors format: the length of a JSON header, the header, the bytes."""
     header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, array in arrays.items():

@@ -27,7 +27,7 @@ def save_log(
     parameters: dict[str, int],
     made_by: dict,
 ) -> None:
-    """Writes a log.
+    """Write a log.
 
     Args:
       path: of the `.npz` file.

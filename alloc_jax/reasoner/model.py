@@ -107,7 +107,7 @@ class Llama(nn.Module):
         return self._read(tokens, jnp.zeros(tokens.shape[:1], jnp.int32))[0]
 
     def prefill(self, tokens: jax.Array, padding: jax.Array) -> tuple[jax.Array, list]:
-        """Reads prompts that are padded in front.
+        """Read prompts that are padded in front.
 
         Args:
           tokens: i32[B, P] prompts, aligned at their ends.
@@ -133,7 +133,7 @@ class Llama(nn.Module):
         return self.head(self.norm(x)), cache
 
     def decode(self, tokens: jax.Array, step: jax.Array, padding: jax.Array, prompt_cache: list, own_cache: list):
-        """Reads the last written token of S samples of each of B prompts.
+        """Read the last written token of S samples of each of B prompts.
 
         The prompt's keys and values are shared by its samples; what a sample wrote itself lies in its own cache.
 

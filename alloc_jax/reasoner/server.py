@@ -82,7 +82,7 @@ class ReasonerServer:
         return JSONResponse({"object": "list", "data": [{"id": self.size, "object": "model", "owned_by": "alloc_jax"}]})
 
     async def chat(self, request: Request) -> JSONResponse:
-        """Answers a conversation."""
+        """Answer a conversation."""
         try:
             prompt, n, temperature, limit, seed = self._read(json.loads(await request.body()))
         except ValueError as error:
@@ -135,7 +135,7 @@ class ReasonerServer:
         return prompt, n, float(temperature), min(limit, _LONGEST), seed
 
     async def _write(self, thread: ThreadPoolExecutor) -> None:
-        """Takes what waits, batch after batch."""
+        """Take what waits, batch after batch."""
         loop = asyncio.get_running_loop()
         while True:
             await self.woken.wait()

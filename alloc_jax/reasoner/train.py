@@ -188,7 +188,7 @@ def _train_step(config: ModelConfig, optimiser, params, state, tokens, weights):
 
 
 def train_reasoner(workdir: Path, sizes: Sequence[str], seed: int) -> list[Path]:
-    """Trains models by their recipes, a process each, and writes their weights and metrics.jsonl into a folder.
+    """Train models by their recipes, a process each, and write their weights and metrics.jsonl into a folder.
 
     Returns:
       The files of the weights.

@@ -18,7 +18,7 @@ _CONFIG = "config.json"
 
 
 def save_weights(path: Path, config: ModelConfig, params: dict) -> None:
-    """Writes a model to one file, its matrices rounded to float16."""
+    """Write a model to one file, its matrices rounded to float16."""
     arrays: dict[str, Any] = {_CONFIG: np.array(json.dumps(asdict(config)))}
     arrays |= {name: np.asarray(leaf, np.float16) for name, leaf in flatten_dict(params, sep="/").items()}
     np.savez_compressed(path, **arrays)

@@ -134,7 +134,7 @@ def transfer_table(reports: Mapping[str, Report]) -> tuple[list[str], list[list[
 def write_comparison(
     found: Sequence[Comparison], transfers: Sequence[Mapping[str, Report]], folds: int, folder: Path
 ) -> None:
-    """Writes report.md, a picture of each case's frontiers and of its learning curves, and metrics.jsonl into a folder."""
+    """Write report.md, a picture of each case's frontiers and of its learning curves, and metrics.jsonl into a folder."""
     page = ["# Policies and baselines at equal spend"]
     for comparison in found:
         page += [f"## {comparison.case.name}: the answer", *answer_page(comparison.report, comparison.candidates)]

@@ -29,7 +29,7 @@ CITATION = """@article{zhai2026adaptive,
 
 
 def write_metrics(path: Path, reports: Mapping[str, Report]) -> None:
-    """Writes the rows of reports as JSON lines, each with the name of its report where that has one."""
+    """Write the rows of reports as JSON lines, each with the name of its report where that has one."""
     with path.open("w") as lines:
         for name, report in reports.items():
             for row in report.rows:

@@ -26,7 +26,7 @@ def smollm2_log() -> SampleLog:
 
 
 def save_packed(log: SampleLog, path: str | os.PathLike, made_by: dict[str, Any]) -> None:
-    """Writes a log as one small archive: numbers in few bytes, and each answer's text once.
+    """Write a log as one small archive: numbers in few bytes, and each answer's text once.
 
     Args:
       log: all pairs of which have equally many samples, with tokens and seconds.

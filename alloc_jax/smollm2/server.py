@@ -44,7 +44,7 @@ def model_file(path: str | Path) -> Path:
 
 
 def serve(model: str | Path, *, host: str = "127.0.0.1", port: int = 8000, slots: int = 4, threads: int = 1) -> None:
-    """Serves the model until the process ends.
+    """Serve the model until the process ends.
 
     Args:
       model: see `model_file`.

@@ -58,7 +58,7 @@ def as_arrays(problem: AllocationProblem) -> AllocationProblem:
 
 
 def explain(problem: AllocationProblem, first: int = 0) -> None:
-    """Raises the error of the first invalid value of a problem, by question and action.
+    """Raise the error of the first invalid value of a problem, by question and action.
 
     Args:
       problem: utility, cost, valid and weight.
@@ -142,7 +142,7 @@ def shaped_like(solution: Solution, budget) -> Solution:
 
 
 def raise_unless_optimal(status: jax.Array, name: str) -> None:
-    """Raises where a solve asked to be checked found no optimum.
+    """Raise where a solve asked to be checked found no optimum.
 
     Raises:
       ValueError: the status is not `Status.OPTIMAL`.

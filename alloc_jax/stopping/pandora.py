@@ -26,19 +26,19 @@ FILE, _VERSION = "verdicts.npz", 1
 _BINS = 32  # of equally many rewards
 
 
-def reservation_value(prizes: np.ndarray, chance: np.ndarray, price: np.ndarray | float) -> np.ndarray:
-    """The sure prize that a box is worth: z with E[(v - z)+] = price.
+def reservation_value(prizes: np.ndarray, chance: np.ndarray, cost: np.ndarray | float) -> np.ndarray:
+    """The sure prize that a box is worth: z with E[(v - z)+] = cost.
 
     The expectation is the largest, over the best j prizes, of sum_j chance * (prize - z), so that z is the largest of
-    (sum_j chance * prize - price) / sum_j chance.
+    (sum_j chance * prize - cost) / sum_j chance.
 
     Args:
       prizes: f[..., V] that a box may hold.
       chance: f[..., V] of each; they sum to 1.
-      price: f[...] of opening it, in units of the prize: multiplier * cost, at least 0.
+      cost: f[...] of opening it, in units of the prize (the multiplier times its cost in a resource), at least 0.
 
     Returns:
-      f64[...]; below the least prize where opening is worth less than its price for every prize in hand.
+      f64[...]; below the least prize where opening is worth less than its cost for every prize in hand.
 
     >>> reservation_value(np.array([0.0, 1.0]), np.array([0.5, 0.5]), 0.1)  # a sample that is right every other time
     np.float64(0.8)
@@ -48,7 +48,7 @@ def reservation_value(prizes: np.ndarray, chance: np.ndarray, price: np.ndarray 
     weight = np.take_along_axis(np.broadcast_to(np.asarray(chance, float), falling.shape), order, -1)
     mass, sums = np.cumsum(weight, axis=-1), np.cumsum(weight * falling, axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = (sums - np.asarray(price, float)[..., None]) / mass
+        found = (sums - np.asarray(cost, float)[..., None]) / mass
     return np.minimum(np.max(np.where(mass > 0, found, -np.inf), axis=-1), falling[..., 0])  # rounding makes no prize
 
 
@@ -72,7 +72,7 @@ def search_boxes(
       prizes: f[B, V] that the boxes may hold.
       chance: f[B, V] of each.
       cost: f[B] of opening them.
-      multiplier: the price of one unit of cost.
+      multiplier: utility per unit of cost.
       in_hand: a prize that is there already.
 
     >>> found = search_boxes(np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([1.0, 8.0]), 0.1)
@@ -110,7 +110,7 @@ class Verdicts:
         return float(np.interp(reward, self.reward[m], self.right[m]))
 
     def save(self, folder: Path | str) -> None:
-        """Writes `verdicts.npz` into a policy's folder, beside which the gateway finds it."""
+        """Write `verdicts.npz` into a policy's folder, beside which the gateway finds it."""
         save_rules(self, Path(folder) / FILE, _VERSION)
 
 

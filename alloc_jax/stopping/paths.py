@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alloc_jax.actions import single
-from alloc_jax.measure.costs import check_resources, priced, sample_costs
+from alloc_jax.measure.costs import check_resources, sample_costs, with_known_costs
 from alloc_jax.measure.estimators.u_statistics import Pairs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.solve.mesh import shared_out
@@ -115,7 +115,7 @@ def sample_paths(
     if orders < 1:
         raise ValueError(f"orders is 1 or more, got {orders}")
     pairs = Pairs(log.answer[:, m], log.correct[:, m], log.sampled[:, m])
-    priced(log, [single(source)], resource, prices=prices)
+    with_known_costs(log, [single(source)], resource, prices=prices)
     cost = np.nan_to_num(sample_costs(log, resource, m, prices)).astype(np.float32)
     code, worth, level = _what_counts(log, pairs, m, answer)
     if answer == "best" and bins is None:

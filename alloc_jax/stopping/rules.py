@@ -156,7 +156,7 @@ class StoppingFrontier:
         return nearest((prior - self.mean) / self.scale, self.center)
 
     def save(self, folder: str | Path) -> None:
-        """Writes stopping.npz into a folder, that of the policy whose predictions are the prior; whole or not at all."""
+        """Write stopping.npz into a folder, that of the policy whose predictions are the prior; whole or not at all."""
         save_rules(self, Path(folder) / FILE, SCHEMA_VERSION)
 
 

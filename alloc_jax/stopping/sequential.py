@@ -21,7 +21,7 @@ from alloc_jax.measure.estimators.u_statistics import Pairs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.stopping.contexts import Contexts, make_contexts
 from alloc_jax.stopping.fitted_value_iteration import fitted_indices
-from alloc_jax.stopping.induction import FOLLOW, indices, multiplier_grid, root_values, totals
+from alloc_jax.stopping.induction import FOLLOW, indices, multiplier_grid, root_values
 from alloc_jax.stopping.paths import Paths, sample_paths
 from alloc_jax.stopping.priors import categories, expected_tally, fit_mixture
 from alloc_jax.stopping.rules import Prior, StoppingFrontier, nearest
@@ -170,23 +170,6 @@ def state_model(
     cost = paths.cost.mean(dtype=float)
     every = Tally(every.seen, every.earned, every.gone, every.seen[:, :-1] * cost)
     return by_context(parts, near.nearness, every).model(lattice.successor, may_stop)
-
-
-def frontier_of_model(model: StateModel, share: np.ndarray, points: int = MULTIPLIERS) -> tuple[np.ndarray, IndexRules]:
-    """The indices f[G, T, J] of a model's states, and the rules they hold with what the model expects them to spend and earn.
-
-    Args:
-      model: whose layers are small: every distinct index is one evaluation of the model.
-      share: f[G] of the questions in each context.
-      points: multipliers at which the best rules are looked at.
-    """
-    index = indices(model, multiplier_grid(model, points))
-    multiplier = np.unique(np.append(np.asarray(index), np.inf))[::-1]
-    multiplier = np.append(multiplier[multiplier > 0], np.float32(0) if not (multiplier > 0).any() else [])
-    utility, cost = (
-        np.asarray(x, float) @ np.asarray(share, float) for x in totals(model, index, jnp.asarray(multiplier))
-    )
-    return np.asarray(index), IndexRules(multiplier.astype(float), cost, utility)
 
 
 def useful(rules: IndexRules) -> IndexRules:

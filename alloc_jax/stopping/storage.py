@@ -15,7 +15,7 @@ Rules = TypeVar("Rules")
 
 
 def save_rules(rules: Any, path: Path, version: int) -> None:
-    """Writes a dataclass into a file, whole or not at all. Its folder is made."""
+    """Write a dataclass into a file, whole or not at all. Its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     every = {f.name: getattr(rules, f.name) for f in fields(rules)}
     arrays: dict[str, Any] = {name: value for name, value in every.items() if isinstance(value, np.ndarray)}

@@ -17,7 +17,7 @@ from alloc_jax.actions import vote
 from alloc_jax.evaluate.scoring import UNIFORM
 from alloc_jax.jobs.console import plain_errors
 from alloc_jax.jobs.escalate import ESCALATE, escalate_beside
-from alloc_jax.jobs.priced_log import default_actions
+from alloc_jax.jobs.job_log import default_actions
 from alloc_jax.jobs.solve_then_learn import FrontierConfig, JobConfig, solve_only, solve_then_learn
 from alloc_jax.jobs.workdir import new_workdir
 from alloc_jax.learn import load_policy

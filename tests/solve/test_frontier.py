@@ -1,4 +1,4 @@
-"""All budgets at once, the bound and its derivatives, an independent solver, and what the door says to bad input."""
+"""All budgets at once, the bound and its derivatives, an independent solver, and what validation says to bad input."""
 
 import itertools
 from functools import partial

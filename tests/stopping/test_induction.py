@@ -10,10 +10,27 @@ import pytest
 from alloc_jax.stopping.induction import FOLLOW, best_at, indices, multiplier_grid, root_values, totals
 from alloc_jax.stopping.priors import beta_model
 from alloc_jax.stopping.rules import adjacent
-from alloc_jax.stopping.sequential import frontier_of_model, useful
+from alloc_jax.stopping.sequential import MULTIPLIERS, useful
 from alloc_jax.stopping.states import Lattice, StateModel, waves
 from alloc_jax.stopping.thresholds import IndexRules
 from tests.precision import double_precision
+
+
+def frontier_of_model(model: StateModel, share: np.ndarray, points: int = MULTIPLIERS) -> tuple[np.ndarray, IndexRules]:
+    """The indices f[G, T, J] of a model's states, and the rules they hold with what the model expects them to spend and earn.
+
+    Args:
+      model: whose layers are small: every distinct index is one evaluation of the model.
+      share: f[G] of the questions in each context.
+      points: multipliers at which the best rules are looked at.
+    """
+    index = indices(model, multiplier_grid(model, points))
+    multiplier = np.unique(np.append(np.asarray(index), np.inf))[::-1]
+    multiplier = np.append(multiplier[multiplier > 0], np.float32(0) if not (multiplier > 0).any() else [])
+    utility, cost = (
+        np.asarray(x, float) @ np.asarray(share, float) for x in totals(model, index, jnp.asarray(multiplier))
+    )
+    return np.asarray(index), IndexRules(multiplier.astype(float), cost, utility)
 
 
 def made_model(answer="vote", cap=5, contexts=1, seed=0, wave=1) -> StateModel:

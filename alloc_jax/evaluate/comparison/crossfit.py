@@ -66,7 +66,7 @@ def cross_fit(
     parts: Sequence[Part],
     workers: int = 1,
 ) -> list[Deployed]:
-    """Deploys contenders on every question of a case at each budget, and averages over the repetitions.
+    """Deploy contenders on every question of a case at each budget, and average over the repetitions.
 
     Args:
       contenders: with different names.

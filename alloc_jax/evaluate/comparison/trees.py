@@ -166,12 +166,3 @@ def _xgboost():
     except ImportError as error:
         raise ImportError("boosted trees need xgboost: pip install 'alloc_jax[trees]'") from error
     return xgboost
-
-
-def trees_installed() -> bool:
-    """Whether the extra `trees` is there."""
-    try:
-        _xgboost()
-    except ImportError:
-        return False
-    return True

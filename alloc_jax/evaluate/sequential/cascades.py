@@ -111,7 +111,7 @@ def ladders(cost: np.ndarray, most: int = LONGEST) -> list[tuple[int, ...]]:
 
 
 def agreement(walks: Walks, chains: Sequence[Sequence[int]]) -> Sweep:
-    """Stops where the leader has v votes, for every v and chain; without such a leader the last source answers."""
+    """Stop where the leader has v votes, for every v and chain; without such a leader the last source answers."""
 
     def settings():
         for sources in chains:
@@ -126,7 +126,7 @@ def agreement(walks: Walks, chains: Sequence[Sequence[int]]) -> Sweep:
 def confidence(
     walks: Walks, chains: Sequence[Sequence[int]], patterns: Patterns, right: np.ndarray, context: np.ndarray
 ) -> Sweep:
-    """Stops where the posterior of the best answer is at least a level, for every level and chain.
+    """Stop where the posterior of the best answer is at least a level, for every level and chain.
 
     Args:
       walks: of N questions.
@@ -186,7 +186,7 @@ def consistency(walks: Walks, limits: Sequence[int], cost: np.ndarray) -> Sweep:
 
 
 def adaptive_consistency(walks: Walks, chains: Sequence[Sequence[int]]) -> Sweep:
-    """Stops where the leader beats the runner-up with a confidence, P(p > 1/2) for p ~ Beta(lead + 1, chase + 1); the majority answers."""
+    """Stop where the leader beats the runner-up with a confidence, P(p > 1/2) for p ~ Beta(lead + 1, chase + 1); the majority answers."""
     most = max(map(len, chains), default=0) + 1
     # P(p > 1/2) for integers is a binomial tail: at most `chase` heads of lead + chase + 1 fair coins.
     beats = np.array(
@@ -205,7 +205,7 @@ def adaptive_consistency(walks: Walks, chains: Sequence[Sequence[int]]) -> Sweep
 
 
 def esc(walks: Walks, chains: Sequence[Sequence[int]]) -> Sweep:
-    """Draws windows of w samples along the chain until one of them gives a single answer; the majority answers."""
+    """Draw windows of w samples along the chain until one of them gives a single answer; the majority answers."""
 
     def settings():
         for sources in chains:
@@ -233,7 +233,7 @@ def singles(walks: Walks, limits: Sequence[int]) -> Sweep:
 
 
 def routing(walks: Walks, accuracy: np.ndarray, cost: np.ndarray, multipliers: np.ndarray) -> Sweep:
-    """Asks one source: that of the greatest promised accuracy f[N, M] minus multiplier * cost f[N, M]."""
+    """Ask one source: that of the greatest promised accuracy f[N, M] minus multiplier * cost f[N, M]."""
 
     def settings():
         right, paid = walks.right[:, :, :, 0], walks.cost[:, :, :, 0]

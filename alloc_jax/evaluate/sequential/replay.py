@@ -117,7 +117,7 @@ def replay_rule(rule: StoppingRule, played: Sequence[Replay], context: np.ndarra
 
 
 def _refuse_to_peek(rule: Rule, paths: Paths) -> None:
-    """Gives some questions another future and asks again: what is known by then must be judged as before."""
+    """Give some questions another future and ask again: what is known by then must be judged as before."""
     some = paths.select(np.arange(min(len(paths), PROBED)))
     rng = np.random.default_rng(0)
     cut = rng.integers(0, some.cap + 1, some.lead.shape[:2])[..., None]

@@ -274,7 +274,7 @@ def _shares(best: np.ndarray, traffic: Traffic) -> np.ndarray:
 
 
 def _check_overlap(traffic: Traffic, bests: list[np.ndarray], share: np.ndarray) -> None:
-    """Refuses a candidate that takes actions which had no chance where it takes them, or of which too little is known."""
+    """Refuse a candidate that takes actions which had no chance where it takes them, or of which too little is known."""
     lacking = {}
     for k, name in enumerate(traffic.actions):
         takes = np.logical_or.reduce([best == k for best in bests])

@@ -44,7 +44,7 @@ class Switch:
 
 
 def compare_candidate(traffic: Traffic, candidate: Prediction, budget: float, margin: float = 0.01) -> Switch:
-    """Compares a candidate with the live policy, both at multipliers that are solved for a budget.
+    """Compare a candidate with the live policy, both at multipliers that are solved for a budget.
 
     Args:
       traffic: decisions of the live policy, with chances. Where rules took its place they are the last of the actions.

@@ -108,7 +108,7 @@ def _encode(sizes: TextFeatures, questions: tuple[str, ...]) -> np.ndarray:
 
 
 def _encode_each(sizes: TextFeatures, questions: Sequence[str], out: np.ndarray) -> None:
-    """Puts what is counted in texts into out f32[N, D], text by text."""
+    """Put what is counted in texts into out f32[N, D], text by text."""
     for row, text in enumerate(questions):
         codes = _codes(text)
         shape = _SHAPE_OF[np.minimum(codes, len(_SHAPE_OF) - 1)]

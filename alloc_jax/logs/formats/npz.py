@@ -83,7 +83,7 @@ class Archive(Reader):
             raise ValueError(f"broken npz: {error}") from None
 
     def _check(self, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-        """Checks shapes and types, decides what becomes of costs and rewards, and describes the sources."""
+        """Check shapes and types, decide what becomes of costs and rewards, and describe the sources."""
         for name in _NEEDED:
             if name not in arrays:
                 raise ValueError(f"{name}: missing")

@@ -82,7 +82,7 @@ class ParquetLog(Reader):
 
 
 def write_parquet(records: Iterable[dict[str, Any]], sources: dict[str, Any], path: str | os.PathLike) -> None:
-    """Writes records, in the columns form of the `LogBuilder`, row group by row group."""
+    """Write records, in the columns form of the `LogBuilder`, row group by row group."""
     module = parquet()
     import pyarrow as pa
 

@@ -36,7 +36,7 @@ _TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", 
 
 
 def write_report(folder: Path, page: Page) -> None:
-    """Writes a page as report.md and report.html, and its rows as metrics.jsonl, into a folder."""
+    """Write a page as report.md and report.html, and its rows as metrics.jsonl, into a folder."""
     write_metrics(folder / "metrics.jsonl", {"": page.report})
     (folder / "report.md").write_text(to_markdown(page))
     (folder / "report.html").write_text(to_html(page))

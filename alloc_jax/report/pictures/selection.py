@@ -26,7 +26,7 @@ def draw_all(
     choose: OutcomeTable,
     score: OutcomeTable,
 ) -> list[Picture]:
-    """Draws the pictures of the main job into a folder.
+    """Draw the pictures of the main job into a folder.
 
     Args:
       folder: where to.
@@ -72,14 +72,14 @@ def draw_all(
 
 
 def draw_frontier(folder: Path, curve: Report, policies: Sequence[str] = ()) -> Picture:
-    """Draws accuracy against spend into a folder."""
+    """Draw accuracy against spend into a folder."""
     path = folder / "frontier.png"
     caption = "Accuracy against spend: the oracle, the policies with 95 % bands, the baselines"
     return Picture(path, caption, plot_frontier(curve, path, policies))
 
 
 def draw_multiplier(folder: Path, exact: Frontier, budgets: Sequence[float], unit: str) -> Picture:
-    """Draws the multiplier into a folder."""
+    """Draw the multiplier into a folder."""
     path = folder / "multiplier.png"
     caption = "The multiplier against the budget, and how much of a budget is spent"
     return Picture(path, caption, plot_multiplier(exact, budgets, unit, path))

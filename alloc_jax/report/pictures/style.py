@@ -50,7 +50,7 @@ def drawn_files(path: Path) -> list[Path]:
 
 
 def save(figure, path: Path) -> None:
-    """Writes a figure's files and forgets it. A PNG's colours are few: a palette of 256 takes a third of the bytes."""
+    """Write a figure's files and forget it. A PNG's colours are few: a palette of 256 takes a third of the bytes."""
     from matplotlib.pyplot import close
     from PIL import Image
 
@@ -70,7 +70,7 @@ def line_style(number: int) -> dict:
 
 
 def label_ends(axes, lines: Iterable, gap: float = 0.05) -> None:
-    """Writes the label of each line to the right of its last point, moved apart where labels would overlap.
+    """Write the label of each line to the right of its last point, moved apart where labels would overlap.
 
     Args:
       axes: whose limits are final.

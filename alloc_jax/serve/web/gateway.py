@@ -39,7 +39,7 @@ from alloc_jax.serve.web.dialects.messages import chat_of_message
 from alloc_jax.serve.web.dialects.response_events import Responses
 from alloc_jax.serve.web.dialects.responses import chat_request
 from alloc_jax.serve.web.fair_shares import Fair, Pool
-from alloc_jax.serve.web.middleware import Door, Hall, body_of, listening, reply
+from alloc_jax.serve.web.middleware import Endpoint, Shared, body_of, listening, reply
 from alloc_jax.serve.web.operate.metrics import Metrics
 from alloc_jax.serve.web.operate.request_log import RequestLog
 from alloc_jax.serve.web.operate.routes import Operating, described
@@ -149,30 +149,30 @@ class Gateway:
         def count(status: int) -> None:
             self.metrics.responses.labels(str(status)).inc()
 
-        hall = Hall(whole_s=whole, count=count, note=self.log.note, traces=self.config.traces)
-        quiet = replace(hall, note=lambda said: None, traces=Traces())  # what is asked every few seconds
+        shared = Shared(whole_s=whole, count=count, note=self.log.note, traces=self.config.traces)
+        quiet = replace(shared, note=lambda said: None, traces=Traces())  # what is asked every few seconds
 
-        def door(route, keys, hall=hall, **more) -> Door:
-            return Door(route, keys, hall, **more)
+        def endpoint(route, keys, shared=shared, **more) -> Endpoint:
+            return Endpoint(route, keys, shared, **more)
 
         async def no_route(request: Request, error: HTTPException) -> Response:
             count(error.status_code)
             return reply(error_body(error.status_code, error.detail), error.status_code, error.headers)
 
         routes = [
-            Route("/v1/chat/completions", door(self.chat, keys), methods=["POST"]),
-            Route("/v1/responses", door(self.responses, keys), methods=["POST"]),
-            Route("/v1/messages", door(self.messages, keys, error=message_error), methods=["POST"]),
-            Route("/v1/completions", door(self.others, keys), methods=["POST"]),
-            Route("/v1/embeddings", door(self.others, keys), methods=["POST"]),
-            Route("/v1/alloc/outcomes", door(self.outcomes, everyone), methods=["POST"]),
-            Route("/v1/models/{name:path}", door(self.model, keys), methods=["GET"]),
-            Route("/v1/models", door(self.models, keys), methods=["GET"]),
-            Route("/v1/alloc/spend", door(self.operating.spend, everyone), methods=["GET"]),
-            Route("/v1/alloc/reload", door(self.operating.reload, everyone), methods=["POST"]),
-            Route("/metrics", door(self.exposition, everyone, quiet), methods=["GET"]),
-            Route("/health", door(self.operating.health, None, quiet), methods=["GET"]),
-            Route("/ready", door(self.operating.ready, None, quiet), methods=["GET"]),
+            Route("/v1/chat/completions", endpoint(self.chat, keys), methods=["POST"]),
+            Route("/v1/responses", endpoint(self.responses, keys), methods=["POST"]),
+            Route("/v1/messages", endpoint(self.messages, keys, error=message_error), methods=["POST"]),
+            Route("/v1/completions", endpoint(self.others, keys), methods=["POST"]),
+            Route("/v1/embeddings", endpoint(self.others, keys), methods=["POST"]),
+            Route("/v1/alloc/outcomes", endpoint(self.outcomes, everyone), methods=["POST"]),
+            Route("/v1/models/{name:path}", endpoint(self.model, keys), methods=["GET"]),
+            Route("/v1/models", endpoint(self.models, keys), methods=["GET"]),
+            Route("/v1/alloc/spend", endpoint(self.operating.spend, everyone), methods=["GET"]),
+            Route("/v1/alloc/reload", endpoint(self.operating.reload, everyone), methods=["POST"]),
+            Route("/metrics", endpoint(self.exposition, everyone, quiet), methods=["GET"]),
+            Route("/health", endpoint(self.operating.health, None, quiet), methods=["GET"]),
+            Route("/ready", endpoint(self.operating.ready, None, quiet), methods=["GET"]),
         ]
         return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: no_route})
 

@@ -1,4 +1,4 @@
-"""Doors: every route knows who asks, bounds what it reads and how many it answers, and errs in the protocol's own form."""
+"""Endpoints: every route knows who asks, bounds what it reads and how many it answers, and errs in the protocol's own form."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def reply(body, status: int = 200, headers: Mapping[str, str] | None = None) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hall:
-    """What all doors of a gateway share.
+class Shared:
+    """What all endpoints of a gateway share.
 
     Args:
       whole_s: that a request may take, from its key to the last byte that its client reads.
@@ -49,7 +49,7 @@ class Hall:
     traces: Traces
 
 
-class Door:
+class Endpoint:
     """A route as an ASGI application, from its key to the last byte of its answer.
 
     Every request has an id, which its answer's header `x-request-id` says. A route leaves what it did in `request.state.said`.
@@ -57,7 +57,7 @@ class Door:
     Args:
       route: from a request, its tenant and what is to be closed after the last byte, to a response.
       keys: tenants by key; none: everybody is `default`.
-      hall: that it opens to.
+      shared: with the other endpoints.
       error: the body of an error, from its status and what is wrong.
     """
 
@@ -65,10 +65,10 @@ class Door:
         self,
         route: Callable[[Request, str, AsyncExitStack], Awaitable[Response]],
         keys: Mapping[str, str] | None,
-        hall: Hall,
+        shared: Shared,
         error: Callable[[int, str], Any] = error_body,
     ):
-        self.route, self.keys, self.hall, self.error = route, keys, hall, error
+        self.route, self.keys, self.shared, self.error = route, keys, shared, error
 
     async def __call__(self, scope, receive, send) -> None:
         request, start = Request(scope, receive), time.monotonic()
@@ -77,8 +77,8 @@ class Door:
         if (own := request.headers.get("x-request-id")) is not None:
             said["client_id"] = own[:128]
         try:
-            with suppress(TimeoutError), self.hall.traces.request(request, said):  # late: the client reads too slowly
-                async with AsyncExitStack() as stack, asyncio.timeout(self.hall.whole_s):
+            with suppress(TimeoutError), self.shared.traces.request(request, said):  # late: the client reads too slowly
+                async with AsyncExitStack() as stack, asyncio.timeout(self.shared.whole_s):
                     try:
                         said["tenant"] = tenant = tenant_of(request, self.keys)
                         response = await self.route(request, tenant, stack)
@@ -86,11 +86,11 @@ class Door:
                         said["error"] = str(error)[:200] or type(error).__name__
                         response = failed(error, self.error)
                     said["status"] = response.status_code
-                    self.hall.count(response.status_code)
+                    self.shared.count(response.status_code)
                     response.headers["x-request-id"] = request.state.id
                     await response(scope, receive, send)
         finally:
-            self.hall.note({**said, "seconds": round(time.monotonic() - start, 4)})
+            self.shared.note({**said, "seconds": round(time.monotonic() - start, 4)})
 
 
 def tenant_of(request: Request, keys: Mapping[str, str] | None) -> str:

@@ -162,7 +162,7 @@ def descend(
     tolerance: float | None = None,
     stage: jax.Array | int = 0,
 ) -> Descent:
-    """Minimises the smoothed dual at falling temperatures, by Newton steps damped until they go down.
+    """Minimise the smoothed dual at falling temperatures, by Newton steps damped until they go down.
 
     Args:
       data: the problem.

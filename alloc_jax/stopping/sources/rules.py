@@ -114,7 +114,7 @@ class EscalationFrontier:
         return EscalationRule(self, float(budget), *adjacent(self.spend, budget))
 
     def save(self, folder: str | Path) -> None:
-        """Writes escalation.npz into a folder, that of the policy whose predictions are the prior; whole or not at all."""
+        """Write escalation.npz into a folder, that of the policy whose predictions are the prior; whole or not at all."""
         save_rules(self, Path(folder) / FILE, SCHEMA_VERSION)
 
 

@@ -35,7 +35,7 @@ def walk(
     context: np.ndarray,
     rounds: int | None = None,
 ) -> Walked:
-    """Plays rules on walks.
+    """Play rules on walks.
 
     Args:
       patterns: the states.
@@ -74,7 +74,7 @@ class Walkers:
         return other
 
     def draw(self, some: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Draws a sample of source i[w] for each of some walkers i[w]: how long it took f64[w], 0 where nobody knows, and the outcomes."""
+        """Draw a sample of source i[w] for each of some walkers i[w]: how long it took f64[w], 0 where nobody knows, and the outcomes."""
         patterns, blocks = self.patterns, self.patterns.blocks
         state = self.state[some]
         pick = self.question[some], self.order[some], source, patterns.drawn[state, source]

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from alloc_jax.actions import single
-from alloc_jax.measure.costs import priced, sample_costs
+from alloc_jax.measure.costs import sample_costs, with_known_costs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.stopping.sources.evidence import bins_of
 from alloc_jax.types import SAMPLE_FIELDS, SampleLog
@@ -99,7 +99,7 @@ def make_walks(
             f"question {log.ids[i]!r} has {log.count[i, columns[j]]} samples of source {sources[j]!r}, a rule may draw {limits[j]}"
             f" ({short.any(axis=1).sum()} of {len(log)} questions lack samples); `shared_questions` leaves such questions out"
         )
-    priced(log, [single(name) for name in sources], resource, prices=prices)
+    with_known_costs(log, [single(name) for name in sources], resource, prices=prices)
     if not verified:
         for name, m in zip(sources, columns, strict=True):
             if not (log.answer[:, m] >= 0).any():

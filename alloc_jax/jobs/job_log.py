@@ -16,7 +16,7 @@ from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves,
 from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.jobs.config import LogConfig
 from alloc_jax.logs import read_log
-from alloc_jax.measure import fitting_menu, measure, priced
+from alloc_jax.measure import fitting_menu, measure, with_known_costs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.reasoner import builtin_difficulty
 from alloc_jax.types import SAMPLE_FIELDS, OutcomeTable, SampleLog
@@ -28,7 +28,7 @@ LONGEST_MENU = 16
 
 
 @dataclass(frozen=True, eq=False)
-class PricedLog:
+class JobLog:
     """A sample log whose every sample of the actions' sources has a price in the resource."""
 
     name: str
@@ -47,19 +47,19 @@ class PricedLog:
         questions: int = 0,
         reading: Mapping[str, Any] | None = None,
         menu: Callable[[SampleLog], Sequence[Action]] | None = None,
-    ) -> PricedLog:
-        """Reads a log and leaves out, or refuses, the questions that cannot be priced.
+    ) -> JobLog:
+        """Read a log and leave out, or refuse, the questions whose costs are not known.
 
         Args:
           path: of the log, or `builtin`.
-          config: actions (empty: `default_actions`), resource (empty: the first of `PAID` in which most samples can be priced),
+          config: actions (empty: `default_actions`), resource (empty: the first of `PAID` in which most samples have a known cost),
             prices, what to do with what is missing, the seed of the drawn questions.
           questions: at most so many, drawn at random; 0: all.
           reading: options of `read_logs`.
           menu: from the log to its actions, instead of the configuration's.
 
         Raises:
-          ValueError: the log, the actions or the prices; a question that cannot be priced, unless missing is "drop".
+          ValueError: the log, the actions or the prices; a question without known costs, unless missing is "drop".
         """
         log, generator = read_log(path, **(reading or {})), builtin_difficulty() if path == "builtin" else None
         if 0 < questions < len(log):
@@ -73,7 +73,7 @@ class PricedLog:
             actions = parse_actions(config.actions)
         else:
             actions = default_actions(log, resource, prices, config.missing)
-        kept, lacking = priced(log, actions, resource, prices=prices, missing=config.missing)
+        kept, lacking = with_known_costs(log, actions, resource, prices=prices, missing=config.missing)
         if lacking:
             logging.getLogger("alloc_jax").warning(
                 "%d of %d questions lack a price, token count or latency and are left out, the first of them %r",
@@ -82,12 +82,12 @@ class PricedLog:
         name = path if path == "builtin" else Path(path).stem
         return cls(name, log, tuple(actions), resource, prices, generator).select(np.isin(log.ids, kept.ids))
 
-    def select(self, kept: np.ndarray) -> PricedLog:
+    def select(self, kept: np.ndarray) -> JobLog:
         """The log of some of its questions, bool[N]; the others count as dropped."""
         generator = None if self.generator is None else self.generator[kept]
         return replace(self, log=self.log.select(kept), generator=generator, dropped=self.dropped + int((~kept).sum()))
 
-    def where_sampled(self, missing: str) -> PricedLog:
+    def where_sampled(self, missing: str) -> JobLog:
         """The questions that have samples of the source of every action.
 
         Raises:
@@ -157,17 +157,17 @@ def paid_with(log: SampleLog, prices: PriceBook | None) -> str:
     """The resource of a log unasked: dollars where there is a price book, else the first of `PAID` that most samples state."""
     if prices is not None:
         return "usd"
-    shares = {resource: _priced_share(log, resource).mean() for resource in PAID}
+    shares = {resource: _known_share(log, resource).mean() for resource in PAID}
     return next((resource for resource, share in shares.items() if share > 0.5), "samples")
 
 
-def _priced_share(log: SampleLog, resource: str, prices: PriceBook | None = None) -> np.ndarray:
-    """f64[M] on which share of the questions each source was sampled and can be priced."""
+def _known_share(log: SampleLog, resource: str, prices: PriceBook | None = None) -> np.ndarray:
+    """f64[M] on which share of the questions each source was sampled and has known costs."""
     found = []
     for m, source in enumerate(log.sources):
         sampled = log.select(log.count[:, m] > 0)
         try:
-            kept, _ = priced(sampled, [vote(source.name, 1)], resource, prices=prices, missing="drop")
+            kept, _ = with_known_costs(sampled, [vote(source.name, 1)], resource, prices=prices, missing="drop")
         except ValueError:  # of no question
             found.append(0.0)
         else:
@@ -180,12 +180,12 @@ def default_actions(
 ) -> tuple[Action, ...]:
     """Every source with those of the votes 1, 4, 8, 16 that half of every question's samples can fill.
 
-    With missing = "drop", sources are left out (and a warning says so) that cannot be priced on most questions, or that have one
+    With missing = "drop", sources are left out (and a warning says so) whose costs are unknown on most questions, or that have one
     sample where others have several: they would cost nearly all questions, or the halves. Of more than 16 actions, only those
     are kept that no mix of others beats.
     """
     if missing == "drop":
-        keep = _priced_share(log, resource, prices) > MOST
+        keep = _known_share(log, resource, prices) > MOST
         several = (log.count > 1).mean(axis=0) > MOST
         keep &= several | ~(several & keep).any()
         if not keep.all():

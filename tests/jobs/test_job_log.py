@@ -5,7 +5,7 @@ import pytest
 
 from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.jobs.config import LogConfig
-from alloc_jax.jobs.priced_log import LONGEST_MENU, PricedLog, default_actions
+from alloc_jax.jobs.job_log import LONGEST_MENU, JobLog, default_actions
 from alloc_jax.logs import read_log
 
 
@@ -27,7 +27,7 @@ def saved(folder, questions=40, actions=3, samples=40, **changed):
 
 
 def read_case(path, config, questions=0):
-    return PricedLog.read(path, config, questions).case(config.budgets, config.seed)
+    return JobLog.read(path, config, questions).case(config.budgets, config.seed)
 
 
 def without(cell, samples=slice(None)):
@@ -114,7 +114,7 @@ def test_the_task_of_a_question_is_its_group(tmp_path):
 
 def test_as_many_questions_are_drawn_as_asked_for_and_another_seed_draws_others(tmp_path):
     path = saved(tmp_path)
-    drawn = [PricedLog.read(path, LogConfig(seed=seed), 7) for seed in (3, 3, 4)]
+    drawn = [JobLog.read(path, LogConfig(seed=seed), 7) for seed in (3, 3, 4)]
     assert len(drawn[0].log) == 7 and drawn[0].dropped == 0
     assert drawn[0].log.ids == drawn[1].log.ids != drawn[2].log.ids
 
