@@ -82,6 +82,16 @@ def test_a_module_named_as_its_function_is_called_like_it():
                 assert not beside.exists() or "called_as_its_function(__name__)" in beside.read_text(), beside
 
 
+def test_a_class_has_a_name_of_its_own():
+    names = [
+        node.name
+        for path in ROOT.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert not {name for name in names if names.count(name) > 1}
+
+
 def test_the_fast_tests_are_there_and_of_every_stage():
     names = [name.partition("::") for name in FAST]
     for file, _, test in names:
