@@ -82,3 +82,7 @@ def _table(utility: np.ndarray, cost: np.ndarray) -> OutcomeTable:
         successes=np.zeros(utility.shape, np.int32),
         samples=np.ones(utility.shape, np.int32),
     )
+
+
+if __name__ == "__main__":
+    print(__doc__)

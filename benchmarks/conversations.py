@@ -7,11 +7,14 @@ a new question after one of the same kind (of one session), or a follow-up that 
 weight of the earlier message, accuracy in percent at the same spend, in samples per question.
 """
 
+import sys
+
 import numpy as np
 from absl import app, flags
 
 import alloc_jax as aj
 from alloc_jax.learn.calibration import calibrate
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 from alloc_jax.serve.sessions import mixed
 
@@ -63,4 +66,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -242,3 +242,7 @@ def extrapolated_tables(found: Measured) -> list[str]:
             samples,
         ),
     ]
+
+
+if __name__ == "__main__":
+    print(__doc__)

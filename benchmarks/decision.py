@@ -7,6 +7,7 @@ seen, one by one and in batches. Times are medians and 99th percentiles of a dec
 features out. JAX runs the exported program, its batch sizes compiled before. `same` is the share of the decisions that are NumPy's.
 """
 
+import sys
 import time
 
 import jax
@@ -16,6 +17,7 @@ from absl import app, flags
 from alloc_jax.learn import PolicyConfig, export_policy, train
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure, menu
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 from alloc_jax.serve import allocator
 
@@ -82,4 +84,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -11,6 +11,7 @@ named as left out. `gap` is the solution's own certificate: how far below the op
 
 import json
 import os
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness import machine, measured
 from alloc_jax.learn import PolicyConfig, train
 from alloc_jax.logs import read_log
 from alloc_jax.measure import measure, menu
+from alloc_jax.options import help_where_asked
 from alloc_jax.solve import frontier, prepare, solve
 from alloc_jax.types import AllocationProblem
 
@@ -161,4 +163,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -8,11 +8,13 @@ play` solves all questions at all multipliers and walks them through their own s
 """
 
 import resource
+import sys
 import time
 
 import numpy as np
 from absl import app, flags
 
+from alloc_jax.options import help_where_asked
 from alloc_jax.stopping.sources.solver import earned, fit_belief
 from alloc_jax.stopping.sources.solver_input import BELIEFS, Promise, make_task
 from alloc_jax.types import SampleLog, Source
@@ -76,4 +78,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -12,6 +12,7 @@ import asyncio
 import json
 import multiprocessing
 import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ from alloc_jax.learn import PolicyConfig, load_policy, train
 from alloc_jax.logs import read_log
 from alloc_jax.logs.decisions import DecisionLog
 from alloc_jax.measure import measure
+from alloc_jax.options import help_where_asked
 from alloc_jax.serve.allocator import decide
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.ledger import Ledger
@@ -267,4 +269,5 @@ def _shown(seconds: list[float]) -> str:
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -114,3 +114,7 @@ def mpax(utility, cost, budget):
     )
     found = r2HPDHG(eps_abs=1e-4, eps_rel=1e-4, verbose=False).optimize(model)
     return quality(np.asarray(found.primal_solution, np.float64), utility, cost, budget)
+
+
+if __name__ == "__main__":
+    print(__doc__)

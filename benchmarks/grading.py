@@ -12,6 +12,7 @@ responses that could not be graded. What `disagree` shows is the most frequent d
 import importlib.util
 import json
 import logging
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,7 @@ from absl import app, flags
 
 from alloc_jax.logs import Grader
 from alloc_jax.logs.grade import METHODS
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 
 FLAGS = flags.FLAGS
@@ -109,4 +111,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

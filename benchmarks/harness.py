@@ -139,3 +139,7 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = jax.devices()[0].device_kind
     return f"{name}, {cores} cores, device {device!r}, jax {jax.__version__}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    print(__doc__)

@@ -36,3 +36,7 @@ def several(family: str, questions: int, actions: int, resources: int, seed: int
     action = np.argmax(utility - costs @ multiplier.astype(np.float32), axis=1)
     spend = costs[np.arange(questions), action].mean(axis=0, dtype=np.float64)
     return utility, costs, (spend * np.where(np.arange(resources) % 4 == 3, 1.5, 1)).astype(np.float32)
+
+
+if __name__ == "__main__":
+    print(__doc__)

@@ -23,6 +23,7 @@ from harness import machine
 
 from alloc_jax.jobs.solve_then_learn import BUILTIN_BUDGETS, JobConfig, solve_then_learn
 from alloc_jax.logs import write_log
+from alloc_jax.options import help_where_asked
 from alloc_jax.reasoner.arithmetic import DEFAULT_MIX, difficulty, draw_question
 from alloc_jax.reasoner.log import builtin_difficulty, builtin_log
 from alloc_jax.report.tables import markdown_table
@@ -116,4 +117,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

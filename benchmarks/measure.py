@@ -12,6 +12,7 @@ after a first call that is not counted. The second table follows the samples of 
 
 import itertools
 import math
+import sys
 import tempfile
 import time
 from functools import partial
@@ -26,6 +27,7 @@ from alloc_jax.measure import measure, menu
 from alloc_jax.measure.estimators.choice import estimate_actions
 from alloc_jax.measure.estimators.u_statistics import Pairs
 from alloc_jax.measure.estimators.vote_kernel import log_binomial, vote_nodes
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 
 FLAGS = flags.FLAGS
@@ -176,4 +178,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -200,3 +200,7 @@ def hull_and_sort(utility: np.ndarray, cost: np.ndarray, budget: float):
     spend, _, slope = sorted_frontier(utility, cost)
     cut = max(min(int(np.searchsorted(spend, budget, side="right")) - 1, len(slope) - 1), 0)
     return take_steps(utility, cost, int(slope[cut : cut + 1].view(np.uint32)[0]) >> 16, budget)
+
+
+if __name__ == "__main__":
+    print(__doc__)

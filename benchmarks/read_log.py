@@ -24,6 +24,7 @@ from absl import app, flags
 
 from alloc_jax.logs import read_log, write_log
 from alloc_jax.measure import load_table, measure, menu, save_table
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 from alloc_jax.types import OutcomeTable, SampleLog, Source
 
@@ -187,4 +188,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -25,6 +25,7 @@ from absl import app, flags
 from harness import by_turns, machine, ratio, verdict, wider
 from instances import FAMILIES, instance
 
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 from alloc_jax.solve import frontier, prepare, solve
 from alloc_jax.types import AllocationProblem
@@ -102,4 +103,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -37,6 +37,7 @@ from jax.sharding import Mesh, PartitionSpec as P
 from alloc_jax.learn import PolicyConfig, train
 from alloc_jax.logs import read_log
 from alloc_jax.measure import TableBlocks, measure, menu
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 from alloc_jax.solve import prepare, solve
 from alloc_jax.solve.mesh import on_mesh
@@ -49,6 +50,7 @@ from alloc_jax.types import AllocationProblem
 
 PARTS = ("stream", "devices", "processes", "learning", "sample", "day")
 SOME = 16  # blocks that are read ahead and in turn
+
 FLAGS = flags.FLAGS
 flags.DEFINE_list("parts", list(PARTS), f"What is measured: {', '.join(PARTS)}.")
 flags.DEFINE_integer("questions", 10**6, "Questions of the streamed table.", lower_bound=1)
@@ -266,4 +268,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

@@ -8,6 +8,7 @@ multiplier is one backward induction and what its rule then spends and earns on 
 their rules. `utility` stands beside what Adaptive-Consistency (Beta) earns on the same paths at the same spend. First calls compile.
 """
 
+import sys
 import time
 
 import jax
@@ -17,6 +18,7 @@ from absl import app, flags
 
 from alloc_jax.evaluate.sequential.replay import Replay, replay
 from alloc_jax.evaluate.sequential.stopping_rules import beta_confidence
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 from alloc_jax.stopping.contexts import make_contexts
 from alloc_jax.stopping.induction import best_at, indices, multiplier_grid, root_values
@@ -161,4 +163,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

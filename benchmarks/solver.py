@@ -26,6 +26,7 @@ from absl import app, flags
 from harness import Cell, machine, measured, read_seconds
 from instances import FAMILIES, instance, several
 
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 from alloc_jax.solve import double_double, frontier, prepare, solve
 from alloc_jax.solve.root_finding import Bracket, evaluate_multiplier, exceeds, extreme_bracket
@@ -41,6 +42,7 @@ LIMITS = {
     "pdlp": (10**5, 10**5, "ortools"),
     "mpax": (10**4, 0, "mpax"),
 }
+
 FLAGS = flags.FLAGS
 flags.DEFINE_list("sizes", ["1000", "10000", "100000", "1000000"], "Numbers of questions.")
 flags.DEFINE_list("families", list(FAMILIES), "Instances: smooth, tied.")
@@ -219,4 +221,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)

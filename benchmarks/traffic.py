@@ -8,6 +8,7 @@ the log is in memory: the candidate's multiplier, its accuracy and spend with cl
 The first call compiles. CPU seconds are those of all cores, and what counts on a machine that does other things, too.
 """
 
+import sys
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from alloc_jax.evaluate.intervals import Interval
 from alloc_jax.evaluate.traffic.off_policy import METHODS, evaluate_traffic
 from alloc_jax.learn.calibration import Prediction
 from alloc_jax.logs.traffic import Traffic
+from alloc_jax.options import help_where_asked
 from alloc_jax.report.tables import markdown_table
 
 FLAGS = flags.FLAGS
@@ -80,4 +82,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    help_where_asked(sys.modules[__name__])
     app.run(main)
