@@ -26,7 +26,7 @@ from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
 from alloc_jax.evaluate.sequential import cascades
 from alloc_jax.evaluate.sequential.cascades import Sweep
 from alloc_jax.evaluate.sequential.default_sources import default_ladder
-from alloc_jax.evaluate.sequential.escalation import Path as Way, replay_escalation, served_paths
+from alloc_jax.evaluate.sequential.escalation import Path as Way, replay_budgets, served_paths
 from alloc_jax.jobs.config import Budgets, ByGroup, Policies, Questions, SamplingConfig
 from alloc_jax.jobs.job_log import JobLog, of_sources, paid_with
 from alloc_jax.jobs.workdir import new_workdir, provenance
@@ -167,8 +167,9 @@ def escalate_beside(
         seed=seed, prices=known.prices,
     )  # fmt: skip
     walks = make_walks(score, sources, limits, resource=known.resource, orders=4, seed=seed, prices=known.prices)
-    held, least = policy_promise(policy, sources, score.question), frontier.spend[0]
-    return {(ESCALATE, b): replay_escalation(frontier.at(b), walks, held).outcome for b in budgets if b >= least}
+    kept = [budget for budget in budgets if budget >= frontier.spend[0]]
+    played = replay_budgets(frontier, kept, walks, policy_promise(policy, sources, score.question))
+    return {(ESCALATE, budget): one.outcome for budget, one in zip(kept, played, strict=True)}
 
 
 def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:
@@ -309,8 +310,7 @@ def _on_fold(bench: EscalationBench, part: Part, ways: list[Way]):
     logging.getLogger("alloc_jax").info("belief: %s", frontier.family)
     kept = [budget for budget in bench.budgets if budget >= frontier.spend[0]]
     middle = kept[len(kept) // 2] if kept else None
-    for budget in kept:
-        played = replay_escalation(frontier.at(budget), walks, held)
+    for budget, played in zip(kept, replay_budgets(frontier, kept, walks, held), strict=True):
         yield (ESCALATE, budget), played.outcome, played.seconds
         if budget == middle:
             some = bench.log.select(part.held)
@@ -318,8 +318,8 @@ def _on_fold(bench: EscalationBench, part: Part, ways: list[Way]):
             ways.extend(replace(way, row=int(part.held[way.row])) for way in mine)
     if promise is not None:
         blind = bench.solve(log, None)
-        for budget in (b for b in bench.budgets if b >= blind.spend[0]):
-            played = replay_escalation(blind.at(budget), walks)
+        kept = [budget for budget in bench.budgets if budget >= blind.spend[0]]
+        for budget, played in zip(kept, replay_budgets(blind, kept, walks), strict=True):
             yield (BLIND, budget), played.outcome, played.seconds
     for name, (known, on_held) in _rivals(bench, frontier, log, promise, walks, held).items():
         for budget in bench.budgets:

@@ -10,12 +10,14 @@ import numpy as np
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.stopping.rules import lottery, nearest
 from alloc_jax.stopping.sources.beliefs import log_odds
-from alloc_jax.stopping.sources.rules import EscalationRule
+from alloc_jax.stopping.sources.rules import EscalationFrontier, EscalationRule
 from alloc_jax.stopping.sources.simulation import walk
 from alloc_jax.stopping.sources.solver import play
 from alloc_jax.stopping.sources.solver_input import Promise, checked_promise
 from alloc_jax.stopping.sources.walks import Walks
 from alloc_jax.types import SampleLog
+
+BLOCK = 8192  # questions at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,23 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
       walks: with the rule's sources and limits.
       promise: what the questions' texts promise; None: what a question of which no text is known does.
     """
-    frontier = rule.frontier
+    return replay_budgets(rule.frontier, [rule.budget], walks, promise)[0]
+
+
+def replay_budgets(
+    frontier: EscalationFrontier, budgets: Sequence[float], walks: Walks, promise: Promise | None = None
+) -> list[Played]:
+    """The rules of several budgets on walks of held-out questions: what a question's samples would say is worked out once for all of them.
+
+    Args:
+      frontier: fitted to other questions.
+      budgets: none below what the cheapest rule spends.
+      walks, promise: as for `replay_escalation`.
+
+    Raises:
+      ValueError: a budget is too small, or walks or promise are not of the frontier's sources.
+    """
+    rules = [frontier.at(budget) for budget in budgets]
     shape = (len(walks), len(frontier.sources))
     if not len(walks) or walks.answer.shape[2] != shape[1] or walks.answer.shape[3] < max(frontier.limits):
         raise ValueError(
@@ -47,43 +65,50 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
         raise ValueError(
             f"the rules were fitted with {len(frontier.features)} features, got {promise.features.shape[1]}"
         )
+    if not rules:
+        return []
     promised = np.broadcast_to(frontier.typical, shape) if promise is None else log_odds(promise.accuracy)
-    read = promise is not None and promise.features is not None
-    features = (
-        np.asarray(promise.features, np.float32)
-        if read
-        else np.broadcast_to(frontier.features, (len(walks), len(frontier.features)))
-    )
+    features = frontier.features if promise is None or promise.features is None else promise.features
+    features = np.broadcast_to(np.asarray(features, np.float32), (len(walks), len(frontier.features)))
     cost = frontier.cost if promise is None or promise.cost is None else promise.cost
     cost = np.broadcast_to(np.asarray(cost, np.float32), shape)
-    two = [rule.less, rule.more]
+    row, at = np.unique([[rule.less, rule.more] for rule in rules], return_inverse=True)
+    share = np.zeros((len(rules), len(row)))
+    for one, rule, (less, more) in zip(share, rules, at.reshape(-1, 2), strict=True):
+        one[less] += 1 - rule.weight
+        one[more] += rule.weight
+    parts = [
+        _replayed(frontier, row, share, walks.select(some), promised[some], features[some], cost[some])
+        for some in np.array_split(np.arange(len(walks)), -(-len(walks) // BLOCK))
+    ]
+    utility, paid, seconds, *samples = (
+        None if part[0] is None else np.concatenate(part, axis=1) for part in zip(*parts, strict=True)
+    )
+    return [
+        Played(
+            Outcome(
+                utility[i], paid[i], {name: drawn[i] for name, drawn in zip(frontier.sources, samples, strict=True)}
+            ),
+            None if seconds is None else seconds[i],
+        )
+        for i in range(len(rules))
+    ]
+
+
+def _replayed(frontier: EscalationFrontier, row, share, walks: Walks, promised, features, cost) -> list:
+    """Utility, cost, seconds and samples of each source f64[B, N] of mixes f[B, P] of the frontier's rules i[P] on N questions."""
     if len(frontier.cell):
         answer = frontier.cell_table.right.argmax(axis=-1).astype(np.int8)
         at = nearest(promised, frontier.cell)
-        walked = walk(frontier.patterns, frontier.cell_move[two], frontier.moves, answer, walks, at, frontier.rounds)
+        walked = walk(frontier.patterns, frontier.cell_move[row], frontier.moves, answer, walks, at, frontier.rounds)
     else:
-        multiplier = frontier.multiplier[two]
         walked = play(
-            frontier.patterns,
-            frontier.belief,
-            promised,
-            features,
-            cost,
-            multiplier,
-            frontier.moves,
-            frontier.ahead,
-            frontier.rounds,
-            walks,
-        )
-    share = (1 - rule.weight, rule.weight)
-
-    def of(values: np.ndarray) -> np.ndarray:
-        return np.tensordot(share, values.mean(axis=2, dtype=float), axes=1)
-
-    seconds = None if walked.seconds is None else of(walked.seconds)
+            frontier.patterns, frontier.belief, promised, features, cost, frontier.multiplier[row], frontier.moves, frontier.ahead,
+            frontier.rounds, walks,
+        )  # fmt: skip
     drawn = frontier.patterns.drawn[walked.state]
-    samples = {source: of(drawn[..., m]) for m, source in enumerate(frontier.sources)}
-    return Played(Outcome(of(walked.utility), of(walked.cost), samples), seconds)
+    each = [walked.utility, walked.cost, walked.seconds, *np.moveaxis(drawn, -1, 0)]
+    return [None if x is None else share @ x.mean(axis=2, dtype=float) for x in each]
 
 
 @dataclass(frozen=True)

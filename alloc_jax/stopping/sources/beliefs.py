@@ -130,17 +130,18 @@ def tables(model: Classes, patterns: Patterns, promised: np.ndarray, features: n
     count, classes = each.shape[:2]
     each = np.maximum(each, 1e-9).reshape(count, classes, -1)
     both = np.zeros((len(patterns) << patterns.blocks, count), np.float32)
-    step = max(1, CELLS // (len(found.samples) * classes))
+    step = max(1, CELLS // (len(found.products[-1][0]) * classes))
     for first in range(0, count, step):
         part = slice(first, first + step)
-        factor = each[part].reshape(-1, each.shape[2]).T
+        factor = np.ascontiguousarray(each[part].transpose(2, 1, 0)).reshape(each.shape[2], -1)
         factor = np.concatenate(
             [factor, np.ones((1, factor.shape[1]), np.float32)]
         )  # where a reading has no more samples
-        joint = factor[found.samples[:, 0]]  # [J, g Z]
-        for column in found.samples.T[1:]:
-            joint *= factor[column]
-        total = np.einsum("jgz,gz->jg", joint.reshape(len(joint), -1, classes), prior[part])
+        joint = prior[part].T.reshape(1, -1)
+        for before, last in found.products:
+            joint = joint[before]
+            joint *= factor[last]
+        total = joint.reshape(len(joint), classes, -1).sum(axis=1)[found.of]
         both[found.cells, part] = np.add.reduceat(total, found.starts, axis=0)
     by_right = np.ascontiguousarray(both.T).reshape(count, len(patterns), 1 << patterns.blocks)
     reach = by_right.sum(axis=2)
@@ -172,7 +173,11 @@ def uncounted(patterns: Patterns) -> np.ndarray:
 class Readings(NamedTuple):
     """All J ways to say of which kind each block of each state is."""
 
-    samples: np.ndarray  # i16[J, cap] the source, bin and kind of every sample, as a position in V * WIDTH; that number itself: no more samples
+    products: tuple[
+        tuple[np.ndarray, np.ndarray], ...
+    ]  # [cap] what the chances are products of, a sample longer each time: i64[L] which
+    # of the products before, and i64[L] the source, bin and kind of the next sample, as a position in V * WIDTH; that number itself: no more
+    of: np.ndarray  # i64[J] the last product of each reading; many have the same
     starts: np.ndarray  # i64[C] the first reading of each (state, right blocks); readings of one stand side by side
     cells: np.ndarray  # i64[C] state * 2**B + the right blocks, as bits
 
@@ -196,7 +201,12 @@ def readings(patterns: Patterns) -> Readings:
             )
     order = np.argsort(cells, kind="stable")
     named, starts = np.unique(np.array(cells)[order], return_index=True)
-    return Readings(np.array(rows, np.int16)[order], starts, named)
+    ordered = np.array(rows, np.int16)[order]
+    products, of = [], np.zeros(len(ordered), np.int64)
+    for column in ordered.T:
+        longer, of = np.unique(of * (row.size + 1) + column, return_inverse=True)
+        products.append(np.divmod(longer, row.size + 1))
+    return Readings(tuple(products), of, starts, named)
 
 
 @cache
