@@ -19,9 +19,10 @@ from tests.solve.instances import FAMILIES, mean_of, smooth, tied
 from tests.solve.test_one_budget import assert_certified, budgets_of
 
 
-def blocks_of(rows, utility, cost, valid=None):
+def blocks_of(rows, utility, cost, valid=None, weight=None):
     parts = [slice(start, start + rows) for start in range(0, len(utility), rows)]
-    return [AllocationProblem(utility[at], cost[at], None if valid is None else valid[at]) for at in parts]
+    every = utility, cost, valid, weight
+    return [AllocationProblem(*(None if x is None else x[at] for x in every)) for at in parts]
 
 
 def action_of(solution, blocks):
@@ -50,14 +51,18 @@ def assert_alike(one, other):
 def test_agrees_with_the_reference_and_never_overspends(family, masked, questions, rows):
     rng = np.random.default_rng([questions, masked])
     utility, cost = FAMILIES[family](rng, questions, 4)
-    valid = None
+    valid = weight = None
     if masked:
         valid = rng.uniform(size=utility.shape) < 0.7
         valid[:, 0] = True
-    blocks = blocks_of(rows, utility, cost, valid)
-    for budget in budgets_of(utility, cost, valid, None)[[0, 2, 5, 8, 10]]:
+        weight = np.float32(rng.integers(0, 4, questions))
+        weight[: rows // 2] = 0  # a first block of which little counts
+        weight[-1] = 2.5
+    blocks = blocks_of(rows, utility, cost, valid, weight)
+    for budget in budgets_of(utility, cost, valid, weight)[[0, 2, 5, 8, 10]]:
         found = written(solve_stream(blocks, budget), blocks)
-        assert_certified(found, utility, cost, valid, None, budget)
+        assert found.questions == questions
+        assert_certified(found, utility, cost, valid, weight, budget)
 
 
 @pytest.mark.long
@@ -98,8 +103,12 @@ def test_an_invalid_question_is_named_by_its_place_in_the_whole_table():
 
 def test_what_cannot_stream_is_refused_by_name():
     utility, cost = smooth(np.random.default_rng(0), 20, 3)
-    with pytest.raises(ValueError, match=r"block 0: .*weights"):
-        solve_stream([AllocationProblem(utility, cost, weight=np.ones(20, np.float32))], 2.0)
+    with pytest.raises(ValueError, match="the weights sum to 0"):
+        solve_stream([AllocationProblem(utility, cost, weight=np.zeros(20, np.float32))], 2.0)
+    with pytest.raises(ValueError, match="weight of question 27 is not a finite number"):
+        solve_stream(
+            blocks_of(10, *smooth(np.random.default_rng(0), 30, 3), None, -np.float32(np.arange(30) == 27)), 2.0
+        )
     with pytest.raises(ValueError, match=r"block 1: .*resources"):
         solve_stream([AllocationProblem(utility, cost), AllocationProblem(utility, np.stack([cost] * 2, 2))], 2.0)
     with pytest.raises(ValueError, match="block 1: cost is"):

@@ -33,7 +33,7 @@ class HostBracket(NamedTuple):
     less: HostEnd
     steepest: float  # a multiplier at which every question takes its cheapest action
     cheapest: float  # utility where every question takes its cheapest action, the best of several
-    questions: int
+    weight: float  # of all questions; their number where none has a weight
     passes: int  # over the data so far
 
 

@@ -7,6 +7,7 @@ same expression differently.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ class TableBlock(NamedTuple):
     """A block on the device, in the kernels' layout."""
 
     questions: int  # without the padding
+    weight: float  # of all of them; their number where none has a weight
     rows: Rows  # forbidden actions masked
     invalid: jax.Array  # bool[]
     size: int  # questions of a device, with the padding
@@ -42,6 +44,7 @@ class Totals(NamedTuple):
     """What a pass finds: f64 on the host, by block, for this process's blocks."""
 
     questions: np.ndarray  # i64[B] of each block
+    weight: np.ndarray  # f64[B]
     extremes: np.ndarray  # f64[B, 2, 2] spend and utility of the best and the cheapest plan; NaN where not asked for
     responses: np.ndarray  # f64[B, MULTIPLIERS, 2] of the best responses; 0 beyond those asked for
     steepest: float  # 0 where not asked for
@@ -59,7 +62,7 @@ def run_pass(
       with_extremes: also the extreme plans, and whether all questions are valid.
       mesh: its devices share out each block.
     """
-    questions, found, waiting = [], [], None
+    questions, weight, found, waiting = [], [], [], None
 
     def receive(said) -> bool:
         values = jax.device_get(said)
@@ -68,6 +71,7 @@ def run_pass(
 
     for block in read_ahead(blocks, mesh):
         questions.append(block.questions)
+        weight.append(block.weight)
         responses = double_double.DoubleDouble(*np.zeros((2, MULTIPLIERS, 2), np.float32))
         cheapest = best = double_double.DoubleDouble(*np.full((2, 2), np.nan, np.float32))
         steepest = np.float32(0)
@@ -79,6 +83,7 @@ def run_pass(
         # One block is computed while the next is read and a third is on its way to the device: no more are held.
         if waiting is not None and receive(waiting):
             questions.pop()
+            weight.pop()
             waiting = None
             break
         waiting = (best, cheapest, responses, steepest, block.invalid)
@@ -86,6 +91,7 @@ def run_pass(
 
     return Totals(
         np.array(questions, np.int64),
+        np.array(weight, np.float64),
         np.stack([[_as_float64(best), _as_float64(cheapest)] for best, cheapest, *_ in found]),
         np.stack([_as_float64(values[2]) for values in found]),
         max(float(values[3]) for values in found),
@@ -130,7 +136,7 @@ def _respond_jit(rows: Rows, multipliers: jax.Array, count: jax.Array, mesh: Mes
         def one(m, state):
             hi, lo, plans = state
             plan = respond_once(rows.utility, rows.cost, multipliers[m])
-            total = double_double.total(row_totals(plan, None))
+            total = double_double.total(row_totals(plan, rows.weight))
             plans = jax.lax.dynamic_update_slice(plans, plan[None], (m % 2, 0, 0))
             return hi.at[m].set(total.hi), lo.at[m].set(total.lo), plans
 
@@ -223,12 +229,10 @@ def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | N
     """A block padded to the room of the first one (so that all share a program) with questions that cost and earn nothing.
 
     Raises:
-      ValueError: shapes that do not match, several resources, or weights.
+      ValueError: shapes that do not match, or several resources.
     """
     if np.ndim(problem.cost) == 3 and np.shape(problem.cost)[2] > 1:
         raise ValueError(f"block {number}: a table of several resources does not stream")
-    if problem.weight is not None:
-        raise ValueError(f"block {number}: a table with weights does not stream")
     count, shares = len(problem.utility), devices(mesh)
     room = whole_shares(max(room, count), shares)
     try:
@@ -236,4 +240,5 @@ def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | N
     except ValueError as error:
         raise ValueError(f"block {number}: {error}") from None
     rows, invalid = transposed(arrays, mesh)
-    return TableBlock(count, rows, invalid, room // shares, mesh)
+    weight = float(count) if problem.weight is None else math.fsum(np.asarray(problem.weight, np.float32))
+    return TableBlock(count, weight, rows, invalid, room // shares, mesh)

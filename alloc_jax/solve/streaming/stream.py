@@ -107,7 +107,7 @@ def solve_stream(
     nothing else.
 
     Args:
-      blocks: problems of NumPy arrays, utility f32[n, K] and cost f32[n, K], of bounded n; read in order once per pass, and
+      blocks: problems of NumPy arrays, utility f32[n, K], cost f32[n, K] and weight f32[n] or None, of bounded n; read in order once per pass, and
         one of them once more at the end. With several processes, this one's part: the parts follow each other in the order of the ranks.
       budget: allowed mean cost per question, over all processes; a number, or an array of one.
       peers: the processes that solve together; None: this one alone.
@@ -135,30 +135,32 @@ def solve_stream(
     peers = peers or SingleProcess()
     bracket = _same_everywhere(resume, peers)
     known: dict[float, np.ndarray] = {}  # multiplier: f64[B, 2] by block
-    sizes = np.zeros(0, np.int64)  # questions by block
+    sizes, questions = np.zeros(0, np.int64), 0  # questions by block, and of all processes
 
     def pass_over(multipliers: np.ndarray, with_extremes: bool) -> HostBracket:
-        nonlocal known, sizes
+        nonlocal known, sizes, questions
         mine = run_pass(blocks, multipliers, with_extremes, mesh)
         said = peers.gather(_summary(mine))
         _raise_if_invalid(blocks, mine, said, peers)
         total, sizes = _sums(said), mine.questions
-        questions, steepest = int(total[0]), float(said[:, 1].max())
-        ends = np.reshape(total[3:], (-1, 2))
+        questions, steepest, weight = int(total[0]), float(said[:, 1].max()), float(total[3])
+        ends = np.reshape(total[4:], (-1, 2))
         if with_extremes:
             known |= {0.0: mine.extremes[:, 0], steepest: mine.extremes[:, 1]}
         before = bracket
         if before is None:
             before = HostBracket(
-                HostEnd(0.0, *ends[0]), HostEnd(steepest, *ends[1]), steepest, float(ends[1, 1]), questions, 0
+                HostEnd(0.0, *ends[0]), HostEnd(steepest, *ends[1]), steepest, float(ends[1, 1]), weight, 0
             )
-        if before.questions != questions:
-            raise ValueError(f"resumed a search over {before.questions} questions on a table of {questions}")
+        if not weight:
+            raise ValueError("the weights sum to 0")
+        if not math.isclose(before.weight, weight, rel_tol=1e-12):
+            raise ValueError(f"resumed a search over {before.weight:g} questions on a table of {weight:g}")
         evaluated = [HostEnd(float(m), *map(float, end)) for m, end in zip(multipliers, ends[2:], strict=False)]
         # At the steepest multiplier the cheapest plan stands, and not a best response, which may be another of its equals.
         inner = {end.multiplier: mine.responses[:, i] for i, end in enumerate(evaluated)}
         known |= {at: totals for at, totals in inner.items() if 0 < at < before.steepest}
-        after = narrowed(before, evaluated, _target(budget, questions))
+        after = narrowed(before, evaluated, _target(budget, weight))
         known = {end.multiplier: known[end.multiplier] for end in after[:2] if end.multiplier in known}
         if save is not None and peers.rank == 0:
             save(after)
@@ -166,7 +168,7 @@ def solve_stream(
 
     if bracket is None:
         bracket = pass_over(first_multipliers(*_guess(blocks, budget, peers)), True)
-    target = _target(budget, bracket.questions)
+    target = _target(budget, bracket.weight)
     above, below = bracket.more.spend <= target, bracket.less.spend > target
     while not (above or below or is_narrow(bracket, target) or bracket.passes >= PASSES):
         bracket = pass_over(next_multipliers(bracket, target), False)
@@ -181,7 +183,7 @@ def solve_stream(
     status = Status.INFEASIBLE if below else Status.NOT_CONVERGED if bracket.passes >= PASSES else Status.OPTIMAL
     totals = np.stack([known[end.multiplier] for end in bracket[:2]], axis=1)
     cut = _find_cut(blocks, bracket, totals, sizes, target, peers, mesh)
-    return _certified(bracket, cut, totals, budget, status, mesh)
+    return _certified(bracket, cut, totals, budget, status, questions, mesh)
 
 
 def _sums(x: np.ndarray) -> np.ndarray:
@@ -189,8 +191,8 @@ def _sums(x: np.ndarray) -> np.ndarray:
     return np.array([math.fsum(column) for column in x.reshape(len(x), -1).T]).reshape(x.shape[1:])
 
 
-def _target(budget: float, questions: int) -> float:
-    return float(budget) * questions * (1 + double_double.slack(np.float32))
+def _target(budget: float, weight: float) -> float:
+    return float(budget) * weight * (1 + double_double.slack(np.float32))
 
 
 def _guess(blocks: Sequence[AllocationProblem], budget: float, peers: Peers) -> tuple[float, float]:
@@ -205,9 +207,9 @@ def _guess(blocks: Sequence[AllocationProblem], budget: float, peers: Peers) -> 
 
 
 def _summary(mine: Totals) -> np.ndarray:
-    """f64[7 + 2 MULTIPLIERS]: what a process says after a pass; all but the second and third are added up."""
+    """f64[8 + 2 MULTIPLIERS]: what a process says after a pass; all but the second and third are added up."""
     ends = np.concatenate([mine.extremes, mine.responses], axis=1).reshape(len(mine.extremes), -1)
-    return np.array([mine.questions.sum(), mine.steepest, mine.invalid, *_sums(ends)])
+    return np.array([mine.questions.sum(), mine.steepest, mine.invalid, math.fsum(mine.weight), *_sums(ends)])
 
 
 def _raise_if_invalid(blocks: Sequence[AllocationProblem], mine: Totals, said: np.ndarray, peers: Peers) -> None:
@@ -225,10 +227,8 @@ def _same_everywhere(resume: HostBracket | None, peers: Peers) -> HostBracket | 
     more, less, rest = np.split(peers.gather(numbers)[0], [3, 6])
     if np.isnan(rest[0]):
         return None
-    steepest, cheapest, questions, passes = map(float, rest)
-    return HostBracket(
-        HostEnd(*map(float, more)), HostEnd(*map(float, less)), steepest, cheapest, int(questions), int(passes)
-    )
+    steepest, cheapest, weight, passes = map(float, rest)
+    return HostBracket(HostEnd(*map(float, more)), HostEnd(*map(float, less)), steepest, cheapest, weight, int(passes))
 
 
 def _find_cut(
@@ -257,6 +257,8 @@ def _find_cut(
         values = np.asarray(plans).reshape(2, devices(mesh), -1)[:, :, : there.size].reshape(2, -1)
         values = values[:, : there.questions].astype(np.complex128)
         by_question = (values[0] - values[1]).view(np.float64).reshape(-1, 2)
+        if blocks[chosen].weight is not None:
+            by_question *= np.asarray(blocks[chosen].weight, np.float32)[:, None]
         if not switched:
             total = _sums(np.vstack([total, by_block[:chosen]]))
             position = min(_fitting(by_question[:, 0], target - total[0]), there.questions - 1)
@@ -282,13 +284,19 @@ def _fitting(steps: np.ndarray, room: float) -> int:
 
 
 def _certified(
-    bracket: HostBracket, cut: StreamCut, totals: np.ndarray, budget: float, status: Status, mesh: Mesh | None
+    bracket: HostBracket,
+    cut: StreamCut,
+    totals: np.ndarray,
+    budget: float,
+    status: Status,
+    questions: int,
+    mesh: Mesh | None,
 ) -> StreamSolution:
     """What certifies a cut.
 
     `rounding.certified` says the same of totals in two floats; here float64 has digits enough, also for a product of two.
     """
-    more, less, count = bracket.more, bracket.less, bracket.questions
+    more, less, count = bracket.more, bracket.less, bracket.weight
     (spend, utility), extra = cut.total.tolist(), cut.extra.tolist()
     target = _target(budget, count)
     share = min(max((target - spend) / extra[0], 0.0), 1.0) if extra[0] > 0 else 0.0
@@ -313,7 +321,7 @@ def _certified(
         mixed_gap=mixed_gap / count,
         status=status,
         passes=bracket.passes,
-        questions=count,
+        questions=questions,
         ends=Ends(more.multiplier, less.multiplier, bracket.steepest),
         cut=cut,
         totals=totals,
