@@ -18,7 +18,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 from alloc_jax.learn.targets import Targets, decision_loss, imitation_loss, value_loss
-from alloc_jax.solve.mesh import filled, on_mesh, shared_out, whole_shares
+from alloc_jax.solve.mesh import filled, on_mesh, put, shared_out, whole_on_host, whole_shares
 
 ANCHOR = 0.1  # of the value loss while decisions are learned
 ROUND = 64  # questions and features are filled up to a multiple of it
@@ -65,7 +65,7 @@ def fit(config, x: np.ndarray, targets: Targets, unseen: np.ndarray, key: jax.Ar
     shapes = tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in jax.tree.leaves(given))
     with _COMPILING:  # or threads that ask for the same program would each compile it
         run = _compiled(replace(config, **_OF_TARGETS), targets.outputs, mesh, jax.tree.structure(given), shapes)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(unseen)], run(*given))
+    params = jax.tree.map(lambda leaf: whole_on_host(leaf)[: len(unseen)], run(*given))
     params["Dense_0"]["kernel"] = params["Dense_0"]["kernel"][:, :width]
     return params
 
@@ -77,7 +77,7 @@ def _placed(members: tuple, shared: tuple, mesh: Mesh | None) -> tuple:
     """
     if mesh is None:
         return jax.tree.map(jnp.asarray, (*members, *shared))
-    return (*shared_out(members, mesh), *jax.device_put(shared, NamedSharding(mesh, P())))
+    return (*shared_out(members, mesh), *put(shared, NamedSharding(mesh, P())))
 
 
 def program(config, outputs: int, mesh: Mesh | None = None):

@@ -95,7 +95,8 @@ def train(
       config: the kind and how it is trained; by default a `value` policy.
       featurizer: what turns text into features f32[N, D]; `TextFeatures()` by default.
       mesh: its devices share out the members of the ensemble, whatever their number, and say nothing to each other; each
-        holds the features of all questions.
+        holds the features of all questions. They may be those of several processes (`jax.distributed`), which then all call
+        this with the same arguments and all get the policy.
 
     Raises:
       ValueError: fewer than two texts a fold, an action without samples on some question, several resources, actions

@@ -78,7 +78,29 @@ def shared_out(tree: Tree, mesh: Mesh | None, axis: int = 0, value: float | None
     if mesh is None:
         return tree
     filled_up = jax.tree.map(lambda x: filled(x, whole_shares(x.shape[axis], mesh.size), axis, value), tree)
-    return jax.device_put(filled_up, NamedSharding(mesh, questions_on(mesh, axis)))
+    return put(filled_up, NamedSharding(mesh, questions_on(mesh, axis)))
+
+
+def put(tree: Tree, sharding: NamedSharding) -> Tree:
+    """Arrays on the devices of a mesh, which may be those of several processes that all have the same arrays."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def of(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(of(jax.random.key_data(x)))
+        return jax.make_array_from_callback(x.shape, sharding, np.asarray(x).__getitem__)
+
+    return jax.tree.map(of, tree)
+
+
+def whole_on_host(x: jax.Array) -> np.ndarray:
+    """An array with all of its parts, also those on devices of other processes."""
+    if x.is_fully_addressable:
+        return np.asarray(x)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
 def on_mesh(kernel: Callable, mesh: Mesh | None, *specs, out) -> Callable:
