@@ -6,16 +6,19 @@ M-step effects and the gate, which tells classes apart by features of the text, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
+from alloc_jax.solve.mesh import devices, put, questions_on, whole_on_host
 from alloc_jax.stopping.sources.beliefs import Classes, balanced, shares
 from alloc_jax.stopping.sources.evidence import bins_of, count_bins
 from alloc_jax.types import Array, SampleLog
@@ -158,6 +161,7 @@ def fit_classes(
     classes: int,
     features: np.ndarray | None = None,
     of: np.ndarray | None = None,
+    mesh: Mesh | None = None,
 ) -> Classes:
     """The classes of the greatest penalised likelihood that EM finds.
 
@@ -168,6 +172,7 @@ def fit_classes(
       features: f[N, D] of the texts, which then tell classes apart: a question's prior is what a logistic regression of the other
         questions' memberships predicts. None: all questions have the same prior.
       of: i[V] the source of each of the bins, `Patterns.of`; None: one bin a source.
+      mesh: its devices share out the questions, and add up what they find of every class.
     """
     n = len(promised)
     of = np.arange(promised.shape[1]) if of is None else of
@@ -186,7 +191,7 @@ def fit_classes(
         apart = kinds.written[:, 0, :, 1].sum(axis=1) / np.maximum(kinds.written[:, 0].sum(axis=(1, 2)), 1)
         seen = [TOGETHER * _left_out(text, share)[:, None] for share in (together, apart)]
         start = np.eye(classes)[_cells(np.concatenate([odds, *seen], axis=1), classes)]
-    spare = -n % 256  # few shapes, so that few fits compile
+    spare = -n % math.lcm(256, devices(mesh))  # few shapes, so that few fits compile
 
     def padded(x: np.ndarray, value=0) -> np.ndarray:
         return np.pad(x, ((0, spare), *((0, 0),) * (x.ndim - 1)), constant_values=value)
@@ -206,15 +211,24 @@ def fit_classes(
         text.square,
     )
     start = padded((0.8 * start + 0.2 / classes).astype(np.float32))
+    if mesh is not None:
+        data, start = _shared_out(data, start, mesh)
     penalty = PENALTIES[0] if features is None else _best_penalty(data, start, features)
     found, _ = _fit(data, np.float32(penalty), start, ROUNDS)
     weights = text.back @ np.asarray(found.gate)
     gate = np.concatenate([weights, np.asarray(found.level) - text.mean @ weights]).astype(np.float32)
-    mean = np.asarray(found.prior, float)[:n].mean(axis=0)
+    mean = whole_on_host(found.prior)[:n].mean(axis=0, dtype=float)
     effect, spread, variant, of_bin = (
         np.asarray(part) for part in (found.effect, found.spread, found.variant, found.bin)
     )
     return Classes(mean.astype(np.float32), slope, level, effect, spread, variant, of_bin, gate)
+
+
+def _shared_out(data: _Data, start: np.ndarray, mesh: Mesh) -> tuple[_Data, Any]:
+    """The data and the memberships on the devices that share out the questions."""
+    split, whole = NamedSharding(mesh, questions_on(mesh)), NamedSharding(mesh, P())
+    placed = {name: put(x, whole if name in ("mates", "square") else split) for name, x in data._asdict().items()}
+    return _Data(**placed), put(start, split)
 
 
 def _best_penalty(data: _Data, start: np.ndarray, features: np.ndarray) -> float:
@@ -224,7 +238,11 @@ def _best_penalty(data: _Data, start: np.ndarray, features: np.ndarray) -> float
     held = (rng.permutation(unit.max() + 1) % 3 == 0)[unit]
     held = np.pad(held, (0, len(start) - len(held)))
     rest = data._replace(weight=data.weight * ~held)
-    return max(PENALTIES, key=lambda penalty: float(_fit(rest, np.float32(penalty), start, TRIED)[1][held].sum()))
+
+    def likelihood(penalty: float) -> float:
+        return float(whole_on_host(_fit(rest, np.float32(penalty), start, TRIED)[1])[held].sum())
+
+    return max(PENALTIES, key=likelihood)
 
 
 def _calibrate(kinds: Kinds, promised: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,10 @@ which spends a budget exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from jax.sharding import Mesh
 
 from alloc_jax.measure.costs import unit_name
 from alloc_jax.price_book import PriceBook
@@ -50,6 +52,7 @@ def solve_escalation(
     seed: int = 0,
     prices: PriceBook | None = None,
     evidence: str | None = None,
+    mesh: Mesh | None = None,
 ) -> EscalationFrontier:
     """The escalation rules of all budgets, fitted to a log.
 
@@ -73,6 +76,7 @@ def solve_escalation(
       evidence: a field of the samples that is looked at beside their answers, such as `reward` (a verifier's score, a confidence or a mean
         log-probability that was logged as one), `completion_tokens` or `usd` (long answers are wrong more often). In bins, as far as it
         tells right from wrong beyond the text. None: answers alone.
+      mesh: its devices share out the questions where beliefs are fitted and rules are planned.
 
     Returns:
       An `EscalationFrontier`: `.at(budget)` gives the rule, whose `decide(question)` serves.
@@ -84,6 +88,7 @@ def solve_escalation(
         log, sources, answer=answer, resource=resource, limits=limits, cap=cap, wave=wave, rounds=rounds, blocks=blocks,
         promise=promise, orders=orders, seed=seed, prices=prices, evidence=evidence,
     )  # fmt: skip
+    task = replace(task, mesh=mesh)
     unknown = [name for name in beliefs if name not in BELIEFS]
     if unknown or not beliefs:
         raise ValueError(f"beliefs are some of {', '.join(map(repr, BELIEFS))}; got {tuple(beliefs)}")
@@ -129,7 +134,7 @@ def fit_belief(task: Task, family: Family, classes: Classes | None = None) -> Be
     """A belief fitted to all questions of a task; classes that were fitted to them before are taken as they are."""
     if classes is None:
         read = task.features if family.gated and task.features.shape[1] else None
-        classes = fit_classes(task.kinds, task.promised, family.classes, read, task.patterns.of)
+        classes = fit_classes(task.kinds, task.promised, family.classes, read, task.patterns.of, task.mesh)
     belief = Belief(classes, uncounted(task.patterns))
     if not family.counted:
         return belief
@@ -153,6 +158,7 @@ def play(
     ahead,
     rounds,
     walks: Walks,
+    mesh: Mesh | None = None,
 ) -> Walked:
     """What the rules of P multipliers do with questions, each planned with what its own text promises."""
     count = len(promised)
@@ -161,7 +167,8 @@ def play(
         rows = np.arange(first, min(first + CHUNK, count))
         padded = np.resize(rows, CHUNK)
         table = belief.table(patterns, promised[padded], features[padded])
-        plan = solve_patterns(patterns, table.right.max(axis=-1), table.chance, cost[padded], multipliers, moves, ahead)
+        right = table.right.max(axis=-1)
+        plan = solve_patterns(patterns, right, table.chance, cost[padded], multipliers, moves, ahead, mesh)
         answer = table.right.argmax(axis=-1).astype(np.int8)
         found.append(walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows)), rounds))
     return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
@@ -181,7 +188,9 @@ def earned(
     """
     if task.planned:
         given = task.promised, task.features, task.cost
-        walked = play(task.patterns, belief, *given, multipliers, task.moves, task.ahead, task.rounds, task.walks)
+        walked = play(
+            task.patterns, belief, *given, multipliers, task.moves, task.ahead, task.rounds, task.walks, task.mesh
+        )
     else:
         move, answer, cell = shared or _cell_plan(known, belief, multipliers)
         walked = walk(task.patterns, move, task.moves, answer, task.walks, nearest(task.promised, cell), task.rounds)
@@ -196,7 +205,8 @@ def _cell_plan(task: Task, belief: Belief, multipliers: np.ndarray) -> tuple[np.
     cell, cost, features = task.cells
     table = belief.table(task.patterns, cell, features)
     right = table.right.max(axis=-1)
-    plan = solve_patterns(task.patterns, right, table.chance, cost, multipliers, task.moves, task.ahead)
+    rules = multipliers, task.moves, task.ahead
+    plan = solve_patterns(task.patterns, right, table.chance, cost, *rules, task.mesh)
     return plan.move, table.right.argmax(axis=-1).astype(np.int8), cell
 
 
@@ -219,7 +229,8 @@ def _certificate(task: Task, belief: Belief, multipliers: np.ndarray) -> Certifi
         centre, cost, features = task.cells
     table = belief.table(task.patterns, centre, features)
     right = table.right.max(axis=-1)
-    return certify(task.patterns, right, table.chance, table.reach, cost, multipliers, task.moves, task.ahead)
+    rules = multipliers, task.moves, task.ahead
+    return certify(task.patterns, right, table.chance, table.reach, cost, *rules, task.mesh)
 
 
 def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Sequence[float], seed: int) -> str:

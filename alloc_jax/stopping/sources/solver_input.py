@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from alloc_jax.actions import single_samples
 from alloc_jax.stopping.contexts import make_contexts
@@ -106,6 +107,7 @@ class Task:
     evidence: str | None
     read: bool  # whether texts promise anything; without, all questions are alike before the first sample
     myopic: bool = False
+    mesh: Mesh | None = None  # whose devices share out the questions
 
     @property
     def planned(self) -> bool:

@@ -15,7 +15,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from alloc_jax.solve.mesh import shared_out, whole_on_host
 from alloc_jax.stopping.sources.patterns import Patterns, best_moves
 
 
@@ -34,6 +36,7 @@ def solve_patterns(
     multipliers: np.ndarray,
     moves: tuple[tuple[int, ...], ...],
     rounds: int | None = None,
+    mesh: Mesh | None = None,
 ) -> PatternRules:
     """The best rules of all multipliers; every question gets a first sample.
 
@@ -45,18 +48,18 @@ def solve_patterns(
       multipliers: f[P].
       moves: what a rule may do, from `all_moves`; 0 stops.
       rounds: the most moves of a question, one after the other; None: any number, and then drawing several at once only tells less.
+      mesh: its devices share out the contexts.
     """
+    given = shared_out((right, chance, np.asarray(cost, np.float32)), mesh)
     move, value = _solve(
-        jnp.asarray(right),
-        jnp.asarray(chance),
-        jnp.asarray(cost, jnp.float32),
+        *map(jnp.asarray, given),
         jnp.asarray(patterns.next),
         jnp.asarray(multipliers, jnp.float32),
         patterns.bounds,
         moves,
         rounds,
     )
-    return PatternRules(np.asarray(move), np.asarray(value))
+    return PatternRules(whole_on_host(move)[:, :, : len(right)], whole_on_host(value)[:, : len(right)])
 
 
 @partial(jax.jit, static_argnames=("bounds", "moves", "rounds"))
@@ -86,6 +89,7 @@ def certify(
     multipliers: np.ndarray,
     moves: tuple[tuple[int, ...], ...],
     rounds: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Certificate:
     """The best rules' value under the belief, what the cap on samples costs at most, and whether an index would do.
 
@@ -93,10 +97,10 @@ def certify(
     states, backward induction gives an upper bound.
 
     Args:
-      patterns, right, chance, cost, multipliers, moves, rounds: as in `solve_patterns`.
+      patterns, right, chance, cost, multipliers, moves, rounds, mesh: as in `solve_patterns`.
       reach: f[G, S] the weight of states.
     """
-    plan = solve_patterns(patterns, right, chance, cost, multipliers, moves, rounds)
+    plan = solve_patterns(patterns, right, chance, cost, multipliers, moves, rounds, mesh)
     left = np.asarray(patterns.limits) - patterns.drawn
     pruned = (patterns.drawn.sum(axis=1) == patterns.cap) & (left > 0).any(axis=1)
     cheapest = np.where(left[None] > 0, cost[:, None, :], np.inf).min(axis=2)
@@ -105,7 +109,8 @@ def certify(
         hoped = np.where(pruned, np.maximum(right, 1 - multiplier * np.minimum(cheapest, 1e30)), right).astype(
             np.float32
         )
-        bound.append(solve_patterns(patterns, hoped, chance, cost, np.array([multiplier]), moves, rounds).value.mean())
+        one = np.array([multiplier])
+        bound.append(solve_patterns(patterns, hoped, chance, cost, one, moves, rounds, mesh).value.mean())
     return Certificate(plan.value.mean(axis=1, dtype=float), np.array(bound, float), whittle(plan.move[:, 0], reach))
 
 
