@@ -338,9 +338,7 @@ class Core:
 
     def _name(self, plan: SamplingPlan | None, action: Action | Pooled) -> str:
         """What a decision is called in the record: rules take the place of the policy's own actions, a plan by verdicts does not."""
-        return (
-            action.name if plan is None or self.stopping is None or action.aggregator in JUDGED else self.stopping.mark
-        )
+        return action.name if plan is None or plan.rule is None else plan.rule
 
     def _open(self, ticket: Ticket) -> Ticket | None:
         """The ticket with its reservation, which the ledger holds from here on; None where the cap forbids it."""

@@ -178,6 +178,7 @@ class SamplingPlan:
     # The sources of the next samples, all drawn at once; none: what was seen suffices.
     next: Callable[[Sequence[Seen]], Sequence[str]] = field(repr=False)
     limits: Mapping[str, int]  # the most samples of every source that may be drawn from
+    rule: str | None = None  # the mark of the rules that it follows; None: it is its action's own
     # The key that answers, None where no sample has one, and the chance that it is right; None: the vote.
     choose: Callable[[Sequence[Seen]], tuple[str | None, float]] | None = field(default=None, repr=False)
 

@@ -143,4 +143,4 @@ class AgreementOfTwo:
             votes = Counter(one.key for one in seen)
             return () if len(seen) >= most or max(votes.values(), default=0) >= 2 else ("m",)
 
-        return SamplingPlan(action=aj.vote("m", most), expected=3.0, next=following, limits={"m": most})
+        return SamplingPlan(action=aj.vote("m", most), expected=3.0, next=following, limits={"m": most}, rule=self.mark)

@@ -12,8 +12,9 @@ import numpy as np
 from alloc_jax.actions import single_samples
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.serve.pacing import Pace
-from alloc_jax.serve.planning.stopper import Stopper, check_rules
+from alloc_jax.serve.planning.stopper import Stopper, check_rules, dearer, right
 from alloc_jax.serve.tickets import Pooled, SamplingPlan, Seen, Stopping
+from alloc_jax.serve.verdicts.verifier import RIGHT, Verifier
 from alloc_jax.stopping.rules import FILE as STOPPING_FILE, load_stopping
 from alloc_jax.stopping.sources.rules import FILE, EscalationFrontier, EscalationRule, EscalationState, load_escalation
 
@@ -24,16 +25,16 @@ class Escalator:
     Args:
       frontier: fitted beside the policy.
       policy: whose predictions of one sample of every source are the prior.
+      verifier: whose verdict ends a question, where the rules answer by one; a sample then costs its verdict, too.
 
     Raises:
-      ValueError: the rules answer by a verifier, are paid in something else than the policy, or ask a source of which the policy predicts
-        nothing.
+      ValueError: see `check_rules`; or the rules look at what a gateway does not, or ask a source of which the policy predicts nothing.
     """
 
     mark = "escalation"
 
-    def __init__(self, frontier: EscalationFrontier, policy: Policy):
-        check_rules(self.mark, frontier, policy)
+    def __init__(self, frontier: EscalationFrontier, policy: Policy, verifier: Verifier | None = None):
+        check_rules(self.mark, frontier, policy, verifier)
         if np.isfinite(frontier.cuts).any():
             raise ValueError(
                 f"the escalation rules look at the {frontier.evidence} of every sample, which a gateway does not: fit them without evidence"
@@ -44,6 +45,9 @@ class Escalator:
         if missing := [name for name in frontier.sources if name not in ones]:
             raise ValueError(f"the escalation rules ask {missing[0]!r}, of which the policy predicts no single sample")
         self.frontier, self.sources, self.featurizer = frontier, frontier.sources, policy.featurizer
+        self.verified = frontier.answer == "verified"
+        self.verdict = verifier.cost if self.verified and verifier is not None else 0.0
+        self.dearer = float(dearer(frontier, policy, verifier).mean())
         # Whether the belief reads features of the text.
         self.gated = frontier.read and not len(frontier.cell) and len(frontier.gate) > 1
         self.ones = [ones[name] for name in frontier.sources]
@@ -55,7 +59,7 @@ class Escalator:
         Raises:
           ValueError: the budget is below what the rules spend at least.
         """
-        rule, multipliers = self.frontier.at(budget), self.frontier.multiplier
+        rule, multipliers = self.frontier.at(budget / self.dearer), self.frontier.multiplier / self.dearer
         start = float(multipliers[rule.less] ** (1 - rule.weight) * multipliers[rule.more] ** rule.weight)
         high = float(multipliers[0])  # above it nothing changes
         return Pace(budget=budget, start=start, low=0.0, high=high, scale=max(start, 1e-3 * high) / 4, step=step)
@@ -64,10 +68,11 @@ class Escalator:
         self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float, text: str
     ) -> SamplingPlan:
         """The rule of a multiplier, for a question with this text, of which the policy predicts this."""
-        frontier, rule = self.frontier, self._rule(multiplier)
+        frontier, rule = self.frontier, self._rule(multiplier * self.dearer)
         accuracy = np.clip(prediction.score[0, self.ones], 0, 1)
         features = self.featurizer.encode([text])[0] if self.gated else None
-        start = rule.start(accuracy, np.maximum(prediction.cost[0, self.ones], 0), features, ticket=ticket)
+        cost = (np.maximum(prediction.cost[0, self.ones], 0) + self.verdict) / self.dearer
+        start = rule.start(accuracy, cost, features, ticket=ticket)
         most = frontier.cap if max_samples is None else min(frontier.cap, max_samples)
 
         def reached(seen: Sequence[Seen]) -> EscalationState:
@@ -75,7 +80,8 @@ class Escalator:
             question = start
             for _, wave in groupby(seen, key=lambda one: one.round):
                 wave = list(wave)
-                question = question.after([self.sources.index(one.source) for one in wave], [one.key for one in wave])
+                said = [(RIGHT if right(one) else None) if self.verified else one.key for one in wave]
+                question = question.after([self.sources.index(one.source) for one in wave], said)
             return question
 
         def following(seen: Sequence[Seen]) -> tuple[str, ...]:
@@ -89,11 +95,12 @@ class Escalator:
             return question.answer, question.posterior
 
         return SamplingPlan(
-            action=Pooled(self.sources, most),
-            expected=float(frontier.spend[rule.more if ticket < rule.weight else rule.less]),
+            action=Pooled(self.sources, most, "passes" if self.verified else "pooled"),
+            expected=self.dearer * float(frontier.spend[rule.more if ticket < rule.weight else rule.less]),
             next=following,
             limits=dict(zip(self.sources, frontier.limits, strict=True)),
-            choose=chosen,
+            choose=None if self.verified else chosen,
+            rule=self.mark,
         )
 
     def _rule(self, multiplier: float) -> EscalationRule:
@@ -111,7 +118,7 @@ class Escalator:
         )
 
 
-def rules_beside(folder: str | Path, policy: Policy) -> Stopping | None:
+def rules_beside(folder: str | Path, policy: Policy, verifier: Verifier | None = None) -> Stopping | None:
     """The rules in a policy's folder: of several sources, else of one; None where it holds none.
 
     Raises:
@@ -119,7 +126,7 @@ def rules_beside(folder: str | Path, policy: Policy) -> Stopping | None:
     """
     folder = Path(folder)
     if (folder / FILE).is_file():
-        return Escalator(load_escalation(folder), policy)
+        return Escalator(load_escalation(folder), policy, verifier)
     if (folder / STOPPING_FILE).is_file():
-        return Stopper(load_stopping(folder), policy)
+        return Stopper(load_stopping(folder), policy, verifier)
     return None

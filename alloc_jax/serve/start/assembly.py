@@ -126,7 +126,8 @@ def _servers(tables: Mapping[str, Any]) -> list[Server]:
 def _core(tables: Mapping[str, Any], tenants: Mapping[str, Tenant], ledger: Ledger, log: DecisionLog | None) -> Core:
     """The decision core, of the files as they are now."""
     policy = _policy()
-    stopping = rules_beside(FLAGS.policy, policy) if FLAGS.sequential and FLAGS.policy else None
+    verifier = _verifier(tables)
+    stopping = rules_beside(FLAGS.policy, policy, verifier) if FLAGS.sequential and FLAGS.policy else None
     sources = {action.source for action in map(Action.parse, policy.actions) if action.source is not None}
     recipes = _recipes(tables, sources)
     book = _book(tables)
@@ -141,7 +142,7 @@ def _core(tables: Mapping[str, Any], tenants: Mapping[str, Tenant], ledger: Ledg
         meter=meter,
         cap=meter if own else Meter(FLAGS.cap_resource, "", prices, FLAGS.image_tokens),
         stopping=stopping,
-        verifier=_verifier(tables),
+        verifier=verifier,
         verdicts=load_verdicts(FLAGS.policy) if (Path(FLAGS.policy or "") / VERDICTS_FILE).is_file() else None,
         in_turn=FLAGS.sequential,
         step=FLAGS.step,

@@ -8,6 +8,7 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from alloc_jax.collect.recipes import request_seed
@@ -15,7 +16,7 @@ from alloc_jax.collect.replies import Fault, Most, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.meter import limit_of
 from alloc_jax.serve.planning.voting import Verdict, best_score, count_votes, decided, pool_answers
-from alloc_jax.serve.tickets import AnswerRequest, Seen, Ticket
+from alloc_jax.serve.tickets import AnswerRequest, Pooled, Seen, Ticket
 from alloc_jax.serve.verdicts.judges import Judge
 from alloc_jax.serve.verdicts.verifier import JUDGED
 from alloc_jax.serve.web.answer_keys import AnswerKeys, Said
@@ -133,6 +134,7 @@ class _Drawing:
             seen = tuple(await self._seen())
             verdict = pool_answers(await self._read(), *self.ticket.plan.choose(seen))
         elif self.scores:
+            seen = tuple(await self._seen()) if isinstance(action, Pooled) else ()
             missing = len(drawn.samples) - len(self.scores)  # at a deadline
             verdict = best_score([*self.scores, *[None] * missing])
         elif len(drawn.samples) == 1 and action.aggregator != "unanimous":
@@ -257,13 +259,11 @@ class _Drawing:
     async def _seen(self) -> list[Seen]:
         """What the samples told, round by round."""
         if self.judge is not None:
-            scores = await self._judged()
-            return [
-                Seen(one.source, None, j, score)
-                for j, (one, score) in enumerate(zip(self.drawn.samples, scores, strict=True))
-            ]
-        pairs = zip(self.drawn.samples, await self._read(), strict=False)
-        came = [Seen(sample.source, key, bisect(self.starts, j) - 1) for j, (sample, key) in enumerate(pairs)]
+            keys, scores = repeat(None), await self._judged()
+        else:
+            keys, scores = await self._read(), repeat(None)
+        told = zip(self.drawn.samples, keys, scores, strict=False)
+        came = [Seen(one.source, key, bisect(self.starts, j) - 1, score) for j, (one, key, score) in enumerate(told)]
         return sorted(came + self.lost, key=lambda one: one.round)
 
 

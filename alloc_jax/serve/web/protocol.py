@@ -180,8 +180,9 @@ def headers_of(ticket: Ticket, given: Answer, policy: str, ignored: Sequence[str
     if given.verdict.score is not None:
         found["verdict"] = f"{given.verdict.score:.4f}"
     if given.seen:
-        found |= {"path": _path([one.source for one in given.seen], given), "votes": _votes(given)}
-        found["posterior"] = f"{given.verdict.posterior:.4f}"
+        found["path"] = _path([one.source for one in given.seen], given)
+    if given.verdict.posterior is not None:
+        found |= {"votes": _votes(given), "posterior": f"{given.verdict.posterior:.4f}"}
     found |= {name: said for name in ("fallback", "early") if (said := getattr(given, name))}
     if debug:
         found |= {"answers": str(given.verdict.answers), "reserved": f"{ticket.reserved:.6g}"}

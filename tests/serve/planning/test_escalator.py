@@ -7,6 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 import alloc_jax as aj
 from alloc_jax.serve.core import Core
@@ -15,6 +18,7 @@ from alloc_jax.serve.planning.escalator import Escalator, rules_beside
 from alloc_jax.serve.planning.stopper import Stopper
 from alloc_jax.serve.replay import drifting, replay_stream
 from alloc_jax.serve.tickets import AnswerRequest, Seen, Tenant
+from alloc_jax.serve.verdicts.verifier import Verifier
 from tests.fake_server import Fake, served
 from tests.serve.made import TWO, two_sources_log, two_sources_policy
 from tests.serve.running import running
@@ -272,3 +276,36 @@ def test_a_saved_rule_decides_without_jax(frontier, made, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "False"]
+
+
+@pytest.mark.long
+def test_with_a_verifier_the_large_model_is_asked_where_the_small_one_is_wrong(log, made):
+    """And each verdict, of a hundred tokens, is in the price: with it fewer samples are worth their cost."""
+    frontier = aj.solve_escalation(log, ("small", "large"), answer="verified", resource="tokens", limits=(2, 1))
+
+    async def score(request):
+        body = await request.json()
+        value = sum(map(int, body["text_1"].split("+")))
+        scores = [float(said.split()[-1] == str(value)) for said in body["text_2"]]
+        return JSONResponse({"data": [{"index": j, "score": one} for j, one in enumerate(scores)]})
+
+    with served(Starlette(routes=[Route("/v1/score", score, methods=["POST"])])) as url:
+        verifier = Verifier(url=f"{url}/score", exact=True, cost=100.0)
+        rules = Escalator(frontier, made, verifier)
+        fake, options = TwoModels(wrong_if_small), {"recipes": TWO, "stopping": rules, "verifier": verifier}
+        with served(fake.app()) as behind, running(made, url=behind, tenant={"budget": 600.0}, **options) as gateway:
+            said, headers = gateway.ask(TEXT)
+            assert said.choices[0].message.content == "It is 47" and headers["verdict"] == "1.0000"
+            assert headers["path"].startswith("small") and headers["path"].endswith("large")
+            totals = gateway.settled(1)
+            used = totals["prompt_tokens"] + totals["completion_tokens"]
+            assert totals["cost"] == used + 100 * totals["samples"] and totals["samples"] > 1
+            fake.said = right
+            assert gateway.ask(TEXT)[1]["path"] == "small"
+    prediction = made.predict([TEXT])
+    alone = Escalator(frontier, made, Verifier(url="http://127.0.0.1:9/score", exact=True, cost=0.0))
+    no = [Seen("small", None, 0, 0.0)]
+    at = [
+        (r.plan(prediction, m, None, 0.5, TEXT).next(no)) for m in np.geomspace(1e-4, 1e-1, 30) for r in (rules, alone)
+    ]
+    assert sum(map(bool, at[0::2])) < sum(map(bool, at[1::2]))
