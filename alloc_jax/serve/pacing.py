@@ -7,13 +7,16 @@ Online dual mirror descent: after question t, which cost c_t under a budget B a 
 (Balseiro, Lu and Mirrokni, arXiv 2011.10124; the mirror map is the hypentropy of Ghai, Hazan and Singer, arXiv
 1902.01903: proportional steps far from 0, even ones near it, and multipliers of both signs). As long as the multiplier does not
 reach a guard rail, the steps telescope: sum_t (c_t - B) = B (h(l_T) - h(l_0)) / step, whatever the questions are. So the
-overspend of any stream is bounded by how far the multiplier has moved, and not by how long the stream is.
+overspend of any stream is bounded by how far the multiplier has moved, and not by how long the stream is. What is overspent at the upper
+rail is remembered, up to a bound, and paid back; what is left over at the lower one, where nothing more is worth having, is not saved up.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+_DEBT = 100.0  # budgets of a question that are remembered where the multiplier is as high as it goes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,14 @@ class Pace:
 
     def multiplier(self, dual: float) -> float:
         """The multiplier at a state."""
-        return self.scale * math.sinh(dual)
+        return min(self.scale * math.sinh(dual), self.high)
 
     def moved(self, dual: float, excess: float) -> float:
         """The state after `excess` (cost minus budget, of one question or a correction to it)."""
         dual += self.step * excess / self.budget
-        return min(max(dual, math.asinh(self.low / self.scale)), math.asinh(self.high / self.scale))
+        # Beyond the upper rail nothing changes but that a debt is remembered, which is paid back before the multiplier falls.
+        most = math.asinh(self.high / self.scale) + self.step * _DEBT
+        return min(max(dual, math.asinh(self.low / self.scale)), most)
 
 
 def make_pace(policy, budget: float, step: float) -> Pace:

@@ -24,6 +24,15 @@ def test_guard_rails_hold():
     assert signed.multiplier(signed.moved(signed.dual, -1e9)) == pytest.approx(-1.0)
 
 
+def test_a_debt_beyond_the_upper_rail_is_paid_back_and_a_credit_beyond_the_lower_one_is_not_saved_up():
+    top = PACE.moved(PACE.dual, 1e9)
+    for _ in range(99):
+        top = PACE.moved(top, -3.0)
+        assert PACE.multiplier(top) == pytest.approx(1.0)
+    assert PACE.multiplier(PACE.moved(PACE.moved(top, -3.0), -3.0)) < 1.0
+    assert PACE.multiplier(PACE.moved(PACE.moved(PACE.dual, -1e9), 3.0)) > 0.0
+
+
 def test_the_overspend_of_any_stream_is_what_the_multiplier_has_moved():
     cost = np.random.default_rng(0).choice([1.0, 2.0, 4.0, 5.0], 500)
     dual = PACE.dual
