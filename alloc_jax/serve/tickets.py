@@ -192,8 +192,11 @@ class Stopping(Protocol):
     def pace(self, budget: float, step: float) -> Pace:
         """The pace of a budget; ValueError where it is below what the rules spend at least."""
 
-    def plan(self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float) -> SamplingPlan:
-        """The rule of a multiplier for a question of which the policy predicts this; its ticket in [0, 1) decides between adjacent rules."""
+    def plan(
+        self, prediction: Prediction, multiplier: float, max_samples: int | None, ticket: float, text: str
+    ) -> SamplingPlan:
+        """The rule of a multiplier for a question of this text, of which the policy predicts this; its ticket in [0, 1) decides between
+        adjacent rules."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,7 +120,10 @@ class Ledger:
         """Reserves more for an open request; False, and nothing changes, where it does not fit below the cap."""
         with self._lock, self.store.transaction() as execute:
             found = execute("SELECT purse, \"window\" FROM requests WHERE id = ? AND state = 'open'", (identity,))
-            if not found or not _hold(execute, *found[0], amount, cap):
+            if not found:
+                return False
+            purse, window = found[0]
+            if not _hold(execute, purse, window, amount, cap):
                 return False
             execute("UPDATE requests SET reserved = reserved + ? WHERE id = ?", (amount, identity))
             return True

@@ -92,7 +92,8 @@ class Escalator:
         def chosen(seen: Sequence[Seen]) -> tuple[str | None, float]:
             """The answer with the greatest posterior, and that."""
             question = reached(seen)
-            return question.answer, question.posterior
+            key: str | None = question.answer  # what went in are keys
+            return key, question.posterior
 
         return SamplingPlan(
             action=Pooled(self.sources, most, "passes" if self.verified else "pooled"),

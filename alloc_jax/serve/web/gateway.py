@@ -174,7 +174,8 @@ class Gateway:
             Route("/health", endpoint(self.operating.health, None, quiet), methods=["GET"]),
             Route("/ready", endpoint(self.operating.ready, None, quiet), methods=["GET"]),
         ]
-        return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: no_route})
+        handlers: dict[Any, Any] = {HTTPException: no_route}
+        return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
     async def chat(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
         """Answers a conversation."""

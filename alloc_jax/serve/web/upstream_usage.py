@@ -57,8 +57,8 @@ class Drawn:
     @property
     def known(self) -> tuple[float, float]:
         """Prompt and completion tokens as far as the upstream said them."""
-        names = ("prompt_tokens", "completion_tokens")
-        return tuple(sum(getattr(usage, name) or 0 for _, usage in self.usages) for name in names)
+        usages = [usage for _, usage in self.usages]
+        return sum(u.prompt_tokens or 0 for u in usages), sum(u.completion_tokens or 0 for u in usages)
 
     def mark_odd(self) -> None:
         """Notes a reply whose usage cannot be."""

@@ -85,7 +85,7 @@ class MessageEvents:
                 number = call.get("index", j)
                 key = ("tool_use", number if isinstance(number, int) else j)
                 identity, name = call.get("id"), about.get("name")
-                block = {
+                block: dict[str, Any] = {
                     "type": "tool_use",
                     "id": identity if isinstance(identity, str) else f"toolu_{self.head['id']}_{key[1]}",
                 }

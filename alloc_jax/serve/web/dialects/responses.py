@@ -95,7 +95,7 @@ def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
     """A message's content, of texts and images; text alone is one text."""
     if isinstance(content, str):
         return content
-    parts = []
+    parts: list[dict[str, Any]] = []
     for j, part in enumerate(list_of(content, f"{where}.content")):
         at, part = f"{where}.content[{j}]", object_of(part, f"{where}.content[{j}]")
         kind = part.get("type")
