@@ -105,9 +105,9 @@ def main(argv):
 
 if __name__ == "__main__":
     if HERE in sys.argv:
-        work()
-    else:
-        from alloc_jax.cli import help_where_asked
+        sys.exit(work())  # of a checkout that may have no such help
 
-        help_where_asked(sys.modules[__name__])
-        app.run(main)
+    from alloc_jax.options import help_where_asked
+
+    help_where_asked(sys.modules[__name__])
+    app.run(main)
