@@ -18,6 +18,7 @@ that came, action by action.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -214,7 +215,7 @@ def _spend(logged: _Logged, best: jax.Array, normalised: bool) -> jax.Array:
     return _corrected(_of(logged.model_cost, best), weights, off, normalised)
 
 
-@jax.jit(static_argnames="normalised")
+@partial(jax.jit, static_argnames="normalised")
 def _terms(logged: _Logged, multiplier: jax.Array, normalised: bool) -> _Terms:
     best = _best(logged, multiplier)
     weights = jnp.where(best == logged.action, logged.inverse, 0.0) * logged.seen
@@ -229,7 +230,7 @@ def _terms_at(logged: _Logged, multiplier: float, normalised: bool) -> _Terms:
     return _Terms(best, *(part.astype(np.float64) for part in terms))
 
 
-@jax.jit(static_argnames="normalised")
+@partial(jax.jit, static_argnames="normalised")
 def _resolve(logged: _Logged, budget: jax.Array, normalised: bool) -> tuple[jax.Array, jax.Array]:
     """Two adjacent multipliers f32[] between which the estimated spend passes the budget."""
 
