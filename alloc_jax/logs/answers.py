@@ -38,7 +38,16 @@ def plain(text: str) -> str:
     """The text after its thinking, without Markdown emphasis, with ASCII digits, signs and quotes."""
     text = text.rpartition("</think>")[2].translate(_PLAIN)
     text = _VULGAR.sub(lambda match: " " + unicodedata.normalize("NFKC", match[0]).replace("\u2044", "/"), text)
-    return _EMPHASIS.sub(r"\2", text)
+    return unemphasised(text)
+
+
+def unemphasised(text: str) -> str:
+    """The text without Markdown emphasis, also of a part of what is emphasised; twenty levels of it are more than is written."""
+    for _ in range(20):
+        text, found = _EMPHASIS.subn(r"\2", text)
+        if not found:
+            break
+    return text
 
 
 def boxed(text: str) -> str | None:
@@ -290,6 +299,6 @@ def words(text: str) -> str | None:
     >>> words("**New  York**."), words("Caf\u0065\u0301\u3002") == words("CAF\u00c9")
     ('new york', True)
     """
-    text = _EMPHASIS.sub(r"\2", unicodedata.normalize("NFKC", text).translate(_UNSEEN))
-    text = unicodedata.normalize("NFKC", " ".join(text.split()).casefold())
+    text = " ".join(unicodedata.normalize("NFKC", text).translate(_UNSEEN).split())
+    text = unemphasised(unicodedata.normalize("NFKC", text.casefold()))
     return shorten(text.rstrip(".\u3002\uff61 ").strip()) or None

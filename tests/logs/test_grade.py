@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from alloc_jax.logs import Grade, Grader, LogError, grade, read_log, read_logs
 from alloc_jax.logs.grade import METHODS
@@ -76,6 +76,8 @@ TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=14).map
 @pytest.mark.parametrize("method", ["number", "choice", "text"])
 @settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
 @given(text=TEXTS)
+@example(text="*\x1b*0**")  # emphasis within emphasis
+@example(text="*0\n0*")
 def test_any_text_has_a_key_or_none_and_its_key_has_that_key(method, text):
     key = METHODS[method](text)
     assert key is None or (isinstance(key, str) and key)

@@ -123,4 +123,4 @@ def greater_part(share: float, samples: int) -> float:
     """
     chance = [math.comb(samples, j) * share**j * (1 - share) ** (samples - j) for j in range(samples + 1)]
     more = sum(chance[samples // 2 + 1 :])
-    return more if samples % 2 else more + chance[samples // 2] / 2
+    return float(more if samples % 2 else more + chance[samples // 2] / 2)
