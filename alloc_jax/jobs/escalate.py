@@ -167,9 +167,8 @@ def escalate_beside(
         seed=seed, prices=known.prices,
     )  # fmt: skip
     walks = make_walks(score, sources, limits, resource=known.resource, orders=4, seed=seed, prices=known.prices)
-    kept = [budget for budget in budgets if budget >= frontier.spend[0]]
-    played = replay_budgets(frontier, kept, walks, policy_promise(policy, sources, score.question))
-    return {(ESCALATE, budget): one.outcome for budget, one in zip(kept, played, strict=True)}
+    played = replay_budgets(frontier, budgets, walks, policy_promise(policy, sources, score.question))
+    return {(ESCALATE, budget): one.outcome for budget, one in played.items()}
 
 
 def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:
@@ -308,19 +307,18 @@ def _on_fold(bench: EscalationBench, part: Part, ways: list[Way]):
             yield (f"one-shot, {policy.kind}", made.budget), Outcome.of(made.plan, score), None
     frontier = bench.solve(log, promise)
     logging.getLogger("alloc_jax").info("belief: %s", frontier.family)
-    kept = [budget for budget in bench.budgets if budget >= frontier.spend[0]]
-    middle = kept[len(kept) // 2] if kept else None
-    for budget, played in zip(kept, replay_budgets(frontier, kept, walks, held), strict=True):
-        yield (ESCALATE, budget), played.outcome, played.seconds
+    played = replay_budgets(frontier, bench.budgets, walks, held)
+    middle = list(played)[len(played) // 2] if played else None
+    for budget, one in played.items():
+        yield (ESCALATE, budget), one.outcome, one.seconds
         if budget == middle:
             some = bench.log.select(part.held)
             mine = served_paths(frontier.at(budget), some, walks, held, config.seed)
             ways.extend(replace(way, row=int(part.held[way.row])) for way in mine)
     if promise is not None:
         blind = bench.solve(log, None)
-        kept = [budget for budget in bench.budgets if budget >= blind.spend[0]]
-        for budget, played in zip(kept, replay_budgets(blind, kept, walks), strict=True):
-            yield (BLIND, budget), played.outcome, played.seconds
+        for budget, one in replay_budgets(blind, bench.budgets, walks).items():
+            yield (BLIND, budget), one.outcome, one.seconds
     for name, (known, on_held) in _rivals(bench, frontier, log, promise, walks, held).items():
         for budget in bench.budgets:
             outcome = on_held.at(budget, known, mix=name != "best single source")

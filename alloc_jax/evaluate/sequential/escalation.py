@@ -36,23 +36,29 @@ def replay_escalation(rule: EscalationRule, walks: Walks, promise: Promise | Non
       walks: with the rule's sources and limits.
       promise: what the questions' texts promise; None: what a question of which no text is known does.
     """
-    return replay_budgets(rule.frontier, [rule.budget], walks, promise)[0]
+    return _played(rule.frontier, [rule], walks, promise)[0]
 
 
 def replay_budgets(
     frontier: EscalationFrontier, budgets: Sequence[float], walks: Walks, promise: Promise | None = None
-) -> list[Played]:
-    """The rules of several budgets on walks of held-out questions: what a question's samples would say is worked out once for all of them.
+) -> dict[float, Played]:
+    """The rules of several budgets on walks of held-out questions, by budget: what a question's samples would say is worked out once.
 
     Args:
       frontier: fitted to other questions.
-      budgets: none below what the cheapest rule spends.
+      budgets: those below what the cheapest rule spends, which no rule keeps, are left out.
       walks, promise: as for `replay_escalation`.
 
     Raises:
-      ValueError: a budget is too small, or walks or promise are not of the frontier's sources.
+      ValueError: walks or promise are not of the frontier's sources.
     """
-    rules = [frontier.at(budget) for budget in budgets]
+    rules = [frontier.at(budget) for budget in budgets if budget >= frontier.spend[0]]
+    return {rule.budget: one for rule, one in zip(rules, _played(frontier, rules, walks, promise), strict=True)}
+
+
+def _played(
+    frontier: EscalationFrontier, rules: Sequence[EscalationRule], walks: Walks, promise: Promise | None
+) -> list[Played]:
     shape = (len(walks), len(frontier.sources))
     if not len(walks) or walks.answer.shape[2] != shape[1] or walks.answer.shape[3] < max(frontier.limits):
         raise ValueError(
