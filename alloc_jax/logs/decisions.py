@@ -203,8 +203,7 @@ def read_traffic(
     policy: str | None = None,
     tenant: str | None = None,
     verdict: Sequence[str] = (),
-    first: int | None = None,
-    last: int | None = None,
+    ends: tuple[int, int] | None = None,
 ) -> Recorded:
     """The decisions of one policy and one tenant in a file, with what came of them.
 
@@ -213,8 +212,7 @@ def read_traffic(
       policy: its mark; None: the one that decided last.
       tenant: whose; None: everybody's.
       verdict: the sources whose word counts, the first before the others; none: the only one beside agreement.
-      first: with `last`, only so many of the first decisions and of the last ones; what was left out is then not counted.
-      last: likewise.
+      ends: only so many of the first decisions and of the last ones; what was left out is then not counted. None: all.
 
     Raises:
       ValueError: there is no such file, policy or source, or several sources and none was chosen.
@@ -223,7 +221,7 @@ def read_traffic(
         raise ValueError(f"no decisions in {path}: there is no such file")
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        return _read(db, policy, tenant, verdict, None if first is None or last is None else (first, last))
+        return _read(db, policy, tenant, verdict, ends)
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{path}: no file of decisions: {error}") from None
     finally:

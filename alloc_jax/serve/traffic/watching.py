@@ -36,7 +36,7 @@ class Watch:
         """Looks at what was decided for some tenants, each with its budget."""
         for name, budget in tenants:
             try:
-                found = read_traffic(self.path, tenant=name, verdict=self.verdict, first=self.reference, last=_MOST)
+                found = read_traffic(self.path, tenant=name, verdict=self.verdict, ends=(self.reference, _MOST))
             except ValueError as error:  # nothing yet, or nobody has said whose verdicts count
                 self._say(f"drift of tenant {name!r} is not watched: {error}", logging.INFO)
                 continue

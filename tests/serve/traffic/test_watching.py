@@ -42,7 +42,7 @@ def test_an_alarm_rings_once_and_stays_until_another_policy(policy, drifted, cap
 def test_what_is_read_of_a_long_file_is_bounded(policy, tmp_path):
     path = tmp_path / "traffic.sqlite"
     replay_stream(policy, sums_log(50), 3.0, recorder=Recorder(DecisionLog(path), policy))
-    whole, ends, short = (read_traffic(path, **k) for k in ({}, {"first": 10, "last": 5}, {"first": 30, "last": 30}))
+    whole, ends, short = (read_traffic(path, **k) for k in ({}, {"ends": (10, 5)}, {"ends": (30, 30)}))
     assert (
         ends.traffic.ids == whole.traffic.ids[:10] + whole.traffic.ids[-5:] and short.traffic.ids == whole.traffic.ids
     )
