@@ -7,7 +7,6 @@ same expression differently.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -240,5 +239,7 @@ def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | N
     except ValueError as error:
         raise ValueError(f"block {number}: {error}") from None
     rows, invalid = transposed(arrays, mesh)
-    weight = float(count) if problem.weight is None else math.fsum(np.asarray(problem.weight, np.float32))
+    weight = float(
+        count if problem.weight is None else np.sum(np.asarray(problem.weight, np.float32), dtype=np.float64)
+    )
     return TableBlock(count, weight, rows, invalid, room // shares, mesh)
