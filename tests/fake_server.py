@@ -44,6 +44,7 @@ class Fake:
     tokens: Callable[[dict], int] | None = None  # written for a request, whatever its text holds
     streams: bool = True  # else it answers `stream` as if it had not been said
     chunk_s: float = 0.0  # between the events of a stream
+    cut: Callable[[dict], bool] = lambda body: False  # whether what is written for a request ends at its limit
 
     def say(self, body: dict, number: int, choice: int) -> str | dict:
         """A text, or a message with calls of tools."""
@@ -113,7 +114,11 @@ class Fake:
             "created": 1,
             "model": body["model"],
             "choices": [
-                {"index": j, "message": {"role": "assistant", **one}, "finish_reason": finish_reason(one)}
+                {
+                    "index": j,
+                    "message": {"role": "assistant", **one},
+                    "finish_reason": "length" if self.cut(body) else finish_reason(one),
+                }
                 for j, one in enumerate(messages)
             ],
             **self.extra,

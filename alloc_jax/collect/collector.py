@@ -221,8 +221,10 @@ class _Run:
         try:
             start = time.perf_counter()
             raw = await request(client, body)
-            seconds = time.perf_counter() - start
             reply = read_reply(raw.text, len(job.samples), self.most(job), client.api_key)
+            if job.recipe.finish is not None and reply.choices[0].finish_reason == "length":
+                reply = await _finished(client, job.recipe, body, reply)
+            seconds = time.perf_counter() - start
         except Fault as fault:
             return self._failed(job, fault, worst)
         self._notice(job.recipe.name, reply)
@@ -341,6 +343,23 @@ def client_of(config: CollectConfig):
     return AsyncOpenAI(
         base_url=config.base_url, api_key=key, timeout=config.timeout_s, max_retries=0, http_client=plain
     )
+
+
+async def _finished(client, recipe: Recipe, body: Mapping[str, Any], cut: Reply) -> Reply:
+    """The reply with its one sample finished, by a request that goes on from where it was cut off.
+
+    Raises:
+      Fault: there is no such answer; what was written before is lost, and charged.
+    """
+    more = recipe.finishing(body, cut.choices[0].text)
+    try:
+        raw = await request(client, more)
+        most = Most(prompt=worst_prompt(more), completion=recipe.finish_tokens)
+        rest = read_reply(raw.text, 1, most, client.api_key)
+    except Fault as fault:
+        raise Fault(str(fault), status=fault.status, billed=True, retry_after=fault.retry_after) from None
+    before, said = more["messages"][-1]["content"], rest.choices[0].text
+    return cut.joined(rest, said if said.startswith(before) else before + said)  # some servers repeat what went before
 
 
 async def request(client, body: dict[str, Any]):

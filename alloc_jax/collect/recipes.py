@@ -12,7 +12,11 @@ A model that reasons more or less is one recipe and several sources, `gpt/low` a
      "qwen": {"model": "Qwen/Qwen3-8B", "efforts": {"low": {"extra_body": {"thinking_token_budget": 512}}, "high": {}}}}
 
 A server may ignore silently how much it is asked to reason, so what a source costs is what is measured, never what was
-asked for.
+asked for. Thinking is cut short for certain by `max_tokens`, and `finish` then asks for the answer (budget forcing): a
+second request holds the conversation, and what was thought, with `finish` after it, for the model to go on from.
+
+    {"short": {"model": "m", "max_tokens": 32, "finish": " So the answer is ", "finish_tokens": 8,
+               "finish_body": {"continue_final_message": true, "add_generation_prompt": false}}}
 """
 
 from __future__ import annotations
@@ -50,6 +54,11 @@ class Recipe:
     parameters: float | None = None  # the model's parameter count
     effort: str | None = None  # how much it reasons: no client that asks for less is given it; None: not known
     extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)  # further fields of the request
+    finish: str | None = (
+        None  # follows what `max_tokens` cut off, and the model goes on from there; None: it stays cut off
+    )
+    finish_tokens: int = 16  # limit of what it then writes
+    finish_body: Mapping[str, Any] = field(default_factory=dict, hash=False)  # further fields of that request alone
 
     def __post_init__(self):
         for name in ("name", "model", "prompt"):
@@ -59,29 +68,43 @@ class Recipe:
             raise ValueError(f"source {self.name!r}: prompt has no {{question}} in it: {self.prompt!r}")
         if not isinstance(self.system, (str, type(None))):
             raise ValueError(f"source {self.name!r}: system is a text, got {self.system!r}")
-        for name, kind, least in (("temperature", (int, float), 0), ("max_tokens", int, 1), ("n", int, 1)):
+        for name, kind, least in (
+            ("temperature", (int, float), 0),
+            ("max_tokens", int, 1),
+            ("n", int, 1),
+            ("finish_tokens", int, 1),
+        ):
             value = getattr(self, name)
-            if value is None and name != "n":
+            if value is None and name in ("temperature", "max_tokens"):
                 continue
             if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
                 raise ValueError(f"source {self.name!r}: {name} is at least {least}, got {value!r}")
         if self.parameters is not None and not (isinstance(self.parameters, (int, float)) and self.parameters > 0):
             raise ValueError(f"source {self.name!r}: parameters is a positive count, got {self.parameters!r}")
-        if not isinstance(self.extra_body, Mapping):
-            raise ValueError(f"source {self.name!r}: extra_body is an object, got {self.extra_body!r}")
+        for name in ("extra_body", "finish_body"):
+            if not isinstance(value := getattr(self, name), Mapping):
+                raise ValueError(f"source {self.name!r}: {name} is an object, got {value!r}")
+        if self.finish is not None and (not isinstance(self.finish, str) or not self.finish):
+            raise ValueError(f"source {self.name!r}: finish is a text, got {self.finish!r}")
+        if self.finish is None and (self.finish_tokens != 16 or self.finish_body):
+            raise ValueError(f"source {self.name!r}: finish_tokens and finish_body change nothing without finish")
+        if self.finish is not None and (self.max_tokens is None or self.n > 1):
+            raise ValueError(f"source {self.name!r}: finish needs max_tokens, and one sample a request (n = 1)")
         if self.effort is None and self.extra_body.get("reasoning_effort") in EFFORTS:
             object.__setattr__(self, "effort", self.extra_body["reasoning_effort"])
         if self.effort is not None and self.effort not in EFFORTS:
             raise ValueError(f"source {self.name!r}: an effort is one of {', '.join(EFFORTS)}, got {self.effort!r}")
         for taken in ("model", "messages", "n", "seed", "stream", "temperature", "max_tokens"):
-            if taken in self.extra_body:
-                raise ValueError(f"source {self.name!r}: extra_body.{taken}: this field is set by the recipe itself")
+            for part in ("extra_body", "finish_body"):
+                if taken in getattr(self, part):
+                    raise ValueError(f"source {self.name!r}: {part}.{taken}: this field is set by the recipe itself")
 
     @property
     def limit(self) -> int | None:
         """The most tokens of one sample, by the largest of the limits that are sent; None where nothing limits it."""
         limits = [self.max_tokens, *(self.extra_body.get(name) for name in LIMITS)]
-        return max((limit for limit in limits if limit is not None), default=None)
+        most = max((limit for limit in limits if limit is not None), default=None)
+        return most if most is None or self.finish is None else most + self.finish_tokens
 
     def messages(self, question: str) -> list[dict[str, Any]]:
         """The conversation that asks a question."""
@@ -115,6 +138,16 @@ class Recipe:
             body["n"] = n
         return body | dict(self.extra_body)
 
+    def finishing(self, body: Mapping[str, Any], thought: str) -> dict[str, Any]:
+        """The request after one whose sample was cut off: the same, with what was written and `finish` behind it."""
+        said = [*body["messages"], {"role": "assistant", "content": f"{thought}{self.finish}"}]
+        return {
+            **body,
+            **self.finish_body,
+            "messages": said,
+            **{name: self.finish_tokens for name in LIMITS if name in body},
+        }
+
     def worst_tokens(self, messages: Sequence[Mapping[str, Any]]) -> int:
         """The most tokens that one sample can use, prompt included: no token is shorter than a byte.
 
@@ -123,12 +156,16 @@ class Recipe:
         """
         if self.limit is None:
             raise ValueError(f"source {self.name!r} has no max_tokens: a limit on the spend needs a worst case")
-        return worst_prompt(self.body(messages)) + self.limit
+        body = self.body(messages)
+        worst = worst_prompt(body) + self.limit
+        if self.finish is not None:  # what was written is read again
+            worst += worst_prompt(self.finishing(body, "")) + self.limit - self.finish_tokens
+        return worst
 
     def describe(self) -> dict[str, Any]:
         """What a log says of the source: all that differs from the defaults."""
         values = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "name"}
-        plain = {part.name: part.default for part in fields(self)} | {"extra_body": {}}
+        plain = {part.name: part.default for part in fields(self)} | {"extra_body": {}, "finish_body": {}}
         plain["effort"] = self.extra_body.get("reasoning_effort")  # which says it already
         return {name: value for name, value in values.items() if value != plain[name]}
 

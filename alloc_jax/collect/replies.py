@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 _PLAUSIBLE = 1e7  # tokens of one sample; more are a mistake
@@ -72,6 +72,22 @@ class Reply:
     model: str | None  # as the server names it
     averaged: bool  # the choices' tokens are the mean over the request's
     broken: int  # choices that hold no message, whose tokens count all the same
+
+    def joined(self, rest: Reply, text: str) -> Reply:
+        """This reply of one choice and the one that goes on from it, as one; a count that either lacks is unknown."""
+        counts = {
+            part.name: None
+            if None in (pair := (getattr(self.usage, part.name), getattr(rest.usage, part.name)))
+            else sum(pair)
+            for part in fields(Usage)
+        }
+        (choice,) = rest.choices
+        return replace(
+            rest,
+            choices=(replace(choice, text=text, completion_tokens=counts["completion_tokens"]),),
+            usage=Usage(**counts),
+            odd=self.odd or rest.odd,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,9 @@ def check_core(core: Core) -> None:
     for source in core.stopping.sources if core.stopping else ():
         if source not in {action.source for action in core.actions.values()}:
             raise ValueError(f"the stopping rules draw from {source!r}, which no action of the policy does")
+    for name in {action.source for action in core.actions.values()} - {None}:
+        if core.recipes[name].finish is not None:
+            raise ValueError(f"source {name!r}: a gateway makes one request for a sample, and `finish` takes two")
     capped = any(tenant.cap is not None for tenant in core.tenants.values())
     for source in {action.source for action in core.actions.values()} - {None}:
         for meter in (core.meter, core.cap) if capped else (core.meter,):

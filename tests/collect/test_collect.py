@@ -275,6 +275,62 @@ def test_the_dollar_limit_needs_a_price_and_holds(tmp_path):
     assert np.nansum(log.usd) == pytest.approx(account.usd, rel=1e-5)
 
 
+FORCED = {"max_tokens": 6, "finish": " So it is ", "finish_tokens": 3, "finish_body": {"continue": True}}
+
+
+def thinking(fake):
+    """Every second question is thought about for too long; asked for the answer, the model gives it."""
+    fake.cut = lambda body: body["messages"][-1]["role"] == "user" and int(said_of(body).split()[0]) % 2 == 1
+    fake.say = lambda body, number, choice: (
+        "8 it is" if body["messages"][-1]["role"] == "assistant" else "let me see 5 or" if fake.cut(body) else "I say 7"
+    )
+
+
+def said_of(body):
+    return body["messages"][0]["content"]
+
+
+def test_what_was_cut_off_is_finished_and_both_requests_are_one_sample(tmp_path):
+    with fake_server() as fake:
+        thinking(fake)
+        account = run(fake, tmp_path / "j.jsonl", sources=recipes(**FORCED))
+    finishing = [body for body in fake.requests if len(body["messages"]) > 1]
+    assert len(finishing) == 24 and len(fake.requests) == 72 and account.samples == 48
+    for body in finishing:
+        assert body["messages"][-1] == {"role": "assistant", "content": "let me see 5 or So it is "}
+        assert body["max_tokens"] == 3 and body["continue"] is True and "seed" in body
+    log = aj.read_log(tmp_path / "j.jsonl", grader="number")
+    cut = np.arange(12) % 2 == 1
+    assert [log.answers[i] for i in range(12)] == [("8",) if one else ("7",) for one in cut]
+    np.testing.assert_array_equal(log.completion_tokens[:, 0], np.where(cut, 8, 3)[:, None].repeat(4, 1))
+    assert account.tokens == log.tokens.sum() == fake.delivered["total_tokens"]
+    assert {s["text"] for row in rows(tmp_path / "j.jsonl")[1:] for s in row["samples"]} == {
+        "I say 7",
+        "let me see 5 or So it is 8 it is",
+    }
+
+
+def test_a_fault_while_finishing_charges_for_what_was_thought(tmp_path):
+    def fault(number, body):
+        return "500" if len(body["messages"]) > 1 and number % 3 == 0 else None
+
+    with fake_server(fault=fault) as fake:
+        thinking(fake)
+        account = run(fake, tmp_path / "j.jsonl", sources=recipes(**FORCED), retries=9)
+    assert account.samples == 48 and account.failed and sorted(keys(tmp_path / "j.jsonl")) == wanted()
+    assert fake.faults and account.tokens > fake.delivered["total_tokens"]  # at its worst case
+
+
+def test_the_token_limit_counts_both_requests_of_a_sample(tmp_path):
+    forced, plain = recipes(**FORCED)["m"], recipes(max_tokens=6)["m"]
+    messages = plain.messages("1 + 1")
+    assert forced.limit == plain.limit + 3 and forced.worst_tokens(messages) > 2 * plain.worst_tokens(messages)
+    with fake_server() as fake:
+        thinking(fake)
+        account = run(fake, tmp_path / "j.jsonl", sources=recipes(**FORCED), max_tokens=900.0, concurrency=1)
+    assert account.stopped == "max_tokens=900" and fake.delivered["total_tokens"] == account.tokens > 50
+
+
 def test_repeats_that_are_equal_are_pointed_out(tmp_path):
     with fake_server(honours_seed=False) as fake:
         fake.say = lambda body, number, choice: "the answer is 7"

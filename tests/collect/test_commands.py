@@ -125,6 +125,12 @@ def test_shards_are_a_partition(questions):
         ({"a": {"model": "m", "n": 0}}, "n is at least 1"),
         ({"a": {"model": "m", "extra_body": {"seed": 1}}}, "extra_body.seed"),
         ({"a": {"model": "m", "temperature": float("nan")}}, "temperature"),
+        ({"a": {"model": "m", "finish": ""}}, "finish is a text"),
+        ({"a": {"model": "m", "finish": "So "}}, "finish needs max_tokens"),
+        ({"a": {"model": "m", "finish": "So ", "max_tokens": 8, "n": 2}}, "one sample a request"),
+        ({"a": {"model": "m", "finish": "So ", "max_tokens": 8, "finish_tokens": 0}}, "finish_tokens is at least 1"),
+        ({"a": {"model": "m", "finish": "So ", "max_tokens": 8, "finish_body": 3}}, "finish_body is an object"),
+        ({"a": {"model": "m", "finish_tokens": 8}}, "change nothing without finish"),
     ],
 )
 def test_bad_recipes_are_named(described, said):

@@ -102,6 +102,12 @@ def test_a_recipe_is_described_as_it_was_written():
     assert both.describe() == {"model": "m", "max_tokens": 9, "effort": "high"}
 
 
+def test_a_source_that_takes_two_requests_for_a_sample_is_not_served(policy):
+    described = {"model": "m", "max_tokens": 64, "finish": "So ", "efforts": ["low", "medium", "high"]}
+    with pytest.raises(ValueError, match="one request for a sample"):
+        Core(policy, parse_recipes({"m": described}), {"default": Tenant(budget=None)}, Ledger())
+
+
 @pytest.mark.parametrize(
     ("described", "said"),
     [
