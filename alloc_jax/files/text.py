@@ -290,11 +290,13 @@ _TOKEN = re.compile(r'\s*(?:"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}]+)', re.DOTALL)
 
 
 def csv_rows(path: Path) -> Iterator[Row]:
-    """The rows of a CSV file with a header line, as objects of texts."""
+    """The rows of a CSV file with a header line, as objects of texts; commas, tabs or semicolons lie between the cells."""
     limit = csv.field_size_limit(LARGEST)
     try:
         with open(path, "rb") as file:
-            reader = csv.reader(_csv_lines(file), strict=True)
+            delimiter = csv_delimiter(file.readline(LARGEST).decode(errors="replace"))
+            file.seek(0)
+            reader = csv.reader(_csv_lines(file), strict=True, delimiter=delimiter)
             header: list[str] | None = None
             while True:
                 try:
@@ -326,6 +328,11 @@ def csv_rows(path: Path) -> Iterator[Row]:
                     yield where, dict(zip(header, row, strict=True))
     finally:
         csv.field_size_limit(limit)
+
+
+def csv_delimiter(header: str) -> str:
+    """What lies between the cells of a table, told from its first line."""
+    return max(",\t;", key=header.count)
 
 
 def _csv_lines(file: BinaryIO) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-Log = Annotated[str, "Sample log, or a shipped one: `builtin`, `smollm2`."]
+Log = Annotated[str, "Sample log, or a folder of its files, or a shipped one: `builtin`, `smollm2`."]
 Resource = Annotated[
     str,
     "What is paid with: samples, tokens, compute, usd, seconds, stated, or one kind of tokens; empty: what the log knows.",

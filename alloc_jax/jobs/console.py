@@ -39,7 +39,8 @@ def read_config(default: C) -> C:
     for name, value in vars(default).items():
         found[name] = flags.FLAGS[name].value
         if isinstance(value, tuple):
-            parts = split_outside_brackets(found[name])
+            given = found[name]
+            parts = given if isinstance(given, tuple) else split_outside_brackets(given)  # files: see `take_files`
             found[name] = tuple(map(float, parts)) if name == "budgets" else tuple(parts)
     return type(default)(**found)
 
@@ -71,7 +72,7 @@ def take_files(files: Sequence[str], flag: str) -> None:
     """Give files that were named without a flag to the command's flag for them.
 
     Raises:
-      ValueError: the command takes none, or takes one file, or the flag says others.
+      ValueError: the command takes none, or the flag says others.
     """
     if not files:
         return
@@ -79,9 +80,8 @@ def take_files(files: Sequence[str], flag: str) -> None:
         raise ValueError(f"unknown arguments {', '.join(files)}: --help lists the flags")
     if flags.FLAGS[flag].present:
         raise ValueError(f"{', '.join(files)} stands beside --{flag}={flags.FLAGS[flag].value}: name the log once")
-    if len(files) > 1 and flags.FLAGS[flag].flag_type() == "string" and flag == "log":
-        raise ValueError(f"this command reads one log, got {', '.join(files)}")
-    flags.FLAGS[flag].parse(",".join(files))
+    whole = len(files) == 1 and flags.FLAGS[flag].flag_type() == "string"
+    flags.FLAGS[flag].value = files[0] if whole else tuple(files)  # not parsed: file names may hold commas
 
 
 def show_progress() -> None:

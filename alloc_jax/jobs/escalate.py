@@ -28,7 +28,7 @@ from alloc_jax.evaluate.sequential.cascades import Sweep
 from alloc_jax.evaluate.sequential.default_sources import default_ladder
 from alloc_jax.evaluate.sequential.escalation import Path as Way, replay_budgets, served_paths
 from alloc_jax.jobs.config import Budgets, ByGroup, Policies, Questions, SamplingConfig
-from alloc_jax.jobs.job_log import JobLog, of_sources, paid_with
+from alloc_jax.jobs.job_log import JobLog, log_name, of_sources, paid_with
 from alloc_jax.jobs.workdir import new_workdir, provenance
 from alloc_jax.learn.policy import Policy
 from alloc_jax.learn.training import train
@@ -390,8 +390,7 @@ def _about(bench: EscalationBench) -> str:
     orders = "" if max(bench.limits) == 1 else f", up to {', '.join(map(str, bench.limits))} samples"
     text = f"the text prior is a {config.policies[0]} policy" if config.policies else "no text is read"
     kept = "questions of a group stay together" if config.by_group else "by question"
-    name = config.log if config.log == "builtin" else Path(config.log).stem
     return (
-        f"{len(bench.log)} questions of {name}; sources {', '.join(bench.sources)}{orders}; at most {bench.cap} samples per question; answered by"
+        f"{len(bench.log)} questions of {log_name(config.log)}; sources {', '.join(bench.sources)}{orders}; at most {bench.cap} samples per question; answered by"
         f" {config.answer}; {config.folds} folds ({kept}); {text}; seed {config.seed}."
     )

@@ -15,7 +15,7 @@ from alloc_jax.actions import Action, parse_actions, vote
 from alloc_jax.evaluate.comparison.cases import Case, make_case, measure_halves, sample_halves
 from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.jobs.config import LogConfig
-from alloc_jax.logs import read_log
+from alloc_jax.logs.read import notes_of, read_logs
 from alloc_jax.measure import fitting_menu, measure, with_known_costs
 from alloc_jax.price_book import PriceBook
 from alloc_jax.reasoner import builtin_difficulty
@@ -42,7 +42,7 @@ class JobLog:
     @classmethod
     def read(
         cls,
-        path: str,
+        path: str | Sequence[str],
         config: LogConfig,
         questions: int = 0,
         reading: Mapping[str, Any] | None = None,
@@ -51,7 +51,7 @@ class JobLog:
         """Read a log and leave out, or refuse, the questions whose costs are not known.
 
         Args:
-          path: of the log, or `builtin`.
+          path: of the log or of its files, or `builtin`.
           config: actions (empty: `default_actions`), resource (empty: the first of `PAID` in which most samples have a known cost),
             prices, what to do with what is missing, the seed of the drawn questions.
           questions: at most so many, drawn at random; 0: all.
@@ -61,7 +61,10 @@ class JobLog:
         Raises:
           ValueError: the log, the actions or the prices; a question without known costs, unless missing is "drop".
         """
-        log, generator = read_log(path, **(reading or {})), builtin_difficulty() if path == "builtin" else None
+        found, generator = read_logs(path, **(reading or {})), builtin_difficulty() if path == "builtin" else None
+        log = found.log
+        for note in notes_of(found):
+            logging.getLogger("alloc_jax").warning("note: %s", note)
         if 0 < questions < len(log):
             rows = np.sort(np.random.default_rng(config.seed).permutation(len(log))[:questions])
             log, generator = log.select(rows), None if generator is None else generator[rows]
@@ -73,14 +76,24 @@ class JobLog:
             actions = parse_actions(config.actions)
         else:
             actions = default_actions(log, resource, prices, config.missing)
-        kept, lacking = with_known_costs(log, actions, resource, prices=prices, missing=config.missing)
+            if all(action.samples == 1 for action in actions):
+                logging.getLogger("alloc_jax").warning(
+                    "note: %d samples of a question, of which half score, fill no vote; 8 of each source fill votes of 4",
+                    log.count.max(),
+                )
+        try:
+            kept, lacking = with_known_costs(log, actions, resource, prices=prices, missing=config.missing)
+        except ValueError as error:
+            if config.missing != "error":
+                raise
+            mended = "--missing=drop leaves such questions out, --resource=samples or another is paid with instead"
+            raise ValueError(f"{error}; {mended}") from None
         if lacking:
             logging.getLogger("alloc_jax").warning(
                 "%d of %d questions lack a price, token count or latency and are left out, the first of them %r",
                 len(lacking), len(log), lacking[0],
             )  # fmt: skip
-        name = path if path == "builtin" else Path(path).stem
-        return cls(name, log, tuple(actions), resource, prices, generator).select(np.isin(log.ids, kept.ids))
+        return cls(log_name(path), log, tuple(actions), resource, prices, generator).select(np.isin(log.ids, kept.ids))
 
     def select(self, kept: np.ndarray) -> JobLog:
         """The log of some of its questions, bool[N]; the others count as dropped."""
@@ -102,7 +115,7 @@ class JobLog:
         what = f"{(~whole).sum()} of {len(whole)} questions have no samples of some source, the first of them"
         what = f"{what} {self.log.ids[i]!r} none of {sources[int(np.argmin(sampled[i]))]!r}"
         if missing != "drop" or not whole.any():
-            raise ValueError(f"{what}: missing=drop leaves them out, or take other actions")
+            raise ValueError(f"{what}: --missing=drop leaves them out, or --actions takes others")
         logging.getLogger("alloc_jax").warning("%s: they are left out", what)
         return self.select(whole)
 
@@ -143,6 +156,13 @@ class JobLog:
         if len(menus) < 2:
             raise ValueError(f"{self.name}: transfer needs two sources with two actions or more, got {list(menus)}")
         return [replace(self, name=source, actions=tuple(menu)).case((), seed) for source, menu in menus.items()]
+
+
+def log_name(path: str | Sequence[str]) -> str:
+    """What a log is called: `builtin`, or after its first file."""
+    if isinstance(path, str):
+        return path if path == "builtin" else Path(path).stem
+    return log_name(path[0]) + (f" and {len(path) - 1} more" if len(path) > 1 else "")
 
 
 def of_sources(log: SampleLog, actions: Sequence[Action]) -> SampleLog:

@@ -107,7 +107,8 @@ def train(
     units = len(np.unique(unit))
     if units < 2 * config.folds:
         raise ValueError(
-            f"training on {config.folds} folds needs {2 * config.folds} questions or more, got {units} of different texts"
+            f"training on {config.folds} folds needs {2 * config.folds} questions or more, got {units} of different texts to learn"
+            " from; some hundred give intervals of use"
         )
     if table.cost.ndim != 2:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -12,6 +13,8 @@ from alloc_jax.logs.grade import Grader
 
 Located = tuple[str, dict[str, Any]]  # where a record stands, and the record
 
+_NUMBER = re.compile(r"[-+$€£]*\d[\d,_]*(\.\d+)?([eE][-+]?\d+)?(/\d+)?%?\.?")  # all of a reference answer
+_LETTER = re.compile(r"\(?[A-Z]\)?\.?")
 _GRADED = 2048  # responses that are graded at a time, in whole records
 
 
@@ -70,6 +73,23 @@ class Grading:
             if same := self.grader.same(*groups):
                 found[identity] = same
         return found
+
+
+def fitting_grader(golds: Iterable[str | tuple[str, ...]]) -> tuple[str, str]:
+    """The grader that reference answers ask for, and why.
+
+    >>> fitting_grader(["7 * 6 = 42\\n#### 42", "1,250"])
+    ('number', 'every reference answer is a number')
+    """
+    texts = [text for gold in golds for text in ((gold,) if isinstance(gold, str) else gold)]
+    ends = [text.rpartition("####")[2].strip() for text in texts]
+    if all(map(_NUMBER.fullmatch, ends)):
+        return "number", "every reference answer is a number"
+    if all(map(_LETTER.fullmatch, ends)):
+        return "choice", "every reference answer is a letter"
+    if any("\\" in end or "$" in end for end in ends):
+        return "math", "reference answers hold formulas"
+    return "text", "reference answers are words"
 
 
 def check_responses(record: Mapping[str, Any]) -> None:

@@ -18,9 +18,10 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from alloc_jax.logs.formats import FORMATS, Frame, Options, Reader, Table, find_
 from alloc_jax.logs.formats.batch import read_requests
 from alloc_jax.logs.formats.reader import field
 from alloc_jax.logs.grade import METHODS, Grader
-from alloc_jax.logs.grading import Grading, Located, check_responses
+from alloc_jax.logs.grading import Grading, Located, check_responses, fitting_grader
 from alloc_jax.logs.records import LogBuilder, LogError
 from alloc_jax.types import SampleLog
 
@@ -38,10 +39,10 @@ Log = Any  # a path, or a frame of pandas or polars, or a table of pyarrow
 
 SHIPPED_LOGS = ("builtin", "smollm2")  # that the package brings, by name
 _LISTED = 5  # skipped records that are listed, with their reasons
+_LOOKED_AT = 200  # records whose reference answers choose the grader
 _NEEDS = {
-    "requests": "the file of its requests, which hold the questions",
-    "gold": "a file of reference answers",
-    "grader": f"a grader ({', '.join(METHODS)}): it does not say which samples are right",
+    "requests": "--requests, the file of its requests, or of its questions as lines of id, question and gold",
+    "gold": "--gold, a file of lines with id and gold, its reference answers",
 }
 
 
@@ -67,7 +68,7 @@ def read_log(path: Log | Sequence[Log], format: str | None = None, **options) ->
     """Read a sample log.
 
     Args:
-      path: a file, or several that make one log; or a frame of pandas or polars or a table of pyarrow with one row per sample;
+      path: a file, or several that make one log, or a folder of them; or a frame of pandas or polars or a table of pyarrow with one row per sample;
         "builtin" for the samples of the built-in reasoner, "smollm2" for those of SmolLM2-135M-Instruct.
       format: one of `formats.FORMATS`; by default the content tells.
       **options: see `read_logs`.
@@ -112,8 +113,10 @@ def read_logs(
       skip_bad: leave bad records out, and count and list them, rather than raise at the first.
       source: the name of the source, in formats whose files do not name it.
       gold: reference answers by question id, or a file of JSON lines with `id` and `gold`.
-      requests: the questions of a batch by custom_id, or the file of its requests.
-      grader: how responses are graded in formats that do not say what is right; see `grade`.
+      requests: the questions of a batch by custom_id, or the file of its requests, or one of JSON lines with `id` and `question`,
+        and `gold` where there is no other.
+      grader: how responses are graded in formats that do not say what is right; see `grade`. By default the reference answers
+        tell, and a note says so.
       timeout_s: the grader's limit for one response. A response that cannot be graded is a sample without an answer,
         wrong, and counted.
       tokenizer: counts tokens in formats without counts: a function from a text to its tokens or their number, or a
@@ -127,10 +130,13 @@ def read_logs(
     """
     if isinstance(path, str) and path in SHIPPED_LOGS:
         return Reading(log=_shipped_log(path), formats=(path,), skipped=0, reasons=(), failures={}, notes=())
+    if isinstance(requests, (str, os.PathLike)):
+        requests, answers = read_requests(Path(requests))
+        gold = answers or None if gold is None else gold
     options = Options(
         source=source,
         gold=_read_gold(Path(gold)) if isinstance(gold, (str, os.PathLike)) else gold,
-        requests=read_requests(Path(requests)) if isinstance(requests, (str, os.PathLike)) else requests,
+        requests=requests,
         grader=grader,
         tokenizer=_token_counter(tokenizer),
         threshold=threshold,
@@ -138,7 +144,9 @@ def read_logs(
         columns=columns,
     )
     paths = [path] if isinstance(path, (str, os.PathLike)) or is_frame(path) else list(path)
-    readers = [_open(p, format, options) for p in paths]
+    readers = [_open(p, format, options) for part in paths for p in _files(part)]
+    if grader is None and (ungraded := [reader for reader in readers if reader.ungraded()]):
+        grader = _choose_grader(ungraded)
     builder, account = LogBuilder(), _Failures(skip_bad)
     with ExitStack() as stack:
         grading = Grading(stack.enter_context(Grader(grader, timeout_s))) if grader else None
@@ -229,25 +237,59 @@ def _shape(reader: Reader) -> str:
     return f"\n  a record of format {reader.name} looks like this: {reader.example}"
 
 
+def _files(log: Log) -> list[Log]:
+    """The files of a log: a folder's are those below it that look like a log, all of one format.
+
+    Raises:
+      FileNotFoundError: there is none.
+      LogError: a folder holds logs of several formats.
+    """
+    if is_frame(log) or Path(log).is_file():
+        return [log]
+    found: dict[str, list[Path]] = {}
+    for path in sorted(Path(log).rglob("*")):
+        if path.is_file():
+            with suppress(ValueError, OSError):
+                found.setdefault(find_reader(path).name, []).append(path)
+    if not found:
+        raise FileNotFoundError(f"no sample log at {log}")
+    if len(found) > 1:
+        kinds = ", ".join(f"{len(paths)} of format {name} ({paths[0]})" for name, paths in found.items())
+        raise LogError(f"{log}: a folder with logs of several formats: {kinds}; name the files of one log")
+    return next(iter(found.values()))
+
+
+def _choose_grader(readers: Sequence[Reader]) -> str:
+    """The grader that the first reference answers of logs ask for, which their readers then use and say."""
+    golds = []
+    for reader in readers:
+        look = type(reader)(getattr(reader, "frame", reader.path), replace(reader.options, grader="text"))
+        records = (record for _, record in _records(look, _Failures(skip_bad=True)))
+        golds += [record["gold"] for record in islice(records, _LOOKED_AT) if record.get("gold") is not None]
+    method, why = fitting_grader(golds)
+    for reader in readers:
+        reader.options = replace(reader.options, grader=method)
+    others = ", ".join(name for name in METHODS if name != method)
+    readers[0].notes.append(f"graded by {method!r}, as {why}; --grader names another ({others})")
+    return method
+
+
 def _open(log: Log, format: str | None, options: Options) -> Reader:
     """The reader of a file or a frame, once its options fit."""
     path = Path("frame") if is_frame(log) else Path(log)
-    if not is_frame(log) and not path.is_file():
-        raise FileNotFoundError(f"no sample log at {path}")
     try:
         named = format or (Table.name if options.columns is not None else None)  # naming columns makes it a table
         kind = Frame if is_frame(log) else find_reader(path, named)
     except ValueError as error:
         unknown = named is not None and named not in FORMATS  # the caller's slip, not the file's
         raise error if unknown else LogError(str(error)) from None
-    for option in fields(Options):
-        given = getattr(options, option.name) is not None
-        if given and option.name not in kind.uses:
-            if option.name == "columns":
-                raise ValueError(f"{path}: columns name those of a table, and this is a log of format {kind.name}")
-            raise ValueError(f"{path}: {option.name} says nothing in a log of format {kind.name}")
-        if not given and option.name in kind.needs:
-            raise ValueError(f"{path}: a log of format {kind.name} needs {option.name}: {_NEEDS[option.name]}")
+    given = {option.name for option in fields(Options) if getattr(options, option.name) is not None}
+    for option in sorted(given.difference(kind.uses)):
+        if option == "columns":
+            raise ValueError(f"{path}: columns name those of a table, and this is a log of format {kind.name}")
+        raise ValueError(f"{path}: {option} says nothing in a log of format {kind.name}")
+    if lacking := [_NEEDS[option] for option in kind.needs if option in _NEEDS and option not in given]:
+        raise ValueError(f"{path}: a log of format {kind.name} needs {'; and '.join(lacking)}")
     return kind(log if is_frame(log) else path, options)
 
 

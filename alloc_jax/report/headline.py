@@ -9,6 +9,7 @@ import numpy as np
 from alloc_jax.evaluate.scoring import UNIFORM, Report
 from alloc_jax.report.tables import Cells, markdown_table, percent, whole_percent
 
+WIDE = 1.5  # points to either side, from which an interval is said to be wide
 KEPT = 0.05  # of a budget: a spend as near to it goes without saying
 
 
@@ -67,6 +68,15 @@ def answer(report: Report, policy: str) -> str:
     if value < 0:
         amount = f"{-value:.0f} % more [{-high:z.0f}, {-low:z.0f}]"
     return f"{first}\nIt spends {amount} than treating all alike would need to reach the same {right}."
+
+
+def answer_width(report: Report, policy: str) -> str:
+    """How wide the interval of the answer is, and what would make it narrower; empty where it is narrow."""
+    gain = report.row(policy, middle_budget(report, policy)).over_uniform
+    half = 50 * (gain.high - gain.low)
+    if not half > WIDE:
+        return ""
+    return f"{report.questions} held-out questions leave an interval of ±{half:.1f} points; four times as many would halve it."
 
 
 def answer_table(report: Report, policy: str) -> Cells:

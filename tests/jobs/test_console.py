@@ -68,10 +68,10 @@ def test_a_file_without_a_flag_is_the_log(values, monkeypatch):
     assert values.log == "builtin"
     with pytest.raises(ValueError, match=r"unknown arguments runs/mine: --help"):
         console.take_files(["runs/mine"], "")
-    with pytest.raises(ValueError, match="reads one log, got a, b"):
-        console.take_files(["a", "b"], "log")
     console.take_files(["samples.jsonl"], "log")
     assert values.log == "samples.jsonl"
+    console.take_files(["run:a=1,b=2", "b"], "log")
+    assert console.read_config(JobConfig()).log == ("run:a=1,b=2", "b")
     values(["script", "--log=other.jsonl"])
     with pytest.raises(ValueError, match=r"samples.jsonl stands beside --log=other.jsonl"):
         console.take_files(["samples.jsonl"], "log")

@@ -91,8 +91,6 @@ def test_lm_eval_names_what_it_cannot_use(tmp_path):
         logs.dump_lines(path, [{**row, "resps": resps[0] if len(resps) == 1 else resps}])
         with pytest.raises(LogError, match=f"line 1: resps: .*{message}"):
             read_log(path, grader="number")
-    with pytest.raises(ValueError, match=r"format lm_eval needs grader: a grader \(math, number, choice, text\)"):
-        read_log(path)
 
 
 @pytest.mark.parametrize("name", ["inspect", "inspect_json"])
@@ -138,7 +136,7 @@ def test_inspect_scores_that_say_neither_right_nor_wrong_need_a_decision(tmp_pat
     with pytest.raises(LogError, match=r"samples\[0\]: scores: name one of the scorers: a, b"):
         read_log(path)
     assert read_log(path, scorer="a").correct.all()
-    with pytest.raises(LogError, match=r"scores.b.value: 0.5 is neither 0 nor 1: name a threshold"):
+    with pytest.raises(LogError, match=r"scores.b.value: 0.5 is neither 0 nor 1: --threshold=0.5"):
         read_log(path, scorer="b")
     assert read_log(path, scorer="b", threshold=0.5).correct.all()
     assert not read_log(path, scorer="b", threshold=0.6).correct.any()
@@ -199,9 +197,9 @@ def test_a_batch_with_token_ids_counts_each_choice(tmp_path):
 
 def test_a_batch_says_what_it_lacks(tmp_path):
     path = logs.batch(tmp_path)
-    with pytest.raises(ValueError, match="needs requests: the file of its requests"):
-        read_log(path, gold=logs.GOLD, grader="number")
-    with pytest.raises(ValueError, match="needs gold"):
+    with pytest.raises(ValueError, match=r"needs --requests, the file of its requests.*; and --gold, a file"):
+        read_log(path, grader="number")
+    with pytest.raises(ValueError, match="needs --gold"):
         read_log(path, requests=logs.batch_requests(tmp_path), grader="number")
     with pytest.raises(LogError, match="line 2: question 'q1': custom_id: not among the gold"):
         read_log(path, requests=logs.batch_requests(tmp_path), grader="number", gold={"q0": "4"})
@@ -275,9 +273,9 @@ def test_best_route_rewards_decide_by_threshold_or_a_grader_does(tmp_path):
     assert graded.correct[:, 0].tolist() == [[True, True, False], [True, False, True]]
     assert graded.answers == (("4", "5"), ("9",))
     for options in ({}, {"threshold": 0.1, "grader": "number"}):
-        with pytest.raises(ValueError, match="name a threshold on the reward, or a grader"):
+        with pytest.raises(ValueError, match="name --threshold of the reward, or --grader"):
             read_log(path, **options)
-    with pytest.raises(ValueError, match="name a file with the gold"):
+    with pytest.raises(ValueError, match="--gold names a file"):
         read_log(path, grader="number")
 
 
@@ -363,7 +361,7 @@ def test_a_file_of_no_or_of_several_formats_says_what_it_looks_like(tmp_path):
         ),
     ]:
         path.write_bytes(content)
-        with pytest.raises(LogError, match=rf"{message}.*; name its format, one of jsonl, parquet, npz"):
+        with pytest.raises(LogError, match=rf"{message}.*Else name its format, --format=jsonl\|parquet\|npz"):
             read_log(path)
 
 

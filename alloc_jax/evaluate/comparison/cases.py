@@ -95,7 +95,11 @@ def default_budgets(table: OutcomeTable) -> tuple[float, ...]:
     cost, utility = (part.mean(axis=0, dtype=float) for part in (table.cost, table.utility))
     hull = upper_hull(cost, utility)
     if len(hull) < 2:
-        raise ValueError(f"no action earns more than the cheapest, {table.actions[hull[0]].name}: state budgets")
+        raise ValueError(
+            f"no action earns more than the cheapest, {table.actions[hull[0]].name}, so that no budget buys anything: log more"
+            " samples of each question, which fill larger votes, or what a sample of each source costs (tokens, dollars, seconds;"
+            " --prices for a price book)"
+        )
     low, high = cost[hull[0]], cost[hull[-1]]
     return tuple(float(f"{low ** (1 - t) * high**t:.2g}") for t in (0.25, 0.5, 0.75))
 

@@ -72,8 +72,9 @@ def find_reader(path: Path, format: str | None = None) -> type[Reader]:
         return found[0]
     likeness = f"looks like {' and '.join(r.name for r in found)}" if found else _strangeness(glimpse)
     raise ValueError(
-        f"{path}: {likeness}; name its format, one of {', '.join(FORMATS)}; or write a line of our own form for each question and"
-        f" source: {JsonLines.example}; or a table of one row per sample: {Table.example}"
+        f"{path}: {likeness}. A table of one row per sample is enough: {Table.example}; where its columns have other names,"
+        f" --columns=question=...,source=...,answer=...,correct=... tells. Else name its format, --format={'|'.join(FORMATS)};"
+        f" or write a line of our own form for each question and source: {JsonLines.example}"
     )
 
 
@@ -86,10 +87,11 @@ def _strangeness(glimpse: Glimpse) -> str:
         return f"a zip of no known format{'' if glimpse.members else ', broken'}"
     if glimpse.kind == "parquet":
         return f"parquet of no known format, with columns {', '.join(glimpse.columns[:8]) or 'that cannot be read'}"
-    for separator, name in (("\t", "tabs"), (";", "semicolons")):
-        if glimpse.text.partition("\n")[0].count(separator) > 1:
-            return f"a table separated by {name}, where commas are read; save it with commas"
-    return "no known format"
+    return (
+        f"a table of no known format, with columns {', '.join(glimpse.columns[:8])}"
+        if len(glimpse.columns) > 1
+        else "no known format"
+    )
 
 
 __all__ = ["FORMATS", "Frame", "Options", "Reader", "Table", "find_reader", "is_frame"]

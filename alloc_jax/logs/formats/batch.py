@@ -131,19 +131,27 @@ def _output(items: list[Any]) -> str:
     return "\n".join(said for item in messages if (said := content(item.get("content"))))
 
 
-def read_requests(path: Path) -> dict[str, str]:
-    """Question texts by custom_id, from the file of requests; or by task_id, from a file of programming problems.
+def read_requests(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Question texts by custom_id, and reference answers as far as there are any.
+
+    The file holds a batch's requests; or programming problems, by task_id; or lines of `id`, `question` and `gold`.
 
     Raises:
       ValueError: the file is no such file; the message names line and field.
     """
     requests: dict[str, str] = {}
+    golds: dict[str, str] = {}
     for where, row in json_lines(path):
         try:
             if isinstance(row, ValueError):
                 raise row
             if "task_id" in row:
                 row = {"custom_id": str(row["task_id"]), "body": {"prompt": row.get("prompt")}}
+            elif "custom_id" not in row and "id" in row:
+                identity = str(field(row, "id", (str, int)))
+                if row.get("gold") is not None:
+                    golds[identity] = str(field(row, "gold", (str, int, float)))
+                row = {"custom_id": identity, "body": {"prompt": field(row, "question", str)}}
             identity, body = field(row, "custom_id", str), field(row, "body", dict)
             if identity in requests:
                 raise ValueError(f"custom_id: {identity!r} occurs twice")
@@ -151,4 +159,4 @@ def read_requests(path: Path) -> dict[str, str]:
             requests[identity] = conversation(body.get(name), f"body.{name}")
         except ValueError as error:
             raise ValueError(f"{path}, {where}: {error}") from None
-    return requests
+    return requests, golds

@@ -63,7 +63,7 @@ class Helm(Reader):
         named = [part.get("model") for part in (request, spec) if isinstance(part, dict)]
         source = self.options.source or next((name for name in named if isinstance(name, str) and name), None)
         if source is None:
-            raise ValueError("adapter_spec.model: there is none; name a source")
+            raise ValueError("adapter_spec.model: there is none; --source names it")
         yield {
             "id": identity if self.run is None else f"{self.run}/{identity}",
             "question": conversation(

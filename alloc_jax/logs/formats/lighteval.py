@@ -94,11 +94,13 @@ class Lighteval(Reader):
         parts = self.path.resolve().parent.parts
         if "details" in parts[:-1]:
             return "/".join(parts[len(parts) - parts[::-1].index("details") : -1])
-        raise ValueError("source: the model is named by the folder details/<model>/<date>; name a source")
+        raise ValueError("source: the model is named by the folder details/<model>/<date>; --source names it")
 
     def finish(self) -> None:
         if self.uncounted:
-            self.notes.append(f"{self.uncounted} questions have no token counts; name a tokenizer to have them counted")
+            self.notes.append(
+                f"{self.uncounted} questions have no token counts; --tokenizer=tokenizer.json counts them"
+            )
 
 
 def _renamed(row: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class LmEval(Reader):
                 " unless the task's generation_kwargs say `seed: null`, and a vote over equal texts shows nothing"
             )
         if self.options.tokenizer is None:
-            self.notes.append("the format holds no token counts; name a tokenizer to have them counted")
+            self.notes.append("the format holds no token counts; --tokenizer=tokenizer.json counts them")
 
 
 def _responses(row: Any) -> list[str]:

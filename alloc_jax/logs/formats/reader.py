@@ -53,6 +53,10 @@ class Reader:
     def recognises(glimpse: Glimpse) -> bool:
         raise NotImplementedError
 
+    def ungraded(self) -> bool:
+        """Whether nothing in the file says which samples are right, so that a grader has to."""
+        return "grader" in self.needs
+
     def rows(self) -> Iterator[Row]:
         """The rows of the file, one in memory at a time."""
         raise NotImplementedError
@@ -154,7 +158,9 @@ def bit(value: Any, where: str, threshold: float | None = None) -> bool:
     if threshold is not None:
         return value >= threshold
     if value not in (0, 1):
-        raise ValueError(f"{where}: {_brief(value)} is neither 0 nor 1: name a threshold from which a score is right")
+        raise ValueError(
+            f"{where}: {_brief(value)} is neither 0 nor 1: --threshold=0.5, or another, is the score from which it is right"
+        )
     return value == 1
 
 

@@ -81,9 +81,9 @@ class BestRoute(Reader):
     def __init__(self, path, options):
         super().__init__(path, options)
         if (options.threshold is None) == (options.grader is None):
-            raise ValueError("BEST-Route says right or wrong of nothing: name a threshold on the reward, or a grader")
+            raise ValueError("BEST-Route says right or wrong of nothing: name --threshold of the reward, or --grader")
         if options.grader is not None and options.gold is None:
-            raise ValueError("BEST-Route holds no reference answers: name a file with the gold of each id")
+            raise ValueError("BEST-Route holds no reference answers: --gold names a file with the answer of each id")
 
     @staticmethod
     def recognises(glimpse) -> bool:
@@ -152,7 +152,7 @@ class QwenMath(Reader):
         else:
             said = texts(row.get("pred"), "pred")
             if "score" not in row:
-                raise ValueError("score: missing: the outputs were not evaluated; evaluate them, or name a grader")
+                raise ValueError("score: missing: the outputs were not evaluated; evaluate them, or name a --grader")
             bits = [
                 bit(value, f"score[{j}]", self.options.threshold) for j, value in enumerate(field(row, "score", list))
             ]

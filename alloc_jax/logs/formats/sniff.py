@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alloc_jax.files.parquet import parquet_columns
-from alloc_jax.files.text import is_pointer, top_fields
+from alloc_jax.files.text import csv_delimiter, is_pointer, top_fields
 
 _HEAD = 1 << 20
 _UNPACKERS = {
@@ -64,7 +64,8 @@ class Glimpse:
         if self.kind != "text":
             return ()
         try:
-            return tuple(next(csv.reader(self.text.splitlines(keepends=True), strict=True), ()))
+            lines = self.text.splitlines(keepends=True)
+            return tuple(next(csv.reader(lines, strict=True, delimiter=csv_delimiter(lines[0])), ()))
         except csv.Error:
             return ()
 

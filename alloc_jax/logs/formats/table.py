@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from alloc_jax.files import Row
 from alloc_jax.files.parquet import parquet_columns, parquet_rows
 from alloc_jax.files.text import Document, csv_rows, is_array, json_lines
-from alloc_jax.logs.formats.reader import Reader, bit, number
+from alloc_jax.logs.formats.reader import Reader, accepted, bit, number
 from alloc_jax.types import SAMPLE_FIELDS
 
 # our name of a field -> what columns that hold it are called; `is_correct`, `isCorrect` and `Is Correct` are one name
@@ -18,10 +18,10 @@ _CALLED: dict[str, tuple[str, ...]] = {
     "id": ("id", "question_id", "qid", "sample_id"),
     "question": ("question", "prompt", "query", "problem", "input"),
     "source": ("source", "model", "model_name", "llm"),
-    "answer": ("answer", "prediction", "predicted", "pred"),
-    "response": ("response", "output", "completion", "generation"),
-    "correct": ("correct", "is_correct", "score", "accuracy", "passed"),
-    "gold": ("gold", "target", "ground_truth", "reference", "gold_answer"),
+    "answer": ("answer", "prediction", "predicted", "pred", "answers", "predictions", "preds"),
+    "response": ("response", "output", "completion", "generation", "responses", "outputs", "completions"),
+    "correct": ("correct", "is_correct", "score", "accuracy", "passed", "is_corrects", "scores"),
+    "gold": ("gold", "target", "ground_truth", "reference", "gold_answer", "correct_answer", "expected", "label"),
     "group": ("group", "category", "task", "dataset", "subject"),
     "prompt_tokens": ("prompt_tokens", "input_tokens"),
     "cached_tokens": ("cached_tokens",),
@@ -65,8 +65,9 @@ def names_of(columns: Iterable[str], given: Mapping[str, str] | None = None) -> 
 class Table(Reader):
     """`question, source, answer, correct, cost`, or as `columns` names them; several rows of a pair are its samples.
 
-    A question is named by its `id`, else by the place of its first row. `correct` decides, unless a grader compares `response`
-    (or else `answer`) with `gold`. An empty cell is unknown. `cost` alone is read as dollars.
+    A row of JSON may hold several samples, as lists of one length. A question is named by its `id`, else by the place of its
+    first row. `correct` decides, unless a grader compares `response` (or else `answer`) with `gold`. An empty cell is unknown.
+    `cost` alone is read as dollars. Where nothing names the source, it is called after the file.
     """
 
     name = "table"
@@ -100,6 +101,15 @@ class Table(Reader):
             return Document(self.path).rows()
         return json_lines(self.path) if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else csv_rows(self.path)
 
+    def ungraded(self) -> bool:
+        first = next((row for _, row in self.rows() if isinstance(row, dict)), {})
+        try:
+            names = names_of(first, self.options.columns).keys()
+        except ValueError:  # which every row says again
+            return False
+        known = "gold" in names or self.options.gold is not None
+        return "correct" not in names and known and bool({"response", "answer"} & names)
+
     def _name(self, columns: Iterable[str]) -> dict[str, str]:
         names = names_of(columns, self.options.columns)
         if not {"question", "id"} & names.keys():
@@ -109,12 +119,8 @@ class Table(Reader):
         graded = self.options.grader and {"response", "answer"} & names.keys()
         if not graded and "correct" not in names:
             raise ValueError(
-                f"no column says what is right among {', '.join(map(str, columns))}; --columns=correct=... names it, or name a"
-                " grader and columns of responses and gold"
-            )
-        if "source" not in names and self.options.source is None:
-            raise ValueError(
-                f"no column of sources among {', '.join(map(str, columns))}; --columns=source=... names it, or --source=... all"
+                f"no column says what is right among {', '.join(map(str, columns))}; --columns=correct=... names it; or"
+                " --columns=response=...,gold=... those of a response and of the reference answer it is compared with"
             )
         self.names = names
         return names
@@ -130,26 +136,32 @@ class Table(Reader):
         if identity is None and question is not None:
             identity = f"{self.path.stem}/{self.places.setdefault(question, len(self.places))}"
         source = cells.get("source", self.options.source)
+        if "source" not in names and self.options.source is None:
+            source = self.path.stem
         pair = str(identity), str(source)
+        several = _lists(cells, names)
         self.repeats[pair] = self.repeats.get(pair, -1) + 1
         samples: dict[str, Any] = {
-            name: [number(cells[name], names[name])] for name in SAMPLE_FIELDS if cells.get(name) is not None
+            name: [number(value, names[name]) for value in several(name)]
+            for name in SAMPLE_FIELDS
+            if cells.get(name) is not None
         }
         gold = cells.get("gold")
         if gold is None and self.options.gold is not None:
             gold = self.options.gold.get(str(identity))
         if self.options.grader:
-            said = cells.get("response", cells.get("answer"))
             if gold is None:
                 raise ValueError(f"question {identity!r}: gold: there is none to compare with")
-            samples["response"] = ["" if said is None else str(said)]
+            gold = accepted(gold, names.get("gold", "gold"))
+            said = several("response" if "response" in names else "answer")
+            samples["response"] = ["" if text is None else str(text) for text in said]
         else:
-            samples["correct"] = [bit(cells.get("correct"), names["correct"], self.options.threshold)]
-            samples["answer"] = [cells.get("answer")]
+            samples["correct"] = [bit(value, names["correct"], self.options.threshold) for value in several("correct")]
+            samples["answer"] = several("answer")
         yield {
             "id": identity,
             "question": question,
-            "gold": gold if gold is None else str(gold),
+            "gold": gold if gold is None or isinstance(gold, tuple) else str(gold),
             "group": cells.get("group"),
             "source": source if source is None else str(source),
             "repeat": self.repeats[pair],
@@ -157,6 +169,16 @@ class Table(Reader):
         }
 
     def finish(self) -> None:
+        named = (self.names or {}).keys()
+        if not self.options.grader and {"response", "gold"} <= named and "answer" not in named:
+            self.notes.append(
+                "no column holds answers, so that votes cannot be counted; --grader=number, or another, reads them from the responses"
+            )
+        if named and "source" not in named and self.options.source is None:
+            self.notes.append(
+                f"no column names the model: all samples are of the source {self.path.stem!r}; --source=NAME or"
+                " --columns=source=COLUMN says otherwise"
+            )
         if self.names and _bare(self.names.get("usd", "")) == "cost":
             self.notes.append(
                 "the column 'cost' is read as US dollars; --columns=completion_tokens=cost would read it as tokens"
@@ -186,6 +208,24 @@ class Frame(Table):
 def is_frame(thing: Any) -> bool:
     """Whether it is a frame of pandas or polars, or a table of pyarrow."""
     return any(hasattr(thing, name) for name in ("itertuples", "iter_rows", "to_batches"))
+
+
+def _lists(cells: Mapping[str, Any], names: Mapping[str, str]) -> Callable[[str], list]:
+    """From a field to its values, one a sample; a cell that is no list is every sample's.
+
+    Raises:
+      ValueError: lists of different lengths.
+    """
+    lengths = {ours: len(cell) for ours, cell in cells.items() if isinstance(cell, list) and ours != "gold"}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(", ".join(f"{names[ours]}: {length} samples" for ours, length in lengths.items()))
+    count = next(iter(lengths.values()), 1)
+
+    def values(ours: str) -> list:
+        cell = cells.get(ours)
+        return list(map(_plain, cell)) if isinstance(cell, list) else [cell] * count
+
+    return values
 
 
 def _plain(cell: Any) -> Any:

@@ -7,7 +7,7 @@ import html
 import itertools
 from pathlib import Path
 
-from alloc_jax.report.headline import answer, answer_notes, answer_table, best_policy, headline
+from alloc_jax.report.headline import answer, answer_notes, answer_table, answer_width, best_policy, headline
 from alloc_jax.report.pages.first_screen import STYLE, first_screen
 from alloc_jax.report.pages.markdown import to_markdown
 from alloc_jax.report.pages.page import Page, Section
@@ -45,7 +45,9 @@ def write_report(folder: Path, page: Page) -> None:
 def to_html(page: Page) -> str:
     """The whole page: what the best of its candidates buys, a row per budget, then the sections, most of them folded."""
     report, best = page.report, best_policy(page.report, page.candidates)
-    lead = " ".join(filter(None, (page.about, about(report), answer_notes(report, page.candidates))))
+    lead = " ".join(
+        filter(None, (page.about, about(report), answer_width(report, best), answer_notes(report, page.candidates)))
+    )
     parts = [
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(page.title)}</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
