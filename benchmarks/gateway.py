@@ -25,10 +25,9 @@ from absl import app, flags
 
 from alloc_jax.actions import Action, vote
 from alloc_jax.collect.recipes import parse_recipes
-from alloc_jax.learn import PolicyConfig, load_policy, train
+from alloc_jax.learn import load_policy
 from alloc_jax.logs import read_log
 from alloc_jax.logs.decisions import DecisionLog
-from alloc_jax.measure import measure
 from alloc_jax.options import help_where_asked
 from alloc_jax.serve.allocator import decide
 from alloc_jax.serve.core import Core
@@ -76,11 +75,12 @@ def run_upstream(port: int) -> None:
 
 
 def run_gateway(port: int, upstream: str, policy: str, ledger: str) -> None:
+    from alloc_jax.serve.web.connections import run
     from alloc_jax.serve.web.gateway import Gateway
     from alloc_jax.serve.web.upstream import Upstream
 
     gateway = Gateway(make_core(load_policy(policy), ledger), Upstream(upstream))
-    uvicorn.run(gateway.app(), host="127.0.0.1", port=port, log_level="error", access_log=False)
+    run(gateway.app(), host="127.0.0.1", port=port)
 
 
 def make_core(policy, ledger) -> Core:
@@ -224,6 +224,9 @@ def time_decisions(folder: str, questions: list[str]) -> dict[str, list[float]]:
 
 def train_policy(folder: Path) -> None:
     """A policy of the default size on votes of the built-in log, trained for a moment: its quality changes no time."""
+    from alloc_jax.learn import PolicyConfig, train  # with JAX, which no gateway has
+    from alloc_jax.measure import measure
+
     log = read_log("builtin").select(range(1000))
     actions = [vote("large/think", k) for k in (1, 2, 4, 8, 16)]
     train(measure(log, actions, "samples"), PolicyConfig(epochs=3)).save(folder)

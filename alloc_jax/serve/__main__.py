@@ -12,7 +12,6 @@ the figures of all tenants, from --admin_key_env; none is ever printed.
 from __future__ import annotations
 
 import ipaddress
-import logging
 import math
 import socket
 import sys
@@ -147,9 +146,7 @@ def serve(gateway: Gateway, at: socket.socket | None = None, first: bool = True)
     Raises:
       ValueError: nobody needs a key, and others reach it.
     """
-    import uvicorn
-
-    from alloc_jax.serve.web.connections import timed
+    from alloc_jax.serve.web.connections import run
 
     core, host = gateway.core, FLAGS.host
     if not gateway.config.keys and not (FLAGS.insecure or _is_local(host)):
@@ -159,26 +156,21 @@ def serve(gateway: Gateway, at: socket.socket | None = None, first: bool = True)
         )
     if first:
         print("\n".join(_said(gateway)), flush=True)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    sys.setswitchinterval(5e-4)  # threads that read long texts hold up the event loop for no longer than this
-    config = uvicorn.Config(
-        gateway.app(),
-        host=host,
-        port=FLAGS.port,
-        log_level="warning",
-        http=timed(FLAGS.header_s, FLAGS.write_s),
-        loop="asyncio",  # uvloop, where something else brought it, was seen to close for ever on a stream that nobody read
-        ws="none",
-        timeout_graceful_shutdown=math.ceil(FLAGS.drain_s),
-        ssl_certfile=FLAGS.tls_cert,
-        ssl_keyfile=FLAGS.tls_key,
-    )
-    server = uvicorn.Server(config)
     try:
-        server.run(sockets=None if at is None else [at])
+        started = run(
+            gateway.app(),
+            at,
+            header_s=FLAGS.header_s,
+            write_s=FLAGS.write_s,
+            host=host,
+            port=FLAGS.port,
+            timeout_graceful_shutdown=math.ceil(FLAGS.drain_s),
+            ssl_certfile=FLAGS.tls_cert,
+            ssl_keyfile=FLAGS.tls_key,
+        )
     finally:
         core.close()
-    if not server.started:
+    if not started:
         raise SystemExit(3)
 
 
