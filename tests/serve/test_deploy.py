@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from tests.serve.running import running
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+COMMAND = (DEPLOY.parent / "alloc_jax" / "serve" / "__main__.py").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +63,17 @@ def test_the_container_is_made_of_files_that_are_there():
             assert json.loads(line.split(maxsplit=1)[1])
 
 
+def test_the_container_is_healthy_where_the_gateway_is_up_though_its_upstream_is_down(policy):
+    text = re.sub(r"\\\n\s*", "", (DEPLOY / "Containerfile").read_text())
+    name, *arguments = json.loads(re.search(r"^HEALTHCHECK .*? CMD (\[.*\])$", text, re.MULTILINE)[1])
+    assert name == "python" and re.search(r'DEFINE_integer\("port", 8321,', COMMAND) and "EXPOSE 8321" in text
+    with running(policy, url="http://127.0.0.1:9/v1") as gateway:
+        there = [part.replace("127.0.0.1:8321", gateway.url.split("/")[2]) for part in arguments]
+        assert there != arguments and subprocess.run([sys.executable, *there]).returncode == 0
+    assert subprocess.run([sys.executable, *there], stderr=subprocess.DEVNULL).returncode == 1
+
+
 def test_the_containers_configuration_holds_keys_that_are_flags():
-    command = (DEPLOY.parent / "alloc_jax" / "serve" / "__main__.py").read_text()
     said = tomllib.loads((DEPLOY / "serve.toml").read_text())
     for name in said.keys() - {"sources"}:
-        assert re.search(rf'flags\.DEFINE_\w+\(\s*"{name}"', command), name
+        assert re.search(rf'flags\.DEFINE_\w+\(\s*"{name}"', COMMAND), name
