@@ -167,7 +167,7 @@ def parse_json(text: str | bytes) -> Any:
     [1, None]
     """
     text = text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text.removeprefix("\ufeff")
-    return json.loads(text, parse_int=_whole)
+    return _JSON.decode(text)
 
 
 def _whole(digits: str) -> int | None:
@@ -175,6 +175,9 @@ def _whole(digits: str) -> int | None:
         return int(digits)
     except ValueError:
         return None
+
+
+_JSON = json.JSONDecoder(parse_int=_whole)
 
 
 def _choice(choice: Any, tokens: float | None) -> Choice | None:

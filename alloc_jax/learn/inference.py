@@ -25,7 +25,7 @@ def forward(weights: dict[str, np.ndarray], features: np.ndarray) -> np.ndarray:
 class Rest(NamedTuple):
     """What reads the features makes of a text that has none of them; most texts have few."""
 
-    features: np.ndarray  # f32[D] standardised zeros
+    features: np.ndarray  # f32[3, D] mean and scale of the features, and standardised zeros
     read: (
         np.ndarray
     )  # f32[E H + K] of the members' hidden layers side by side, then of the linear model if there is one
@@ -34,20 +34,23 @@ class Rest(NamedTuple):
 
 def at_rest(weights: dict[str, np.ndarray]) -> Rest:
     """The `Rest` of some weights."""
-    features = standardise(np.zeros_like(weights["feature_mean"]), weights["feature_mean"], weights["feature_scale"])
+    mean, scale = weights["feature_mean"], weights["feature_scale"]
+    features = standardise(np.zeros_like(mean), mean, scale)
     kernel, bias = weights["Dense_0/kernel"], weights["Dense_0/bias"].ravel()
     kernel = np.moveaxis(kernel, 0, 1).reshape(len(features), -1)
     if "Direct/kernel" in weights:
         kernel = np.concatenate([kernel, weights["Direct/kernel"][0]], axis=1)
     kernel = np.ascontiguousarray(kernel)
-    return Rest(features, np.pad(bias, (0, kernel.shape[1] - len(bias))) + features @ kernel, kernel)
+    return Rest(
+        np.stack([mean, scale, features]), np.pad(bias, (0, kernel.shape[1] - len(bias))) + features @ kernel, kernel
+    )
 
 
 def forward_one(weights: dict[str, np.ndarray], rest: Rest, features: np.ndarray) -> np.ndarray:
     """`forward` of one question's features f32[1, D], which reads the weights of the features that it has alone."""
     has = features[0].nonzero()[0]
-    mean, scale = weights["feature_mean"][has], weights["feature_scale"][has]
-    change = standardise(features[0, has], mean, scale) - rest.features[has]
+    mean, scale, zero = rest.features[:, has]
+    change = standardise(features[0, has], mean, scale) - zero
     read = rest.read + change @ rest.kernel[has]
     members, width = weights["Dense_0/bias"].shape
     hidden = read[: members * width].reshape(members, 1, width)
@@ -56,11 +59,11 @@ def forward_one(weights: dict[str, np.ndarray], rest: Rest, features: np.ndarray
 
 def _onwards(weights: dict[str, np.ndarray], hidden: np.ndarray, direct: np.ndarray | None) -> np.ndarray:
     """Outputs f32[E, N, O] of what the first layer gave, f32[E, N, H], and of what the linear model adds to the first of them."""
-    layers = sum(name.startswith("Dense_") for name in weights) // 2
-    x = hidden
-    for layer in range(1, layers):
+    x, layer = hidden, 1
+    while (kernel := weights.get(f"Dense_{layer}/kernel")) is not None:
         x = x / (1 + np.exp(-np.maximum(x, -80)))  # silu
-        x = np.matmul(x, weights[f"Dense_{layer}/kernel"]) + weights[f"Dense_{layer}/bias"][:, None]
+        x = np.matmul(x, kernel) + weights[f"Dense_{layer}/bias"][:, None]
+        layer += 1
     if direct is not None:
         x[..., : direct.shape[-1]] += direct
     return x

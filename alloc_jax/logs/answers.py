@@ -43,7 +43,7 @@ def plain(text: str) -> str:
 
 def unemphasised(text: str) -> str:
     """The text without Markdown emphasis, also of a part of what is emphasised; twenty levels of it are more than is written."""
-    for _ in range(20):
+    for _ in range(20 if "*" in text or "_" in text else 0):
         text, found = _EMPHASIS.subn(r"\2", text)
         if not found:
             break
@@ -209,13 +209,18 @@ def _value(match: re.Match) -> str | None:
         )
     if int(below or bottom or 1) == 0:
         return None
+    value: Fraction | int
     if top is not None:
         value = Fraction(int(top), int(bottom)) + int(match["units"] or 0)
     else:
-        value = Fraction(re.sub(r"\D", "", whole or "0") + part) / int(below or 1) + int(match["mixed"] or 0)
+        written = re.sub(r"\D", "", whole or "0") + part
+        value = Fraction(written) if part else int(written)
+        if below is not None:
+            value = Fraction(value) / int(below) + int(match["mixed"] or 0)
     if value == 0 and raised < 0:
         return None
-    value = value**raised * Fraction(10) ** power
+    if raised != 1 or power:
+        value = Fraction(value) ** raised * Fraction(10) ** power
     return str(-value if negative else value)
 
 

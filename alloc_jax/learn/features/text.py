@@ -200,30 +200,34 @@ def surface_counts(text: str) -> np.ndarray:
     words = _WORD.findall(text)
     numbers = _NUMBER.findall(text)
     lengths = [len(number) for number in numbers]
-    depths = list(accumulate((c in "([{") - (c in ")]}") for c in text)) or [0]
-    operators = [c for c in text if c in "+-*/^"]
-    frequency = [count / len(text) for count in Counter(text).values()]
+    counts = Counter(text)
+    depths = [0]
+    if not counts.keys().isdisjoint("([{)]}"):
+        depths = list(accumulate((c in "([{") - (c in ")]}") for c in text))
+    marks = [counts.get(mark, 0) for mark in _MARKS]
+    operators = [count for mark in "+-*/^" if (count := counts.get(mark, 0))]
+    frequency = [count / len(text) for count in counts.values()]
     return np.array(
         [
             len(text),
             len(words),
             len({word.lower() for word in words}),
             sum(map(len, words)) / max(len(words), 1),
-            sum(text.count(mark) for mark in ".?!"),
-            text.count("\n") + 1,
-            sum(map(str.isupper, text)),
-            sum(map(str.isdigit, text)),
+            sum(counts.get(mark, 0) for mark in ".?!"),
+            counts.get("\n", 0) + 1,
+            sum(count for character, count in counts.items() if character.isupper()),
+            sum(count for character, count in counts.items() if character.isdigit()),
             len(numbers),
             sum(length == 2 for length in lengths),
             sum(length >= 3 for length in lengths),
             max(lengths, default=0),
             sum("." in number for number in numbers),
+            sum(operators),
             len(operators),
-            len(set(operators)),
             max(max(depths), 0),
             max(sum(depths) / len(depths), 0),
             -sum(share * log2(share) for share in frequency),
-            *(text.count(mark) for mark in _MARKS),
+            *marks,
         ],
         np.float32,
     )
@@ -244,6 +248,7 @@ def _shape(code: int) -> int:
 
 # Characters beyond Latin-1 share one shape.
 _SHAPE_OF = np.array([*(_shape(code) for code in range(256)), ord("a")], np.uint64)
+_LENGTHS = np.arange(1, 6, dtype=np.uint64)[:, None]
 _ODD, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 
 
@@ -261,7 +266,7 @@ def _hashed_counts(codes: np.ndarray, longest: int, buckets: int) -> np.ndarray:
     padded = np.zeros(many + longest - 1, np.uint64)
     padded[:many] = codes
     keys = np.empty((longest, many), np.uint64)  # row n - 1: the n-grams that start at each code
-    keys[:] = np.arange(1, longest + 1, dtype=np.uint64)[:, None]
+    keys[:] = _LENGTHS[:longest]
     for at in range(longest):  # a multiplicative hash: wraps modulo 2^64
         key = keys[at:]
         key ^= padded[at : at + many]

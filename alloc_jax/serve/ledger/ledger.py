@@ -196,6 +196,8 @@ _LOST = (
 
 def _hold(execute: Execute, purse: str, window: int, amount: float, cap: float | None) -> bool:
     """Adds to what is held of a purse; False, and nothing changes, where that would pass the cap."""
+    if cap is None and not amount:  # nothing is held
+        return True
     if cap is not None and amount > cap:
         return False
     added = 'INSERT INTO windows VALUES (?, ?, ?) ON CONFLICT (purse, "window") DO UPDATE SET held = windows.held + excluded.held'

@@ -36,12 +36,12 @@ class Breaker:
         Raises:
           Fault: the upstream is down, and it is not yet time to look again.
         """
-        while self.failed >= self.most and self.looking is not None:
+        while self.open and self.looking is not None:
             try:
                 await asyncio.wait_for(self.looking.wait(), _PATIENCE)
             except TimeoutError:
                 raise Fault("the upstream is down", retry_after=_PATIENCE) from None
-        looks = self.failed >= self.most
+        looks = self.open
         if looks:
             if (left := self.until - self.clock()) > 0:
                 raise Fault("the upstream is down", retry_after=left)
@@ -53,9 +53,14 @@ class Breaker:
                 self._found()
 
     @property
+    def open(self) -> bool:
+        """Whether nobody is let through but the one that looks."""
+        return self.failed >= self.most
+
+    @property
     def down(self) -> bool:
         """Whether the server failed, and it is not yet time to look again."""
-        return self.failed >= self.most and self.until > self.clock()
+        return self.open and self.until > self.clock()
 
     def good(self) -> None:
         """The server has answered."""

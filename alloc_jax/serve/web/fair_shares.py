@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Any
 
 
@@ -69,14 +68,20 @@ class Fair:
                 if turns:
                     self.waiting[name] = turns
 
-    @asynccontextmanager
-    async def slot(self, tenant: str) -> AsyncIterator[None]:
+    def slot(self, tenant: str) -> _Slot:
         """A slot, held while inside."""
-        await self.take(tenant)
-        try:
-            yield
-        finally:
-            self.give(tenant)
+        return _Slot(self, tenant)
+
+
+class _Slot:
+    def __init__(self, fair: Fair, tenant: str):
+        self.fair, self.tenant = fair, tenant
+
+    async def __aenter__(self) -> None:
+        await self.fair.take(self.tenant)
+
+    async def __aexit__(self, *exc) -> None:
+        self.fair.give(self.tenant)
 
 
 class Pool:

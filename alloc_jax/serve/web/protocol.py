@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +16,7 @@ from alloc_jax.serve.web.request_bodies import PREFIX
 if TYPE_CHECKING:
     from alloc_jax.serve.web.answering import Answer
 
+_STRICT = json.JSONEncoder(allow_nan=False)
 _LONGEST_HEADER = 1000  # characters of a list in a header
 DONE = b"data: [DONE]\n\n"
 STATUS = {
@@ -86,7 +86,7 @@ class Chunks:
         return self._event(error_body(status, message))
 
     def _event(self, body: Mapping[str, Any]) -> bytes:
-        return b"data: " + json.dumps(body, allow_nan=False).encode() + b"\n\n"
+        return b"data: " + _STRICT.encode(body).encode() + b"\n\n"
 
 
 def completion(identity: str, model: str, choice: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
@@ -115,9 +115,12 @@ def sendable(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that are JSON, which an upstream's need not be: not a number beyond all, nor nested too deeply."""
     found = {}
     for name, value in fields.items():
-        with suppress(ValueError, RecursionError):
-            json.dumps([[[[[[[[value]]]]]]]], allow_nan=False)  # as deep in an answer as it will be
-            found[name] = value
+        if not isinstance(value, (str, type(None))):
+            try:
+                _STRICT.encode([[[[[[[[value]]]]]]]])  # as deep in an answer as it will be
+            except (ValueError, RecursionError):
+                continue
+        found[name] = value
     return found
 
 
@@ -240,6 +243,8 @@ def fault_status(fault: Fault) -> tuple[int, float | None]:
 
 def _printable(text: str) -> str:
     """A header holds printable ASCII, and nothing else."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         c if " " <= c <= "~" else c.encode("ascii", "backslashreplace").decode() if c > "~" else " " for c in text
     )

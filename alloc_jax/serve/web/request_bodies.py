@@ -43,10 +43,12 @@ def read_object(raw: bytes) -> dict[str, Any]:
     """
     try:
         text = raw.decode(json.detect_encoding(raw), "surrogatepass")
-        # Inside of lists, and so no deeper than it can be written again, inside of another body.
-        body = json.loads(_MARGIN * "[" + text + _MARGIN * "]", parse_constant=_no_number, parse_float=_finite)
-        for _ in range(_MARGIN):
-            (body,) = body
+        if text.count("[") + text.count("{") < _MARGIN:
+            body = _JSON.decode(text)
+        else:  # inside of lists, and so no deeper than it can be written again, inside of another body
+            body = _JSON.decode(_MARGIN * "[" + text + _MARGIN * "]")
+            for _ in range(_MARGIN):
+                (body,) = body
     except (ValueError, RecursionError):  # also a number of thousands of digits
         raise Refused("invalid", f"no JSON: {_why_not(raw)}") from None
     if not isinstance(body, dict):
@@ -261,7 +263,7 @@ def count_of(body: Mapping[str, Any], name: str, where: str = "") -> int | None:
 def _why_not(raw: bytes) -> str:
     """What is wrong with a request's JSON."""
     try:
-        json.loads(raw, parse_constant=_no_number, parse_float=_finite)
+        _JSON.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         return str(error)
     return "it is nested too deeply"
@@ -276,6 +278,9 @@ def _finite(text: str) -> float:
     if math.isinf(value):  # which would go upstream as no JSON
         raise ValueError(f"{text[:40]} is beyond what a number can be")
     return value
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
 
 
 def _shown(value: Any) -> str:

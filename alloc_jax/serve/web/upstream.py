@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 
@@ -67,15 +69,13 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Upstream:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_mark_reused)
         self._session = aiohttp.ClientSession(
             # What is compressed cannot be bounded before it is read.
             headers={"Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=self.timeout_s),
-            connector=aiohttp.TCPConnector(limit=0),  # the slots bound
+            connector=_Connector(limit=0),  # the slots bound
+            cookie_jar=aiohttp.DummyCookieJar(),  # nobody is told what a server said to another
             auto_decompress=False,
-            trace_configs=[trace],
         )
         return self
 
@@ -179,7 +179,7 @@ class Upstream:
         way = self.servers.choose(model, tried or ())
         if tried is not None and way.server not in tried:
             tried.append(way.server)
-        async with way.breaker.passage():
+        async with way.breaker.passage() if way.breaker.open else nullcontext():
             try:
                 yield way
             except Fault as fault:
@@ -277,13 +277,13 @@ class Upstream:
         loop = asyncio.get_running_loop()
         while True:
             connection, start = Connection(), loop.time()
+            _connection.set(connection)
             try:
                 return await self._session.post(
                     f"{server.url}{path}",
                     data=body if len(body) < _PIECES else io.BytesIO(body),
                     headers={"Content-Type": "application/json", **_key(server), **headers},
                     allow_redirects=False,
-                    trace_request_ctx=connection,
                     **more,
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
@@ -331,9 +331,22 @@ class Connection:
     reused: bool = False
 
 
-async def _mark_reused(session, context, params) -> None:
-    if context.trace_request_ctx is not None:
-        context.trace_request_ctx.reused = True
+_connection: ContextVar[Connection] = ContextVar("connection")  # of the request that is being sent
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells a request whether its connection has served another one, which the callbacks of a trace would cost more to say."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self._seen: WeakSet[asyncio.BaseProtocol] = WeakSet()
+
+    async def connect(self, req, traces, timeout):
+        connection = await super().connect(req, traces, timeout)
+        if (known := _connection.get(None)) is not None:
+            known.reused = connection.protocol in self._seen
+        self._seen.add(connection.protocol)
+        return connection
 
 
 def _told(response: aiohttp.ClientResponse, said: str) -> Fault:

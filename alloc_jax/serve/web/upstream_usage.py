@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from alloc_jax.collect.recipes import beside_bytes
@@ -14,6 +15,7 @@ from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.tickets import Ticket
 
 _COUNTS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
+_counts = attrgetter(*_COUNTS)
 _log = logging.getLogger("alloc_jax.serve")
 
 
@@ -47,12 +49,9 @@ class Drawn:
 
     def usage(self, source: str | None = None) -> Usage:
         """The sum over a source's replies, or over all; None where one of them does not say."""
-        usages = [usage for name, usage in self.usages if source in (None, name)]
-        sums = {}
-        for name in _COUNTS:
-            counts = [getattr(usage, name) for usage in usages]
-            sums[name] = sum(counts) if counts and None not in counts else None
-        return Usage(**sums)
+        counts = [_counts(usage) for name, usage in self.usages if source in (None, name)]
+        sums = [None if None in column else sum(column) for column in zip(*counts, strict=True)]
+        return Usage(**dict(zip(_COUNTS, sums, strict=True))) if counts else Usage()
 
     @property
     def known(self) -> tuple[float, float]:
