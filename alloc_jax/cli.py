@@ -37,6 +37,7 @@ COMMANDS = {
         "Recorded decisions: is the policy still right, is a candidate safe to switch on?",
         "decisions",
     ),
+    "epochs": Command("commands.epochs", "An earlier run of a benchmark: which questions deserve more epochs.", "log"),
     "replay": Command("commands.replay", "A log through the gateway's decisions, offline.", "log"),
     "solve-distributed": Command("commands.solve_distributed", "A stored table of any length, by many processes."),
     "demo": Command("commands.servers.demo", "A small model, the gateway before it, 200 questions, and the account."),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from alloc_jax.serve.epochs import MeanEpochs, VoteEpochs, expected_variance, neyman_epochs
+from alloc_jax.serve.epochs import MeanEpochs, VoteEpochs, doubling_epochs, expected_variance, neyman_epochs
 from alloc_jax.stopping.rules import StoppingFrontier, load_stopping
 from tests.real_tools import ROOT, needs_tool, reasoner, run
 
@@ -29,6 +29,17 @@ def test_no_allocation_makes_the_mean_more_exact(seed):
 def test_what_always_says_the_same_gets_the_least():
     assert neyman_epochs(np.zeros(3), 5, 2, 8).tolist() == [2, 2, 2]
     assert neyman_epochs(np.full(3, 0.2), 8, 2, 8).tolist() == [8, 8, 8]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_doublings_are_within_the_budget_and_nearly_the_best_of_their_kind(seed):
+    variance = np.random.default_rng(seed).uniform(0, 0.25, 5).round(2)
+    found = doubling_epochs(variance, budget=3.5, most=8)
+    assert set(found) <= {1, 2, 4, 8} and found.sum() <= 17
+    every = [n for n in itertools.product((1, 2, 4, 8), repeat=5) if sum(n) <= 17]
+    best = min((variance / np.array(n)).sum() for n in every)
+    assert best <= (variance / found).sum() < 1.15 * best
+    assert doubling_epochs(np.zeros(3), 4, 8).tolist() == doubling_epochs(np.ones(3), 4, 1).tolist() == [1, 1, 1]
 
 
 def run_mean(stopping, samples, names):
