@@ -41,6 +41,7 @@ class NearestNeighbours:
     featurizer: Featurizer = field(default_factory=TextFeatures)
     neighbours: int = 20  # fewer where a training question has fewer of other texts beside it
     angles: bool = True
+    by_group: bool = False  # the multiplier is calibrated on predictions from questions of other groups
     predicts_utility = True
     _moments: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
     _known: Neighbours = field(init=False, repr=False)
@@ -53,12 +54,14 @@ class NearestNeighbours:
         object.__setattr__(self, "_moments", _moments(features))
         placed = self._placed(features)
         object.__setattr__(self, "_known", Neighbours(placed))
-        unit = inseparable(self.table)
+        unit = inseparable(self.table, self.by_group)
         others = len(unit) - int(np.bincount(unit).max())
         if others == 0:
-            raise ValueError(f"{self.name}: every question has the same text, and none is left to predict it from")
+            raise ValueError(
+                f"{self.name}: every question has the same text or group, and none is left to predict it from"
+            )
         object.__setattr__(self, "_count", min(self.neighbours, others))
-        # Each training question is predicted from those of other texts.
+        # Each training question is predicted from those of other units.
         object.__setattr__(self, "_calibration", self._average(placed, (unit, unit)))
 
     @property
@@ -155,7 +158,7 @@ class RidgeRegression:
         return Prediction(score, np.maximum(cost, 0))
 
 
-def prompt_length(table: OutcomeTable) -> NearestNeighbours:
+def prompt_length(table: OutcomeTable, by_group: bool = False) -> NearestNeighbours:
     """The length heuristic at its best: what questions of about this length have earned, with a multiplier calibrated like a policy's.
 
     It averages many more neighbours than `NearestNeighbours` does by default, because one feature tells little; and of very many
@@ -163,7 +166,8 @@ def prompt_length(table: OutcomeTable) -> NearestNeighbours:
     """
     if len(table) > FEW:
         table = table.select(np.sort(np.random.default_rng(0).permutation(len(table))[:FEW]))
-    return NearestNeighbours("prompt length", table, PROMPT_LENGTH, neighbours=max(20, len(table) // 20), angles=False)
+    count = max(20, len(table) // 20)
+    return NearestNeighbours("prompt length", table, PROMPT_LENGTH, neighbours=count, angles=False, by_group=by_group)
 
 
 def random_mix(cost: np.ndarray, budget: float) -> np.ndarray:

@@ -107,7 +107,7 @@ def compare_transfer(cases: Sequence[Case], config: CompareConfig) -> dict[str, 
     reports = {}
     for case, parts in zip(cases, _parts(cases, config), strict=True):
         like = [other for other in cases if len(other.learn.actions) == len(case.learn.actions)]
-        learned = policy(config.ablate, case.budgets)
+        learned = policy(config.ablate, case.budgets, by_group=config.by_group)
         contenders = [replace(learned, name=other.name, table=transferred(case, other)) for other in like]
         reports[case.name] = _scored(contenders, case, case.budgets, parts, config)
     return reports
@@ -119,9 +119,9 @@ def _parts(cases: Sequence[Case], config: CompareConfig) -> list[list[Part]]:
 
 
 def _compare_on(case: Case, parts: Sequence[Part], config: CompareConfig) -> Comparison:
-    contenders = [policy(text, case.budgets) for text in config.policies]
-    contenders += [baseline(name, case.budgets) for name in config.baselines]
-    contenders += with_oracle_features(case)
+    contenders = [policy(text, case.budgets, by_group=config.by_group) for text in config.policies]
+    contenders += [baseline(name, case.budgets, by_group=config.by_group) for name in config.baselines]
+    contenders += with_oracle_features(case, config.by_group)
     between = np.geomspace(min(case.budgets), max(case.budgets), 7)[1:-1] if len(case.budgets) > 1 else ()
     grid = sorted({*case.budgets, *between})
     deployed = cross_fit(contenders, case, grid, parts, config.workers)

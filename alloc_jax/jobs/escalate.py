@@ -134,8 +134,9 @@ class EscalationBench:
     def policy(self, log: SampleLog) -> Policy | None:
         if not self.config.policies:
             return None
-        config = replace(parse_policy(self.config.policies[0], self.budgets), seed=self.config.seed)
-        return train(self.table(log), config)
+        given = parse_policy(self.config.policies[0], self.budgets)
+        by_group = given.by_group or self.config.by_group  # where what is held out is of other groups
+        return train(self.table(log), replace(given, seed=self.config.seed, by_group=by_group))
 
 
 def escalate_beside(

@@ -122,8 +122,8 @@ def solve_then_learn(
         clock.log(
             "measure", f"{len(known.log)} questions, {split}; {samples} samples of {len(known.log.sources)} sources"
         )
-        policies = train_policies(tables.train, config.policies, config.budgets, config.seed)
-        rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, config.seed)]
+        policies = train_policies(tables.train, config, config.seed)
+        rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, config, config.seed)]
         grid = _budget_grid(tables.score, config.budgets)
         budgets = sorted({*config.budgets, *grid})
         beside = {}
@@ -190,8 +190,8 @@ def resplit(config: JobConfig, splits: int) -> tuple[list[str], list[list[str]]]
     found: dict[tuple[str, float], list] = {}
     for seed in range(config.seed, config.seed + splits):
         tables = _split_and_measure(known, config, seed)
-        policies = train_policies(tables.train, config.policies, config.budgets, seed)
-        rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, seed)]
+        policies = train_policies(tables.train, config, seed)
+        rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, config, seed)]
         for row in evaluate(rules, tables.choose, tables.score, config.budgets, replicates=500, seed=seed).rows:
             found.setdefault((row.rule, row.budget), []).append(row)
         logging.getLogger("alloc_jax").info("split %d of %d", seed - config.seed + 1, splits)
@@ -234,20 +234,22 @@ def _split_and_measure(known: JobLog, config: JobConfig, seed: int) -> Tables:
     return Tables(train, choose, score, learn, halves[1])
 
 
-def train_policies(table: OutcomeTable, kinds: Sequence[str], budgets: Sequence[float], seed: int) -> list[Policy]:
+def train_policies(table: OutcomeTable, config: JobConfig, seed: int) -> list[Policy]:
     """A policy of each kind, trained on a table."""
-    return [train(table, PolicyConfig(kind=kind, budgets=tuple(budgets), seed=seed)) for kind in kinds]
+    options: dict[str, Any] = {"budgets": tuple(config.budgets), "by_group": config.by_group, "seed": seed}
+    return [train(table, PolicyConfig(kind=kind, **options)) for kind in config.policies]
 
 
-def _rivals(known: JobLog, table: OutcomeTable, seed: int) -> list[PolicyLike]:
+def _rivals(known: JobLog, table: OutcomeTable, config: JobConfig, seed: int) -> list[PolicyLike]:
     """The baselines that policies are compared with, trained on a table of some of the log's questions."""
     informed = []
     if (
         known.generator is not None
     ):  # the baseline with oracle features: what questions were generated from, instead of text
         features = Given.of("generator", known.log.question, known.generator)
-        informed = [replace(train(table, PolicyConfig(seed=seed), features), name=GENERATOR)]
-    return [NearestNeighbours(KNN, table), prompt_length(table), *informed]
+        informed = [replace(train(table, PolicyConfig(seed=seed, by_group=config.by_group), features), name=GENERATOR)]
+    nearest = NearestNeighbours(KNN, table, by_group=config.by_group)
+    return [nearest, prompt_length(table, config.by_group), *informed]
 
 
 def _write_predictions(path: Path, report: Report, predicted: dict[str, Prediction], table: OutcomeTable) -> None:

@@ -49,6 +49,7 @@ class PolicyConfig:
     hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers
     folds: int = 6  # parts of the questions
     left_out: int = 3  # parts a member leaves out; every combination has a member
+    by_group: bool = False  # a group lies in one part: honest about questions of groups that are not trained on
     epochs: int | None = None  # None: `usual_epochs` of the questions
     batch: int = 256
     learning_rate: float = 4e-3
@@ -99,15 +100,16 @@ def train(
         this with the same arguments and all get the policy.
 
     Raises:
-      ValueError: fewer than two texts a fold, an action without samples on some question, several resources, actions
+      ValueError: fewer than two texts (or groups) a fold, a question without the group that is asked for, an action without samples on some question, several resources, actions
         that never differ in utility, features that are not finite, or weights that diverged.
     """
     featurizer = featurizer or TextFeatures()
-    unit = inseparable(table)
+    unit = inseparable(table, config.by_group)
     units = len(np.unique(unit))
     if units < 2 * config.folds:
+        kind = "groups" if config.by_group else "questions"
         raise ValueError(
-            f"training on {config.folds} folds needs {2 * config.folds} questions or more, got {units} of different texts to learn"
+            f"training on {config.folds} folds needs {2 * config.folds} {kind} or more, got {units} of different texts to learn"
             " from; some hundred give intervals of use"
         )
     if table.cost.ndim != 2:
@@ -137,7 +139,7 @@ def train(
     weights |= targets.described
 
     fold_key, key = jax.random.split(jax.random.key(config.seed))
-    fold = np.asarray(jax.random.permutation(fold_key, units))[unit] % config.folds  # questions of one text share it
+    fold = np.asarray(jax.random.permutation(fold_key, units))[unit] % config.folds  # a unit shares it
     without = np.array(list(combinations(range(config.folds), config.left_out)))
     unseen = (fold == without[:, :, None]).any(axis=1)  # bool[members, N]
     x = standardise(features, weights["feature_mean"], weights["feature_scale"])[:, ~constant].astype(np.float32)

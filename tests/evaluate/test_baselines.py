@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alloc_jax.evaluate.baselines import NearestNeighbours, RidgeRegression
+from alloc_jax.evaluate.baselines import NearestNeighbours, RidgeRegression, prompt_length
 from alloc_jax.learn import Given
 from alloc_jax.measure import measure, menu
 from tests.conftest import made_log
@@ -64,6 +64,17 @@ def test_neighbours_of_a_training_question_have_other_texts(table):
     placed, own = alone._placed(alone.featurizer.encode(table.question)), np.arange(len(table))
     nearest = alone._known.nearest(placed, 5, (own, own))
     np.testing.assert_array_equal(alone._calibration.score, table.utility[nearest].mean(axis=1))
+
+
+def test_neighbours_of_a_training_question_have_other_groups_where_those_to_come_have(table):
+    group = np.arange(40) % 8
+    grouped = replace(table, group=tuple(map(str, group)))
+    told = replace(grouped, utility=np.broadcast_to(group[:, None], table.utility.shape).astype(np.float32))
+    near = NearestNeighbours("kNN", told, neighbours=1, by_group=True)  # predicts which group is the nearest
+    assert (near._calibration.score != group[:, None]).all()
+    assert (NearestNeighbours("kNN", told, neighbours=1)._calibration.score == group[:, None]).any()
+    length = prompt_length(told, by_group=True)
+    assert length._calibration.score.tolist() != prompt_length(told)._calibration.score.tolist()
 
 
 @pytest.mark.parametrize("rule", [NearestNeighbours, RidgeRegression])

@@ -282,6 +282,19 @@ def test_members_leave_out_questions_of_one_text_together(table, monkeypatch):
         train(replace(table, question=tuple(str(i % 8) for i in range(count))), config)
 
 
+def test_members_leave_out_groups_where_the_questions_to_come_are_of_others(table, monkeypatch):
+    config, count = PolicyConfig(folds=5, left_out=2, by_group=True), len(table)
+    apart = replace(table, question=tuple(f"{i} {text}" for i, text in enumerate(table.question)))
+    place = np.arange(count) % 20
+    unseen = unseen_by_members(replace(apart, group=tuple(map(str, place))), config, monkeypatch)
+    np.testing.assert_array_equal(unseen, unseen[:, :20][:, place])
+    assert 0 < unseen[0].sum() < count
+    with pytest.raises(ValueError, match="needs 10 groups or more, got 2"):
+        train(replace(apart, group=("a", "b") * (count // 2)), config)
+    with pytest.raises(ValueError, match="has no group"):
+        train(replace(apart, group=(None,) * count), config)
+
+
 def test_tables_that_cannot_be_learned_from_are_refused(table, log):
     for rows in ([0, 1, 2], [0]):
         with pytest.raises(ValueError, match=f"needs 4 questions or more, got {len(rows)}"):

@@ -42,8 +42,11 @@ BLOCKS = {
 SIZES = (0.125, 0.25, 0.5, 1.0)  # of the training questions
 
 
-def policy(text: str, budgets: Sequence[float], featurizer: Featurizer | None = None) -> Contender:
-    """The contender that a text describes: a kind of policy, with options of `PolicyConfig` where they differ.
+def policy(
+    text: str, budgets: Sequence[float], featurizer: Featurizer | None = None, by_group: bool = False
+) -> Contender:
+    """The contender that a text describes: a kind of policy, with options of `PolicyConfig` where they differ; `by_group` is one that
+    all contenders share, where what is held out is of other groups.
 
     Raises:
       ValueError: the text names no kind or no option.
@@ -52,6 +55,7 @@ def policy(text: str, budgets: Sequence[float], featurizer: Featurizer | None = 
     'value(epochs=10, hidden=(32,))'
     """
     config = parse_policy(text, budgets)
+    config = replace(config, by_group=config.by_group or by_group)
 
     def fit(table: OutcomeTable, seed: int) -> PolicyLike:
         return train(table, replace(config, seed=seed), featurizer)
@@ -79,21 +83,23 @@ def parse_policy(text: str, budgets: Sequence[float]) -> PolicyConfig:
     return PolicyConfig(kind=kind, budgets=tuple(budgets), **given)
 
 
-def baseline(name: str, budgets: Sequence[float], featurizer: Featurizer | None = None) -> Contender:
-    """A rule to beat, by name."""
+def baseline(
+    name: str, budgets: Sequence[float], featurizer: Featurizer | None = None, by_group: bool = False
+) -> Contender:
+    """A rule to beat, by name; see `policy`."""
     featurizer = featurizer or TextFeatures()
     fits: dict[str, Callable[[OutcomeTable, int], PolicyLike]] = {
-        KNN: lambda table, seed: NearestNeighbours(KNN, table, featurizer),
-        LENGTH: lambda table, seed: prompt_length(table),
-        CLASSES: lambda table, seed: boosted_classes(table, budgets, featurizer, seed),
-        GAINS: lambda table, seed: boosted_gains(table, featurizer, seed),
+        KNN: lambda table, seed: NearestNeighbours(KNN, table, featurizer, by_group=by_group),
+        LENGTH: lambda table, seed: prompt_length(table, by_group),
+        CLASSES: lambda table, seed: boosted_classes(table, budgets, featurizer, seed, by_group),
+        GAINS: lambda table, seed: boosted_gains(table, featurizer, seed, by_group),
     }
     if name not in fits:
         raise ValueError(f"unknown baseline {name!r}: {' or '.join(fits)}")
     return Contender(name, fits[name])
 
 
-def with_oracle_features(case: Case) -> list[Contender]:
+def with_oracle_features(case: Case, by_group: bool = False) -> list[Contender]:
     """Baselines with oracle features, which nobody has for a new question: they show where the gap to the oracle comes from.
 
     The features of a value policy are the variables a question was generated from, and not its text: no ceiling, since the
@@ -104,7 +110,11 @@ def with_oracle_features(case: Case) -> list[Contender]:
     made = []
     if case.generator is not None:
         variables = Given.of("generator", case.learn.question, case.generator)
-        made.append(Contender(GENERATOR, lambda table, seed: train(table, PolicyConfig(seed=seed), variables)))
+
+        def informed(table: OutcomeTable, seed: int) -> PolicyLike:
+            return train(table, PolicyConfig(seed=seed, by_group=by_group), variables)
+
+        made.append(Contender(GENERATOR, informed))
     if case.halved:
         rates = case.choose.successes / np.maximum(case.choose.samples, 1)
         known = np.concatenate([case.choose.utility, rates, case.choose.cost], axis=1, dtype=np.float32)

@@ -54,7 +54,11 @@ class BoostedTrees:
 
 
 def boosted_classes(
-    table: OutcomeTable, budgets: Sequence[float], featurizer: Featurizer | None = None, seed: int = 0
+    table: OutcomeTable,
+    budgets: Sequence[float],
+    featurizer: Featurizer | None = None,
+    seed: int = 0,
+    by_group: bool = False,
 ) -> BoostedTrees:
     """The paper's learner: a classifier for each budget, of the action that the oracle takes.
 
@@ -63,31 +67,45 @@ def boosted_classes(
       budgets: whose oracles are imitated.
       featurizer: `TextFeatures()` by default.
       seed: of the folds whose questions the calibrating trees do not see.
+      by_group: whether a group lies in one fold.
     """
     problem = table.problem()
     labels = [np.asarray(solve(problem, float(budget)).action) for budget in budgets]
     cost = table.cost.mean(axis=0)
     fits = [partial(_fit_classes, label, cost) for label in labels]
-    return _boosted("trees (classes)", False, table, tuple(map(float, budgets)), fits, featurizer, seed)
+    return _boosted("trees (classes)", False, table, tuple(map(float, budgets)), fits, featurizer, seed, by_group)
 
 
-def boosted_gains(table: OutcomeTable, featurizer: Featurizer | None = None, seed: int = 0) -> BoostedTrees:
+def boosted_gains(
+    table: OutcomeTable, featurizer: Featurizer | None = None, seed: int = 0, by_group: bool = False
+) -> BoostedTrees:
     """Trees that predict the gain of every action over the cheapest one, and the actions' costs where they differ.
 
     Args:
       table: the training questions.
       featurizer: `TextFeatures()` by default.
       seed: of the folds whose questions the calibrating trees do not see.
+      by_group: whether a group lies in one fold.
     """
     cheapest = int(np.argmin(table.cost.mean(axis=0)))
     gain = table.utility - table.utility[:, [cheapest]]
-    return _boosted("trees (gains)", True, table, (), [partial(_fit_gains, gain, table.cost)], featurizer, seed)
+    return _boosted(
+        "trees (gains)", True, table, (), [partial(_fit_gains, gain, table.cost)], featurizer, seed, by_group
+    )
 
 
 def _boosted(
-    name, predicts_utility, table: OutcomeTable, budgets, fits, featurizer, seed: int, folds: int = 5
+    name,
+    predicts_utility,
+    table: OutcomeTable,
+    budgets,
+    fits,
+    featurizer,
+    seed: int,
+    by_group: bool = False,
+    folds: int = 5,
 ) -> BoostedTrees:
-    unit = inseparable(table)
+    unit = inseparable(table, by_group)
     units = len(np.unique(unit))
     if units < 2 * folds:
         raise ValueError(f"{name}: {folds} folds need {2 * folds} questions or more, got {units} of different texts")

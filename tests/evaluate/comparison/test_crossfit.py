@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
+from alloc_jax.evaluate.comparison import contenders
 from alloc_jax.evaluate.comparison.cases import Case, default_budgets, make_case, transferred
 from alloc_jax.evaluate.comparison.crossfit import Contender, cross_fit, question_folds
 from alloc_jax.evaluate.evaluation import score_plans
@@ -215,3 +216,19 @@ def test_default_budgets_lie_between_the_useful_actions(case):
     budgets = default_budgets(case.learn)
     assert len(budgets) == 3
     assert 1 < budgets[0] < budgets[1] < budgets[2] < 8
+
+
+def test_contenders_leave_groups_out_where_those_to_come_are_others(case, monkeypatch):
+    told = []
+    monkeypatch.setattr(contenders, "train", lambda table, config, *rest: told.append(config.by_group))
+    monkeypatch.setattr(contenders, "boosted_gains", lambda table, featurizer, seed, by_group: told.append(by_group))
+    monkeypatch.setattr(contenders, "boosted_classes", lambda table, *rest: told.append(rest[-1]))
+    for by_group in (False, True):
+        named = [
+            contenders.baseline(name, (1.0,), by_group=by_group) for name in (contenders.GAINS, contenders.CLASSES)
+        ]
+        for contender in (contenders.policy("value", (1.0,), by_group=by_group), *named):
+            contender.fit(case.learn, 0)
+    assert told == [False] * 3 + [True] * 3
+    nearest, length = (contenders.baseline(name, (1.0,), by_group=True) for name in (contenders.KNN, contenders.LENGTH))
+    assert nearest.fit(case.learn, 0).by_group and length.fit(case.learn, 0).by_group
