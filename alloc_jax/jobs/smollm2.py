@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,12 +21,19 @@ from alloc_jax.jobs.config import Seed
 from alloc_jax.jobs.escalate import EscalateConfig, compare_escalation
 from alloc_jax.jobs.servers import started
 from alloc_jax.logs import grade, read_log, write_log
+from alloc_jax.price_book import TokenPrice
 from alloc_jax.report.tables import right_by
 from alloc_jax.smollm2.log import save_packed
 from alloc_jax.smollm2.questions import WordProblem, word_problems
-from alloc_jax.smollm2.recipes import smollm2_recipes
+from alloc_jax.smollm2.recipes import MODEL, PARAMETERS, smollm2_recipes
 
 SAMPLES = "samples.jsonl"
+_TOY = 57_648  # parameters of the small arithmetic model
+# What a cascade pays: dollars per million tokens written, in proportion to the parameters; prompts lie in the servers' caches.
+_PRICES = [
+    asdict(TokenPrice(model=name, input=0.0, output=size / 1e9, source="parameters / 1e9", date="2026-11-30"))
+    for name, size in (("small", _TOY), (MODEL, PARAMETERS))
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +54,13 @@ class LoopConfig:
     """The loop: how much is collected to learn from, and what is then asked at which budget."""
 
     model: Annotated[str, "The model's file (GGUF), the wheel that holds it, or the wheel's folder."] = "runs/model"
-    questions: Annotated[int, "Questions to learn from."] = 120
-    samples: Annotated[int, "Samples of each of them and of each source."] = 8
+    questions: Annotated[int, "Questions to learn from."] = 80
+    samples: Annotated[int, "Samples of each of them and of each source."] = 6
     asked: Annotated[int, "Questions that are asked of the gateway, none of them learned from."] = 100
-    budget: Annotated[float, "Mean tokens written per question."] = 16.0
+    budget: Annotated[
+        float, "Mean tokens written per question; with --cascade, mean dollars per million questions."
+    ] = 16.0
+    cascade: Annotated[bool, "Ask the built-in arithmetic model first, on a server of its own, and for sums."] = False
     seed: Seed = 0
 
 
@@ -121,37 +132,48 @@ def run_loop(config: LoopConfig, workdir: str | Path) -> str:
     from openai import DefaultHttpxClient, OpenAI
 
     workdir = Path(workdir)
-    sources = ("direct", "steps")
+    workdir.mkdir(parents=True, exist_ok=True)
+    recipes = cascade_recipes() if config.cascade else {name: smollm2_recipes()[name] for name in ("direct", "steps")}
+    known = (arithmetic_sums if config.cascade else word_problems)(config.seed)
+    learned_from, asked = known[: config.questions], known[config.questions :][: config.asked]
+    (workdir / "sources.json").write_text(json.dumps(recipes))
+    (workdir / "prices.json").write_text(json.dumps(_PRICES))
+    budget = config.budget / 1e6 if config.cascade else config.budget
     clock = [time.perf_counter()]
-    drawing = DrawConfig(
-        model=config.model, questions=config.questions, samples=config.samples, sources=sources, seed=config.seed
-    )
-    draw_smollm2(drawing, workdir)
-    clock.append(time.perf_counter())
-    learning = EscalateConfig(
-        log=str(workdir / SAMPLES),
-        resource="completion_tokens",
-        sources=sources,
-        budgets=(config.budget,),
-        folds=2,
-        orders=2,
-        replicates=200,
-        seed=config.seed,
-    )
-    compare_escalation(learning, workdir / "rules", overwrite=True)
-    clock.append(time.perf_counter())
-    asked = word_problems(config.seed)[config.questions :][: config.asked]
-    recipes = workdir / "sources.json"
-    recipes.write_text(json.dumps({name: smollm2_recipes()[name] for name in sources}))
-    with started("smollm2", f"--model={config.model}") as model:
-        options = [f"--policy={workdir / 'rules' / 'policy'}", f"--upstream={model}/v1", f"--sources={recipes}"]
-        options += [f"--budget={config.budget:g}", "--resource=completion_tokens", "--ledger="]
-        with started("serve", *options) as gateway:
-            clock.append(time.perf_counter())
-            plain = DefaultHttpxClient(trust_env=False)  # to this machine, by way of no proxy
-            client = OpenAI(base_url=f"{gateway}/v1", api_key="none", http_client=plain, timeout=120)
-            answers = list(_answers(client, asked))
-            clock.append(time.perf_counter())
+    with ExitStack() as stack:
+        models = dict.fromkeys(recipe["model"] for recipe in recipes.values())
+        servers = {name: stack.enter_context(started(*_server(name, config.model))) for name in models}
+        for name, url in servers.items():
+            mine = {source: recipe for source, recipe in recipes.items() if recipe["model"] == name}
+            settings = CollectConfig(base_url=f"{url}/v1", samples=config.samples, concurrency=1, seed=config.seed)
+            collect(_questions(learned_from), parse_recipes(mine), workdir / f"journal-{name}.jsonl", settings)
+        log = read_log([str(workdir / f"journal-{name}.jsonl") for name in models], grader="number")
+        write_log(log, workdir / SAMPLES)
+        clock.append(time.perf_counter())
+        learning = EscalateConfig(
+            log=str(workdir / SAMPLES),
+            resource="usd" if config.cascade else "completion_tokens",
+            prices=str(workdir / "prices.json") if config.cascade else "",
+            sources=tuple(recipes),
+            budgets=(budget,),
+            folds=2,
+            orders=2,
+            replicates=200,
+            seed=config.seed,
+        )
+        compare_escalation(learning, workdir / "rules", overwrite=True)
+        clock.append(time.perf_counter())
+        upstreams = [f'[[upstreams]]\nurl = "{url}/v1"\nmodels = ["{name}"]\n' for name, url in servers.items()]
+        (workdir / "serve.toml").write_text("\n".join(upstreams))
+        options = [f"--config={workdir / 'serve.toml'}", f"--policy={workdir / 'rules' / 'policy'}", "--ledger="]
+        options += [f"--sources={workdir / 'sources.json'}", f"--prices={workdir / 'prices.json'}"]
+        options += [f"--budget={budget:g}", f"--resource={learning.resource}"]
+        gateway = stack.enter_context(started("serve", *options))
+        clock.append(time.perf_counter())
+        plain = DefaultHttpxClient(trust_env=False)  # to this machine, by way of no proxy
+        client = OpenAI(base_url=f"{gateway}/v1", api_key="none", http_client=plain, timeout=120)
+        answers = list(_answers(client, asked))
+        clock.append(time.perf_counter())
     seconds = [after - before for before, after in pairwise(clock)]
     return account(answers, [question.answer for question in asked], config, seconds)
 
@@ -165,6 +187,7 @@ class LoopAnswer:
     samples: int
     tokens: int
     seconds: float
+    headers: Mapping[str, str] = field(default_factory=dict)  # x-alloc-...
 
 
 def _answers(client: Any, asked: Sequence[WordProblem]) -> Iterator[LoopAnswer]:
@@ -180,6 +203,7 @@ def _answers(client: Any, asked: Sequence[WordProblem]) -> Iterator[LoopAnswer]:
             samples=int(headers["x-alloc-samples"]),
             tokens=said.usage.completion_tokens,
             seconds=time.perf_counter() - start,
+            headers={name: value for name, value in headers.items() if name.startswith("x-alloc-")},
         )
 
 
@@ -201,12 +225,48 @@ def account(answers: Sequence[LoopAnswer], golds: Sequence[int], config: LoopCon
         f"learned    in {seconds[1]:.0f} s",
         f"asked      {len(answers)} questions in {seconds[3]:.0f} s; median {statistics.median(wait):.2f} s, "
         f"95th percentile {wait[int(0.95 * (len(wait) - 1))]:.2f} s",
-        f"spent      {tokens / len(answers):.2f} tokens written per question of {config.budget:g}, "
-        f"{sum(one.samples for one in answers)} samples in all",
+        f"spent      {tokens / len(answers):.2f} tokens written per question"
+        + ("" if config.cascade else f" of {config.budget:g}")
+        + f", {sum(one.samples for one in answers)} samples in all",
         f"right      {share}",
         "",
         table,
-    ])  # fmt: skip
+    ]) + (_escalated(answers) if config.cascade else "")  # fmt: skip
+
+
+def _escalated(answers: Sequence[LoopAnswer]) -> str:
+    """The first answer that was begun by the arithmetic model and went on to the other, with its headers."""
+    first = next((one for one in answers if one.path.startswith("toy") and "steps" in one.path), None)
+    if first is None:
+        return ""
+    return "\n".join(
+        [
+            "",
+            "",
+            f"the first escalation: {first.text.strip()!r}",
+            *(f"{name}: {value}" for name, value in first.headers.items()),
+        ]
+    )
+
+
+def _server(model: str, file: str) -> tuple[str, str]:
+    """The command of `alloc` that serves a model."""
+    return ("smollm2", f"--model={file}") if model == MODEL else ("reasoner", f"--size={model}")
+
+
+def arithmetic_sums(seed: int) -> list[WordProblem]:
+    """Small sums and differences, as the arithmetic model reads them."""
+    every = [(f"{a}+{b}", a + b) for a in range(2, 31) for b in range(2, 21)]
+    every += [(f"{a}-{b}", a - b) for a in range(3, 31) for b in range(2, min(a, 21))]
+    random.Random(seed).shuffle(every)
+    return [WordProblem(text, text, value, "sums") for text, value in every]
+
+
+def cascade_recipes() -> dict[str, dict[str, Any]]:
+    """The arithmetic model, and SmolLM2 after worked examples with a step."""
+    toy = {"model": "small", "prompt": "T{question}=", "temperature": 1.0, "max_tokens": 48, "parameters": _TOY}
+    steps = smollm2_recipes()["steps"]
+    return {"toy": toy, "steps": {**steps, "prompt": steps["prompt"].replace("{question}", "What is {question}?")}}
 
 
 def _questions(asked: Sequence[WordProblem]) -> list[Question]:

@@ -11,7 +11,16 @@ from tests.conftest import made_log
 
 
 def only_small(log):
-    parts = ("answer", "correct", "prompt_tokens", "completion_tokens", "reasoning_tokens", "latency_s", "usd", "reward")
+    parts = (
+        "answer",
+        "correct",
+        "prompt_tokens",
+        "completion_tokens",
+        "reasoning_tokens",
+        "latency_s",
+        "usd",
+        "reward",
+    )
     kept = {name: part[:, :1] for name in parts if (part := getattr(log, name)) is not None}
     return replace(log, sources=log.sources[:1], count=log.count[:, :1], **kept)
 

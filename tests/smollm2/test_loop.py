@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from alloc_jax.jobs.smollm2 import LoopAnswer, LoopConfig, account, pack_journals, run_loop
+from alloc_jax.collect import parse_recipes
+from alloc_jax.jobs.smollm2 import (
+    LoopAnswer,
+    LoopConfig,
+    account,
+    arithmetic_sums,
+    cascade_recipes,
+    pack_journals,
+    run_loop,
+)
 from alloc_jax.smollm2 import smollm2_recipes, word_problems
 from alloc_jax.smollm2.server import model_file
 
@@ -33,6 +42,24 @@ def test_the_account_adds_up():
     assert "8.00 tokens written per question of 9, 3 samples in all" in said
     assert "right      50 %" in said and "median 0.20 s" in said
     assert "| direct" in said and "100 %" in said
+
+
+def test_the_account_of_a_cascade_shows_the_first_escalation():
+    told = {"x-alloc-path": "toy > steps", "x-alloc-votes": "1 > 2"}
+    answers = [LoopAnswer("8", "toy > toy", 2, 12, 0.1), LoopAnswer("4 + 5 = 9", "toy > steps", 2, 20, 0.3, told)]
+    said = account(answers, [8, 9], LoopConfig(cascade=True), [60.0, 20.0, 1.0, 0.4])
+    assert "16.00 tokens written per question, 4 samples in all" in said and "right      100 %" in said
+    assert said.endswith("the first escalation: '4 + 5 = 9'\nx-alloc-path: toy > steps\nx-alloc-votes: 1 > 2")
+    assert "escalation" not in account(answers[:1], [8], LoopConfig(cascade=True), [60.0, 20.0, 1.0, 0.4])
+
+
+def test_sums_are_distinct_and_what_both_models_read():
+    sums = arithmetic_sums(0)
+    assert len({q.text for q in sums}) == len(sums) > 800 and sums != arithmetic_sums(1)
+    assert all(q.answer == eval(q.text) and 0 < q.answer < 100 for q in sums[:200])
+    recipes = parse_recipes(cascade_recipes())
+    assert recipes["toy"].messages("12+7")[0]["content"] == "T12+7="
+    assert recipes["steps"].messages("12+7")[0]["content"].endswith("Question: What is 12+7?\nAnswer: ")
 
 
 def test_a_journal_without_a_whole_question_is_told_to_go_on(tmp_path):
@@ -64,3 +91,11 @@ def test_the_whole_loop_runs_and_keeps_its_budget(tmp_path):
     assert "asked      20 questions" in said and "| direct" in said
     again = run_loop(config, tmp_path)  # draws nothing anew
     assert "drawn      24 questions" in again
+
+
+@pytest.mark.long
+def test_a_cascade_goes_from_one_server_to_another(tmp_path):
+    needs_model()
+    config = LoopConfig(model=str(MODEL), questions=24, samples=4, asked=20, budget=1.0, cascade=True)
+    said = run_loop(config, tmp_path)
+    assert "toy > " in said and " > steps" in said and "x-alloc-posterior: 0." in said

@@ -19,6 +19,7 @@ from alloc_jax.serve.planning.stopper import Stopper
 from alloc_jax.serve.replay import drifting, replay_stream
 from alloc_jax.serve.tickets import AnswerRequest, Seen, Tenant
 from alloc_jax.serve.verdicts.verifier import Verifier
+from alloc_jax.serve.web.servers import Server
 from tests.fake_server import Fake, served
 from tests.serve.made import TWO, two_sources_log, two_sources_policy
 from tests.serve.running import running
@@ -196,6 +197,18 @@ def test_the_large_model_overrules_the_small_one(escalator, made):
     assert totals["completion_tokens"] == said.usage.completion_tokens == 2 * 8 + 388
     assert totals["cost"] == said.usage.total_tokens and not totals["open"]
     assert [body["model"] for body in requests] == headers["path"].split(" > ")
+
+
+def test_a_question_is_escalated_from_one_server_to_another(escalator, made):
+    behind = {name: TwoModels(wrong_if_small) for name in ("small", "large")}
+    with served(behind["small"].app()) as first, served(behind["large"].app()) as second:
+        servers = [Server(url=first, models=("small",)), Server(url=second, models=("large",))]
+        with running(made, recipes=TWO, stopping=escalator, tenant={"budget": BUDGET}, url=servers) as up:
+            said, headers = up.ask(TEXT)
+            totals = up.settled(1)
+    assert headers["path"] == "small > small > large" and said.choices[0].message.content == "It is 47"
+    asked = {name: [body["model"] for body in server.requests] for name, server in behind.items()}
+    assert asked == {"small": ["small"] * 2, "large": ["large"]} and totals["completion_tokens"] == 2 * 8 + 388
 
 
 def test_what_has_no_answer_gets_one_sample_unless_the_client_says_that_it_can_be_read(escalator, made):
