@@ -34,7 +34,7 @@ def define_flags():
     flags.DEFINE_float("budget", 3.0, "Mean cost per question, in the policy's unit.")
     flags.DEFINE_integer("questions", 2000, "Length of the stream.", lower_bound=2)
     flags.DEFINE_list("late", ["0.5", "1"], "Where the second half comes from; 0,1 for a stream that does not drift.")
-    flags.DEFINE_list("steps", ["0", "0.01", "0.03", "0.1"], "Of the pace; 0 is the fixed multiplier.")
+    flags.DEFINE_list("steps", ["0", "0.01", "0.03", "0.06", "0.1"], "Of the pace; 0 is the fixed multiplier.")
     flags.DEFINE_bool(
         "sequential", True, "Follow the escalation or stopping rules in the policy's folder, where there are any."
     )

@@ -69,7 +69,7 @@ flags.DEFINE_float("watch_s", 300.0, "Between two looks for drift, whose alarms 
 flags.DEFINE_integer("reference", 1000, "The first decisions of a policy, which say what is normal.", 1)
 flags.DEFINE_float("every", 1e5, "Questions in which there may be one false alarm, on average.", 1.0)
 flags.DEFINE_list("verdict", [], "Sources whose verdicts count, the first before the others; empty: the only one.")
-flags.DEFINE_float("step", 0.03, "How fast the multiplier follows the spend; 0: not at all.", lower_bound=0.0)
+flags.DEFINE_float("step", 0.06, "How fast the multiplier follows the spend; 0: not at all.", lower_bound=0.0)
 flags.DEFINE_bool(
     "sequential", True, "Draw sample by sample, where the policy's folder has escalation or stopping rules."
 )

@@ -90,7 +90,7 @@ class Core:
         verifier: Verifier | None = None,
         verdicts: Verdicts | None = None,
         in_turn: bool = True,
-        step: float = 0.03,
+        step: float = 0.06,
         quantile: float = 0.9,
         longest: int = 8192,
         recorder: Recorder | None = None,

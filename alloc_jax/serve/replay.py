@@ -51,7 +51,7 @@ def replay_stream(
     budget: float,
     *,
     rows: Sequence[int] | np.ndarray | None = None,
-    step: float = 0.03,
+    step: float = 0.06,
     stopping: Stopping | None = None,
     meter: Meter | None = None,
     ledger: Ledger | None = None,

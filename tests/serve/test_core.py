@@ -52,7 +52,7 @@ def test_without_pace_the_core_decides_as_the_allocator(policy):
 
 
 def test_spending_raises_the_multiplier_and_saving_lowers_it(policy):
-    made = core(policy)
+    made = core(policy, step=0.03)  # which ends below the rail
     multipliers = [made.multiplier("default")]
     for j in range(20):
         settle(made, admit(made, f"h{j}", HARD), cost=8.0)

@@ -51,7 +51,7 @@ def policy_of(known: World):
     return fitted_policy(known.log, list(ACTIONS), known.utility, known.cost, "samples")
 
 
-def stream(policy, worlds, rows, budget, *, exploration=0.1, step=0.03, seed=0):
+def stream(policy, worlds, rows, budget, *, exploration=0.1, step=0.06, seed=0):
     """Decisions on `rows`, each in the world of its turn.
 
     Args:
