@@ -48,20 +48,20 @@ def decide(
     among = [k for k, name in enumerate(policy.actions) if allowed is None or name in allowed]
     if not among:
         raise ValueError("no action of the policy is allowed")
-    score, cost = prediction.score[0, among], prediction.cost[0, among]
-    value = score - np.float32(multiplier) * cost
-    names = [policy.actions[k] for k in among]
-    order = np.argsort(-value, kind="stable")
-    best, second = order[0], order[1] if len(order) > 1 else None
+    value = (prediction.score[0] - np.float32(multiplier) * prediction.cost[0]).tolist()
+    score, cost, names = prediction.score[0].tolist(), prediction.cost[0].tolist(), policy.actions
+    best, *others = sorted(
+        among, key=value.__getitem__, reverse=True
+    )  # the first of equal ones stays before the others
     return Decision(
         action=names[best],
-        utility=float(score[best]) if policy.predicts_utility else None,
-        spread=float(prediction.spread[0, among[best]]) if policy.predicts_utility else None,
-        cost=float(cost[best]),
+        utility=score[best] if policy.predicts_utility else None,
+        spread=float(prediction.spread[0, best]) if policy.predicts_utility else None,
+        cost=cost[best],
         multiplier=multiplier,
-        runner_up=None if second is None else names[second],
-        margin=float("inf") if second is None else float(value[best] - value[second]),
-        predicted=dict(zip(names, zip(score.tolist(), cost.tolist(), strict=True), strict=True)),
+        runner_up=names[others[0]] if others else None,
+        margin=value[best] - value[others[0]] if others else float("inf"),
+        predicted={names[k]: (score[k], cost[k]) for k in among},
     )
 
 

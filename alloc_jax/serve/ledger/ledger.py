@@ -171,7 +171,10 @@ class Ledger:
     def account(self, account: str) -> Account:
         """Where an account stands."""
         found = self._read("SELECT dual, questions, spent FROM accounts WHERE account = ?", (account,))
-        return Account(**dict(zip(("dual", "questions", "spent"), found[0], strict=True))) if found else Account()
+        if not found:
+            return Account()
+        dual, questions, spent = found[0]
+        return Account(dual=dual, questions=questions, spent=spent)
 
     def totals(self) -> dict[str, float]:
         """Sums over all settled requests: requests, samples, prompt_tokens, completion_tokens, charged, cost; and those open."""

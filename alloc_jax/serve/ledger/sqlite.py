@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from alloc_jax.logs.decisions import JOURNAL
 from alloc_jax.serve.ledger.stores import SCHEMA, Execute, LedgerFault
 
 
@@ -33,9 +34,9 @@ class SQLiteStore:
         )
         weakref.finalize(self, self._db.close)  # of a ledger that nobody closed
         try:
-            # Exclusive: no other process, and no shared memory to look after. A commit survives the process's end.
+            # Exclusive: no other process, and no shared memory to look after.
             mode = "NORMAL" if shared else "EXCLUSIVE"
-            for line in (f"locking_mode = {mode}", "journal_mode = WAL", "synchronous = NORMAL"):
+            for line in (f"locking_mode = {mode}", *JOURNAL):
                 self._db.execute(f"PRAGMA {line}")
             for statement in SCHEMA:
                 self._db.execute(statement.format(end=" WITHOUT ROWID"))
