@@ -26,7 +26,7 @@ from alloc_jax.evaluate.scoring import HINDSIGHT, ORACLE, Report
 from alloc_jax.evaluate.sequential import cascades
 from alloc_jax.evaluate.sequential.cascades import Sweep
 from alloc_jax.evaluate.sequential.default_sources import default_ladder
-from alloc_jax.evaluate.sequential.escalation import Path as Way, replay_budgets, served_paths
+from alloc_jax.evaluate.sequential.escalation import Path as Way, Ways, middle_paths, replay_budgets, served_paths
 from alloc_jax.jobs.config import Budgets, ByGroup, Policies, Questions, SamplingConfig
 from alloc_jax.jobs.job_log import JobLog, log_name, of_sources, paid_with
 from alloc_jax.jobs.workdir import new_workdir, provenance
@@ -140,8 +140,8 @@ class EscalationBench:
 
 
 def escalate_beside(
-    known: JobLog, learn: SampleLog, score: SampleLog, policy: Policy, budgets: Sequence[float], seed: int
-) -> dict[tuple[str, float], Outcome]:
+    known: JobLog, learn: SampleLog, score: SampleLog, policy: Policy, budgets: Sequence[float], shown: Sequence[float], seed: int
+) -> tuple[dict[tuple[str, float], Outcome], Ways | None]:  # fmt: skip
     """What escalation does on held-out questions at budgets, to stand in a report beside one-shot policies.
 
     Args:
@@ -150,14 +150,15 @@ def escalate_beside(
       score: held-out questions, with the samples that score.
       policy: a value policy, whose predictions are the prior.
       budgets: those that no rule keeps are left out.
+      shown: those whose middle one is shown question by question.
       seed: of the orders of samples.
 
     Returns:
-      Outcomes by rule and budget; none where a source has no answers that could be compared.
+      Outcomes by rule and budget, and paths of questions; none where a source has no answers that could be compared.
     """
     first = [action.source for action in known.actions if action.samples == 1 and action.source is not None]
     if not first or not all((learn.answer[:, learn.source_index(name)] >= 0).any() for name in first):
-        return {}
+        return {}, None
     sources = _ladder(of_sources(learn, [single(name) for name in first]), known.resource, known.prices)
     columns = [learn.source_index(name) for name in sources]
     limits = [min(4, int(part)) for part in np.minimum(learn.count[:, columns].min(0), score.count[:, columns].min(0))]
@@ -168,8 +169,10 @@ def escalate_beside(
         seed=seed, prices=known.prices,
     )  # fmt: skip
     walks = make_walks(score, sources, limits, resource=known.resource, orders=4, seed=seed, prices=known.prices)
-    played = replay_budgets(frontier, budgets, walks, policy_promise(policy, sources, score.question))
-    return {(ESCALATE, budget): one.outcome for budget, one in played.items()}
+    promise = policy_promise(policy, sources, score.question)
+    played = replay_budgets(frontier, budgets, walks, promise)
+    ways = middle_paths(frontier, [budget for budget in shown if budget in played], score, walks, promise, seed)
+    return {(ESCALATE, budget): one.outcome for budget, one in played.items()}, ways
 
 
 def compare_escalation(config: EscalateConfig, workdir: str | Path, overwrite: bool = False) -> Report:

@@ -21,7 +21,9 @@ from alloc_jax.evaluate.baselines import NearestNeighbours, prompt_length
 from alloc_jax.evaluate.comparison.cases import default_budgets, sample_halves
 from alloc_jax.evaluate.comparison.contenders import GENERATOR, KNN
 from alloc_jax.evaluate.evaluation import check_budgets, deploy, evaluate, score_plans
+from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.scoring import Report
+from alloc_jax.evaluate.sequential.escalation import Ways
 from alloc_jax.jobs.config import ByGroup, Log, LogConfig, Policies, TrainShare
 from alloc_jax.jobs.escalate import ESCALATE, escalate_beside
 from alloc_jax.jobs.job_log import JobLog
@@ -30,6 +32,7 @@ from alloc_jax.learn.features.inputs import Given
 from alloc_jax.learn.policy import Policy, Prediction
 from alloc_jax.learn.protocols import PolicyLike
 from alloc_jax.learn.training import KINDS, PolicyConfig, train
+from alloc_jax.report.escalation import paths_section
 from alloc_jax.report.examples import example_questions
 from alloc_jax.report.headline import best_policy, middle_budget
 from alloc_jax.report.pages.html import write_report
@@ -126,9 +129,11 @@ def solve_then_learn(
         rules: list[PolicyLike] = [*policies, *_rivals(known, tables.train, config, config.seed)]
         grid = _budget_grid(tables.score, config.budgets)
         budgets = sorted({*config.budgets, *grid})
-        beside = {}
+        beside: dict[tuple[str, float], Outcome] = {}
+        ways: Ways | None = None
         if priors := [policy for policy in policies if policy.predicts_utility]:
-            beside = escalate_beside(known, tables.learn, tables.half, priors[0], budgets, config.seed)
+            parts = tables.learn, tables.half
+            beside, ways = escalate_beside(known, *parts, priors[0], budgets, config.budgets, config.seed)
         clock.log("learn", ", ".join(dict.fromkeys([*(rule.name for rule in rules), *(rule for rule, _ in beside)])))
         deployed = [made for rule in rules for made in deploy(rule, tables.score, budgets, config.seed)]
         halves = tables.choose, tables.score
@@ -147,10 +152,14 @@ def solve_then_learn(
         pictures = draw_all(folder, report, curve, config.policies, candidates, shown, *halves)
         best = best_policy(report, candidates)
         row = report.row(best, middle_budget(report, best))
-        examples = None if row.outcome is None else example_questions(report, row, tables.score, shown.get(best))
-        page = report_page(
-            report, "Who gets the compute", pictures, candidates, curve, examples, provenance(folder, config)
-        )
+        examples = None
+        if row.outcome is not None:
+            said = best if best in shown else next(iter(shown), None)  # of sequential rules: what their prior is
+            plan = None if said is None else report.row(said, row.budget).plan
+            promised = None if plan is None else (plan * shown[said]).sum(axis=1)
+            examples = example_questions(report, row, tables.score, promised, "" if said == best else said)
+        made, paths = provenance(folder, config), None if ways is None else paths_section(folder, ways)
+        page = report_page(report, "Who gets the compute", pictures, candidates, curve, examples, made, paths)
         write_report(folder, page)
         clock.log("write", "report and pictures")
     return report

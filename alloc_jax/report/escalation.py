@@ -9,7 +9,7 @@ from pathlib import Path as File
 import numpy as np
 
 from alloc_jax.evaluate.scoring import Report
-from alloc_jax.evaluate.sequential.escalation import Path, calibration
+from alloc_jax.evaluate.sequential.escalation import Path, Ways, calibration
 from alloc_jax.report.pages.page import Page, Section
 from alloc_jax.report.pictures.frontiers import plot_frontier
 from alloc_jax.report.pictures.style import COLOURS, GREY, Picture, pyplot, save
@@ -73,6 +73,14 @@ def escalation_page(
     )
 
 
+def paths_section(folder: File, ways: Ways) -> Section:
+    """How many questions are answered after which source and where the others go, and some of them, drawn into a folder."""
+    path = folder / "paths.png"
+    title = f"Where {len(ways.paths):,} questions go at a budget of {ways.budget:g}, sample by sample"
+    picture = Picture(path, "Where questions go", plot_paths(ways.paths, ways.sources, path))
+    return Section(title, (picture, paths_table(ways.paths, ways.log, ways.sources)))
+
+
 def waiting_table(waits: Mapping[float, tuple[float, float]]) -> Cells:
     """Header and rows of how long a question takes, one answer after the other, by budget."""
     rows = [[f"{budget:.4g}", *(f"{seconds:.2f}" for seconds in both)] for budget, both in waits.items()]
@@ -113,6 +121,8 @@ def paths_table(ways: Sequence[Path], log: SampleLog, sources: Sequence[str]) ->
 def plot_paths(ways: Sequence[Path], sources: Sequence[str], path: File) -> str:
     """How many questions stop after which source, and where the others go next; returns the picture's text."""
     plt = pyplot()
+    from matplotlib.patheffects import withStroke as halo
+
     figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
     depth = max(len(way.sources) for way in ways)
     total, gap = len(ways), 0.02 * len(ways)
@@ -128,8 +138,10 @@ def plot_paths(ways: Sequence[Path], sources: Sequence[str], path: File) -> str:
             axes.bar(step, len(here), 0.16, bottom=level, color=COLOURS[m % len(COLOURS)])
             axes.bar(step + 0.1, stops, 0.04, bottom=level, color=GREY)
             if len(here) > 0.03 * total:
-                note = f"{sources[m]}\n{len(here)} asked, {stops} stop"
-                axes.annotate(note, (step - 0.1, level + len(here) / 2), fontsize=7, va="center", ha="right")
+                between = "\n" if len(here) > 0.08 * total else ": "
+                note = f"{sources[m]}{between}{len(here)} asked, {stops} stop"
+                text = axes.annotate(note, (step - 0.1, level + len(here) / 2), fontsize=7, va="center", ha="right")
+                text.set_path_effects([halo(linewidth=2, foreground="white")])
             level += len(here) + gap
     for step in range(depth - 1):
         leaves = {

@@ -14,14 +14,17 @@ SHOWN = (("most spent", 7), ("most gained", 7), ("most lost", 6))
 LONGEST = 100  # characters of a question's text
 
 
-def example_questions(report: Report, row: Row, table: OutcomeTable, predicted: np.ndarray | None = None) -> Cells:
+def example_questions(
+    report: Report, row: Row, table: OutcomeTable, predicted: np.ndarray | None = None, by: str = ""
+) -> Cells:
     """Header and rows of some twenty questions of a rule at a budget.
 
     Args:
       report: whose fixed actions treat all questions alike.
       row: what the rule did, question by question.
       table: of the same questions.
-      predicted: f32[N, K] utilities that the rule predicted; None where it predicts none of the actions.
+      predicted: f64[N] the chance of a right answer that was predicted of each question; None where nothing was.
+      by: whose predictions they are, where the rule makes none itself.
 
     Raises:
       ValueError: the row does not say what came of each question.
@@ -33,7 +36,9 @@ def example_questions(report: Report, row: Row, table: OutcomeTable, predicted: 
     gain = right - alike
     order = {"most spent": np.argsort(-spent, kind="stable"), "most gained": np.argsort(-gain, kind="stable")}
     order["most lost"] = np.argsort(gain, kind="stable")
-    header = ["", "question", "got", "spent", "predicted right", "right", "right if all were treated alike"]
+    header = ["", "question", "got", "spent", "right", "right if all were treated alike"]
+    if predicted is not None:
+        header.insert(4, f"predicted right ({by})" if by else "predicted right")
     taken: set[int] = set()
     cells = []
     for why, most in SHOWN:
@@ -41,10 +46,8 @@ def example_questions(report: Report, row: Row, table: OutcomeTable, predicted: 
         rows = [i for i in wanted if i not in taken and (why == "most spent" or gain[i] != 0)][:most]
         taken.update(rows)
         for i in rows:
-            guess = np.nan
-            if predicted is not None and row.plan is not None:
-                guess = float(np.clip((row.plan[i] * predicted[i]).sum(), 0, 1))
-            shares = [whole_percent(guess), whole_percent(right[i]), whole_percent(alike[i])]
+            guess = [] if predicted is None else [float(np.clip(predicted[i], 0, 1))]
+            shares = [whole_percent(share) for share in (*guess, right[i], alike[i])]
             cells.append(
                 [
                     why,

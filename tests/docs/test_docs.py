@@ -115,7 +115,7 @@ def test_links_and_pictures_are_there(name):
     text = prose(page.read_text())
     for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", text):
         picture = page.parent / target
-        assert len(alt) > 80, f"{target}: what does it show?"
+        assert len(alt) > 80 or "badge" in target, f"{target}: what does it show?"
         assert picture.is_file() and picture.stat().st_size < 150_000
     for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)]*)\)", text):
         if target.startswith("https://"):
@@ -126,9 +126,25 @@ def test_links_and_pictures_are_there(name):
         assert not anchor or anchor in anchors(other.read_text()), f"{name}: {target}"
 
 
+def test_badges_say_what_the_package_says_of_itself():
+    setup = (ROOT / "setup.py").read_text()
+    said = {
+        path.stem: re.search('aria-label="([^"]*)"', path.read_text())[1]
+        for path in FOLDER.glob("pictures/badge_*.svg")
+    }
+    python, jax, licence = (
+        re.search(f'{what}"?([^"]*)"', setup)[1] for what in ('python_requires=">=', '"jax>=', 'license="')
+    )
+    assert said == {
+        "badge_python": f"Python: {python} or later",
+        "badge_jax": f"JAX: {jax} or later",
+        "badge_licence": f"licence: {licence}",
+    }
+
+
 def test_every_picture_is_shown_beside_its_command():
     text = "\n".join(page.read_text() for page in PAGES)
-    for picture in (FOLDER / "pictures").iterdir():
+    for picture in (FOLDER / "pictures").glob("*.png"):
         assert f"pictures/{picture.name})" in text
     gallery = (FOLDER / "gallery.md").read_text()
     for part in re.split(r"^## ", gallery, flags=re.MULTILINE)[1:]:

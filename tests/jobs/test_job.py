@@ -54,7 +54,7 @@ def lines(path):
 def test_a_run_leaves_everything_it_promised(run):
     report, folder = run
     names = {path.name for path in folder.iterdir()}
-    pictures = ("frontier", "spend_by_difficulty", "who_gets_compute", "multiplier", "calibration", "regret")
+    pictures = ("frontier", "spend_by_difficulty", "paths", "who_gets_compute", "multiplier", "calibration", "regret")
     assert names == {f"{name}.{ending}" for name in pictures for ending in ("png", "svg", "pdf")} | {
         "report.md",
         "report.html",
@@ -71,7 +71,7 @@ def test_a_run_leaves_everything_it_promised(run):
     assert len(predictions) == report.questions == 48
     assert predictions[0]["chosen"]["value"].keys() == {"1.5", "3"}
     page = (folder / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 6
+    assert page.count('src="data:image/png;base64,') == 7
     assert "http" not in page
     saved = dict(re.findall('<a download="([^"]+)" href="data:[^,]+;base64,([^"]+)"', page))
     assert saved.keys() == {f"{name}.{end}" for name in pictures for end in ("png", "svg", "pdf")} | {
@@ -94,6 +94,9 @@ def test_escalation_stands_beside_the_policies_on_the_same_questions_and_is_a_ca
     assert JobConfig().candidates(report) == ("value", "imitation", ESCALATE)
     assert f"| {ESCALATE} " in (folder / "report.md").read_text()
     row = report.row(ESCALATE, 3.0)
+    for name in ("report.md", "report.html"):
+        page = (folder / name).read_text()
+        assert "Where 48 questions go at a budget of 1.5, sample by sample" in page and "Flow of 48 questions" in page
     assert 0 < row.spend.value < 3.6 and row.excess.means.shape[0] == report.row("value", 3.0).excess.means.shape[0]
 
 
@@ -101,7 +104,7 @@ def test_a_log_without_answers_has_no_row_of_escalation(log_file, tmp_path):
     log = read_log(log_file)
     bits = replace(log, answer=np.full_like(log.answer, -1))
     known = SimpleNamespace(actions=(vote("small", 1), vote("large", 1)))
-    assert escalate_beside(known, bits, bits, None, (2.0,), 0) == {}
+    assert escalate_beside(known, bits, bits, None, (2.0,), (2.0,), 0) == ({}, None)
 
 
 @pytest.mark.browser
@@ -115,11 +118,11 @@ def test_the_page_reads_well_on_a_phone_and_aloud_and_asks_the_network_for_nothi
                 assert found["language"] == "en"
                 assert found["overflow"] == 0
                 assert found["texts"] > 100 and found["faint"] == []
-                assert len(found["images"]) == 6 and all(len(alt) > 80 and drawn for alt, drawn in found["images"])
-                assert found["headings"] == [1, 2, 2, 2, 2, 2, 2, 2]
-                assert found["tables"] == 6 and found["headless"] == 0
+                assert len(found["images"]) == 7 and all(len(alt) > 80 and drawn for alt, drawn in found["images"])
+                assert found["headings"] == [1, 2, 2, 2, 2, 2, 2, 2, 2]
+                assert found["tables"] == 7 and found["headless"] == 0
                 assert all(index == 0 and name for index, name in found["scrolling"])
-                assert width > 360 or len(found["scrolling"]) >= 7  # pictures and wide tables, each in its own box
+                assert width > 360 or len(found["scrolling"]) >= 8  # pictures and wide tables, each in its own box
 
 
 @pytest.mark.browser

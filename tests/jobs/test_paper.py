@@ -54,9 +54,11 @@ def test_too_little_for_the_protocol_is_named(changed, message):
         protocol_log(made_log(questions=130, samples=40), PaperConfig(**{**vars(CONFIG), **changed}))
 
 
-def test_samples_must_fill_the_largest_vote_twice():
-    with pytest.raises(ValueError, match="32 or more, got 31"):
-        PaperConfig(samples=31)
+def test_half_of_the_samples_fill_the_votes():
+    assert PaperConfig().rungs == PaperConfig(samples=32).rungs == RUNGS
+    assert PaperConfig(samples=31).rungs == RUNGS[:4] and PaperConfig(samples=8).rungs == RUNGS[:3]
+    with pytest.raises(ValueError, match="8 or more, got 7"):
+        PaperConfig(samples=7)
 
 
 def test_questions_of_one_text_are_learned_from_or_scored():

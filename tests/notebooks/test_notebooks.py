@@ -1,4 +1,4 @@
-"""The notebooks: made from their sources, without outputs, and they run."""
+"""The notebooks: made from their sources, with small pictures, and they run."""
 
 import importlib.util
 import json
@@ -13,14 +13,32 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
-def test_every_source_has_its_notebook():
+def builder():
     spec = importlib.util.spec_from_file_location("build", FOLDER / "build.py")
     build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)
+    return build
+
+
+def test_every_source_has_its_notebook():
+    build = builder()
     sources = {path.stem for path in FOLDER.glob("*.py")} - {"build"}
     assert sources == {path.stem for path in NOTEBOOKS}
     for path in NOTEBOOKS:
-        assert path.read_text() == build.built(path.with_suffix(".py")), f"{path.name}: run python notebooks/build.py"
+        text = path.read_text()
+        assert text == build.built(path.with_suffix(".py"), text), f"{path.name}: run python notebooks/build.py"
+        assert len(text) < 400_000 and "Traceback" not in text
+
+
+def test_outputs_stay_with_the_cells_that_made_them_and_no_others(tmp_path):
+    source, build = tmp_path / "made.py", builder()
+    source.write_text("# %%\n1 + 1\n\n# %%\n2 + 2\n")
+    notebook = json.loads(build.built(source))
+    for cell in notebook["cells"]:
+        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": cell["source"]}]
+    source.write_text("# %%\n1 + 1\n\n# %%\n2 + 3\n")
+    again = json.loads(build.built(source, json.dumps(notebook)))
+    assert [bool(cell["outputs"]) for cell in again["cells"]] == [True, False]
 
 
 @pytest.mark.long  # its stages have tests of their own
@@ -28,7 +46,6 @@ def test_every_source_has_its_notebook():
 def test_it_runs_where_there_is_no_tpu(path, tmp_path):
     notebook = json.loads(path.read_text())
     assert ("accelerator" in notebook["metadata"]) == path.stem.endswith("_tpu")
-    assert not any(cell.get("outputs") for cell in notebook["cells"])
     small = {"ALLOC_JAX_SMALL": "1", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     command = [sys.executable, "-c", RUN, str(path)]
     run = subprocess.run(command, env=dict(os.environ, **small), cwd=tmp_path, capture_output=True, text=True)

@@ -51,13 +51,16 @@ def test_examples_are_the_questions_that_got_most_gained_most_and_lost_most(scor
     report, score = scored
     row = report.row("kNN", 2.0)
     table = replace(score, question=score.ids)
-    _, rows = example_questions(report, row, table)
+    predicted = np.linspace(-0.1, 1, len(score))
+    header, rows = example_questions(report, row, table, predicted, "value")
+    assert header[4] == "predicted right (value)" and len(example_questions(report, row, table).header) == 6
     place = {name: i for i, name in enumerate(score.ids)}
     shown = [place[cells[1]] for cells in rows]
     assert len(set(shown)) == len(shown) > 6
     spent = sorted(row.outcome.cost, reverse=True)
     assert sorted((row.outcome.cost[i] for i in shown[:7]), reverse=True) == spent[:7]
-    for why, _, got, cost, _, right, alike in rows:
+    for why, name, got, cost, guess, right, alike in rows:
+        assert guess == f"{100 * max(predicted[place[name]], 0):.0f} %"
         sign = {"most spent": 0, "most gained": 1, "most lost": -1}[why]
         assert sign * (float(right.split()[0]) - float(alike.split()[0])) >= 0 and got and float(cost) > 0
     at = report.budgets.index(2.0)

@@ -95,7 +95,7 @@ def test_every_picture_is_small_and_told_in_words_with_its_numbers(held_out, tmp
     for plot, number in (
         (lambda: plot_frontier(report, path, ["kNN"]), f"kNN {accuracy} "),
         (lambda: plot_multiplier(frontier(choose.problem()), report.budgets, report.unit, path), "at a budget of 1.5"),
-        (lambda: plot_shares(score.actions, share_right(choose), [("kNN", row.plan)], path), "hardest eighth gets"),
+        (lambda: plot_shares(score.actions, share_right(choose), [("kNN", row.plan)], path), "hardest group gets"),
         (lambda: plot_calibration([("utility (%)", {"kNN": found})], len(score), path), ends),
         (lambda: plot_regret(report, path), f"kNN at 2.5: {regret} of at most"),
         (lambda: plot_sizes(sizes, 60, path), f"kNN at 2.5: {closed} from 30"),

@@ -18,6 +18,7 @@ from alloc_jax.stopping.sources.walks import Walks
 from alloc_jax.types import SampleLog
 
 BLOCK = 8192  # questions at a time
+SERVED = 500  # questions that are walked through one by one, which takes a while
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,16 @@ class Path:
     right: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Ways:
+    """How questions went at one budget."""
+
+    budget: float
+    paths: tuple[Path, ...]
+    log: SampleLog  # the questions; rows of the paths
+    sources: tuple[str, ...]
+
+
 def served_paths(
     rule: EscalationRule, log: SampleLog, walks: Walks, promise: Promise | None = None, seed: int = 0
 ) -> list[Path]:
@@ -161,6 +172,19 @@ def served_paths(
         right = question.answer is not None and good[question.answer]
         found.append(Path(i, question.path, tuple(map(name, said)), name(question.answer), question.posterior, right))
     return found
+
+
+def middle_paths(
+    frontier: EscalationFrontier, budgets: Sequence[float], log: SampleLog, walks: Walks, promise: Promise, seed: int
+) -> Ways | None:
+    """The paths of some questions at the middle one of budgets, those of `SERVED` at most; None where no budget is kept."""
+    if not budgets:
+        return None
+    some = np.sort(np.random.default_rng(seed).permutation(len(log))[:SERVED])
+    given = Promise(*(None if part is None else part[some] for part in promise))
+    part, middle = log.select(some), budgets[(len(budgets) - 1) // 2]
+    paths = served_paths(frontier.at(middle), part, walks.select(some), given, seed)
+    return Ways(middle, tuple(paths), part, frontier.sources)
 
 
 def calibration(paths: Sequence[Path], bins: int = 8) -> list[tuple[int, float, float]]:

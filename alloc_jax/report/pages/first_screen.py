@@ -23,7 +23,8 @@ STYLE = """
 .cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0 } .card { border: 1px solid var(--line); border-radius: .5rem;
 padding: .6rem .9rem; flex: 1 1 13rem } .card b { display: block; font-size: 1.5rem; line-height: 1.3 } .card span { color: var(--soft); font-size: .9rem }
 input[type=range] { width: 100%; accent-color: var(--policy) } .drawing { width: 100%; min-width: 34rem; height: auto; max-width: 62rem }
-.drawing text { fill: var(--ink); font-size: 13px } .drawing .grid { stroke: var(--line) } .drawing .leader { stroke: var(--line) }
+.drawing text { fill: var(--ink); font-size: 13px; paint-order: stroke; stroke: var(--ground); stroke-width: 4px; stroke-linejoin: round }
+.drawing .name { fill: var(--policy); font-weight: 600 } .drawing .grid { stroke: var(--line) } .drawing .leader { stroke: var(--line) }
 .drawing .policy { stroke: var(--policy); fill: none; stroke-width: 3 } .drawing .band { fill: var(--policy); opacity: .15 }
 .drawing .uniform { stroke: var(--soft); fill: none; stroke-width: 2.5 } .drawing .oracle { stroke: var(--ink); fill: none; stroke-dasharray: 6 4; stroke-width: 1.5 }
 .drawing circle { stroke: var(--ground) } .drawing .dot { fill: var(--policy) } .drawing .alike { fill: var(--soft) } .drawing .step { stroke: var(--ink); stroke-width: 1.5 }
@@ -164,7 +165,10 @@ def _who(report: Report, row: Row) -> list[str]:
     """What a question gets on average: the commonest actions with their shares, or samples of each source."""
     if row.outcome is not None and row.outcome.samples is not None:
         means = {source: float(np.mean(drawn)) for source, drawn in row.outcome.samples.items()}
-        return [f"{mean:.2g} {source}" for source, mean in _largest(means.items())]
+        return [
+            f"{mean:.2g} {source}" if mean >= 0.1 else f"{mean:.2f} {source}"
+            for source, mean in _largest(means.items())
+        ]
     if row.plan is None:
         return []
     shares = zip(report.actions, map(float, row.plan.mean(axis=0)), strict=True)
@@ -203,7 +207,8 @@ def _drawing(page: Page, policy: str, scale: _Scale, stop: Stop) -> str:
         parts.append(f'<polyline class="{name}" points="{_points(shown, scale)}"/>')
         x, y = float(scale.x(shown[-1][0])), float(scale.y(shown[-1][1]))
         if x < right - 60:  # beside its end; the others at the margin, apart
-            parts.append(f'<text x="{x + 10:.1f}" y="{y + 20:.1f}">{html.escape(label)}</text>')
+            kind = ' class="name"' if name == "policy" else ""
+            parts.append(f'<text{kind} x="{x + 10:.1f}" y="{y + 20:.1f}">{html.escape(label)}</text>')
         else:
             ends.append((y, x, label))
     ends.sort()

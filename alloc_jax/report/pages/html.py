@@ -28,7 +28,7 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--ground) }
 tbody th { white-space: normal; min-width: 7rem; overflow-wrap: normal } th { font-weight: inherit } thead th { border-bottom: 2px solid var(--ink); font-weight: 600 }
-summary { cursor: pointer } summary h2 { display: inline-block; margin: .8rem 0 } a { color: var(--focus) } small { color: var(--soft) }
+summary { cursor: pointer } summary { margin: .8rem 0 } summary h2 { display: inline; margin: 0 } a { color: var(--focus) } small { color: var(--soft) }
 """
 # What is folded is printed, too.
 _PRINT = "addEventListener('beforeprint', () => document.querySelectorAll('details').forEach(part => part.open = true))"

@@ -40,6 +40,7 @@ def report_page(
     curve: Report | None = None,
     examples: Cells | None = None,
     provenance: Mapping[str, str] | None = None,
+    paths: Section | None = None,
 ) -> Page:
     """The page of what `evaluate` found.
 
@@ -51,11 +52,14 @@ def report_page(
       curve: the same rules at more budgets, for the slider.
       examples: some questions and what became of them.
       provenance: what it was made with, by name.
+      paths: of rules that draw sample by sample.
     """
     first, others = tuple(pictures[:2]), tuple(pictures[2:])
     sections = [Section("What a budget buys, and who gets it", first, folded=False)] if first else []
     if examples is not None:
         sections.append(Section("Twenty questions", (examples,)))
+    if paths is not None:
+        sections.append(paths)
     if others:
         sections.append(Section("Can it be believed, and what is lost", others))
     sections.append(Section("Every rule at every budget", (HOW_TO_READ, main_table(report))))

@@ -61,7 +61,9 @@ def plot_shares(
     save(figure, path)
     mine = [[a.source == source for a in actions] for source in sources]
     parts = (f"{title}: {'; '.join(_at_ends(plan, mine, sources, groups))}" for title, plan in chosen)
-    return f"Bars of the shares of the actions in eight groups of questions from hard to easy. {'. '.join(parts)}."
+    return (
+        f"Bars of the shares of the actions in {len(groups)} groups of questions from hard to easy. {'. '.join(parts)}."
+    )
 
 
 def alike(difficulty: np.ndarray, groups: int = 8) -> list[np.ndarray]:
@@ -107,7 +109,7 @@ def plot_spend(difficulty: np.ndarray, spent: Mapping[str, np.ndarray], budget: 
 
 
 def _at_ends(plan: np.ndarray, mine: list, sources: list, groups: list) -> list[str]:
-    ends = (("the hardest eighth", 0), ("the middle", len(groups) // 2), ("the easiest eighth", -1))
+    ends = (("the hardest group", 0), ("the middle one", len(groups) // 2), ("the easiest", -1))
     return [
         f"{name} gets "
         + ", ".join(
@@ -170,7 +172,7 @@ def plot_regret(report: Report, path: Path) -> str:
         total, mispriced, unspent = (
             100 * np.array([getattr(r, part).value for r in found]) for part in ("regret", "mispriced", "unspent")
         )
-        axes.barh(at, mispriced, color=COLOURS[5], label="mispriced questions")
+        axes.barh(at, mispriced, color=COLOURS[6], label="mispriced questions")
         left = np.where(unspent > 0, mispriced, 0)
         style = {"color": COLOURS[1], "hatch": "///", "edgecolor": "white", "linewidth": 0}
         axes.barh(at, unspent, left=left, label="unspent budget (left of 0: overspent)", **style)

@@ -10,7 +10,7 @@ import numpy as np
 
 from alloc_jax.evaluate.scoring import HINDSIGHT, Report, Row
 from alloc_jax.evaluate.uniform_mix import upper_hull
-from alloc_jax.report.pictures.style import COLOURS, GREY, line_style, listed, pyplot, save
+from alloc_jax.report.pictures.style import COLOURS, FAINT, GREY, INK, line_style, listed, pyplot, save
 from alloc_jax.solve import Frontier
 
 
@@ -32,19 +32,20 @@ class Band:
         return cls(rule, np.array([row.spend.value for row in mine]), *(e.reshape(-1, 3) for e in ends))
 
 
-def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str:
+def plot_frontier(report: Report, path: Path, banded: Sequence[str] = (), answer: Row | None = None) -> str:
     """Accuracy against spend, and how far it lies above the uniform mix at the same spend, with 95 % bands.
 
     Args:
       report: at the budgets of the curves.
       path: of the picture.
       banded: the rules that stand out, with bands; those on the right are paired and much narrower.
+      answer: the row whose saving at equal accuracy is marked, where it has one.
     """
     plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     left.plot(*uniform_line(report), color=GREY, label="uniform mix")
     cost, accuracy = (np.array([i.value for i in x]) for x in (report.fixed_cost, report.fixed_accuracy))
-    left.plot(cost, 100 * accuracy, "o", color=GREY, markersize=4, zorder=1)
+    left.plot(cost, 100 * accuracy, "o", color=GREY, markersize=4, zorder=1, label="one action for all questions")
     right.axhline(0, color=GREY)
     present = dict.fromkeys(row.rule for row in report.rows)
     others = [rule for rule in present if rule in banded and rule not in report.policies]
@@ -69,6 +70,8 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str
         axes.set_xlabel(f"spend per question ({report.unit})")
     left.set(ylim=(min(accuracies) - margin, max(accuracies) + margin), ylabel="accuracy (%)")
     left.set_title(f"{report.questions:,} questions", loc="left")
+    if answer is not None and answer.saving.low > 0:
+        _mark_saving(left, answer)
     right.set(ylabel="points above the uniform mix at the same spend")
     right.set_title(f"Paired differences{', 95 % bands' if banded else ''}", loc="left")
     figure.legend(loc="outside right", frameon=False, fontsize=8)
@@ -76,6 +79,25 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = ()) -> str
     return (
         f"Two panels on {report.questions} questions: accuracy against spend, and points above the uniform mix at the same"
         f" spend. {_values(report, names)}."
+    )
+
+
+def _mark_saving(axes, row: Row) -> None:
+    """An arrow from the uniform mix to a rule of the same accuracy, and what the rule saves."""
+    right, spend = 100 * row.accuracy.value, row.spend.value
+    needed = spend / (1 - row.saving.value)
+    axes.annotate(
+        "", (spend, right), (needed, right), arrowprops={"arrowstyle": "->", "color": INK, "shrinkA": 0, "shrinkB": 3}
+    )
+    note = f"the same accuracy for\n{100 * row.saving.value:.0f} % less ({row.rule})"
+    axes.annotate(
+        note,
+        (needed, right),
+        (0.97, 0.4),
+        textcoords="axes fraction",
+        ha="right",
+        fontsize=9,
+        arrowprops={"arrowstyle": "-", "color": FAINT, "relpos": (0.5, 1)},
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from alloc_jax.evaluate.reliability import Reliability, reliability
-from alloc_jax.evaluate.scoring import Report
+from alloc_jax.evaluate.scoring import Report, Row
+from alloc_jax.report.headline import best_policy, middle_budget
 from alloc_jax.report.pictures import diagnostics
 from alloc_jax.report.pictures.frontiers import plot_frontier, plot_multiplier
 from alloc_jax.report.pictures.style import Picture
@@ -38,14 +39,15 @@ def draw_all(
       choose: the table that oracles choose on.
       score: the table that everything is scored on.
     """
-    middle, difficulty = report.budgets[len(report.budgets) // 2], diagnostics.share_right(choose)
+    middle, difficulty = report.budgets[(len(report.budgets) - 1) // 2], diagnostics.share_right(choose)
     rows = {row.rule: row for row in report.rows if row.budget == middle}
     chosen = [(f"{rule}, budget {middle:g}", rows[rule].plan) for rule in (report.oracle, *policies)]
+    best = best_policy(report, shown)
     spent = {rule: rows[rule].outcome.cost for rule in shown if rule in rows}
     names = ("spend_by_difficulty", "who_gets_compute", "calibration", "regret")
     spend, shares, calibration, regret = (folder / f"{name}.png" for name in names)
     return [
-        draw_frontier(folder, curve, shown),
+        draw_frontier(folder, curve, shown, report.row(best, middle_budget(report, best))),
         Picture(
             spend,
             "Mean spend on questions, from hard to easy",
@@ -71,11 +73,11 @@ def draw_all(
     ]
 
 
-def draw_frontier(folder: Path, curve: Report, policies: Sequence[str] = ()) -> Picture:
-    """Draw accuracy against spend into a folder."""
+def draw_frontier(folder: Path, curve: Report, policies: Sequence[str] = (), answer: Row | None = None) -> Picture:
+    """Draw accuracy against spend into a folder; of an answer's row, what it saves is marked."""
     path = folder / "frontier.png"
     caption = "Accuracy against spend: the oracle, the policies with 95 % bands, the baselines"
-    return Picture(path, caption, plot_frontier(curve, path, policies))
+    return Picture(path, caption, plot_frontier(curve, path, policies, answer))
 
 
 def draw_multiplier(folder: Path, exact: Frontier, budgets: Sequence[float], unit: str) -> Picture:

@@ -13,7 +13,7 @@ import numpy as np
 
 # After Okabe and Ito's colours, which most colour-blind readers can tell apart, the light ones darkened until a thin line of them is
 # seen (3 : 1 on white) and black left to the oracle; the dashes tell them apart in grey.
-COLOURS = ("#0072B2", "#D55E00", "#008060", "#B3568A", "#9A6A00", "#3A8FC4", "#5D3A9B")
+COLOURS = ("#0072B2", "#D55E00", "#008060", "#B3568A", "#9A6A00", "#5D3A9B", "#3A8FC4")
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 INK, GREY, FAINT = "#1a1a1a", "#808080", "#c8c8c8"
 
