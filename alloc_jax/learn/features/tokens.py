@@ -59,9 +59,14 @@ def quantities(found: list[str]) -> np.ndarray:
 
 def sequences(found: list[str], buckets: int) -> np.ndarray:
     """Hashed runs of 1 to 4 kinds of token, f32[buckets]: a number is its digit count, a word is a word, a mark itself."""
-    kinds = ["^", *map(kind, found), "$"]
-    keys = (" ".join(kinds[at : at + size]) for size in (1, 2, 3, 4) for at in range(len(kinds) - size + 1))
-    return _hashed(keys, buckets)
+    kinds = [kind(token).encode("utf-8", "surrogatepass") for token in ("^", *found, "$")]
+    spaced = [b" " + spelled for spelled in kinds]
+    sums = []
+    for at, spelled in enumerate(kinds):  # a run's sum goes on from that of the run before its last token
+        sums.append(total := crc32(spelled))
+        for more in spaced[at + 1 : at + 4]:
+            sums.append(total := crc32(more, total))
+    return _counted(sums, buckets)
 
 
 def neighbours(found: list[str], buckets: int) -> np.ndarray:
@@ -70,14 +75,10 @@ def neighbours(found: list[str], buckets: int) -> np.ndarray:
     for at, operator in enumerate(found):
         if operator not in OPERATORS:
             continue
-        left, right = (found[i] if 0 <= i < len(found) else "" for i in (at - 1, at + 1))
-        keys += [
-            f"{kind(left)}{operator}{kind(right)}",
-            f"{last(left)}{operator}",
-            f"{operator}{last(right)}",
-            f"{last(left)}{operator}{last(right)}",
-        ]
-    return _hashed(keys, buckets)
+        left, right = found[at - 1] if at else "", found[at + 1] if at + 1 < len(found) else ""
+        before, after = f"{last(left)}{operator}", last(right)
+        keys += [f"{kind(left)}{operator}{kind(right)}", before, f"{operator}{after}", f"{before}{after}"]
+    return _counted([crc32(key.encode("utf-8", "surrogatepass")) for key in keys], buckets)
 
 
 def kind(token: str) -> str:
@@ -92,8 +93,8 @@ def last(token: str) -> str:
     return token[-1:] if token[:1].isdecimal() else kind(token)
 
 
-def _hashed(keys, buckets: int) -> np.ndarray:
+def _counted(sums: list[int], buckets: int) -> np.ndarray:
+    """How many of some hashes fall into each bucket, f32[buckets]."""
     if not buckets:
         return np.zeros(0, np.float32)
-    at = np.fromiter((crc32(key.encode("utf-8", "surrogatepass")) % buckets for key in keys), np.int64)
-    return np.bincount(at, minlength=buckets).astype(np.float32)
+    return np.bincount(np.array(sums, np.int64) % buckets, minlength=buckets).astype(np.float32)
