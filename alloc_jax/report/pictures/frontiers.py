@@ -62,13 +62,14 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = (), answer
                 axes.fill_between(band.spend, *ends[:, 1:].T, color=style["color"], alpha=0.15, linewidth=0)
     shown = [row for row in report.rows if row.rule in names]
     spends = [row.spend.value for row in shown]
-    accuracies = [100 * row.accuracy.value for row in shown]
+    ends = [end for row in shown if row.rule in banded for end in (row.accuracy.low, row.accuracy.high)]
+    accuracies = 100 * np.array([row.accuracy.value for row in shown] + ends)
     margin = 0.03 * np.ptp(accuracies) or 1.0
     for axes in (left, right):
         wide = max(spends) > 30 * min(spends)
         axes.set(xscale="log" if wide else "linear", xlim=(0.95 * min(spends) if wide else 0, 1.05 * max(spends)))
         axes.set_xlabel(f"spend per question ({report.unit})")
-    left.set(ylim=(min(accuracies) - margin, max(accuracies) + margin), ylabel="accuracy (%)")
+    left.set(ylim=(np.nanmin(accuracies) - margin, np.nanmax(accuracies) + margin), ylabel="accuracy (%)")
     left.set_title(f"{report.questions:,} questions", loc="left")
     if answer is not None and answer.saving.low > 0:
         _mark_saving(left, answer)

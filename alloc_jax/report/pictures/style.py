@@ -88,9 +88,11 @@ def label_ends(axes, lines: Iterable, gap: float = 0.05) -> None:
     heights = spread_out([end[1] for end in ends], gap)
     for (x, y, line), height in zip(ends, heights, strict=True):
         axes.plot([x, 1.02], [y, height], transform=axes.transAxes, clip_on=False, color=FAINT, linewidth=0.6, zorder=0)
-        sample = {"color": line.get_color(), "linestyle": line.get_linestyle(), "linewidth": line.get_linewidth()}
-        axes.plot([1.03, 1.09], [height, height], transform=axes.transAxes, clip_on=False, **sample)
-        axes.text(1.1, height, line.get_label(), transform=axes.transAxes, va="center", fontsize=9, color=INK)
+        mark = {"color": line.get_color(), "marker": "s" if line.get_marker() == "None" else line.get_marker()}
+        axes.plot(
+            [1.05], [height], transform=axes.transAxes, clip_on=False, linestyle="", **mark
+        )  # a line would look like data
+        axes.text(1.08, height, line.get_label(), transform=axes.transAxes, va="center", fontsize=9, color=INK)
 
 
 def spread_out(heights: Sequence[float], gap: float) -> np.ndarray:
