@@ -62,8 +62,8 @@ def plot_frontier(report: Report, path: Path, banded: Sequence[str] = (), answer
                 axes.fill_between(band.spend, *ends[:, 1:].T, color=style["color"], alpha=0.15, linewidth=0)
     shown = [row for row in report.rows if row.rule in names]
     spends = [row.spend.value for row in shown]
-    ends = [end for row in shown if row.rule in banded for end in (row.accuracy.low, row.accuracy.high)]
-    accuracies = 100 * np.array([row.accuracy.value for row in shown] + ends)
+    whole = [end for row in shown if row.rule in banded for end in (row.accuracy.low, row.accuracy.high)]
+    accuracies = 100 * np.array([row.accuracy.value for row in shown] + whole)
     margin = 0.03 * np.ptp(accuracies) or 1.0
     for axes in (left, right):
         wide = max(spends) > 30 * min(spends)
