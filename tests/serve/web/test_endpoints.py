@@ -144,4 +144,5 @@ def test_each_tenant_pays_for_its_own(token_policy):
         client.embeddings.create(model="e", input="one two", encoding_format="float")
         with pytest.raises(openai.AuthenticationError):
             gateway.client.embeddings.create(model="e", input="one")
+        gateway.settled(1)
         assert gateway.core.passed("a").spent == 2 and gateway.core.passed("b").questions == 0

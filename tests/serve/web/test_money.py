@@ -171,6 +171,7 @@ def test_what_a_client_may_ask_for_is_the_operators_to_say(policy):
             gateway.ask(model="alloc/vote(m,8)", extra_body={"alloc": {"max_samples": 2}})
         assert not gateway.fake.requests
         gateway.ask(model="through", n=2)
+        gateway.settled(1)  # after the last byte
         passed = gateway.core.passed("default")
         assert passed.questions == 1 and passed.spent == 2 and gateway.core.account("default").questions == 0
         assert 'alloc_passed_cost{tenant="default"} 2.0' in gateway.get("/metrics")
