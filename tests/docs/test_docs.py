@@ -17,6 +17,7 @@ from absl import flags
 
 import alloc_jax as aj
 from alloc_jax import cli
+from alloc_jax.logs.formats import FORMATS
 from tests.browser import browser, look
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +125,12 @@ def test_links_and_pictures_are_there(name):
         other = (page.parent / place) if place else page
         assert other.resolve() in [p.resolve() for p in PAGES], f"{name}: {target}"
         assert not anchor or anchor in anchors(other.read_text()), f"{name}: {target}"
+
+
+def test_the_page_on_logs_shows_a_record_of_every_format():
+    page = (FOLDER / "logs.md").read_text()
+    for name, reader in FORMATS.items():
+        assert f"{name}\n    {reader.example}\n" in page
 
 
 def test_badges_say_what_the_package_says_of_itself():
