@@ -171,7 +171,7 @@ def run_loop(config: LoopConfig, workdir: str | Path) -> str:
         gateway = stack.enter_context(started("serve", *options))
         clock.append(time.perf_counter())
         plain = DefaultHttpxClient(trust_env=False)  # to this machine, by way of no proxy
-        client = OpenAI(base_url=f"{gateway}/v1", api_key="none", http_client=plain, timeout=120)
+        client = stack.enter_context(OpenAI(base_url=f"{gateway}/v1", api_key="none", http_client=plain, timeout=120))
         answers = list(_answers(client, asked))
         clock.append(time.perf_counter())
     seconds = [after - before for before, after in pairwise(clock)]
