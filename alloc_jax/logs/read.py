@@ -161,6 +161,7 @@ def read_logs(
                         builder.describe(record["sources"])
                     else:
                         builder.add(record, record.pop("repeat", None))
+                        account.good += 1
                 except ValueError as error:
                     account.bad(reader, where, error)
             try:
@@ -215,14 +216,15 @@ class _Failures:
 
     def __init__(self, skip_bad: bool):
         self.skip_bad = skip_bad
-        self.skipped = 0
+        self.skipped = self.good = 0
         self.reasons: list[str] = []
         self.failures: Counter[str] = Counter()
 
     def bad(self, reader: Reader, where: str, error: ValueError) -> None:
         reason = f"{reader.path}, {where}: {error}"
         if not self.skip_bad:
-            raise LogError(reason + _shape(reader)) from None
+            way = "; --skip_bad leaves such records out, and lists them" if self.good else ""
+            raise LogError(reason + way + _shape(reader)) from None
         self.skipped += 1
         if len(self.reasons) < _LISTED:
             self.reasons.append(reason)

@@ -104,3 +104,25 @@ def test_responses_beside_verdicts_are_read_where_a_grader_is_named(tmp_path):
     logs.dump_lines(tmp_path / "log.jsonl", rows)
     assert "no column holds answers" in read_logs(tmp_path / "log.jsonl").notes[0]
     assert read_logs(tmp_path / "log.jsonl", grader="number").log.answers == (("7",),)
+
+
+@pytest.mark.parametrize("name", logs.WRITERS)
+def test_a_log_without_options_is_read_or_its_refusal_names_the_flags(name, tmp_path):
+    pytest.importorskip(logs.PACKAGES.get(name, "json"))
+    path = logs.WRITERS[name][0](tmp_path)
+    try:
+        assert len(read_logs(path).log) == 2
+    except ValueError as refusal:
+        assert "--" in str(refusal)
+
+
+def test_a_bad_record_among_good_ones_can_be_left_out_and_the_refusal_says_how(tmp_path):
+    rows = [{"question": f"q{i}", "model": "m", "answer": "4", "correct": right} for i, right in enumerate((1, "?", 0))]
+    logs.dump_lines(tmp_path / "log.jsonl", rows)
+    with pytest.raises(LogError, match=r"line 2: correct: expected a number, got .*--skip_bad leaves such records out"):
+        read_logs(tmp_path / "log.jsonl")
+    assert read_logs(tmp_path / "log.jsonl", skip_bad=True).skipped == 1
+    logs.dump_lines(tmp_path / "log.jsonl", rows[1:])
+    with pytest.raises(LogError) as refusal:
+        read_logs(tmp_path / "log.jsonl")
+    assert "--skip_bad" not in str(refusal.value)
