@@ -1,7 +1,8 @@
 """Gradient-boosted trees (XGBoost) as rules to beat, with the settings of arXiv 2604.14853: 100 trees, depth 5, rate 0.1.
 
 - `classes`: one classifier of the oracle's action for each budget, as in the paper;
-- `gains`: trees that predict what every action earns over the cheapest one, and one multiplier for every budget.
+- `gains`: trees that predict what every action earns over the cheapest one, and one multiplier for every budget. Each node looks at
+  a random share of the features: the error on unseen questions is smaller than with all of them, and so is the time.
 
 Both have a multiplier calibrated like a policy's, on predictions of questions the trees have not seen. Needs the extra `trees`.
 """
@@ -22,6 +23,7 @@ from alloc_jax.solve import solve
 from alloc_jax.types import OutcomeTable, inseparable
 
 TREES, DEPTH, RATE = 100, 5, 0.1
+SHARE = 0.15  # of the features, for each node of the trees on gains
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +156,8 @@ def _fit_gains(gain: np.ndarray, cost: np.ndarray, features: np.ndarray, rows: n
     targets = targets[:, first]
     varies = np.ptp(targets, axis=0) > 1e-6  # counted samples cost the same on every question
     constant = targets[0].astype(np.float32)
-    booster = _train(features[rows], targets[:, varies], {"objective": "reg:squarederror"}) if varies.any() else None
+    settings = {"objective": "reg:squarederror", "colsample_bynode": SHARE}
+    booster = _train(features[rows], targets[:, varies], settings) if varies.any() else None
 
     def predict(features: np.ndarray) -> Prediction:
         outputs = np.tile(constant, (len(features), 1))
