@@ -172,17 +172,18 @@ class LogBuilder:
         names = {name: m for m, name in enumerate(self.sources)}
         pair, size, repeat = (np.asarray(part, np.int64) for part in self.pieces)
         cell = np.array([row * len(names) + names[source] for row, source in self.pairs], np.int64)[pair]
-        # Samples lie in the order of the records. Those of a pair go by their repeat: tools write what is done first first.
-        of_sample = np.repeat(cell, size)
-        order = np.lexsort((np.repeat(repeat, size), of_sample))
-        count = np.bincount(of_sample, minlength=len(self.ids) * len(names)).astype(np.int32)
-        first = np.cumsum(count) - count
+        count = np.bincount(cell, size, minlength=len(self.ids) * len(names)).astype(np.int32)
         shape = (len(self.ids), len(names), int(count.max()))
-        place = of_sample[order] * shape[2] + np.arange(len(order)) - first[of_sample[order]]
+        # Pieces lie in the order of the records. Those of a pair go by their repeat: tools write what is done first first.
+        order = np.lexsort((repeat, cell))
+        before, first = np.cumsum(size[order]) - size[order], np.cumsum(count) - count
+        start = np.empty_like(size)
+        start[order] = cell[order] * shape[2] + before - first[cell[order]]
+        place = np.repeat(start - (np.cumsum(size) - size), size) + np.arange(size.sum())  # of each sample
 
         def packed(values: array, kind: type, padding: float) -> np.ndarray:
             out: np.ndarray = np.full(shape, padding, kind)
-            out.reshape(-1)[place] = np.asarray(values)[order]
+            out.reshape(-1)[place] = np.asarray(values)
             return out
 
         fields: dict[str, Any] = {}
