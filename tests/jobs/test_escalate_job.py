@@ -11,7 +11,7 @@ from alloc_jax.logs import write_log
 from alloc_jax.stopping.sources.rules import load_escalation
 from alloc_jax.stopping.sources.solver_input import policy_promise
 from tests.conftest import made_log
-from tests.stopping.test_escalate import SOURCES, made_answers
+from tests.stopping.test_escalate import SOURCES, made_answers, scored
 
 OPTIONS = {
     "folds": 2,
@@ -106,6 +106,23 @@ def test_votes_of_one_source_are_compared_with_the_cascades_that_need_no_second_
     report = compare_escalation(EscalateConfig(log=str(path), **options, replicates=50), tmp_path / "run")
     rules = {row.rule for row in report.rows}
     assert {ESCALATE, "Adaptive-Consistency"} <= rules and not {"consistency cascade", BLIND} & rules
+
+
+@pytest.mark.long
+def test_a_reward_that_the_job_is_told_to_look_at_helps(tmp_path):
+    path = tmp_path / "log.jsonl"
+    write_log(scored(made_answers(300), 2.0), path)
+    options = {"log": str(path), "sources": SOURCES, "resource": "usd", "budgets": (2.5,), "policies": (), "folds": 2}
+    plain, read = (
+        compare_escalation(
+            EscalateConfig(**options, beliefs=("classes",), replicates=50, evidence=evidence),
+            tmp_path / f"run {evidence}",
+        )
+        for evidence in ("", "reward")
+    )
+    assert read.row(ESCALATE, 2.5).accuracy.value > plain.row(ESCALATE, 2.5).accuracy.value + 0.02
+    with pytest.raises(ValueError, match="evidence 'completion_tokens': no sample of the log has it"):
+        compare_escalation(EscalateConfig(**options, evidence="completion_tokens"), tmp_path / "none")
 
 
 @pytest.mark.long

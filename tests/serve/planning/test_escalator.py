@@ -260,6 +260,14 @@ def test_what_does_not_fit_the_policy_is_refused(frontier, made, log):
         Escalator(replace(frontier, sources=("small", "other")), made)
 
 
+def test_rules_that_look_at_a_reward_are_refused(frontier, made):
+    read = replace(frontier, evidence="reward", cuts=np.zeros_like(frontier.cuts))
+    with pytest.raises(
+        ValueError, match="look at the reward of every sample, which a gateway does not: fit them without"
+    ):
+        Escalator(read, made)
+
+
 def test_of_two_rules_in_a_folder_escalation_goes_first(frontier, made, log, tmp_path):
     assert rules_beside(tmp_path, made) is None
     aj.solve_sequential(log, "small", cap=2, resource="tokens").save(tmp_path)
