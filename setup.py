@@ -34,7 +34,7 @@ setup(
         "absl-py>=1.4",
     ],
     extras_require={
-        "bench": ["numba>=0.60", "ortools>=9.10", "mpax>=0.2", "scipy>=1.11", "highspy>=1.7"],
+        "bench": ["alloc_jax[numba]", "ortools>=9.10", "mpax>=0.2", "scipy>=1.11", "highspy>=1.7"],
         "collect": ["openai>=2"],
         "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1.0"],
         "embeddings": ["sentence-transformers>=3"],
@@ -42,6 +42,7 @@ setup(
         # Not math-verify[antlr4-13-2], whose parser spells the extra otherwise, so that pip warns and installs no parser.
         "grade": ["math-verify>=0.8", "antlr4-python3-runtime==4.13.2"],
         "inspect": ["zipfile-zstd>=0.0.4"],
+        "numba": ["numba>=0.60"],
         "pandas": ["pandas>=2.2"],
         "parquet": ["pyarrow>=15"],
         "postgres": ["psycopg[binary]>=3.2"],
@@ -61,7 +62,7 @@ setup(
         # The same package without what only GPUs need, which is most of it, where there is such a build.
         "trees": ["xgboost-cpu>=3.0; sys_platform == 'linux'", "xgboost>=2.1; sys_platform != 'linux'"],
         "test": [
-            "alloc_jax[collect,docs,export,grade,inspect,pandas,parquet,plot,postgres,serve,smollm2,tokenizer,traces,trees]",
+            "alloc_jax[collect,docs,export,grade,inspect,numba,pandas,parquet,plot,postgres,serve,smollm2,tokenizer,traces,trees]",
             "pytest>=8",
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",

@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from alloc_jax.display import Tabular, span
 from alloc_jax.exports import called_as_its_function
 from alloc_jax.solve import double_double, validation
+from alloc_jax.solve.breakpoints.steps import Steps, of_keys, steps_of
 from alloc_jax.solve.envelope import OF_A_FRONTIER, without_derivatives
 from alloc_jax.solve.hull import hulls
 from alloc_jax.solve.layout import PreparedProblem, ProblemInRows
@@ -27,7 +28,6 @@ from alloc_jax.solve.mesh import exact_sum_over, from_device, on_mesh
 from alloc_jax.solve.plans import respond, row_totals
 from alloc_jax.solve.rounding import between
 from alloc_jax.solve.solver import on_its_mesh, prepare
-from alloc_jax.solve.steps import Steps, of_keys, steps_of
 from alloc_jax.types import AllocationProblem, MixedPlan, OutcomeTable, Solution, Status
 
 

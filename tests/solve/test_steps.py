@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from alloc_jax.solve import frontier, steps
+from alloc_jax.solve import frontier, prepare
+from alloc_jax.solve.breakpoints import steps
 from alloc_jax.types import Status
 from tests.precision import double_precision
 from tests.solve import reference
@@ -44,6 +45,22 @@ def test_blocks_change_no_breakpoint_and_no_plan(case, monkeypatch):
         best = reference.value(utility, cost, budget, valid, weight)
         np.testing.assert_allclose(plan.mixed_utility, best, atol=1e-6)
         np.testing.assert_allclose(plan.utility, mean_of(utility, plan.action, weight), rtol=1e-7)
+
+
+@EACH
+def test_compiled_loops_give_the_same_to_the_bit(case, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(steps, "BLOCK", FEW)
+    prepared = prepare(problem_of(*case[1:]))
+    found = []
+    for least in (0, np.inf):
+        monkeypatch.setattr(steps, "COMPILED", least)
+        taken, points = steps.steps_of(prepared)
+        added = taken.extra.reshape(-1)[steps.of_keys(taken.keys)[0]]
+        found.append((taken.start, taken.keys.tolist(), added, taken.totals, points))
+    assert steps.compiled_loops() is not None
+    for compiled, plain in zip(*found, strict=True):
+        np.testing.assert_array_equal(compiled, plain)
 
 
 @EACH
