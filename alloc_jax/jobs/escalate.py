@@ -125,7 +125,7 @@ class EscalationBench:
         return solve_escalation(
             log, self.sources, answer=config.answer, resource=config.resource, limits=self.limits, cap=self.cap,
             wave=config.wave, rounds=config.rounds or None, promise=promise, beliefs=config.beliefs, budgets=self.budgets,
-            orders=config.orders, seed=config.seed, prices=self.prices, evidence=config.evidence or None,
+            orders=config.orders, seed=config.seed, prices=self.prices, evidence=config.evidence or None, by_group=config.by_group,
         )  # fmt: skip
 
     def table(self, log: SampleLog) -> OutcomeTable:

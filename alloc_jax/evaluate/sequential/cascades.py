@@ -29,7 +29,7 @@ from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.evaluate.sequential.replay import mixed
 from alloc_jax.evaluate.uniform_mix import upper_hull
 from alloc_jax.stopping.rules import adjacent
-from alloc_jax.stopping.sources.patterns import Patterns
+from alloc_jax.stopping.sources.patterns import Patterns, likeliest
 from alloc_jax.stopping.sources.simulation import Walkers
 from alloc_jax.stopping.sources.walks import Walks
 
@@ -296,7 +296,7 @@ def cascade_routing(
                 source = ordered[new[:, ordered].argmax(axis=1)] if len(live) else np.zeros(0, int)
                 walkers.draw(live, source)
                 asked[live, source] = True
-            answer = right[np.arange(count), walkers.state].argmax(axis=1)
+            answer = likeliest(right[np.arange(count), walkers.state])
             yield walkers.good[np.arange(count), answer].astype(np.float32)[:, None], walkers.cost[:, None].copy()
 
     return Sweep.of(settings())

@@ -10,6 +10,7 @@ import numpy as np
 from alloc_jax.evaluate.outcomes import Outcome
 from alloc_jax.stopping.rules import lottery, nearest
 from alloc_jax.stopping.sources.beliefs import log_odds
+from alloc_jax.stopping.sources.patterns import likeliest
 from alloc_jax.stopping.sources.rules import EscalationFrontier, EscalationRule
 from alloc_jax.stopping.sources.simulation import walk
 from alloc_jax.stopping.sources.solver import play
@@ -105,7 +106,7 @@ def _played(
 def _replayed(frontier: EscalationFrontier, row, share, walks: Walks, promised, features, cost) -> list:
     """Utility, cost, seconds and samples of each source f64[B, N] of mixes f[B, P] of the frontier's rules i[P] on N questions."""
     if len(frontier.cell):
-        answer = frontier.cell_table.right.argmax(axis=-1).astype(np.int8)
+        answer = likeliest(frontier.cell_table.right)
         at = nearest(promised, frontier.cell)
         walked = walk(frontier.patterns, frontier.cell_move[row], frontier.moves, answer, walks, at, frontier.rounds)
     else:

@@ -19,6 +19,7 @@ import numpy as np
 
 STOP = -1  # the move that answers
 LARGEST = 60_000  # states of a table
+ROUNDING = 1e-6  # by which chances and values that are equal may differ, on one processor or another
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +166,11 @@ def all_moves(sources: int, wave: int) -> tuple[tuple[int, ...], ...]:
     return ((), *(move for size in sizes for move in combinations_with_replacement(range(sources), size)))
 
 
+def likeliest(right: np.ndarray) -> np.ndarray:
+    """i8[...] the likeliest answer, by f[..., B] the chance that each is right: of equals, up to rounding, the first."""
+    return (right >= right.max(axis=-1, keepdims=True) - ROUNDING).argmax(axis=-1).astype(np.int8)
+
+
 def best_moves(right, chance, cost, following, multiplier, bounds, moves, rounds, xp=np):
     """Backward induction at one multiplier l: a state's value is
 
@@ -208,8 +214,8 @@ def best_moves(right, chance, cost, following, multiplier, bounds, moves, rounds
                 if move in here:
                     worth[number] = here[move] - (multiplier * sum(cost[..., m] for m in move))[..., None]
             stacked = xp.stack(list(worth.values()))
-            chosen[n] = xp.asarray(list(worth), xp.int8)[stacked.argmax(axis=0)]
             values[n] = stacked.max(axis=0)
+            chosen[n] = xp.asarray(list(worth), xp.int8)[(stacked >= values[n][None] - ROUNDING).argmax(axis=0)]
             behind = here | {(): values[n] if arrive is None else arrive[n]}
         return values, xp.concatenate(chosen, axis=-1)
 

@@ -23,7 +23,7 @@ import numpy as np
 from alloc_jax.stopping.rules import adjacent, lottery, nearest, utility_at
 from alloc_jax.stopping.sources.beliefs import Belief, BeliefTable, Classes, log_odds
 from alloc_jax.stopping.sources.evidence import bins_of, count_bins
-from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves, make_patterns
+from alloc_jax.stopping.sources.patterns import Patterns, all_moves, best_moves, likeliest, make_patterns
 from alloc_jax.stopping.storage import load_rules, save_rules
 
 FILE = "escalation.npz"
@@ -220,7 +220,7 @@ class EscalationRule:
                 right.max(axis=1), table.chance[0], paid, frontier.patterns.next, float(frontier.multiplier[row]),
                 frontier.patterns.bounds, frontier.moves, frontier.ahead,
             )  # fmt: skip
-        return EscalationState(frontier.patterns, move, right.argmax(axis=1), right.max(axis=1), frontier.cuts)
+        return EscalationState(frontier.patterns, move, likeliest(right), right.max(axis=1), frontier.cuts)
 
     def decide(self, question: EscalationState) -> tuple[int, ...]:
         """Positions of the sources to draw the next samples from, all at once; empty: stop and answer."""

@@ -8,6 +8,7 @@ which spends a budget exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from alloc_jax.stopping.rules import nearest
 from alloc_jax.stopping.sources.beliefs import Belief, Classes, uncounted
 from alloc_jax.stopping.sources.count_correction import count_patterns
 from alloc_jax.stopping.sources.latent import fit_classes
-from alloc_jax.stopping.sources.patterns import Patterns
+from alloc_jax.stopping.sources.patterns import Patterns, likeliest
 from alloc_jax.stopping.sources.rules import EscalationFrontier
 from alloc_jax.stopping.sources.simulation import Walked, walk
 from alloc_jax.stopping.sources.solver_input import BELIEFS, Family, Promise, Task, make_task
@@ -52,6 +53,7 @@ def solve_escalation(
     seed: int = 0,
     prices: PriceBook | None = None,
     evidence: str | None = None,
+    by_group: bool = False,
     mesh: Mesh | None = None,
 ) -> EscalationFrontier:
     """The escalation rules of all budgets, fitted to a log.
@@ -76,6 +78,7 @@ def solve_escalation(
       evidence: a field of the samples that is looked at beside their answers, such as `reward` (a verifier's score, a confidence or a mean
         log-probability that was logged as one), `completion_tokens` or `usd` (long answers are wrong more often). In bins, as far as it
         tells right from wrong beyond the text. None: answers alone.
+      by_group: the choice of a belief holds whole groups out, as it must where the rules will meet other groups.
       mesh: its devices share out the questions where beliefs are fitted and rules are planned.
 
     Returns:
@@ -94,7 +97,7 @@ def solve_escalation(
         raise ValueError(f"beliefs are some of {', '.join(map(repr, BELIEFS))}; got {tuple(beliefs)}")
     if promise is None:  # families that differ in what they read alone are one
         beliefs = [name for name in beliefs if BELIEFS[name].read] or beliefs
-    best = _best_family(task, beliefs, inseparable(log), budgets, seed)
+    best = _best_family(task, beliefs, inseparable(log, by_group), budgets, seed)
     task = task.seen_by(BELIEFS[best])
     belief = fit_belief(task, BELIEFS[best])
     shared = None if task.planned else _cell_plan(task, belief, task.multipliers)
@@ -162,15 +165,18 @@ def play(
 ) -> Walked:
     """What the rules of P multipliers do with questions, each planned with what its own text promises."""
     count = len(promised)
-    found = []
-    for first in range(0, count, CHUNK):
+
+    def chunk(first: int) -> Walked:
         rows = np.arange(first, min(first + CHUNK, count))
         padded = np.resize(rows, CHUNK)
         table = belief.table(patterns, promised[padded], features[padded])
         right = table.right.max(axis=-1)
         plan = solve_patterns(patterns, right, table.chance, cost[padded], multipliers, moves, ahead, mesh)
-        answer = table.right.argmax(axis=-1).astype(np.int8)
-        found.append(walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows)), rounds))
+        answer = likeliest(table.right)
+        return walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows)), rounds)
+
+    with ThreadPoolExecutor(1 if mesh else 2) as pool:  # one plans while another walks
+        found = list(pool.map(chunk, range(0, count, CHUNK)))
     return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
 
 
@@ -207,7 +213,7 @@ def _cell_plan(task: Task, belief: Belief, multipliers: np.ndarray) -> tuple[np.
     right = table.right.max(axis=-1)
     rules = multipliers, task.moves, task.ahead
     plan = solve_patterns(task.patterns, right, table.chance, cost, *rules, task.mesh)
-    return plan.move, table.right.argmax(axis=-1).astype(np.int8), cell
+    return plan.move, likeliest(table.right), cell
 
 
 def _cells(task: Task, keep: np.ndarray, shared: tuple[np.ndarray, ...] | None) -> dict[str, np.ndarray]:
@@ -237,9 +243,9 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Se
     """The simplest family whose rules earn as much as any, on training questions that their beliefs have not seen.
 
     At the budgets that every family can keep; without any, over all spends that every family reaches. As much is within a standard
-    error over questions of the difference from the best: so a text that says nothing, or few questions, leave the choice to the
+    error over units of the difference from the best: so a text that says nothing, or few questions, leave the choice to the
     family that assumes least.
-    Questions of one unit, i64[N], are left out together.
+    Questions of one unit, i64[N], are left out together, and count as one.
     """
     names = sorted(names, key=lambda name: BELIEFS[name].simplicity)
     count = len(np.unique(unit))
@@ -247,7 +253,7 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Se
         return names[0]
     tasks = {name: task.seen_by(BELIEFS[name]) for name in names}
     fold = np.random.default_rng(seed).permutation(count)[unit] % min(FOLDS, count)
-    gained: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    gained = {name: np.empty(len(unit)) for name in names}
     for k in range(fold.max() + 1):
         known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         found: dict[str, list[np.ndarray]] = {}
@@ -261,12 +267,11 @@ def _best_family(task: Task, names: Sequence[str], unit: np.ndarray, budgets: Se
         grid = [budget for budget in budgets if low <= budget <= high] or np.geomspace(low, max(high, low), SPENDS)
         for name, (spend, utility) in found.items():
             share = np.mean([np.interp(grid, spend, rule) for rule in np.eye(len(spend))], axis=1)  # of each rule
-            gained[name].append(share @ utility)
-    each = {name: np.concatenate(parts) for name, parts in gained.items()}
-    best = max(names, key=lambda name: each[name].mean())
+            gained[name][held] = share @ utility
+    best = max(names, key=lambda name: gained[name].mean())
 
     def as_good(name: str) -> bool:
-        behind = each[best] - each[name]
-        return behind.mean() <= behind.std() / np.sqrt(len(behind))
+        behind = np.bincount(unit, gained[best] - gained[name])  # of each unit
+        return behind.mean() <= behind.std() / np.sqrt(count)
 
     return next(name for name in names if name == best or as_good(name))
