@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from alloc_jax.collect import Recipe
-from alloc_jax.learn import PolicyConfig, TextFeatures, export_policy, load_policy, train
+from alloc_jax.learn import PolicyConfig, TextFeatures, export_policy, inference, load_policy, train
 from alloc_jax.learn.calibration import Prediction, Unseen, _crossing, calibrate
 from alloc_jax.learn.fitting import Network
 from alloc_jax.learn.inference import at_rest, forward, forward_one, standardise
@@ -111,6 +111,13 @@ def test_numpy_answers_as_flax_does():
     inputs = jnp.asarray(standardise(x, weights["feature_mean"], weights["feature_scale"]))
     expected = jax.vmap(lambda params: network.apply({"params": params}, inputs))(params)
     np.testing.assert_allclose(forward(weights, x), expected, atol=1e-5)
+
+
+def test_many_questions_get_the_answers_of_few(policy, table, monkeypatch):
+    features = policy.featurizer.encode(table.question)
+    whole = forward(policy.weights, features)
+    monkeypatch.setattr(inference, "ROWS", 64)
+    np.testing.assert_allclose(forward(policy.weights, features), whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("direct", [False, True])

@@ -14,7 +14,7 @@ from alloc_jax.evaluate.sequential.escalation import replay_escalation, served_p
 from alloc_jax.stopping.sources import solver
 from alloc_jax.stopping.sources.beliefs import Classes, log_odds, tables
 from alloc_jax.stopping.sources.latent import fit_classes, read_kinds
-from alloc_jax.stopping.sources.patterns import all_moves, best_moves, make_patterns
+from alloc_jax.stopping.sources.patterns import all_moves, best_moves, likeliest, make_patterns
 from alloc_jax.stopping.sources.rules import FILE, load_escalation
 from alloc_jax.stopping.sources.solver import solve_escalation
 from alloc_jax.stopping.sources.solver_input import BELIEFS, Promise
@@ -437,6 +437,42 @@ def test_text_that_tells_questions_apart_helps():
     without = replay_escalation(blind, walks).outcome
     assert with_text.utility.mean() > without.utility.mean() + 0.005
     assert with_text.cost.mean() == pytest.approx(without.cost.mean(), rel=0.08)
+
+
+def test_chances_that_are_equal_up_to_rounding_are_equal():
+    """Or an answer, and a report's last digit, would depend on the processor."""
+    close = np.float32([[0.4, 0.4 + 4e-7, 0.1], [0.3, 0.5, 0.5 - 4e-7], [0.1, 0.2, 0.3]])
+    assert likeliest(close).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("unit", "best"), [(np.arange(60), "classes by text"), (np.arange(60) // 10, "classes")])
+def test_families_are_compared_on_units_that_their_beliefs_have_not_seen_and_each_counts_as_one(
+    unit, best, monkeypatch
+):
+    """The richer family earns more on ten questions and less on ten others: much for sixty questions, chance for six groups."""
+    more = np.repeat([1.0, -0.5, 0, 0, 0, 0], 10)
+
+    class Rows:
+        multipliers = np.ones(2)
+
+        def __init__(self, rows):
+            self.rows = rows
+
+        def seen_by(self, family):
+            return self
+
+        def select(self, at):
+            return Rows(self.rows[at])
+
+    def earned(known, belief, held, multipliers):
+        assert not set(unit[known.rows]) & set(unit[held.rows])
+        return None, np.array([1.0, 2.0]), np.tile(belief.gated * more[held.rows], (2, 1))
+
+    monkeypatch.setattr(
+        solver, "fit_belief", lambda task, family, classes: SimpleNamespace(classes=0, gated=family.gated)
+    )
+    monkeypatch.setattr(solver, "earned", earned)
+    assert solver._best_family(Rows(np.arange(60)), ["classes", "classes by text"], unit, (1.5,), 0) == best
 
 
 @pytest.mark.long

@@ -214,8 +214,9 @@ def best_moves(right, chance, cost, following, multiplier, bounds, moves, rounds
                 if move in here:
                     worth[number] = here[move] - (multiplier * sum(cost[..., m] for m in move))[..., None]
             stacked = xp.stack(list(worth.values()))
-            values[n] = stacked.max(axis=0)
-            chosen[n] = xp.asarray(list(worth), xp.int8)[(stacked >= values[n][None] - ROUNDING).argmax(axis=0)]
+            greatest = stacked.max(axis=0)
+            values[n] = greatest
+            chosen[n] = xp.asarray(list(worth), xp.int8)[(stacked >= greatest[None] - ROUNDING).argmax(axis=0)]
             behind = here | {(): values[n] if arrive is None else arrive[n]}
         return values, xp.concatenate(chosen, axis=-1)
 
