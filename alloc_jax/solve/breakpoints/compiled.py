@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from alloc_jax.solve.breakpoints import steps
-from alloc_jax.solve.breakpoints.steps import KEYS, aligned, blocks, cores, put_points
+from alloc_jax.solve.breakpoints.steps import KEYS, at_the_start, blocks, cores
 from alloc_jax.solve.layout import ProblemInRows
 
 TILE = 64  # questions, or steps, that are worked on side by side; divides `steps.BLOCK`
@@ -170,10 +170,6 @@ def sorted_steps(prepared: ProblemInRows) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def added_up(prepared: ProblemInRows, keys: np.ndarray, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Like `steps.added_up`."""
-    questions = float(prepared.questions.hi) + float(prepared.questions.lo)
-    totals = np.empty(1 + len(blocks(len(keys))), np.complex128)
-    totals[0] = complex(*(np.asarray(prepared.cheapest.hi, np.float64) + np.asarray(prepared.cheapest.lo)))
-    points = aligned(3, len(keys) + 1, prepared.cost.dtype)
-    put_points(points[:, :1], totals[:1].copy(), np.asarray(prepared.steepest), questions)
+    points, totals, questions = at_the_start(prepared, len(keys))
     size = add_steps(keys.view(np.uint64), extra.reshape(-1), totals[0], questions, steps.BLOCK, points, totals)
     return points[:, :size], totals

@@ -118,11 +118,8 @@ def added_up(prepared: ProblemInRows, keys: np.ndarray, extra: np.ndarray) -> tu
 
     On one core: each block is short and needs the total before it, and threads would wait for each other longer than they work.
     """
-    parts, questions = blocks(len(keys)), float(prepared.questions.hi) + float(prepared.questions.lo)
-    totals = np.empty(1 + len(parts), np.complex128)
-    totals[0] = complex(*(np.asarray(prepared.cheapest.hi, np.float64) + np.asarray(prepared.cheapest.lo)))
-    points, size = aligned(3, len(keys) + 1, prepared.cost.dtype), 1
-    put_points(points[:, :1], totals[:1].copy(), np.asarray(prepared.steepest), questions)
+    parts, size = blocks(len(keys)), 1
+    points, totals, questions = at_the_start(prepared, len(keys))
     running = np.empty(1 + BLOCK, np.complex128)
     for i, part in enumerate(parts):
         at, slope = of_keys(keys[part])
@@ -140,6 +137,16 @@ def added_up(prepared: ProblemInRows, keys: np.ndarray, extra: np.ndarray) -> tu
         put_points(points[:, size : size + len(slope)], total, slope, questions)
         size += len(slope)
     return points[:, :size], totals
+
+
+def at_the_start(prepared: ProblemInRows, steps: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Room for the breakpoints f32[3, 1 + S] and the totals c128[1 + S / BLOCK], of which the first stand there; and the total weight."""
+    questions = float(prepared.questions.hi) + float(prepared.questions.lo)
+    totals = np.empty(1 + len(blocks(steps)), np.complex128)
+    totals[0] = complex(*(np.asarray(prepared.cheapest.hi, np.float64) + np.asarray(prepared.cheapest.lo)))
+    points = aligned(3, steps + 1, prepared.cost.dtype)
+    put_points(points[:, :1], totals[:1].copy(), np.asarray(prepared.steepest), questions)
+    return points, totals, questions
 
 
 def put_points(out: np.ndarray, total: np.ndarray, slope: np.ndarray, questions: float) -> None:
