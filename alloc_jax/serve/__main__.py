@@ -136,7 +136,7 @@ def main(argv):
 
 
 def serve(gateway: Gateway, at: socket.socket | None = None, first: bool = True) -> None:
-    """Runs until it is interrupted; then requests that are being answered are finished and settled.
+    """Run until it is interrupted; then requests that are being answered are finished and settled.
 
     Args:
       gateway: to run.

@@ -15,7 +15,7 @@ SERVED = ("abstain", "single", "vote", "unanimous")  # what needs neither reward
 
 
 def check_core(core: Core) -> None:
-    """Makes sure that everything that may be decided can be done and paid.
+    """Make sure that everything that may be decided can be done and paid.
 
     Raises:
       ValueError: something cannot.
@@ -48,7 +48,7 @@ def check_core(core: Core) -> None:
 
 
 def try_policy(policy: Policy) -> None:
-    """Predicts once, so that weights which do not fit are found before the first client comes.
+    """Predict once, so that weights which do not fit are found before the first client comes.
 
     Raises:
       ValueError: they do not.

@@ -135,8 +135,8 @@ class Core:
         found = several[0] if len(several) == 1 else mixed(several, self.history_weight)
         return found if self.recorder is None else self.recorder.predict(found, short[0], budget)
 
-    def admit(self, question: AnswerRequest, prediction: Prediction | None = None) -> Ticket:
-        """Decides on a question, and reserves what it may cost.
+    def admit(self, question: AnswerRequest, prediction: Prediction | None = None) -> Ticket[AnswerRequest]:
+        """Decide on a question, and reserve what it may cost.
 
         Args:
           question: what is asked, and by whom.
@@ -151,9 +151,10 @@ class Core:
         prediction = prediction or self.predict(question)
         with self._lock:
             kind, figures = why_fixed(question, single), None
+            chosen: Action | Pooled
             if prediction is None:
                 decision, plan, chosen = None, None, self.actions[question.action]
-                expected = self.means[chosen.name]
+                expected = self.means[question.action]
             else:
                 multiplier = self.multipliers.multiplier(tenant.name, question.budget)
                 decision, plan, chosen = self._decide(prediction, multiplier, allowed, question, single is not None)
@@ -187,8 +188,8 @@ class Core:
                 self._record(opened, kind, figures, prediction)
             return opened
 
-    def admit_passed(self, passed: Passed) -> Ticket:
-        """Reserves for a request that goes to a model as it is; it falls under the cap, and moves no multiplier.
+    def admit_passed(self, passed: Passed) -> Ticket[Passed]:
+        """Reserve for a request that goes to a model as it is; it falls under the cap, and moves no multiplier.
 
         Raises: see `admit`.
         """
@@ -203,14 +204,14 @@ class Core:
         return opened
 
     def extend(self, ticket: Ticket, samples: int) -> bool:
-        """Reserves for samples that are drawn again, where what was sent may have been charged; False where the cap forbids it."""
+        """Reserve for samples that are drawn again, where what was sent may have been charged; False where the cap forbids it."""
         with self._lock:
             return self.reservations.extend(ticket, samples)
 
     def settle(
         self, ticket: Ticket, cost: float | None, charged: float, samples: int, prompt: float, completion: float
     ) -> bool:
-        """Closes a ticket with what it really cost; where the ledger cannot be written, as soon as it can.
+        """Close a ticket with what it really cost; where the ledger cannot be written, as soon as it can.
 
         Args:
           ticket: from `admit`.
@@ -239,12 +240,12 @@ class Core:
         return True
 
     def note(self, ticket: Ticket, prompt: Mapping[str, float | None]) -> None:
-        """Remembers by whom a conversation was answered, with how many tokens of a prompt by source."""
+        """Remember by whom a conversation was answered, with how many tokens of a prompt by source."""
         with self._lock:
             self.sessions.note(ticket, prompt)
 
     def learn(self, ticket: Ticket, samples: int, verdict: Verdict, cost: float | None) -> None:
-        """Tells the record, and a policy that learns from the traffic, how well the samples of a question agree, and what they cost."""
+        """Tell the record, and a policy that learns from the traffic, how well the samples of a question agree, and what they cost."""
         if self.recorder is not None and samples > 1 and verdict.score is None:
             self.recorder.agreed(ticket.id, verdict.share)
         if isinstance(self.policy, ColdPolicy) and isinstance(ticket.action, Action) and cost is not None:
@@ -252,19 +253,19 @@ class Core:
                 self.policy.learn(ticket.action, samples, verdict.share, cost)
 
     def retry(self) -> None:
-        """Settles what the ledger could not take, if it can now."""
+        """Settle what the ledger could not take, if it can now."""
         with self._lock:
             self.reservations.retry()
             if self.recorder is not None:
                 self.recorder.retry()
 
     def settle_lost(self) -> None:
-        """Settles what other processes on the same ledger left open when they died."""
+        """Settle what other processes on the same ledger left open when they died."""
         with suppress(LedgerFault):
             self.ledger.settle_lost()
 
     def close(self) -> None:
-        """Settles what still can be, and lets go of the ledger."""
+        """Settle what still can be, and let go of the ledger."""
         self.retry()
         self.ledger.close()
         if self.recorder is not None:
@@ -326,7 +327,7 @@ class Core:
         return decide(self.policy, prediction, decision.multiplier, (name,)), None, self.actions[name], figures
 
     def _record(self, ticket: Ticket, kind: str, figures: np.ndarray | None, prediction: Prediction | None) -> None:
-        """Writes a decision down; where that fails, nothing is done and nothing charged."""
+        """Write a decision down; where that fails, nothing is done and nothing charged."""
         try:
             self.recorder.decided(ticket, kind, self._name(ticket.plan, ticket.action), figures, prediction)
         except Refused:

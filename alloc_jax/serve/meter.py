@@ -51,7 +51,7 @@ class Meter:
             )
 
     def check(self, model: str) -> None:
-        """Makes sure that a model can be paid.
+        """Make sure that a model can be paid.
 
         Raises:
           ValueError: it has no price, where one is needed.

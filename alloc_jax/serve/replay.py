@@ -57,7 +57,7 @@ def replay_stream(
     ledger: Ledger | None = None,
     recorder: Recorder | None = None,
 ) -> ReplayedStream:
-    """Runs questions through the core: each action draws its source's first samples of the question, and votes.
+    """Run questions through the core: each action draws its source's first samples of the question, and votes.
 
     Args:
       policy: trained on other questions.

@@ -58,7 +58,7 @@ class Reservations:
         self.late: deque[_Late] = deque()
 
     def check(self, tenants: Mapping[str, Tenant], policy: Policy) -> None:
-        """Makes sure that every cap can be kept.
+        """Make sure that every cap can be kept.
 
         Raises:
           ValueError: one cannot.
@@ -109,7 +109,7 @@ class Reservations:
             raise Refused("invalid", f"under a hard cap: {error}") from None
 
     def open(self, ticket: Ticket, account: str | None, move: Move | None) -> bool:
-        """Holds what a ticket reserves, and moves its account's pace; False where the cap forbids it.
+        """Hold what a ticket reserves, and move its account's pace; False where the cap forbids it.
 
         Raises:
           Refused: the ledger cannot be written.
@@ -134,7 +134,7 @@ class Reservations:
     def amount(self, ticket: Ticket) -> float:
         """What a ticket has to reserve, in the cap's unit."""
         tenant, action = ticket.tenant, ticket.action
-        samples = ticket.asked.samples if action is None else action.samples
+        samples = ticket.asked.samples if isinstance(ticket.asked, Passed) else action.samples
         if tenant.cap is None or not samples:
             return 0.0
         if tenant.hard or action is None:
@@ -145,7 +145,7 @@ class Reservations:
         return self._usual(action)
 
     def extend(self, ticket: Ticket, samples: int) -> bool:
-        """Reserves for samples that are drawn again, where what was sent may have been charged; False where the cap forbids it."""
+        """Reserve for samples that are drawn again, where what was sent may have been charged; False where the cap forbids it."""
         if not ticket.tenant.hard:
             return True
         try:
@@ -157,7 +157,7 @@ class Reservations:
     def settle(
         self, ticket: Ticket, final: Settlement, account: str | None, move: Move | None, counted: bool = True
     ) -> bool:
-        """Replaces a reservation by what was used; where the ledger cannot be written, as soon as it can.
+        """Replace a reservation by what was used; where the ledger cannot be written, as soon as it can.
 
         Returns:
           False where it was settled before.
@@ -172,7 +172,7 @@ class Reservations:
             return True
 
     def retry(self) -> None:
-        """Settles what could not be settled, in its order, if that is possible now."""
+        """Settle what could not be settled, in its order, if that is possible now."""
         while self.late:
             try:
                 self._settle(self.late[0])

@@ -91,7 +91,7 @@ class Sessions:
         return np.array(found, np.float32)
 
     def note(self, ticket: Ticket, prompt: Mapping[str, float | None]) -> None:
-        """Remembers who answered.
+        """Remember who answered.
 
         Args:
           ticket: that was answered.

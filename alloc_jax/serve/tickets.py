@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from alloc_jax.actions import Action
 from alloc_jax.learn.policy import Prediction
@@ -163,6 +163,8 @@ class Pooled:
     sources: tuple[str, ...]
     samples: int  # at most
     aggregator: str = "pooled"
+    source: None = None  # no single one
+    ties: str = "uniform"  # where a deadline leaves a vote
 
     @property
     def name(self) -> str:
@@ -199,11 +201,14 @@ class Stopping(Protocol):
         adjacent rules."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ticket:
-    """An admitted request."""
+Asked = TypeVar("Asked", AnswerRequest, Passed)
 
-    asked: AnswerRequest | Passed
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket(Generic[Asked]):
+    """An admitted request: a question that is answered, or one that is passed through."""
+
+    asked: Asked
     tenant: Tenant
     action: Action | Pooled | None = None  # None: passed through
     decision: Decision | None = None  # None where the client named the action

@@ -15,7 +15,7 @@ from alloc_jax.serve.core import Core, fingerprint
 from alloc_jax.serve.ledger import Ledger
 from alloc_jax.serve.meter import Meter
 from alloc_jax.serve.planning.voting import count_votes
-from alloc_jax.serve.tickets import AnswerRequest, Passed, Refused, Seen, Tenant
+from alloc_jax.serve.tickets import AnswerRequest, Passed, Pooled, Refused, Seen, Tenant
 from alloc_jax.serve.web.answer_keys import AnswerKeys
 from tests.serve.made import RECIPES, AgreementOfTwo
 
@@ -228,6 +228,11 @@ def test_votes_are_counted_as_they_are_measured():
     assert votes(["a", "a"], "unanimous").winner == 0 and votes(["a", "b"], "unanimous").winner is None
     assert votes(["a", None], "unanimous").winner is None and votes([None], "unanimous").winner is None
     assert count_votes(["b"], Action("m", 1, "single"), "s").winner == 0
+
+
+def test_answers_of_several_sources_that_tie_when_the_time_is_over_have_an_even_chance():
+    pool = Pooled(("cheap", "dear"), 3, "passes")
+    assert {count_votes(["a", "b"], pool, f"s{j}").winner for j in range(20)} == {0, 1}
 
 
 def test_answers_are_read_by_method_and_pattern():

@@ -65,11 +65,11 @@ class Ledger:
             raise
 
     def close(self) -> None:
-        """Lets go of the database; open requests are settled when it is opened again."""
+        """Let go of the database; open requests are settled when it is opened again."""
         self.store.close()
 
     def settle_lost(self) -> int:
-        """Settles what nobody will settle, because its process died; how many requests that were. They count as they were reserved."""
+        """Settle what nobody will settle, because its process died; how many requests that were. They count as they were reserved."""
         with self._lock, self.store.transaction() as execute:
             owners = execute("SELECT DISTINCT owner FROM requests WHERE state = 'open'")
             dead = [owner for (owner,) in owners if not self.store.alive(owner)]
@@ -88,7 +88,7 @@ class Ledger:
         account: str | None = None,
         move: Move | None = None,
     ) -> bool:
-        """Opens a request, if its reservation fits below the cap together with all that is used and reserved.
+        """Open a request, if its reservation fits below the cap together with all that is used and reserved.
 
         Args:
           identity: of the request; unique.
@@ -117,7 +117,7 @@ class Ledger:
             return True
 
     def extend(self, identity: str, amount: float, cap: float | None) -> bool:
-        """Reserves more for an open request; False, and nothing changes, where it does not fit below the cap."""
+        """Reserve more for an open request; False, and nothing changes, where it does not fit below the cap."""
         with self._lock, self.store.transaction() as execute:
             found = execute("SELECT purse, \"window\" FROM requests WHERE id = ? AND state = 'open'", (identity,))
             if not found:
@@ -137,7 +137,7 @@ class Ledger:
         move: Move | None = None,
         counted: bool = True,
     ) -> bool:
-        """Closes a request with what it really used.
+        """Close a request with what it really used.
 
         Args:
           identity: of the request.
@@ -198,7 +198,7 @@ _LOST = (
 
 
 def _hold(execute: Execute, purse: str, window: int, amount: float, cap: float | None) -> bool:
-    """Adds to what is held of a purse; False, and nothing changes, where that would pass the cap."""
+    """Add to what is held of a purse; False, and nothing changes, where that would pass the cap."""
     if cap is None and not amount:  # nothing is held
         return True
     if cap is not None and amount > cap:
@@ -212,7 +212,7 @@ def _hold(execute: Execute, purse: str, window: int, amount: float, cap: float |
 
 
 def _move(execute: Execute, account: str, questions: int, spent: float, move: Move | None) -> None:
-    """Counts in an account, and moves its pace from where it stands, which nobody else can meanwhile."""
+    """Count in an account, and move its pace from where it stands, which nobody else can meanwhile."""
     ((dual,),) = execute(
         "INSERT INTO accounts VALUES (?, NULL, ?, ?) ON CONFLICT (account) DO UPDATE"
         " SET questions = accounts.questions + excluded.questions, spent = accounts.spent + excluded.spent RETURNING dual",

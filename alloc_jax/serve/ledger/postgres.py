@@ -91,7 +91,7 @@ class PostgresStore:
         return cursor.fetchall() if cursor.description else []
 
     def _again(self) -> None:
-        """Connects anew where the connection has broken."""
+        """Connect anew where the connection has broken."""
         if not self._db.closed:
             return
         if time.monotonic() - self._failed < _AGAIN_S:

@@ -115,7 +115,7 @@ class Life:
             os.close(file)
 
     def end(self) -> None:
-        """Lets go."""
+        """Let go."""
         self._lock_of(self.name).unlink(missing_ok=True)
         with suppress(OSError):
             os.close(self._file)

@@ -48,7 +48,7 @@ class Store(Protocol):
         """Whether a process will settle its own requests; asked inside a transaction."""
 
     def close(self) -> None:
-        """Lets go."""
+        """Let go."""
 
 
 def is_address(at: str | os.PathLike | None) -> bool:

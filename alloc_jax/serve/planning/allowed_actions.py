@@ -49,8 +49,8 @@ def permitted(
         return [action.name for action in {action.source: action for action in drawn}.values()] or list(bounded)
     allowed = [name for name, action in bounded.items() if most is None or action.samples <= most]
     if not allowed:
-        least = min(action.samples for action in bounded.values())
-        raise Refused("invalid", f"max_samples is {most}, and every action draws at least {least}")
+        fewest = min(action.samples for action in bounded.values())
+        raise Refused("invalid", f"max_samples is {most}, and every action draws at least {fewest}")
     return allowed
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -78,8 +79,8 @@ class Escalator:
         def reached(seen: Sequence[Seen]) -> EscalationState:
             """Where the samples have led, round by round."""
             question = start
-            for _, wave in groupby(seen, key=lambda one: one.round):
-                wave = list(wave)
+            for _, together in groupby(seen, key=lambda one: one.round):
+                wave = list(together)
                 said = [(RIGHT if right(one) else None) if self.verified else one.key for one in wave]
                 question = question.after([self.sources.index(one.source) for one in wave], said)
             return question
@@ -92,8 +93,7 @@ class Escalator:
         def chosen(seen: Sequence[Seen]) -> tuple[str | None, float]:
             """The answer with the greatest posterior, and that."""
             question = reached(seen)
-            key: str | None = question.answer  # what went in are keys
-            return key, question.posterior
+            return cast("str | None", question.answer), question.posterior  # what went in are keys
 
         return SamplingPlan(
             action=Pooled(self.sources, most, "passes" if self.verified else "pooled"),

@@ -18,7 +18,7 @@ from alloc_jax.stopping.sources.rules import EscalationFrontier
 def check_rules(
     mark: str, frontier: StoppingFrontier | EscalationFrontier, policy: Policy, verifier: Verifier | None
 ) -> None:
-    """Refuses rules that a gateway cannot follow beside a policy.
+    """Refuse rules that a gateway cannot follow beside a policy.
 
     Raises:
       ValueError: they answer neither by vote nor by a verifier that is there and exact, or are paid in something else than the policy.

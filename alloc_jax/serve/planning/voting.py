@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alloc_jax.actions import Action
+from alloc_jax.serve.tickets import Pooled
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Verdict:
     score: float | None = None  # a verifier's verdict on the winner
 
 
-def count_votes(keys: Sequence[str | None], action: Action, seed: str) -> Verdict:
+def count_votes(keys: Sequence[str | None], action: Action | Pooled, seed: str) -> Verdict:
     """Who wins.
 
     Args:
@@ -75,7 +76,7 @@ def best_score(scores: Sequence[float | None]) -> Verdict:
     return Verdict(winner, known.count(known[winner]) / len(scores), len(scores), score=scores[winner])
 
 
-def decided(keys: Sequence[str | None], left: int, action: Action) -> bool:
+def decided(keys: Sequence[str | None], left: int, action: Action | Pooled) -> bool:
     """Whether samples that are still out cannot change who wins.
 
     Args:

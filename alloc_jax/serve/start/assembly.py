@@ -254,7 +254,7 @@ def _book(tables: Mapping[str, Any]) -> PriceBook | None:
 
 @contextmanager
 def _placed(table: str) -> Iterator[None]:
-    """Names the file and the table that an error inside is about."""
+    """Name the file and the table that an error inside is about."""
     try:
         yield
     except ValueError as error:

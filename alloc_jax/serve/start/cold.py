@@ -59,7 +59,7 @@ class ColdPolicy(Policy):
         return Prediction(*(np.tile(np.float32(row), (number, 1)) for row in (score, cost, 0 * cost)))
 
     def learn(self, action: Action, samples: int, share: float, cost: float) -> None:
-        """Counts a question.
+        """Count a question.
 
         Args:
           action: that it got.
@@ -97,7 +97,7 @@ def cold_policy(actions: Sequence[Action], resource: str, unit: str, sample_cost
     if not actions or len({action.name for action in actions}) < len(actions):
         raise ValueError("without a policy, say --actions, each once")
     samples = np.array([[action.samples for action in actions]], np.float32)
-    prior = Prediction(np.float32(0.5 + _STEP * np.log2(samples)), samples * np.float32(sample_cost), 0 * samples)
+    prior = Prediction(0.5 + np.float32(_STEP) * np.log2(samples), samples * np.float32(sample_cost), 0 * samples)
     nothing = np.zeros(len(actions))
     return ColdPolicy(
         name="cold",

@@ -41,7 +41,7 @@ _OPEN = {"budget": (int, float)}  # further kinds of a flag whose text says more
 
 
 def read_configuration(path: str | os.PathLike, values: flags.FlagValues, module: str) -> dict[str, Any]:
-    """Puts what a file says into the flags that were not given, and returns its tables.
+    """Put what a file says into the flags that were not given, and return its tables.
 
     Args:
       path: of the file.

@@ -15,7 +15,7 @@ _SOON_S = 5.0  # a worker that ends within this time never served
 
 
 def run_workers(number: int, host: str, port: int, serve: Callable[[socket.socket, int, bool], None]) -> None:
-    """Runs until it is interrupted; SIGTERM, SIGINT and SIGHUP reach every worker.
+    """Run until it is interrupted; SIGTERM, SIGINT and SIGHUP reach every worker.
 
     Args:
       number: of processes.

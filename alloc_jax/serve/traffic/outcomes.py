@@ -31,7 +31,7 @@ def read_outcomes(body: Any) -> list[OutcomeRecord]:
 
 
 def post_outcomes(log: DecisionLog, body: Any, tenant: str | None) -> dict[str, Any]:
-    """Takes the verdicts that can be taken, and says what became of the others.
+    """Take the verdicts that can be taken, and say what became of the others.
 
     Args:
       log: of the decisions.

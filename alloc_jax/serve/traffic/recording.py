@@ -107,14 +107,19 @@ class Recorder:
         return self.menu[draw(chance, ticket_of(identity))], np.array(figures, np.float32)
 
     def decided(
-        self, ticket: Ticket, kind: str, name: str, figures: np.ndarray | None, prediction: Prediction | None
+        self,
+        ticket: Ticket[AnswerRequest],
+        kind: str,
+        name: str,
+        figures: np.ndarray | None,
+        prediction: Prediction | None,
     ) -> None:
-        """Writes a decision.
+        """Write a decision.
 
         Raises:
           Refused: it cannot be written, and so must not be done.
         """
-        question: AnswerRequest = ticket.asked
+        question = ticket.asked
         if figures is None:
             figures = np.full((3, len(self.menu)), np.nan, np.float32)
         shadows = {}
@@ -141,12 +146,12 @@ class Recorder:
             raise Refused("busy", "the decision cannot be recorded", 5.0) from None
 
     def settled(self, identity: str, cost: float, samples: int) -> None:
-        """Writes what a request cost; where it cannot be written, as soon as it can."""
+        """Write what a request cost; where it cannot be written, as soon as it can."""
         self.late.append((identity, cost, samples))
         self.retry()
 
     def retry(self) -> None:
-        """Writes what could not be written, in its order."""
+        """Write what could not be written, in its order."""
         while self.late:
             try:
                 self.log.settled(*self.late[0])
@@ -156,7 +161,7 @@ class Recorder:
             self.late.popleft()
 
     def agreed(self, identity: str, share: float) -> None:
-        """Writes the share of a vote's samples that agree, which is a weak verdict on its answer."""
+        """Write the share of a vote's samples that agree, which is a weak verdict on its answer."""
         try:
             self.log.judged([OutcomeRecord(identity, share, AGREEMENT)])
         except sqlite3.Error as error:  # a weak verdict less

@@ -33,7 +33,7 @@ class Watch:
         self._said: set[str] = set()
 
     def look(self, tenants: Collection[tuple[str, float | None]]) -> None:
-        """Looks at what was decided for some tenants, each with its budget."""
+        """Look at what was decided for some tenants, each with its budget."""
         for name, budget in tenants:
             try:
                 found = read_traffic(self.path, tenant=name, verdict=self.verdict, ends=(self.reference, _MOST))

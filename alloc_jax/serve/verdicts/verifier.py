@@ -127,7 +127,7 @@ def judged_policy(policy: Policy, verifier: Verifier) -> Policy:
 def priced_plan(
     action: Action, utility: float, cost: float, multiplier: float, verdicts: Verdicts | None
 ) -> SamplingPlan | None:
-    """Draws sample by sample until the best one so far is worth as much as another, by Pandora's rule.
+    """Draw sample by sample until the best one so far is worth as much as another, by Pandora's rule.
 
     Samples are boxes that hold the chance of being right: of an exact verifier 0 or 1, with the chance that makes `passes` as good as
     predicted; of a reward what it says, as often as in the log.

@@ -136,7 +136,7 @@ class AnswerKeys:
         return None if last is None else last.group(1 if self.pattern.groups else 0)
 
     def close(self) -> None:
-        """Ends the processes and threads."""
+        """End the processes and threads."""
         self.pool.close()
         if self.grader is not None:
             self.grader.__exit__()

@@ -8,7 +8,7 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import zip_longest
 from typing import Any
 
 from alloc_jax.collect.recipes import request_seed
@@ -46,7 +46,7 @@ class Answer:
 async def answer(
     core: Core,
     upstream: Upstream,
-    ticket: Ticket,
+    ticket: Ticket[AnswerRequest],
     keys: AnswerKeys,
     drawn: Drawn,
     *,
@@ -55,7 +55,7 @@ async def answer(
     deadline_s: float = 600.0,
     abstain_text: str = "",
 ) -> Answer:
-    """Does what a ticket says, and settles it whatever happens.
+    """Do what a ticket says, and settle it whatever happens.
 
     Args:
       core: that admitted it.
@@ -88,13 +88,19 @@ class _Drawing:
     """The samples of one question, as they come."""
 
     def __init__(
-        self, core: Core, upstream: Upstream, ticket: Ticket, keys: AnswerKeys, drawn: Drawn, judge: Judge | None
+        self,
+        core: Core,
+        upstream: Upstream,
+        ticket: Ticket[AnswerRequest],
+        keys: AnswerKeys,
+        drawn: Drawn,
+        judge: Judge | None,
     ):
         judged = ticket.action.aggregator in JUDGED and ticket.action.samples > 1
         self.judge = judge if judged else None
         self.scores: list[float | None] = []  # verdicts on the samples so far
         self.core, self.upstream, self.ticket, self.reader = core, upstream, ticket, keys
-        self.question: AnswerRequest = ticket.asked
+        self.question = ticket.asked
         self.drawn = drawn
         drawn.retries = upstream.retries(ticket.action.samples)
         self.read: list[str | None] = []  # keys of the samples that have been read
@@ -106,7 +112,7 @@ class _Drawing:
         self.early: str | None = None
 
     async def all(self, probe: bool) -> None:
-        """Draws what the ticket says."""
+        """Draw what the ticket says."""
         action, gradable = self.ticket.action, self.question.gradable
         if self.ticket.plan is not None:
             await self._in_turn(probe and self.judge is None)
@@ -166,7 +172,7 @@ class _Drawing:
         return False
 
     async def _in_turn(self, probe: bool) -> None:
-        """Draws from whichever sources the plan says next, until it says that what was seen suffices."""
+        """Draw from whichever sources the plan says next, until it says that what was seen suffices."""
         plan, gradable = self.ticket.plan, self.question.gradable
         while wave := plan.next(await self._seen()):
             before = len(self.drawn.samples)
@@ -197,7 +203,7 @@ class _Drawing:
         return self.scores
 
     async def _draw(self, source: str, samples: int) -> None:
-        """Draws samples of a source at once, asking again for those that a server leaves out; those that cannot change the vote
+        """Draw samples of a source at once, asking again for those that a server leaves out; those that cannot change the vote
         any more are not waited for long."""
         recipe, start = self.core.recipes[source], time.monotonic()
         while 0 < samples <= recipe.n:  # one request has nothing beside it to wait for
@@ -258,19 +264,16 @@ class _Drawing:
 
     async def _seen(self) -> list[Seen]:
         """What the samples told, round by round."""
-        if self.judge is not None:
-            keys, scores = repeat(None), await self._judged()
-        else:
-            keys, scores = await self._read(), repeat(None)
-        told = zip(self.drawn.samples, keys, scores, strict=False)
+        keys = [] if self.judge is not None else await self._read()
+        told = zip_longest(self.drawn.samples, keys, await self._judged())  # a sample has one of the two
         came = [Seen(one.source, key, bisect(self.starts, j) - 1, score) for j, (one, key, score) in enumerate(told)]
         return sorted(came + self.lost, key=lambda one: one.round)
 
 
-def sample_request(core: Core, ticket: Ticket, source: str, samples: int) -> tuple[bytes, Most]:
+def sample_request(core: Core, ticket: Ticket[AnswerRequest], source: str, samples: int) -> tuple[bytes, Most]:
     """The request for samples of a source, without its seed, and the most that it can use: what its recipe says, and what the client
     says where that is open."""
-    question: AnswerRequest = ticket.asked
+    question = ticket.asked
     recipe = core.recipes[source]
     body = recipe.body(recipe.wrap(question.conversation, question.text), samples)
     wished = {**question.sampling, **question.extra} if ticket.one else question.extra
@@ -284,7 +287,7 @@ def sample_request(core: Core, ticket: Ticket, source: str, samples: int) -> tup
     return raw, bounds(body, raw, samples, limit, core.cap.image_tokens)
 
 
-def seed_of(ticket: Ticket, source: str, number: int) -> int:
+def seed_of(ticket: Ticket[AnswerRequest], source: str, number: int) -> int:
     """The seed of a request for samples: the client's where there is one sample, else one of its own, as equal ones would give equal
     samples."""
     if ticket.one and "seed" in ticket.asked.sampling:
@@ -292,7 +295,7 @@ def seed_of(ticket: Ticket, source: str, number: int) -> int:
     return request_seed(0, ticket.id, source, number)
 
 
-def one_sample(ticket: Ticket, drawn: Drawn) -> Answer:
+def one_sample(ticket: Ticket[AnswerRequest], drawn: Drawn) -> Answer:
     """What is known of an answer that is one sample, when that has begun."""
     faults = tuple(map(str, drawn.faults))
     return Answer(choice={}, verdict=_ALONE, samples=1, usage=Usage(), faults=faults, fallback=ticket.single)

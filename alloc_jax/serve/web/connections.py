@@ -8,7 +8,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -22,7 +22,7 @@ _YOUNG = 10_000  # objects between two collections of garbage; most of a request
 def run(
     app: Callable, at: socket.socket | None = None, *, header_s: float = 20.0, write_s: float = 30.0, **options: Any
 ) -> bool:
-    """Serves an application until it is interrupted; then requests that are being answered are finished.
+    """Serve an application until it is interrupted; then requests that are being answered are finished.
 
     Args:
       app: of ASGI.
@@ -131,7 +131,7 @@ def timed(header_s: float, write_s: float) -> type[HttpToolsProtocol]:
             before = self.cycle
             super().on_headers_complete()
             if self.cycle is not before:
-                self.cycle.transport = Joined(self.transport, self.loop)
+                self.cycle.transport = cast(asyncio.Transport, Joined(self.transport, self.loop))
 
         def pause_writing(self) -> None:
             super().pause_writing()

@@ -30,7 +30,7 @@ class Fair:
         self.waiting: dict[str, deque[asyncio.Future]] = {}  # in the order of whose turn it is
 
     def take_now(self, tenant: str) -> bool:
-        """Takes a slot if there is one for this tenant."""
+        """Take a slot if there is one for this tenant."""
         if self.held[tenant] >= self.kept:
             if not self.common:
                 return False
@@ -39,7 +39,7 @@ class Fair:
         return True
 
     async def take(self, tenant: str) -> None:
-        """Takes a slot, when it is this tenant's turn."""
+        """Take a slot, when it is this tenant's turn."""
         if tenant not in self.waiting and self.take_now(tenant):
             return
         turn = asyncio.get_running_loop().create_future()
@@ -52,7 +52,7 @@ class Fair:
             raise
 
     def give(self, tenant: str) -> None:
-        """Gives a slot back, to whoever is next."""
+        """Give a slot back, to whoever is next."""
         self.held[tenant] -= 1
         if self.held[tenant] >= self.kept:
             self.common += 1
@@ -109,5 +109,5 @@ class Pool:
         return await asyncio.wrap_future(running)
 
     def close(self) -> None:
-        """Ends the threads when their work is done."""
+        """End the threads when their work is done."""
         self.threads.shutdown(wait=False, cancel_futures=True)

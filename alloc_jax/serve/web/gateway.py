@@ -178,7 +178,7 @@ class Gateway:
         return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
     async def chat(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
-        """Answers a conversation."""
+        """Answer a conversation."""
         body, identity = await self._asked(request, tenant, stack)
         read_conversation(body)
         if body["model"].startswith(PREFIX):
@@ -186,23 +186,23 @@ class Gateway:
         return await pass_through(self, request, read_passed(body, identity, tenant, self.config.max_n), stack)
 
     async def responses(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
-        """Answers a request for a response, by a chat completion."""
+        """Answer a request for a response, by a chat completion."""
         (asked, body, ignored), identity = await self._asked(request, tenant, stack, _read_response)
         return await self._translated(request, tenant, stack, body, Responses(asked, identity), ignored)
 
     async def messages(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
-        """Answers a request for a message, by a chat completion."""
+        """Answer a request for a message, by a chat completion."""
         (body, ignored), identity = await self._asked(request, tenant, stack, _read_message)
         return await self._translated(request, tenant, stack, body, Messages(identity), ignored)
 
     async def others(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
-        """Passes completions and embeddings through, for models of the upstream alone."""
+        """Pass completions and embeddings through, for models of the upstream alone."""
         body, identity = await self._asked(request, tenant, stack)
         path = request.url.path.removeprefix("/v1")
         return await pass_through(self, request, read_passed(body, identity, tenant, self.config.max_n, path), stack)
 
     async def outcomes(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
-        """Takes verdicts on a tenant's own answers; from the operator, and where there are no keys, on anybody's."""
+        """Take verdicts on a tenant's own answers; from the operator, and where there are no keys, on anybody's."""
         if self.core.recorder is None:
             raise Refused("unknown", "no decisions are recorded here: --traffic names the file")
         raw = await body_of(request, self.config.max_body, self.config.body_s)
@@ -210,7 +210,7 @@ class Gateway:
         return reply(post_outcomes(self.core.recorder.log, read_object(raw), whose))
 
     async def models(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
-        """Lists what can be asked for: the policy's own names, and the upstream's models where it says them."""
+        """List what can be asked for: the policy's own names, and the upstream's models where it says them."""
         listed = self._own_models(tenant)
         with suppress(Fault):  # /health says so
             listed += await self._other_models(tenant)
@@ -259,7 +259,7 @@ class Gateway:
         dialect: Dialect,
         ignored: tuple[str, ...],
     ) -> Response:
-        """Answers a request that was asked in another dialect than its chat completion."""
+        """Answer a request that was asked in another dialect than its chat completion."""
         read_conversation(body)
         identity = request.state.id
         if body["model"].startswith(PREFIX):
@@ -310,7 +310,7 @@ class Gateway:
         return StreamingResponse(_written(said, given.usage, writer), media_type="text/event-stream", headers=headers)
 
     def close_ticket(self, core: Core, ticket: Ticket, drawn: Drawn, start: float) -> None:
-        """Settles and counts what came for a ticket of a core since a time of the monotonic clock."""
+        """Settle and count what came for a ticket of a core since a time of the monotonic clock."""
         settle(core, ticket, drawn, time.monotonic() - start)
         self.metrics.count_drawn(ticket, drawn)
 
@@ -338,7 +338,7 @@ class Gateway:
             self.metrics.answering.observe(time.monotonic() - start)
 
     async def _settle_late(self) -> None:
-        """Settles again and again what the ledger could not take, and what another process left open when it died."""
+        """Settle again and again what the ledger could not take, and what another process left open when it died."""
         while True:
             await asyncio.sleep(1.0)
             self.core.retry()
@@ -346,7 +346,7 @@ class Gateway:
                 await asyncio.to_thread(self.core.settle_lost)
 
     async def _look_for_drift(self) -> None:
-        """Looks for drift again and again."""
+        """Look for drift again and again."""
         while self.drift is not None:
             await asyncio.sleep(self.config.watch_s)
             await asyncio.to_thread(self.drift.look, [(t.name, t.budget) for t in self.core.tenants.values()])

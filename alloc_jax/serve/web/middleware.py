@@ -152,7 +152,7 @@ async def body_of(request: Request, most: int, within_s: float) -> bytes:
 
 @asynccontextmanager
 async def listening(request: Request) -> AsyncIterator[None]:
-    """Ends what is done inside as soon as the client has left.
+    """End what is done inside as soon as the client has left.
 
     Raises:
       ClientDisconnect: it has.

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from alloc_jax.collect.recipes import LIMITS
 from alloc_jax.collect.replies import Choice, Fault, read_usage
 from alloc_jax.serve.core import Core
-from alloc_jax.serve.tickets import EMBEDDINGS, Passed, Ticket
+from alloc_jax.serve.tickets import EMBEDDINGS, AnswerRequest, Passed, Ticket
 from alloc_jax.serve.web.answering import sample_request, seed_of
 from alloc_jax.serve.web.middleware import listening, reply
 from alloc_jax.serve.web.protocol import Dialect, choice_of, ignored_header, json_bytes
@@ -34,7 +34,7 @@ async def pass_through(
     stack: AsyncExitStack,
     dialect: Dialect | None = None,
 ) -> Response:
-    """Sends a request on, and its answer back.
+    """Send a request on, and its answer back.
 
     Args:
       gateway: between the two.
@@ -106,7 +106,7 @@ async def relay_one(
     gateway: Gateway,
     core: Core,
     request: Request,
-    ticket: Ticket,
+    ticket: Ticket[AnswerRequest],
     drawn: Drawn,
     dialect: Dialect,
     stack: AsyncExitStack,

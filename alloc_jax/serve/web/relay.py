@@ -69,7 +69,7 @@ class Relay:
         self.begun = self.whole = self.ended = False
 
     async def begin(self, request: Request) -> None:
-        """Returns once the upstream has begun.
+        """Return once the upstream has begun.
 
         Raises:
           ClientDisconnect: the client leaves before.
@@ -112,7 +112,7 @@ class Relay:
     # -----------------------------------------------------------------------------------------------------------
 
     async def _pump(self) -> None:
-        """Reads the upstream into the buffer."""
+        """Read the upstream into the buffer."""
         try:
             async with asyncio.timeout(self.gateway.config.deadline_s):
                 await self._attempts()
@@ -266,7 +266,7 @@ class Relay:
         return self.writer.chunk(said)
 
     def _check_end(self) -> None:
-        """Makes sure that the answer is whole; one that is not streamed, though that was asked for, is written as if it were.
+        """Make sure that the answer is whole; one that is not streamed, though that was asked for, is written as if it were.
 
         Raises:
           Fault: it is not.

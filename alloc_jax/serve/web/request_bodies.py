@@ -71,7 +71,7 @@ def read_body(raw: bytes) -> dict[str, Any]:
 
 
 def read_conversation(body: Mapping[str, Any]) -> None:
-    """Makes sure that a request's messages and counts are what they should be.
+    """Make sure that a request's messages and counts are what they should be.
 
     Raises:
       Refused: they are not.
@@ -136,9 +136,9 @@ def read_question(body: Mapping[str, Any], identity: str, tenant: str, ignored: 
     )
 
 
-def unheard(ticket: Ticket, recipes: Mapping[str, Recipe]) -> list[str]:
+def unheard(ticket: Ticket[AnswerRequest], recipes: Mapping[str, Recipe]) -> list[str]:
     """The parameters of a question that are not honoured: unknown ones, and what a source says itself."""
-    question: AnswerRequest = ticket.asked
+    question = ticket.asked
     found = set(question.ignored)
     for source in ticket.sources:
         own = recipes[source].body([]).keys()

@@ -151,7 +151,7 @@ class Upstream:
         allow: Callable[[int], bool],
         others: bool = False,
     ) -> bool:
-        """Counts a fault of a request for n samples, and waits until it may be made again, of another server at once; False where that
+        """Count a fault of a request for n samples, and wait until it may be made again, of another server at once; False where that
         does not help or is not allowed."""
         into.faults.append(fault)
         into.uncounted += n * fault.billed
@@ -273,7 +273,6 @@ class Upstream:
         headers: Mapping[str, str],
     ) -> aiohttp.ClientResponse:
         """A response, on a fresh connection where idle ones turn out to have been closed: what they were sent, nobody read."""
-        more = {} if timeout is None else {"timeout": timeout}
         loop = asyncio.get_running_loop()
         while True:
             connection, start = Connection(), loop.time()
@@ -284,7 +283,7 @@ class Upstream:
                     data=body if len(body) < _PIECES else io.BytesIO(body),
                     headers={"Content-Type": "application/json", **_key(server), **headers},
                     allow_redirects=False,
-                    **more,
+                    timeout=timeout or self._session.timeout,
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if connection.reused and loop.time() - start < _STALE_S:

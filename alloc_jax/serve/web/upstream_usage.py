@@ -12,7 +12,7 @@ from alloc_jax.collect.recipes import beside_bytes
 from alloc_jax.collect.replies import Choice, Fault, Most, Usage
 from alloc_jax.serve.core import Core
 from alloc_jax.serve.meter import Meter
-from alloc_jax.serve.tickets import Ticket
+from alloc_jax.serve.tickets import Passed, Ticket
 
 _COUNTS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
 _counts = attrgetter(*_COUNTS)
@@ -60,13 +60,13 @@ class Drawn:
         return sum(u.prompt_tokens or 0 for u in usages), sum(u.completion_tokens or 0 for u in usages)
 
     def mark_odd(self) -> None:
-        """Notes a reply whose usage cannot be."""
+        """Note a reply whose usage cannot be."""
         self.odd += 1
         self.faults.append(Fault("a usage beyond what was asked for, charged at its worst case"))
 
 
 def settle(core: Core, ticket: Ticket, drawn: Drawn, seconds: float) -> None:
-    """Settles a ticket with what came, and with the worst of what may have been charged and never came."""
+    """Settle a ticket with what came, and with the worst of what may have been charged and never came."""
     models = _models(core, ticket)
     cost, counted = (_sum_of(meter, models, drawn, seconds) for meter in (core.meter, core.cap))
     charged = 0.0
@@ -93,7 +93,7 @@ def bounds(body: Mapping[str, Any], raw: bytes, samples: int, limit: int | None,
 
 def _models(core: Core, ticket: Ticket) -> dict[str, str]:
     """The upstream's model by source; what passes through has no source, and stands under ''."""
-    if ticket.action is None:
+    if isinstance(ticket.asked, Passed):
         return {"": ticket.asked.model}
     return {source: core.recipes[source].model for source in ticket.sources}
 

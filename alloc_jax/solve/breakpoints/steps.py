@@ -192,7 +192,7 @@ def of_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sort(keys: np.ndarray, pool: ThreadPoolExecutor) -> None:
-    """Sorts in place; many keys on two cores, parted at their middle before."""
+    """Sort in place; many keys on two cores, parted at their middle before."""
     if keys.itemsize > 8:
         keys[:] = keys[np.lexsort((keys["position"], keys["slope"]))]
         return

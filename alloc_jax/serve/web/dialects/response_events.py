@@ -172,13 +172,13 @@ class Events:
         if isinstance(text, str) and text:
             yield from self._grown(key, text, [])
 
-    def _begun(self, key: tuple[str, int], **more: str) -> Iterator[bytes]:
+    def _begun(self, key: tuple[str, int], name: str = "", call: str = "") -> Iterator[bytes]:
         """A new item, before which the others are done."""
         for item in self.items.values():
             yield from self._done(item)
         kind, at = key[0], len(self.items)
         short = {"function_call": "fc", "reasoning_text": "rs"}.get(kind, "msg")
-        item = self.items[key] = Item(f"{short}_{self.head['id'][5:]}_{at}", at, kind, **more)
+        item = self.items[key] = Item(f"{short}_{self.head['id'][5:]}_{at}", at, kind, name=name, call=call)
         yield self._event("response.output_item.added", output_index=at, item=item.body())
         if kind != "function_call":
             yield self._event("response.content_part.added", **self._where(item), part=item.part(""))

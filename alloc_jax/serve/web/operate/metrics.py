@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any
 
@@ -39,7 +39,7 @@ class Metrics:
         def gauge(name: str, about: str, *labels: str, mode: Any = "mostrecent") -> Gauge:
             return Gauge(f"alloc_{name}", about, labels, registry=self.registry, multiprocess_mode=mode)
 
-        def histogram(name: str, about: str, buckets: Iterable[float]) -> Histogram:
+        def histogram(name: str, about: str, buckets: Sequence[float]) -> Histogram:
             return Histogram(f"alloc_{name}_seconds", about, buckets=buckets, registry=self.registry)
 
         self.responses = counter("responses", "Responses, by HTTP status.", "status")
@@ -69,7 +69,7 @@ class Metrics:
         upstream.noticed = lambda status: self.faults.labels(status).inc()
 
     def count_answer(self, ticket: Ticket, answer: Answer) -> None:
-        """Counts an answer that was allocated."""
+        """Count an answer that was allocated."""
         tenant = ticket.tenant.name
         self.actions.labels(tenant, ticket.action.name).inc()
         if ticket.plan is not None:
@@ -78,7 +78,7 @@ class Metrics:
             self.fallbacks.labels(tenant).inc()
 
     def count_drawn(self, ticket: Ticket, drawn: Drawn) -> None:
-        """Counts what came for a request, whatever became of it."""
+        """Count what came for a request, whatever became of it."""
         tenant = ticket.tenant.name
         self.samples.labels(tenant).inc(len(drawn.samples))
         self.uncounted.labels(tenant).inc(drawn.uncounted)
@@ -90,7 +90,7 @@ class Metrics:
         self._count_tokens(tenant, drawn.usage())
 
     def show_drift(self, watch: Watch) -> None:
-        """Shows what the last look found."""
+        """Show what the last look found."""
         for tenant, monitors in watch.monitors.items():
             for monitor in monitors:
                 self.drift.labels(tenant, monitor.name).set(monitor.name in watch.rang[tenant])
@@ -117,7 +117,7 @@ class Metrics:
         return generate_latest(whole if tenant is None else _Own(whole, tenant))
 
     def _count_tokens(self, tenant: str, usage: Usage) -> None:
-        """Counts tokens that upstream counted; a kind that it never counts has no line, which is not 0."""
+        """Count tokens that upstream counted; a kind that it never counts has no line, which is not 0."""
         for kind in ("prompt", "completion", "reasoning"):
             if (count := getattr(usage, f"{kind}_tokens")) is not None:
                 self.tokens.labels(tenant, kind).inc(count)

@@ -29,12 +29,12 @@ class RequestLog:
             self._handler.setFormatter(logging.Formatter("%(message)s"))
 
     def note(self, said: dict[str, Any]) -> None:
-        """Writes what is known of a request when its last byte is sent."""
+        """Write what is known of a request when its last byte is sent."""
         if self._handler is not None:
             line = json.dumps({"time": round(time.time(), 3), **said})
             self._handler.handle(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Let go of the file."""
         if self._handler is not None:
             self._handler.close()

@@ -52,7 +52,7 @@ class Operating:
         return reply({"unit": core.policy.unit, "tenants": {name: spend_of(core, name) for name in names}})
 
     async def reload(self, request: Request, tenant: str, stack: AsyncExitStack) -> Response:
-        """Reads the policy anew; requests that are being answered end as they began.
+        """Read the policy anew; requests that are being answered end as they began.
 
         Raises:
           Refused: who asks is not the operator, or what is there is no policy.
@@ -87,7 +87,7 @@ class Operating:
         return core
 
     def listen(self) -> None:
-        """Reads the policy anew at each SIGHUP, where the process can hear one."""
+        """Read the policy anew at each SIGHUP, where the process can hear one."""
         if self.gateway.remake is None or threading.current_thread() is not threading.main_thread():
             return
         tasks = set()
