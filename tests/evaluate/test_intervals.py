@@ -34,6 +34,7 @@ def test_one_mean_that_is_clearly_the_largest_has_the_percentile_interval():
     np.testing.assert_allclose(ends(found.minus(other)), ends(Bootstrap.interval(means[:, 1] - means[:, 0])))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("behind", [0.0, 0.1, 0.3])
 def test_the_largest_of_two_means_is_covered_wherever_they_lie(behind):
     rng, missed = np.random.default_rng(1), np.zeros(2)

@@ -37,6 +37,7 @@ def test_a_rule_that_peeks_is_caught(rule, paths):
         replay(rule, paths)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", [fixed, beta_confidence, dirichlet_confidence, lambda paths: window(paths, 3)])
 def test_rules_that_do_not_peek_pass(rule, paths):
     assert isinstance(replay(rule, paths), Replay)

@@ -111,6 +111,7 @@ def test_shrinkage_that_cannot_learn_is_refused():
         measure(log, ACTIONS, shrink="bayes")
 
 
+@pytest.mark.long
 def test_the_winners_curse_flatters_a_plan_scored_on_the_samples_it_was_chosen_on_and_a_split_removes_it():
     questions, sources = 1500, 6
     rng = np.random.default_rng(7)

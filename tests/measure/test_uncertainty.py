@@ -78,6 +78,7 @@ def test_paired_differences_of_a_frontier_over_fixed_questions_cover(same_questi
     assert_covers(misses(gain, error, gain.mean(axis=0)))
 
 
+@pytest.mark.long
 def test_errors_of_two_votes_over_all_the_same_samples_are_safe_and_surer_than_unpaired_ones(same_questions):
     """Where the linear parts cancel, the rest remains, on which the jackknife errs upwards: here by up to 2 in variance."""
     gain, error = np.array([one.difference(4, 3) for one in same_questions]).T
@@ -100,6 +101,7 @@ def paired_with_one_sample(samples, repeats, chance, seed):
     ).T
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("samples", [4, 8])
 def test_the_paired_error_of_a_vote_of_all_samples_against_one_covers(samples):
     gain, error = paired_with_one_sample(samples, 400, difficulties(60, np.random.default_rng(5)), 6)

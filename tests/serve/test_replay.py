@@ -25,6 +25,7 @@ def test_the_spend_is_kept_when_difficulty_shifts_halfway(resource, policy, toke
     assert len(set(fixed.multiplier)) == 1 and paced.multiplier.min() < fixed.multiplier[0] < paced.multiplier.max()
 
 
+@pytest.mark.long
 def test_a_stream_that_does_not_drift_keeps_its_budget_and_its_accuracy(policy):
     log = sums_log(2000, seed=6)
     paced, fixed = replay_stream(policy, log, 3.0), replay_stream(policy, log, 3.0, step=0.0)

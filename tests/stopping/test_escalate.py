@@ -135,6 +135,7 @@ def test_posteriors_are_those_of_the_model_that_drew_the_answers():
     assert (np.abs(right[often] / seen[often] - table.right[0, often].max(axis=-1)) < error).all()
 
 
+@pytest.mark.long
 def test_em_finds_the_classes_that_drew_the_answers():
     log = made_answers(3000, samples=3, trap=0.7)
     kinds = read_kinds(log, SOURCES, verified=False)
@@ -148,6 +149,7 @@ def test_em_finds_the_classes_that_drew_the_answers():
     assert (two.spread[..., 0] > 0.4).all()  # the trap
 
 
+@pytest.mark.long
 def test_right_answers_that_are_written_differently_are_no_sign_of_errors():
     """Half of the questions have many right answers, and wrong ones alike: there two that differ say nothing."""
     log = made_answers(3000, seed=4)
@@ -374,6 +376,7 @@ def scored(log, told, seed=0):
     return replace(log, reward=(told * log.correct + noise).astype(np.float32))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("told", [2.0, 0.0])
 def test_a_reward_that_tells_helps_and_noise_changes_nothing(told):
     log, new = scored(made_answers(1500, seed=1), told), scored(made_answers(4000, seed=2), told, seed=1)

@@ -43,6 +43,7 @@ def test_each_path_is_an_order_of_the_logged_samples():
     assert len(np.unique(orders, axis=0)) > 40
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("answer", "action"), [("vote", vote), ("verified", passes)])
 def test_the_mean_over_orders_tends_to_the_exact_expectation(answer, action):
     log = with_silence(made_log(questions=60, samples=10))

@@ -46,6 +46,7 @@ def spent(frontier, log, budget, prior=None, seed=11, cap=10):
     return replay_rule(frontier.at(budget), played, context)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["counts", "bayes", "fitted"])
 def test_the_multiplier_beats_fixed_confidence_where_agreement_may_be_wrong(model, stubborn):
     train, held = stubborn.select(np.arange(300)), stubborn.select(np.arange(300, 400))

@@ -92,6 +92,7 @@ def test_folds_keep_groups_together(case):
         assert not groups[0] & groups[1]
 
 
+@pytest.mark.long
 def test_a_rule_that_learns_from_shuffled_outcomes_closes_nothing(case):
     def shuffled(table, seed):
         order = np.random.default_rng(seed).permutation(len(table))

@@ -33,6 +33,7 @@ def coverage(world, decisions, replicates, method, labelled=0.7):
     return hits / replicates
 
 
+@pytest.mark.long
 def test_intervals_hold_the_truth(world):
     assert (abs(coverage(world, 4000, 80, "doubly robust") - 0.95) < 0.08).all()
 

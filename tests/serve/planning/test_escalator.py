@@ -160,6 +160,7 @@ def test_the_budget_is_kept_when_difficulty_shifts(escalator, frontier, made):
     assert set(paced.action) == {"escalate(small,large)"} and len({round(c, -1) for c in paced.cost}) > 2
 
 
+@pytest.mark.long
 def test_it_is_right_more_often_than_the_policy_alone_for_the_same_spend(escalator, made):
     log = two_sources_log(1500, seed=4)
     pooled, alone = replay_stream(made, log, BUDGET, stopping=escalator), replay_stream(made, log, BUDGET)

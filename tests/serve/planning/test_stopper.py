@@ -52,6 +52,7 @@ def test_at_the_multiplier_of_a_rule_it_decides_as_the_rule(stopper, policy):
     assert stopper.plan(prediction, 0.0, 3, 0.0, text).next(seen([None] * 3)) == ()
 
 
+@pytest.mark.long
 def test_the_budget_is_kept_when_difficulty_shifts(stopper, policy):
     log = sums_log(1000, seed=10)
     rows = drifting(log, 2000, late=(0.4, 0.7))

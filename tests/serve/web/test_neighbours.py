@@ -152,6 +152,7 @@ def test_a_pattern_cannot_explode(policy):
         assert time.process_time() - start < 2.0
 
 
+@pytest.mark.long
 def test_hostile_mathematics_delays_no_vote_of_one(policy, monkeypatch):
     pytest.importorskip("math_verify")
     monkeypatch.setattr(answer_keys, "_ONE_S", 2.0)
