@@ -34,7 +34,7 @@ NAMES = [
 ]
 THINGS = ["apples", "books", "coins", "eggs", "flowers", "marbles", "pencils", "shells", "stamps", "stickers"]
 _TRIES = 1000  # at numbers that a template has not had
-Numbers = tuple[dict[str, int], int]  # what stands in the text, and the answer
+Numbers = tuple[dict[str, int | str], int]  # what stands in the text, and the answer
 Draw = Callable[[random.Random], Numbers]
 
 
@@ -61,7 +61,7 @@ def word_problems(seed: int = 0) -> list[WordProblem]:
     drawn = []
     for kind, (draw, kept, templates) in _KINDS.items():
         for t, template in enumerate(templates):
-            seen: set[tuple[int, ...]] = set()
+            seen: set[tuple[int | str, ...]] = set()
             for _ in range(_TRIES):
                 if len(seen) == _EACH:
                     break
@@ -149,6 +149,13 @@ def _next(rng: random.Random) -> Numbers:
     return {name: a + j * step for j, name in enumerate("abcd")}, a + 4 * step
 
 
+def _spelled(rng: random.Random) -> Numbers:
+    ten, one = rng.choice(list(_TENS)), rng.randint(1, 9)
+    return {"w": f"{ten}-{_ONES[one - 1]}"}, _TENS[ten] + one
+
+
+_ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 _EACH = 10  # questions of a template that are drawn
 # How numbers are drawn, how many questions of each template are kept (what the model never gets right is rare), the templates.
 _KINDS: dict[str, tuple[Draw, int, list[str]]] = {
@@ -337,5 +344,50 @@ _KINDS: dict[str, tuple[Draw, int, list[str]]] = {
         _two(1, 6, 1, 8, lambda a, b: 5 * a + b),
         4,
         ["{n} has {a} nickels and {b} pennies. How many cents is that?"],
+    ),
+    "three times": (
+        _one(2, 15, 3),
+        _EACH,
+        [
+            "What is three times {a}?",
+            "{n} has {a} {t}. {o} has three times as many. How many {t} does {o} have?",
+            "Multiply {a} by 3.",
+        ],
+    ),
+    "rows": (
+        _two(2, 9, 2, 9, lambda a, b: a * b),
+        _EACH,
+        [
+            "A rectangle is {a} meters long and {b} meters wide. What is its area in square meters?",
+            "A room has {a} rows of {b} chairs. How many chairs are in the room?",
+            "What is the product of {a} and {b}?",
+        ],
+    ),
+    "tens": (
+        _one(2, 30, 10),
+        _EACH,
+        [
+            "What is 10 times {a}?",
+            "A box holds 10 {t}. How many {t} do {a} boxes hold?",
+            "{n} has {a} coins of 10 cents. How many cents is that?",
+        ],
+    ),
+    "nothing": (
+        _one(3, 60, 1),
+        6,
+        [
+            "What is {a} + 0?",
+            "What is {a} times 1?",
+            "{n} has {a} {t} and {o} has none. How many {t} do they have together?",
+        ],
+    ),
+    "spelled": (
+        _spelled,
+        6,
+        [
+            "Which number is spelled {w}?",
+            "Write {w} as a number.",
+            "{n} counted {w} {t}. Write that number in digits.",
+        ],
     ),
 }

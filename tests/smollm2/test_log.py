@@ -30,8 +30,14 @@ def test_a_sum_is_the_sum_of_its_numbers():
             )
 
 
+def test_a_number_in_words_is_that_number():
+    spelled = {q.text: q.answer for seed in range(20) for q in word_problems(seed) if q.group == "spelled/0"}
+    assert spelled["Which number is spelled forty-seven?"] == 47 and len(set(spelled.values())) == len(spelled) > 50
+
+
 def test_the_shipped_log_is_of_these_questions_and_recipes():
     log, asked = read_log("smollm2"), {q.id: q for q in word_problems()}
+    assert set(log.ids) == set(asked) and len(log) >= 600
     assert all(
         (asked[i].text, str(asked[i].answer), asked[i].group) == (text, gold, group)
         for i, text, gold, group in zip(log.ids, log.question, log.gold, log.group, strict=True)
