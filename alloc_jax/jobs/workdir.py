@@ -21,6 +21,7 @@ import numpy as np
 
 import alloc_jax
 from alloc_jax.measure.store import versions
+from alloc_jax.report.pictures.style import pyplot
 
 
 @contextmanager
@@ -36,7 +37,9 @@ def new_workdir(path: str | Path, config: dict, overwrite: bool = False) -> Iter
 
     Raises:
       ValueError: the place is taken (and overwrite is not set), is a file, or cannot be written.
+      ImportError: there is nothing to draw with; said before the work, as every run ends with pictures.
     """
+    pyplot()
     path = Path(path)
     if path.is_file():
         raise ValueError(f"workdir {path} is a file")

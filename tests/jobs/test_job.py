@@ -212,6 +212,13 @@ def test_a_configuration_may_hold_numpy_numbers(tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 3, "budgets": [0.5]}
 
 
+def test_without_anything_to_draw_with_a_run_does_not_begin(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"alloc_jax\[plot\]"), new_workdir(tmp_path / "run", {}):
+        pytest.fail("the work has begun")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_run_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), new_workdir(tmp_path / "run", {}) as folder:
         (folder / "half.txt").write_text("half")
