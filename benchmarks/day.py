@@ -60,7 +60,7 @@ def sampled(family: str, count: int, actions: int, sizes: Sequence[int], draws: 
             least = min(least, time.perf_counter() - start)
             more, less = one.totals[:, 0].sum(0), one.totals[:, 1].sum(0)
             weight = (budget * size - less[0]) / max(more[0] - less[0], 1e-30)
-            said, _ = respond_to(block, np.float32([one.ends.more, one.ends.less]))
+            said, _ = respond_to(block, np.float32([one.written.ends.more, one.written.ends.less]))
             totals = (np.float64(said.hi) + np.float64(said.lo))[:2]
             spend, gained = (weight * totals[0] + (1 - weight) * totals[1]) / count
             # Utility lost beyond what the spend explains, at the true multiplier: what the wrong multiplier itself costs.

@@ -121,7 +121,7 @@ def seconds_of_some(blocks: TableBlocks, use: Callable[[TableBlock], None], ahea
     """Seconds a question, where the first blocks are read and used one after the other, or the next is read while one is used."""
     start, count, some = time.perf_counter(), 0, islice(blocks, SOME)
     moved = (to_device(problem, number, FLAGS.rows, None) for number, problem in enumerate(some))
-    for block in read_ahead(some, None) if ahead else moved:
+    for block in read_ahead(some, to_device, None) if ahead else moved:
         use(block)
         count += block.questions
     return (time.perf_counter() - start) / count

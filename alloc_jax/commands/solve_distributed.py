@@ -7,7 +7,7 @@
 
 Each process reads its part of the row groups and writes plan-I-of-N.parquet, one action per question in the table's order;
 process 0 writes summary.json and, after every pass, checkpoint.json, from which the same command goes on after a crash. The
-coordinator listens on the given address alone. Expect two to four passes over the file.
+coordinator listens on the given address alone. Expect two to four passes over the file; with several resources, five to fifteen.
 """
 
 import os
@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 
+import numpy as np
 from absl import flags
 
 from alloc_jax.jobs.console import plain_errors, show_progress
@@ -25,7 +26,12 @@ FLAGS = flags.FLAGS
 
 def define_flags():
     flags.DEFINE_list("table", None, "Parquet files of one stored table, in order.", required=True)
-    flags.DEFINE_float("budget", None, "Allowed mean cost per question, in the table's unit.", required=True)
+    flags.DEFINE_list(
+        "budget",
+        None,
+        "Allowed mean cost per question, in the table's unit; one for each of its resources.",
+        required=True,
+    )
     flags.DEFINE_string("workdir", None, "Folder for the plan; an interrupted run in it is resumed.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace a finished run in the workdir.")
     flags.DEFINE_integer("rows", 2**18, "The most questions in a block; memory is a few blocks.", lower_bound=1)
@@ -66,7 +72,7 @@ def work():
             peers: SingleProcess | Processes = SingleProcess()
             if FLAGS.num_processes > 1:
                 peers = Processes(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.patience)
-            config = StreamConfig(table=tuple(FLAGS.table), budget=FLAGS.budget, rows=FLAGS.rows)
+            config = StreamConfig(table=tuple(FLAGS.table), budget=tuple(map(float, FLAGS.budget)), rows=FLAGS.rows)
             found = solve_table(config, FLAGS.workdir, peers, FLAGS.overwrite)
     except SystemExit as end:
         if isinstance(end.code, str):
@@ -75,7 +81,8 @@ def work():
         time.sleep(FLAGS.process_id == 0)
         os._exit(end.code if isinstance(end.code, int) else 1)
     if FLAGS.process_id == 0:
+        multiplier, spend = (", ".join(f"{x:.7g}" for x in np.ravel(x)) for x in (found.multiplier, found.spend))
         print(
-            f"{found.questions} questions, {found.passes} passes: multiplier {found.multiplier:.7g}, spend {found.spend:.7g}, "
+            f"{found.questions} questions, {found.passes} passes: multiplier {multiplier}, spend {spend}, "
             f"utility {found.utility:.7g} of at most {found.dual_value:.7g}, {found.status.name}\n\nplan: {FLAGS.workdir}"
         )

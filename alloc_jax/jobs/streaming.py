@@ -13,8 +13,9 @@ from alloc_jax.files.parquet import parquet
 from alloc_jax.jobs.workdir import stamp
 from alloc_jax.logs.write import new_file
 from alloc_jax.measure.blocks import TableBlocks
-from alloc_jax.solve.streaming.bracketing import HostBracket, HostEnd
+from alloc_jax.solve.streaming.bracketing import HostBracket
 from alloc_jax.solve.streaming.processes import Peers
+from alloc_jax.solve.streaming.several import HostDescent
 from alloc_jax.solve.streaming.stream import StreamSolution, solve_stream
 
 _LOG = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class StreamConfig:
     """What is solved."""
 
     table: tuple[str, ...]  # parquet files of `save_table`, the parts of one table in order
-    budget: float  # allowed mean cost per question
+    budget: tuple[float, ...]  # allowed mean cost per question of each resource
     rows: int = 2**18  # the most questions of a block; memory is a few blocks
 
 
@@ -47,7 +48,9 @@ def solve_table(config: StreamConfig, workdir: str | Path, peers: Peers, overwri
             f"workdir {workdir} holds a finished run: choose another folder, or replace it with --overwrite"
         )
     blocks = TableBlocks(config.table, rows=config.rows, shard=(peers.rank, peers.count))
-    asked = {"table": list(config.table), "questions": blocks.table_questions, "budget": config.budget}
+    if len(config.budget) != len(blocks.resources):
+        raise ValueError(f"{len(config.budget)} budgets for the resources {', '.join(blocks.resources)}: one each")
+    asked = {"table": list(config.table), "questions": blocks.table_questions, "budget": list(config.budget)}
     peers.gather(np.zeros(1))  # nobody deletes what another has yet to look for
     workdir.mkdir(parents=True, exist_ok=True)
     resume = None
@@ -58,10 +61,9 @@ def solve_table(config: StreamConfig, workdir: str | Path, peers: Peers, overwri
             _write(workdir / name, content)
         _LOG.info("%d questions in %d processes", blocks.table_questions, peers.count)
 
-    def save(bracket: HostBracket) -> None:
-        _write(workdir / CHECKPOINT, {**asked, "bracket": bracket})
-        low, high = bracket.more.multiplier, bracket.less.multiplier
-        _LOG.info("pass %d: the multiplier is between %.9g and %.9g", bracket.passes, low, high)
+    def save(search: HostBracket | HostDescent) -> None:
+        _write(workdir / CHECKPOINT, {**asked, "passes": search.passes, "search": search.flat()})
+        _LOG.info("pass %d: %s", search.passes, search.progress)
 
     solution = solve_stream(blocks, config.budget, peers=peers, resume=resume, save=save)
     _write_plan(workdir / f"plan-{peers.rank}-of-{peers.count}.parquet", solution, blocks)
@@ -72,16 +74,17 @@ def solve_table(config: StreamConfig, workdir: str | Path, peers: Peers, overwri
     return solution
 
 
-def _checkpoint(path: Path, asked: dict) -> HostBracket | None:
-    """The bracket to go on from; None where no run was cut short."""
+def _checkpoint(path: Path, asked: dict) -> HostBracket | HostDescent | None:
+    """The search to go on from; None where no run was cut short."""
     if not path.exists():
         return None
     found = json.loads(path.read_text())
-    more, less, *rest = found.pop("bracket")
+    search, passes = found.pop("search"), found.pop("passes")
     if found != asked:
         raise ValueError(f"{path} is of another run, {found}: choose another workdir, or delete it to begin anew")
-    _LOG.info("resumed after pass %d", rest[-1])
-    return HostBracket(HostEnd(*more), HostEnd(*less), *rest)
+    _LOG.info("resumed after pass %d", passes)
+    resources = len(asked["budget"])
+    return HostBracket.unflat(search) if resources == 1 else HostDescent.unflat(search, resources)
 
 
 def _write_plan(path: Path, solution: StreamSolution, blocks: TableBlocks) -> None:
@@ -100,9 +103,9 @@ def _write_plan(path: Path, solution: StreamSolution, blocks: TableBlocks) -> No
 
 def _numbers(solution: StreamSolution) -> dict:
     names = ("multiplier", "spend", "utility", "dual_value", "gap", "mixed_spend", "mixed_utility", "mixed_gap")
-    mixed = {name: getattr(solution.mixed, name).item() for name in ("question", "other", "probability")}
+    mixed = {name: np.asarray(getattr(solution.mixed, name)).tolist() for name in ("question", "other", "probability")}
     return {
-        **{name: getattr(solution, name) for name in names},
+        **{name: np.asarray(getattr(solution, name)).tolist() for name in names},
         "mixed": mixed,
         "status": solution.status.name,
         "questions": solution.questions,

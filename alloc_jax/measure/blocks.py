@@ -30,7 +30,7 @@ class TableBlocks(Sequence):
     Raises:
       FileNotFoundError: no such file.
       ImportError: pyarrow is missing; the message names the extra.
-      ValueError: no table, or one of several resources or of another form; fewer row groups than parts.
+      ValueError: no table, or one of another form; fewer row groups than parts.
     """
 
     def __init__(
@@ -50,8 +50,10 @@ class TableBlocks(Sequence):
             shapes[shape] = path
             if len(shapes) > 1:
                 (one, first), (other, second) = list(shapes.items())[:2]
-                raise ValueError(f"{second} has {other[0]} actions, {first} has {one[0]}: not parts of one table")
-            self.actions = tuple(header["fields"]["actions"])
+                raise ValueError(
+                    f"{second} has {other[0]} actions and {other[1]} resources, {first} has {one[0]} and {one[1]}: not parts of one table"
+                )
+            self.actions, self.resources = (tuple(header["fields"][name]) for name in ("actions", "resources"))
             for g in range(about.num_row_groups):
                 groups.append((path, g, about.row_group(g).num_rows))
                 self._full &= _all_valid(about.row_group(g))
@@ -85,7 +87,10 @@ class TableBlocks(Sequence):
         try:
             with parquet().ParquetFile(path, buffer_size=_BUFFER) as file:
                 for batch in file.iter_batches(self.rows, row_groups=[number], columns=names):
-                    yield AllocationProblem(*(_matrix(batch.column(name)) for name in names))  # type: ignore[arg-type]  # NumPy arrays, as a caller may give
+                    utility, cost, *valid = (_matrix(batch.column(name)) for name in names)
+                    if len(self.resources) > 1:
+                        cost = cost.reshape(*utility.shape, -1)
+                    yield AllocationProblem(utility, cost, *valid)  # type: ignore[arg-type]  # NumPy arrays, as a caller may give
         except GeneratorExit:
             raise
         except Exception as error:  # whatever the library says of a broken file
@@ -98,12 +103,10 @@ def _form(path: Path):
     with parquet().ParquetFile(path) as file:
         types = {field.name: field.type for field in file.schema_arrow}
         about = file.metadata
-    if len(header["fields"]["resources"]) != 1:
-        raise ValueError(f"{path}: a table of several resources does not stream: {header['fields']['resources']}")
     sizes = {getattr(types.get(name), "list_size", None) for name in ("utility", "cost", "valid")}
     if len(sizes) != 1 or None in sizes:
         raise ValueError(f"{path}: utility, cost and valid are lists of one length each, got {types}")
-    return header, about, (sizes.pop(),)
+    return header, about, (sizes.pop(), len(header["fields"]["resources"]))
 
 
 def _all_valid(group) -> bool:

@@ -19,11 +19,21 @@ from tests.conftest import made_log
 from tests.solve.instances import mean_of, smooth
 
 ROOT = Path(__file__).parents[2]
-QUESTIONS, BUDGET, ROWS = 300_000, 2.0, 4096
+QUESTIONS, ROWS = 300_000, 4096
+ONE, TWO = (2.0,), (2.0, 1.5)  # budgets
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
+    return stored(tmp_path_factory.mktemp("table") / "table.parquet")
+
+
+@pytest.fixture(scope="module")
+def file_of_two(tmp_path_factory):
+    return stored(tmp_path_factory.mktemp("table") / "two.parquet", resources=2)
+
+
+def stored(path, resources=1):
     """An ordered table, whose first blocks mislead every process."""
     from alloc_jax.measure import measure, menu
 
@@ -35,13 +45,16 @@ def file(tmp_path_factory):
     fields |= {"ids": tuple(map(str, range(QUESTIONS))), "question": ("",) * QUESTIONS, "group": (None,) * QUESTIONS}
     fields |= {"utility": utility[order], "cost": cost[order], "utility_se": 0 * utility, "cost_se": 0 * cost}
     fields |= {"valid": many > 0, "successes": many, "samples": many}
-    path = tmp_path_factory.mktemp("table") / "table.parquet"
+    if resources == 2:
+        cost = np.stack([cost[order], np.random.default_rng(1).integers(0, 5, cost.shape)], axis=2).astype(np.float32)
+        fields |= {"cost": cost, "cost_se": 0 * cost, "resources": ("tokens", "samples"), "units": ("", "")}
     save_table(type(small)(**fields), path)
     return path
 
 
 def command(file, workdir, *flags):
-    script = [sys.executable, "experiments/solve_distributed.py", f"--table={file}", f"--budget={BUDGET}"]
+    budget = ",".join(map(str, TWO if file.name == "two.parquet" else ONE))
+    script = [sys.executable, "experiments/solve_distributed.py", f"--table={file}", f"--budget={budget}"]
     return [*script, f"--workdir={workdir}", f"--rows={ROWS}", *flags]
 
 
@@ -55,11 +68,12 @@ def assert_solved(workdir, file, count):
     summary = json.loads((workdir / "summary.json").read_text())
     parts = [parquet().read_table(workdir / f"plan-{i}-of-{count}.parquet")["action"] for i in range(count)]
     action = np.concatenate([part.to_numpy() for part in parts])
-    inside = solve(AllocationProblem(table.utility, table.cost), BUDGET)
+    budget = ONE[0] if table.cost.ndim == 2 else TWO
+    inside = solve(AllocationProblem(table.utility, table.cost), budget)
     assert summary["status"] == "OPTIMAL" and summary["questions"] == len(action) == QUESTIONS
-    assert mean_of(table.cost, action) <= BUDGET
-    np.testing.assert_allclose(mean_of(table.cost, action), summary["spend"], rtol=1e-12)
-    np.testing.assert_allclose(mean_of(table.utility, action), summary["utility"], rtol=1e-12)
+    assert (mean_of(table.cost, action) <= budget).all()
+    np.testing.assert_allclose(mean_of(table.cost, action), summary["spend"], rtol=1e-11)
+    np.testing.assert_allclose(mean_of(table.utility, action), summary["utility"], rtol=1e-11)
     np.testing.assert_allclose(summary["mixed_utility"], inside.mixed_utility, rtol=1e-6)
     assert not (workdir / "checkpoint.json").exists() and not list(workdir.glob(".*"))
 
@@ -77,10 +91,11 @@ def test_processes_share_a_table_and_write_one_plan(file, tmp_path, count):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("count", "killed"),
-    [(2, 0), (2, 1), (4, 2)],
+    ("name", "count", "killed"),
+    [("file", 2, 0), ("file", 2, 1), ("file", 4, 2), ("file_of_two", 2, 1)],
 )
-def test_a_run_that_loses_a_process_says_so_and_resumes_after_its_last_pass(file, tmp_path, count, killed):
+def test_a_run_that_loses_a_process_says_so_and_resumes_after_its_last_pass(request, tmp_path, name, count, killed):
+    file = request.getfixturevalue(name)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -115,7 +130,7 @@ def test_a_run_that_loses_a_process_says_so_and_resumes_after_its_last_pass(file
         ), text
         assert "@ " not in text
     assert not (workdir / "summary.json").exists()
-    passes = json.loads((workdir / "checkpoint.json").read_text())["bracket"][-1]
+    passes = json.loads((workdir / "checkpoint.json").read_text())["passes"]
     ended = run(file, workdir, f"--launch={count}")
     assert ended.returncode == 0, ended.stderr
     assert f"resumed after pass {passes}" in ended.stderr
@@ -138,10 +153,12 @@ def test_what_is_asked_of_processes_is_checked_before_any_work(file, tmp_path):
     alone = run(file, tmp_path / "run", "--num_processes=2")
     assert alone.returncode == 1 and "need --coordinator" in alone.stderr
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoint.json").write_text('{"table": ["other"], "bracket": [[0], [1], 2]}')
+    (tmp_path / "run" / "checkpoint.json").write_text('{"table": ["other"], "passes": 2, "search": [0]}')
     other = run(file, tmp_path / "run")
     assert other.returncode == 1 and "is of another run" in other.stderr
-    assert "Traceback" not in alone.stderr + other.stderr
+    odd = run(file, tmp_path / "other", "--budget=2,1")
+    assert odd.returncode == 1 and "2 budgets for the resources tokens: one each" in odd.stderr
+    assert "Traceback" not in odd.stderr + alone.stderr + other.stderr
 
 
 MEMORY = """

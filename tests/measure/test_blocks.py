@@ -72,6 +72,17 @@ def test_a_single_resource_may_be_a_list(table, tmp_path):
     assert np.array_equal(stacked(TableBlocks(tmp_path / "t.parquet"), "cost"), table.cost)
 
 
+def test_several_resources_are_an_axis(tmp_path):
+    both = measure(made_log(questions=20), menu(made_log(questions=2)), ("samples", "tokens"))
+    save_table(both, tmp_path / "both.parquet")
+    blocks = TableBlocks(tmp_path / "both.parquet", rows=7)
+    assert np.array_equal(stacked(blocks, "cost"), both.cost) and blocks.resources == ("samples", "tokens")
+    one = measure(made_log(questions=20), menu(made_log(questions=2)), "tokens")
+    save_table(one, tmp_path / "one.parquet")
+    with pytest.raises(ValueError, match=r"2 resources, .*and 1: not parts of one table"):
+        TableBlocks([tmp_path / "one.parquet", tmp_path / "both.parquet"])
+
+
 def test_what_cannot_be_read_in_blocks_says_why(table, file, tmp_path):
     with pytest.raises(FileNotFoundError):
         TableBlocks(tmp_path / "absent.parquet")
@@ -82,10 +93,6 @@ def test_what_cannot_be_read_in_blocks_says_why(table, file, tmp_path):
         TableBlocks(file, shard=(0, 6))
     with pytest.raises(ValueError, match="rows is at least 1"):
         TableBlocks(file, rows=0)
-    both = measure(made_log(questions=20), menu(made_log(questions=2)), ("samples", "tokens"))
-    save_table(both, tmp_path / "both.parquet")
-    with pytest.raises(ValueError, match="several resources"):
-        TableBlocks(tmp_path / "both.parquet")
     fewer = measure(made_log(questions=20), menu(made_log(questions=2))[:2], "tokens")
     save_table(fewer, tmp_path / "fewer.parquet")
     with pytest.raises(ValueError, match="not parts of one table"):

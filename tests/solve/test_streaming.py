@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from alloc_jax.solve import solve
 from alloc_jax.solve.streaming.bracketing import HostBracket, HostEnd, next_multipliers
-from alloc_jax.solve.streaming.passes import AHEAD, read_ahead
+from alloc_jax.solve.streaming.passes import AHEAD, read_ahead, to_device
 from alloc_jax.solve.streaming.stream import solve_stream
 from alloc_jax.types import AllocationProblem, Status
 from tests.devices import run_on_eight
@@ -144,7 +144,7 @@ def test_the_next_blocks_are_read_while_one_is_computed_and_no_more_than_a_few()
                     enough.set()
                 yield block
 
-    ahead = read_ahead(Slow(blocks_of(5, *smooth(np.random.default_rng(0), 5 * many, 3))), None)
+    ahead = read_ahead(Slow(blocks_of(5, *smooth(np.random.default_rng(0), 5 * many, 3))), to_device, None)
     next(ahead)  # in hand, and computed for as long as it takes
     assert enough.wait(30), "nothing was read while a block was in hand"
     time.sleep(0.2)
@@ -167,15 +167,15 @@ def test_a_search_resumes_after_any_pass_to_the_same_plan():
     order = np.argsort(utility[:, 0])  # a first block that does not represent the table
     utility, cost = utility[order], cost[order]
     blocks, saved = blocks_of(1024, utility, cost), []
-    whole = solve_stream(blocks, 4.0, save=lambda bracket: saved.append(json.dumps(bracket)))
+    whole = solve_stream(blocks, 4.0, save=lambda bracket: saved.append(json.dumps(bracket.flat())))
     assert len(saved) == whole.passes > 1
     for text in saved:
-        more, less, *rest = json.loads(text)
-        found = solve_stream(blocks, 4.0, resume=HostBracket(HostEnd(*more), HostEnd(*less), *rest))
+        bracket = HostBracket.unflat(json.loads(text))
+        found = solve_stream(blocks, 4.0, resume=bracket)
         assert np.array_equal(action_of(found, blocks), action_of(whole, blocks))
         assert found.spend == whole.spend and found.multiplier == whole.multiplier
     with pytest.raises(ValueError, match="over 5000 questions on a table of 4096"):
-        solve_stream(blocks[:-1], 4.0, resume=HostBracket(HostEnd(*more), HostEnd(*less), *rest))
+        solve_stream(blocks[:-1], 4.0, resume=bracket)
 
 
 class Threads:

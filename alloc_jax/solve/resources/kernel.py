@@ -49,8 +49,7 @@ def solve_resources(prepared: ProblemInChunks, wanted: DoubleDouble) -> Solution
     """
     data = Budgeted.of(prepared, wanted.hi)
     scale = scale_of(data)
-    tolerance = TOLERANCE if scale.dtype == jnp.float32 else 1e-9
-    temperatures = scale * jnp.logspace(0, -STAGES / 2, STAGES + 1, dtype=scale.dtype)
+    tolerance, temperatures = tolerance_of(scale), temperatures_of(scale)
     stage: int | jax.Array = 0
     start = jnp.where(data.varies, scale / wanted.hi.size, 0)
     if prepared.weight.size > 2 * SAMPLE:
@@ -59,6 +58,16 @@ def solve_resources(prepared: ProblemInChunks, wanted: DoubleDouble) -> Solution
     found = descend(data, start, temperatures, PASSES, tolerance, stage)
     plan = rounded(data, found.multiplier, temperatures[found.stage])
     return polished(prepared, data, wanted, plan, found.best, scale)
+
+
+def tolerance_of(scale: jax.Array) -> float:
+    """Of the dual value, relative, at which Newton stops."""
+    return TOLERANCE if scale.dtype == jnp.float32 else 1e-9
+
+
+def temperatures_of(scale: jax.Array) -> jax.Array:
+    """f32[STAGES + 1] falling."""
+    return scale * jnp.logspace(0, -STAGES / 2, STAGES + 1, dtype=scale.dtype)
 
 
 def rounded(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> jax.Array:

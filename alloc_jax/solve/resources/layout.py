@@ -60,9 +60,15 @@ def forbidden(dtype) -> float:
     return float(jnp.finfo(dtype).min / 4)
 
 
-@partial(jax.jit, static_argnames="mesh")
 def prepare_chunks(problem: AllocationProblem, mesh: Mesh | None) -> ProblemInChunks:
     """The layout of a problem with cost f32[N, K, R]."""
+    found = chunked(problem, mesh)
+    return replace(found, invalid=found.invalid | ~(found.questions.hi > 0))
+
+
+@partial(jax.jit, static_argnames="mesh")
+def chunked(problem: AllocationProblem, mesh: Mesh | None) -> ProblemInChunks:
+    """The same of a part of a table, in which no question need count."""
     count = problem.utility.shape[0]
     if problem.weight is None:
         problem = replace(problem, weight=jnp.ones_like(problem.utility[:, 0]))
@@ -88,7 +94,7 @@ def _prepared(problem: AllocationProblem, count: int, mesh: Mesh | None) -> Prob
     size = utility.shape[0]
     width = min(CHUNK, size)
 
-    def chunked(x):
+    def in_chunks(x):
         x = filled(x, whole_shares(size, width), value=0)
         return jnp.moveaxis(x.reshape(-1, width, *x.shape[1:]), 1, -1)
 
@@ -97,11 +103,11 @@ def _prepared(problem: AllocationProblem, count: int, mesh: Mesh | None) -> Prob
     sums = summed(*jax.lax.stop_gradient((of_rows, weight)), axes)
     questions, least = (DoubleDouble(*(x[part] for x in sums)) for part in (0, 1))
     varies = ((dearest > cheapest) & (weight > 0)[:, None]).any(axis=0)
-    invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all() | ~(questions.hi > 0)
+    invalid |= ~(jnp.isfinite(weight) & (weight >= 0)).all()
     return ProblemInChunks(
-        utility=chunked(utility),
-        cost=chunked(cost).swapaxes(1, 2),
-        weight=chunked(weight),
+        utility=in_chunks(utility),
+        cost=in_chunks(cost).swapaxes(1, 2),
+        weight=in_chunks(weight),
         questions=questions,
         least=least,
         cheapest=DoubleDouble(*(x[2:] for x in sums)),

@@ -54,6 +54,16 @@ class Budgeted:
         return replace(self, utility=self.utility[..., :columns], cost=self.cost[..., :columns], share=share)
 
 
+class Parts(NamedTuple):
+    """What a pass at one multiplier adds up; those of parts of the questions add up to those of all."""
+
+    best: jax.Array  # f32[] net utility of the best responses
+    spread: jax.Array  # f32[] what the softmax plan's freedom adds to it, over the temperature
+    loss: jax.Array  # f32[] what the softmax plan loses to it
+    spend: jax.Array  # f32[R] of the softmax plan, in the problem's own units
+    curvature: jax.Array  # f32[R, R] covariance of its costs
+
+
 class Sums(NamedTuple):
     """The results of one pass at one multiplier."""
 
@@ -86,8 +96,8 @@ def net_of(utility: jax.Array, cost: jax.Array, multiplier: jax.Array) -> jax.Ar
     return net
 
 
-def sums_at(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> Sums:
-    """One pass over the data: both duals, the gradient and the Hessian at a multiplier (in the units of `data`)."""
+def parts_at(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> Parts:
+    """One pass over the data at a multiplier (in the units of `data`)."""
     resources = data.cost.shape[1]
     unit = data.unit[:, None]
 
@@ -113,7 +123,12 @@ def sums_at(data: Budgeted, multiplier: jax.Array, temperature: jax.Array) -> Su
     shapes = ((), (), (), (resources,), (resources,) * 2)
     zeros = tuple(jnp.zeros(shape, multiplier.dtype) for shape in shapes)
     found, _ = jax.lax.scan(add_chunk, zeros, (data.utility, data.cost, data.share))
-    best, spread, loss, spend, curvature = (sum_over(x, data.axes) for x in found)
+    return Parts(*(sum_over(x, data.axes) for x in found))
+
+
+def sums_of(data: Budgeted, parts: Parts, multiplier: jax.Array, temperature: jax.Array) -> Sums:
+    """Both duals, the gradient and the Hessian, from what a pass over all questions has added up; `data` needs no questions."""
+    best, spread, loss, spend, curvature = parts
     dual = (multiplier * data.budget).sum() + best
     unspent = jnp.where(data.varies, data.budget - spend / data.unit, 0)
     return Sums(dual, dual + temperature * spread, unspent, curvature / temperature, loss)
@@ -172,36 +187,58 @@ def descend(
       tolerance: stop where the plain dual is this close (relative) to its minimum; None: the minimiser at the last temperature.
       stage: the temperature to begin with.
     """
-    exact = 1e-6 if multiplier.dtype == jnp.float32 else 1e-12
-    last = temperatures.shape[0] - 1
-
-    def finished(state: Descent):
-        multiplier, sums = state.multiplier, state.sums
-        stuck = (state.stage == last) & (state.damping > 1e6)
-        if tolerance is None:
-            binding = jnp.where((multiplier > 0) | (sums.unspent < 0), jnp.abs(sums.unspent), 0)
-            return stuck | ((state.stage == last) & (binding.max() <= exact))
-        # D(l) - D(l*) <= loss + (l - l*) . unspent for any plan with these spends; Newton's step says where l* is.
-        away = jnp.abs(newton_step(multiplier, sums, temperatures[state.stage], 0.0) * sums.unspent).sum()
-        return stuck | (sums.loss + away <= tolerance * jnp.abs(sums.dual))
-
-    def step(state: Descent):
-        multiplier, sums, damping, stage = state[:4]
-        move = newton_step(multiplier, sums, temperatures[stage], damping)
-        trial = jnp.minimum(jnp.maximum(multiplier + move, 0), 1e12 * temperatures[0])
-        near = jnp.abs(newton_step(multiplier, sums, temperatures[stage], 0.0)).max() <= 0.5 * temperatures[stage]
-        cooler = jnp.where((near | (damping > 1e6)) & (stage < last), stage + 1, stage)
-        found = sums_at(data, trial, temperatures[cooler])
-        rounding = 4 * jnp.finfo(trial.dtype).eps * jnp.abs(sums.smooth)
-        falls = (found.smooth <= sums.smooth + rounding) | (cooler > stage)
-        multiplier, sums = jax.tree.map(lambda a, b: jnp.where(falls, a, b), (trial, found), (multiplier, sums))
-        damping = jnp.where(falls, jnp.where(damping < 1e-3, 0.0, damping / 8), jnp.maximum(8 * damping, 0.05))
-        damping = jnp.where(cooler > stage, 0.0, damping).astype(trial.dtype)
-        lower = found.dual < state.bound
-        best, bound = jnp.where(lower, trial, state.best), jnp.where(lower, found.dual, state.bound)
-        return Descent(multiplier, sums, damping, cooler, state.passes + 1, best, bound)
-
     stage = jnp.asarray(stage, jnp.int32)
-    sums = sums_at(data, multiplier, temperatures[stage])
-    start = Descent(multiplier, sums, jnp.zeros_like(sums.dual), stage, jnp.int32(1), multiplier, sums.dual)
-    return jax.lax.while_loop(lambda state: ~finished(state) & (state.passes < passes), step, start)
+
+    def sums_at(multiplier: jax.Array, stage: jax.Array) -> Sums:
+        return sums_of(data, parts_at(data, multiplier, temperatures[stage]), multiplier, temperatures[stage])
+
+    def step(state: Descent) -> Descent:
+        trial, cooler = proposed(state, temperatures)
+        return accepted(state, trial, cooler, sums_at(trial, cooler))
+
+    return jax.lax.while_loop(
+        lambda state: ~finished(state, temperatures, tolerance) & (state.passes < passes),
+        step,
+        begun(multiplier, stage, sums_at(multiplier, stage)),
+    )
+
+
+def begun(multiplier: jax.Array, stage: jax.Array, sums: Sums) -> Descent:
+    """The state after the first pass, at the start."""
+    return Descent(multiplier, sums, jnp.zeros_like(sums.dual), stage, jnp.int32(1), multiplier, sums.dual)
+
+
+def finished(state: Descent, temperatures: jax.Array, tolerance: float | None) -> jax.Array:
+    """bool[] whether the descent has arrived; see `descend`."""
+    multiplier, sums = state.multiplier, state.sums
+    last = temperatures.shape[0] - 1
+    stuck = (state.stage == last) & (state.damping > 1e6)
+    if tolerance is None:
+        exact = 1e-6 if multiplier.dtype == jnp.float32 else 1e-12
+        binding = jnp.where((multiplier > 0) | (sums.unspent < 0), jnp.abs(sums.unspent), 0)
+        return stuck | ((state.stage == last) & (binding.max() <= exact))
+    # D(l) - D(l*) <= loss + (l - l*) . unspent for any plan with these spends; Newton's step says where l* is.
+    away = jnp.abs(newton_step(multiplier, sums, temperatures[state.stage], 0.0) * sums.unspent).sum()
+    return stuck | (sums.loss + away <= tolerance * jnp.abs(sums.dual))
+
+
+def proposed(state: Descent, temperatures: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where the next pass is made: f32[R] the multiplier, and i32[] the stage."""
+    multiplier, sums, damping, stage = state[:4]
+    move = newton_step(multiplier, sums, temperatures[stage], damping)
+    trial = jnp.minimum(jnp.maximum(multiplier + move, 0), 1e12 * temperatures[0])
+    near = jnp.abs(newton_step(multiplier, sums, temperatures[stage], 0.0)).max() <= 0.5 * temperatures[stage]
+    return trial, jnp.where((near | (damping > 1e6)) & (stage < temperatures.shape[0] - 1), stage + 1, stage)
+
+
+def accepted(state: Descent, trial: jax.Array, cooler: jax.Array, found: Sums) -> Descent:
+    """The state after a pass at what was proposed: there, if the dual fell, and more damped, if not."""
+    multiplier, sums, damping, stage = state[:4]
+    rounding = 4 * jnp.finfo(trial.dtype).eps * jnp.abs(sums.smooth)
+    falls = (found.smooth <= sums.smooth + rounding) | (cooler > stage)
+    multiplier, sums = jax.tree.map(lambda a, b: jnp.where(falls, a, b), (trial, found), (multiplier, sums))
+    damping = jnp.where(falls, jnp.where(damping < 1e-3, 0.0, damping / 8), jnp.maximum(8 * damping, 0.05))
+    damping = jnp.where(cooler > stage, 0.0, damping).astype(trial.dtype)
+    lower = found.dual < state.bound
+    best, bound = jnp.where(lower, trial, state.best), jnp.where(lower, found.dual, state.bound)
+    return Descent(multiplier, sums, damping, cooler, state.passes + 1, best, bound)

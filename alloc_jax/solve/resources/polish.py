@@ -87,28 +87,10 @@ def polished(
       scale: f32[] how much utilities differ.
     """
     target = prepared.target(wanted)
-    close = 1e-7 if scale.dtype == jnp.float32 else 1e-11
-
-    def closed(state: Rounds, part: float = close):
-        """Whether mixed plan and bound meet to this part of how much utilities differ, and of what the budgets pay over the cheapest.
-
-        No offset of the costs widens that, and one of the utilities only by their own rounding. A mixed plan above the bound
-        contradicts it: there, only the utility's own rounding counts, not what a rounded probability overspends at a large multiplier.
-        """
-        gap = double_double.subtract(state.best.value, utility_of(state.mixed.plan.total)).hi
-        differ = part * scale * prepared.questions.hi + jnp.finfo(scale.dtype).eps * jnp.abs(state.best.value.hi)
-        spare = jnp.maximum(double_double.subtract(target, prepared.cheapest).hi, 0)
-        paid = (state.best.multiplier / data.unit * spare).sum()
-        meets = (gap <= differ + part * paid + state.best.margin) & (gap >= -differ - state.best.margin)
-        return state.mixed.plan.fits & meets
-
-    def impossible(state: Rounds):
-        """Whether it is proven that no plan fits, mixed or not: one budget is too small, or the bound is below the worst plan."""
-        dear = ~double_double.at_most(prepared.cheapest, target).all()
-        return dear | (double_double.subtract(state.best.upper, prepared.least).hi < 0)
 
     def unfinished(state: Rounds):
-        return ~(closed(state) & state.integral.fits) & ~impossible(state) & (state.round < ROUNDS)
+        closed = is_closed(prepared, data, target, state, scale)
+        return ~(closed & state.integral.fits) & ~is_impossible(prepared, target, state) & (state.round < ROUNDS)
 
     def improve(state: Rounds) -> Rounds:
         where, core = core_of(prepared, data, state.gain)
@@ -138,7 +120,8 @@ def polished(
 
         # Where the budgets as they are could not be met, the multipliers with their penalties may prove that none can.
         multiplier = jnp.where(mix.fits | (state.tighten == 0), mix.multiplier, state.best.multiplier)
-        bound, gain = bound_at(prepared, data, key.action, multiplier, target)
+        found, gain = responses_at(prepared, data, key.action, multiplier)
+        bound = bound_of(data, found, multiplier, target)
         mixed = choose(integral.fits & ~mixed.plan.fits, unmixed(integral), mixed)
         integral = choose(better(integral, state.integral, target), integral, state.integral)
         tighten = jnp.where(integral.fits, 0, jnp.maximum(2 * state.tighten, 1)).astype(scale.dtype)
@@ -152,24 +135,50 @@ def polished(
             round=state.round + 1,
         )
 
-    bound, gain = bound_at(prepared, data, plan, multiplier, target)
+    found, gain = responses_at(prepared, data, plan, multiplier)
+    bound = bound_of(data, found, multiplier, target)
     integral = plan_of(plan, totals(prepared, plan), target)
     mixed = unmixed(integral)
     start = Rounds(mixed, integral, bound, integral, gain, jnp.zeros_like(scale), jnp.int32(0))
     state = jax.lax.while_loop(unfinished, improve, start)
-    return certified(prepared, data, target, state, closed(state, CERTIFIED * close), impossible(state))
+    return certified(prepared, data, target, state, scale)
 
 
-def certified(
+def is_closed(
     prepared: ProblemInChunks,
     data: Budgeted,
     target: DoubleDouble,
     state: Rounds,
-    closed: jax.Array,
-    impossible: jax.Array,
+    scale: jax.Array,
+    times: float = 1,
+) -> jax.Array:
+    """Whether mixed plan and bound meet to a part of how much utilities differ, and of what the budgets pay over the cheapest.
+
+    No offset of the costs widens that, and one of the utilities only by their own rounding. A mixed plan above the bound
+    contradicts it: there, only the utility's own rounding counts, not what a rounded probability overspends at a large multiplier.
+    """
+    part = times * (1e-7 if scale.dtype == jnp.float32 else 1e-11)
+    gap = double_double.subtract(state.best.value, utility_of(state.mixed.plan.total)).hi
+    differ = part * scale * prepared.questions.hi + jnp.finfo(scale.dtype).eps * jnp.abs(state.best.value.hi)
+    spare = jnp.maximum(double_double.subtract(target, prepared.cheapest).hi, 0)
+    paid = (state.best.multiplier / data.unit * spare).sum()
+    meets = (gap <= differ + part * paid + state.best.margin) & (gap >= -differ - state.best.margin)
+    return state.mixed.plan.fits & meets
+
+
+def is_impossible(prepared: ProblemInChunks, target: DoubleDouble, state: Rounds) -> jax.Array:
+    """Whether it is proven that no plan fits, mixed or not: one budget is too small, or the bound is below the worst plan."""
+    dear = ~double_double.at_most(prepared.cheapest, target).all()
+    return dear | (double_double.subtract(state.best.upper, prepared.least).hi < 0)
+
+
+def certified(
+    prepared: ProblemInChunks, data: Budgeted, target: DoubleDouble, state: Rounds, scale: jax.Array
 ) -> Solution:
-    """What the rounds found, as means."""
+    """What the rounds found, as means; of the problem and of `data` no question is read."""
     mixed, integral, best = state.mixed, state.integral, state.best
+    closed = is_closed(prepared, data, target, state, scale, CERTIFIED)
+    impossible = is_impossible(prepared, target, state)
     bound = best.upper
     contradicted = integral.fits & (double_double.subtract(bound, utility_of(integral.total)).hi < 0)
     status = jnp.where(integral.fits, Status.OPTIMAL, Status.MIXED_ONLY)
@@ -289,10 +298,18 @@ def mixture(core: CoreProblem, mix: CoreOptimum, unit: jax.Array) -> DoubleDoubl
     )
 
 
-def bound_at(
-    prepared: ProblemInChunks, data: Budgeted, key: jax.Array, multiplier: jax.Array, target: DoubleDouble
-) -> tuple[Bound, jax.Array]:
-    """The bound at a multiplier, its rounding known, and f32[chunks, width] what each question gains by the best of its other actions."""
+class BestResponses(NamedTuple):
+    """The best responses at one multiplier, summed over questions; those of parts of the questions add up to those of all."""
+
+    total: DoubleDouble  # f32[1 + R] utility and spends, as they were computed
+    lost: jax.Array  # f32[] what they may lose because net utilities are rounded
+    terms: jax.Array  # f32[] the size of what they add up
+
+
+def responses_at(
+    prepared: ProblemInChunks, data: Budgeted, key: jax.Array, multiplier: jax.Array
+) -> tuple[BestResponses, jax.Array]:
+    """The best responses, their rounding known, and f32[chunks, width] what each question gains by the best of its other actions."""
     per_cost = multiplier / data.unit
     nets = jax.vmap(net_of, in_axes=(0, 0, None))
     size = -nets(-jnp.abs(data.utility), data.cost, per_cost)  # what the terms of a net utility add up to
@@ -315,12 +332,17 @@ def bound_at(
     lost = (prepared.weight * jnp.maximum(at_most - at_least, 0)).sum()
     terms = (prepared.weight * terms).sum()
     lost, terms = (sum_over(x, prepared.axes) for x in (lost, terms))
+    gain = jnp.where(prepared.weight > 0, beside - at_key, lowest)
+    return BestResponses(totals(prepared, response), lost, terms), gain
 
-    total = totals(prepared, response)
+
+def bound_of(data: Budgeted, found: BestResponses, multiplier: jax.Array, target: DoubleDouble) -> Bound:
+    """The bound from the best responses of all questions; `data` needs none of them."""
+    per_cost, (total, lost, terms) = multiplier / data.unit, found
     unspent = double_double.multiply(double_double.subtract(target, spends_of(total)), double_double.pair(per_cost))
     value = double_double.add(utility_of(total), double_double.total(unspent))
     margin = 1.001 * lost + double_double.slack(per_cost.dtype) * (terms + (per_cost * target.hi).sum())
-    return Bound(multiplier, value, margin), jnp.where(prepared.weight > 0, beside - at_key, lowest)
+    return Bound(multiplier, value, margin)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -328,10 +350,12 @@ def bound_at(
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def core_of(prepared: ProblemInChunks, data: Budgeted, gain: jax.Array) -> tuple[jax.Array, CoreProblem]:
-    """The questions of every chunk that gain most: i32[chunks, some] their columns, and those of all devices."""
+def core_of(
+    prepared: ProblemInChunks, data: Budgeted, gain: jax.Array, size: int = CORE
+) -> tuple[jax.Array, CoreProblem]:
+    """The questions of every chunk that gain most: i32[chunks, some] their columns, and those of all devices, about `size`."""
     chunks, width = gain.shape
-    where = jax.lax.top_k(gain, min(width, max(1, CORE // (chunks * devices(prepared.mesh)))))[1]
+    where = jax.lax.top_k(gain, min(width, max(1, size // (chunks * devices(prepared.mesh)))))[1]
     utility = jnp.take_along_axis(data.utility, where[:, None], axis=2)[:, None]
     cost = jnp.take_along_axis(data.cost, where[:, None, None], axis=3) / data.unit[None, :, None, None]
     cells = jnp.concatenate([utility, cost], axis=1)  # [chunks, 1 + R, K, some]

@@ -7,11 +7,12 @@ same expression differently.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +24,12 @@ from alloc_jax.solve.layout import Rows, described, filled_problem, transposed
 from alloc_jax.solve.mesh import devices, exact_sum_over, on_mesh, questions_on, specs_of, whole_shares
 from alloc_jax.solve.plans import actions_of, extremes, respond_once, row_totals
 from alloc_jax.solve.streaming.bracketing import MULTIPLIERS
+from alloc_jax.solve.streaming.processes import Peers
 from alloc_jax.types import AllocationProblem
 
 AHEAD = 2  # blocks that are read before they are needed
+Block = TypeVar("Block")
+Search = TypeVar("Search")
 
 
 class TableBlock(NamedTuple):
@@ -68,7 +72,7 @@ def run_pass(
         found.append(values)
         return bool(values[-1])
 
-    for block in read_ahead(blocks, mesh):
+    for block in read_ahead(blocks, to_device, mesh):
         questions.append(block.questions)
         weight.append(block.weight)
         responses = double_double.DoubleDouble(*np.zeros((2, MULTIPLIERS, 2), np.float32))
@@ -91,8 +95,8 @@ def run_pass(
     return Totals(
         np.array(questions, np.int64),
         np.array(weight, np.float64),
-        np.stack([[_as_float64(best), _as_float64(cheapest)] for best, cheapest, *_ in found]),
-        np.stack([_as_float64(values[2]) for values in found]),
+        np.stack([[as_float64(best), as_float64(cheapest)] for best, cheapest, *_ in found]),
+        np.stack([as_float64(values[2]) for values in found]),
         max(float(values[3]) for values in found),
         invalid,
     )
@@ -116,11 +120,11 @@ def end_plans(block: TableBlock, more: float, less: float, steepest: float) -> t
     """
     ends = np.array([more, less], np.float32)
     found, plans = respond_to(block, ends)
-    totals = _as_float64(found)[:2]
+    totals = as_float64(found)[:2]
     at_best, at_cheapest = ends <= 0, ends >= np.float32(steepest)
     if (at_best | at_cheapest).any():
         about = described(block.rows, block.invalid, block.size * devices(block.mesh), block.mesh)
-        best, cheapest = map(_as_float64, (about.dearest, about.cheapest))
+        best, cheapest = map(as_float64, (about.dearest, about.cheapest))
         totals = np.where(at_best[:, None], best, np.where(at_cheapest[:, None], cheapest, totals))
         plans = _with_extremes_jit(block.rows, plans, at_best, at_cheapest, block.mesh)
     return plans, totals
@@ -178,8 +182,63 @@ def actions_jit(rows: Rows, plans: jax.Array, size: int, mesh: Mesh | None) -> j
     return on_mesh(kernel, mesh, specs_of(Rows, mesh), split, out=split)(rows, plans)
 
 
-def _as_float64(x: double_double.DoubleDouble) -> np.ndarray:
+def sums(x: np.ndarray) -> np.ndarray:
+    """The exact sums over the first axis, rounded once."""
+    return np.array([math.fsum(column) for column in x.reshape(len(x), -1).T]).reshape(x.shape[1:])
+
+
+def as_float64(x: double_double.DoubleDouble) -> np.ndarray:
     return np.asarray(x.hi, np.float64) + np.asarray(x.lo, np.float64)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Whether the blocks are what they should be
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def explain_invalid(
+    blocks: Sequence[AllocationProblem], sizes: np.ndarray, before: np.ndarray, invalid: np.ndarray, peers: Peers
+) -> None:
+    """Raise where a process has found an invalid question, which that process names.
+
+    Args:
+      blocks: this process's.
+      sizes: [b] questions of those that it has read; the last one is invalid, if any is.
+      before: [count] how many questions every process has read.
+      invalid: bool[count] of every process.
+      peers: the processes.
+    """
+    bad = np.flatnonzero(invalid)
+    if not bad.size:
+        return
+    if bad[0] != peers.rank:
+        raise ValueError(f"process {bad[0]} found an invalid question, which its message names")
+    last = len(sizes) - 1
+    validation.explain(blocks[last], int(before[: peers.rank].sum()) + int(sizes[:last].sum()))
+
+
+def resumed_by_all(resume: Any, numbers: int, unflat: Callable[[np.ndarray], Search], peers: Peers) -> Search | None:
+    """What the process of rank 0 resumes from, of so many numbers, in every process; None where it begins anew."""
+    said = peers.gather(np.full(numbers, np.nan) if resume is None else np.array(resume.flat(), np.float64))[0]
+    return None if np.isnan(said[0]) else unflat(said)
+
+
+def same_table(before: float, weight: float) -> None:
+    """Raise where a search resumes on a table of another weight."""
+    if not math.isclose(before, weight, rel_tol=1e-12):
+        raise ValueError(f"resumed a search over {before:g} questions on a table of {weight:g}")
+
+
+def check_block(number: int, totals: np.ndarray, known: np.ndarray) -> None:
+    """Raise where a block's totals are not those that were solved."""
+    if number >= len(known) or not np.allclose(totals, known[number], rtol=1e-12, atol=0):
+        raise ValueError(f"block {number} is not what it was when it was solved")
+
+
+def check_blocks(count: int, known: np.ndarray) -> None:
+    """Raise where there are fewer blocks than were solved."""
+    if count != len(known):
+        raise ValueError(f"{count} blocks where {len(known)} were solved")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -187,8 +246,18 @@ def _as_float64(x: double_double.DoubleDouble) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def read_ahead(blocks: Sequence[AllocationProblem], mesh: Mesh | None) -> Iterator[TableBlock]:
-    """The blocks in order, on the device; a thread reads and moves a few of them ahead, so that neither side waits."""
+def read_ahead(
+    blocks: Sequence[AllocationProblem],
+    moved: Callable[[AllocationProblem, int, int, Mesh | None], Block],
+    mesh: Mesh | None,
+) -> Iterator[Block]:
+    """The blocks in order, on the device; a thread reads and moves a few of them ahead, so that neither side waits.
+
+    Args:
+      blocks: the table.
+      moved: a block's problem, its number, the room of the first one and the mesh, to the block on the device.
+      mesh: its devices share out each block.
+    """
     ready: queue.Queue = queue.Queue(AHEAD)
     stopped = threading.Event()
 
@@ -206,7 +275,7 @@ def read_ahead(blocks: Sequence[AllocationProblem], mesh: Mesh | None) -> Iterat
             room = None
             for i, problem in enumerate(blocks):
                 room = room or len(problem.utility)
-                if not hand_over(to_device(problem, i, room, mesh)):
+                if not hand_over(moved(problem, i, room, mesh)):
                     return
             hand_over(None)
         except BaseException as error:  # raised where the block is waited for
@@ -228,18 +297,35 @@ def to_device(problem: AllocationProblem, number: int, room: int, mesh: Mesh | N
     """A block padded to the room of the first one (so that all share a program) with questions that cost and earn nothing.
 
     Raises:
-      ValueError: shapes that do not match, or several resources.
+      ValueError: see `block_arrays`.
     """
-    if np.ndim(problem.cost) == 3 and np.shape(problem.cost)[2] > 1:
-        raise ValueError(f"block {number}: a table of several resources does not stream")
-    count, shares = len(problem.utility), devices(mesh)
-    room = whole_shares(max(room, count), shares)
+    arrays = block_arrays(problem, number, room, mesh, 1)
+    rows, invalid = transposed(arrays, mesh)
+    size = len(arrays.utility) // devices(mesh)
+    return TableBlock(len(problem.utility), weight_of(problem), rows, invalid, size, mesh)
+
+
+def block_arrays(
+    problem: AllocationProblem, number: int, room: int, mesh: Mesh | None, resources: int
+) -> AllocationProblem:
+    """A block's arrays with the room of the first one, or its own where that is more.
+
+    Raises:
+      ValueError: shapes that do not match, or another number of resources than there are budgets.
+    """
+    found = 1 if np.ndim(problem.cost) != 3 else np.shape(problem.cost)[2]
+    if found != resources:
+        raise ValueError(f"block {number}: costs of {found} resources where the budget is for {resources}")
     try:
-        arrays = validation.as_arrays(filled_problem(problem, room))
+        return validation.as_arrays(
+            filled_problem(problem, whole_shares(max(room, len(problem.utility)), devices(mesh)))
+        )
     except ValueError as error:
         raise ValueError(f"block {number}: {error}") from None
-    rows, invalid = transposed(arrays, mesh)
-    weight = float(
-        count if problem.weight is None else np.sum(np.asarray(problem.weight, np.float32), dtype=np.float64)
-    )
-    return TableBlock(count, weight, rows, invalid, room // shares, mesh)
+
+
+def weight_of(problem: AllocationProblem) -> float:
+    """The weight of a block's questions; their number where none has a weight."""
+    if problem.weight is None:
+        return float(len(problem.utility))
+    return float(np.sum(np.asarray(problem.weight, np.float32), dtype=np.float64))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jax.sharding import Mesh
@@ -24,9 +24,23 @@ from alloc_jax.solve.streaming.bracketing import (
     narrowed,
     next_multipliers,
 )
-from alloc_jax.solve.streaming.passes import Totals, actions_jit, end_plans, read_ahead, run_pass, to_device
+from alloc_jax.solve.streaming.passes import (
+    Totals,
+    actions_jit,
+    check_block,
+    check_blocks,
+    end_plans,
+    explain_invalid,
+    read_ahead,
+    resumed_by_all,
+    run_pass,
+    same_table,
+    sums,
+    to_device,
+)
 from alloc_jax.solve.streaming.processes import Peers, SingleProcess
-from alloc_jax.types import AllocationProblem, MixedPlan, Status
+from alloc_jax.solve.streaming.several import Facts, HostDescent, RoundedPlan, solve_several
+from alloc_jax.types import AllocationProblem, MixedPlan, Solution, Status
 
 
 class StreamCut(NamedTuple):
@@ -49,54 +63,67 @@ class Ends(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class StreamSolution:
-    """A plan for one budget, as what certifies it and what writes it; the same in every process but for `cut` and `totals`.
+class CutPlan:
+    """The plan between two ends as what writes it."""
 
-    The numbers mean what they mean in a `Solution`; here they are float64.
+    ends: Ends
+    cut: StreamCut
+    totals: np.ndarray  # f64[B, 2, 2] what the two ends spend and earn on each of this process's blocks
+    mesh: Mesh | None
+
+    def actions(self, blocks: Sequence[AllocationProblem], mixed: bool) -> Iterator[np.ndarray]:
+        """See `StreamSolution.plan`; one question is mixed into the integral plan itself."""
+        number = -1
+        for number, block in enumerate(read_ahead(blocks, to_device, self.mesh)):
+            plans, totals = end_plans(block, *self.ends)
+            check_block(number, totals, self.totals)
+            more, less = np.asarray(actions_jit(block.rows, plans, block.size, block.mesh))[:, : block.questions]
+            last = block.questions if number < self.cut.block else self.cut.position * (number == self.cut.block)
+            yield np.where(np.arange(block.questions) < last, more, less)
+        check_blocks(number + 1, self.totals)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamSolution:
+    """A plan for a budget, as what certifies it and what writes it; the same in every process but for `written`.
+
+    The numbers mean what they mean in a `Solution`; here they are float64, and arrays [R] with several resources.
     """
 
-    multiplier: float
-    spend: float
+    multiplier: float | np.ndarray
+    spend: float | np.ndarray
     utility: float
     dual_value: float
     gap: float
-    mixed: MixedPlan  # one question, counted over all processes
-    mixed_spend: float
+    mixed: MixedPlan  # one question, or R, counted over all processes; `plan(blocks, mixed=True)` is what they are mixed into
+    mixed_spend: float | np.ndarray
     mixed_utility: float
     mixed_gap: float
     status: Status
     passes: int  # over the data
     questions: int  # N
-    ends: Ends
-    cut: StreamCut
-    totals: np.ndarray  # f64[B, 2, 2] what the two ends spend and earn on each of this process's blocks
-    mesh: Mesh | None = None
+    written: CutPlan | RoundedPlan
 
-    def plan(self, blocks: Sequence[AllocationProblem]) -> Iterator[np.ndarray]:
+    def plan(self, blocks: Sequence[AllocationProblem], mixed: bool = False) -> Iterator[np.ndarray]:
         """u8[n] (i32 from 257 actions) of each of this process's blocks: the integral plan, with one more pass.
+
+        Args:
+          blocks: those that were solved.
+          mixed: the mixed plan instead, in which `mixed` changes some questions with a probability.
 
         Raises:
           ValueError: the blocks are not those that were solved.
         """
-        number = -1
-        for number, block in enumerate(read_ahead(blocks, self.mesh)):
-            plans, totals = end_plans(block, *self.ends)
-            if number >= len(self.totals) or not np.allclose(totals, self.totals[number], rtol=1e-12, atol=0):
-                raise ValueError(f"block {number} is not what it was when it was solved")
-            more, less = np.asarray(actions_jit(block.rows, plans, block.size, block.mesh))[:, : block.questions]
-            last = block.questions if number < self.cut.block else self.cut.position * (number == self.cut.block)
-            yield np.where(np.arange(block.questions) < last, more, less)
-        if number + 1 != len(self.totals):
-            raise ValueError(f"{number + 1} blocks where {len(self.totals)} were solved")
+        return self.written.actions(blocks, mixed)
 
 
 def solve_stream(
     blocks: Sequence[AllocationProblem],
-    budget: float,
+    budget,
     *,
     peers: Peers | None = None,
-    resume: HostBracket | None = None,
-    save: Callable[[HostBracket], None] | None = None,
+    resume: HostBracket | HostDescent | None = None,
+    save: Callable[[Any], None] | None = None,
     mesh: Mesh | None = None,
 ) -> StreamSolution:
     """`solve` for a table that is read block by block, in two to four passes.
@@ -104,12 +131,12 @@ def solve_stream(
     The first block's own multiplier is the first guess. Each pass evaluates sixteen multipliers and narrows the bracket of the
     multiplier until no plan inside it loses more than 1e-7 of the utility; questions that differ between its ends then follow the
     one that spends more, in index order until the budget is spent. A block that does not represent the table costs passes, and
-    nothing else.
+    nothing else. With several budgets a pass is a step of Newton (`streaming.several`): some four to eight.
 
     Args:
-      blocks: problems of NumPy arrays, utility f32[n, K], cost f32[n, K] and weight f32[n] or None, of bounded n; read in order once per pass, and
-        one of them once more at the end. With several processes, this one's part: the parts follow each other in the order of the ranks.
-      budget: allowed mean cost per question, over all processes; a number, or an array of one.
+      blocks: problems of NumPy arrays, utility f32[n, K], cost f32[n, K] or f32[n, K, R] and weight f32[n] or None, of bounded n; read in order once
+        per pass, and one of them once more at the end. With several processes, this one's part: the parts follow each other in the order of the ranks.
+      budget: allowed mean cost per question, over all processes; a number, or f32[R].
       peers: the processes that solve together; None: this one alone.
       resume: what `save` was last given; the process of rank 0 decides for all.
       save: called after every pass in the process of rank 0.
@@ -128,12 +155,14 @@ def solve_stream(
     >>> found.spend, found.utility, [plan.tolist() for plan in found.plan([block, block])]
     (2.5, 0.625, [[1, 1], [1, 0]])
     """
-    validation.as_pair(budget, np.dtype(np.float32), "budget")
-    budget = float(np.reshape(budget, ()))
     if not len(blocks):
         raise ValueError("the table has no blocks")
     peers = peers or SingleProcess()
-    bracket = _same_everywhere(resume, peers)
+    if np.size(budget) > 1:
+        return _of_several(*solve_several(blocks, budget, peers, cast(HostDescent | None, resume), save, mesh))
+    validation.as_pair(budget, np.dtype(np.float32), "budget")
+    budget = float(np.reshape(budget, ()))
+    bracket = resumed_by_all(cast(HostBracket | None, resume), 10, HostBracket.unflat, peers)
     known: dict[float, np.ndarray] = {}  # multiplier: f64[B, 2] by block
     sizes, questions = np.zeros(0, np.int64), 0  # questions by block, and of all processes
 
@@ -141,8 +170,8 @@ def solve_stream(
         nonlocal known, sizes, questions
         mine = run_pass(blocks, multipliers, with_extremes, mesh)
         said = peers.gather(_summary(mine))
-        _raise_if_invalid(blocks, mine, said, peers)
-        total, sizes = _sums(said), mine.questions
+        explain_invalid(blocks, mine.questions, said[:, 0], said[:, 2] > 0, peers)
+        total, sizes = sums(said), mine.questions
         questions, steepest, weight = int(total[0]), float(said[:, 1].max()), float(total[3])
         ends = np.reshape(total[4:], (-1, 2))
         if with_extremes:
@@ -154,8 +183,7 @@ def solve_stream(
             )
         if not weight:
             raise ValueError("the weights sum to 0")
-        if not math.isclose(before.weight, weight, rel_tol=1e-12):
-            raise ValueError(f"resumed a search over {before.weight:g} questions on a table of {weight:g}")
+        same_table(before.weight, weight)
         evaluated = [HostEnd(float(m), *map(float, end)) for m, end in zip(multipliers, ends[2:], strict=False)]
         # At the steepest multiplier the cheapest plan stands, and not a best response, which may be another of its equals.
         inner = {end.multiplier: mine.responses[:, i] for i, end in enumerate(evaluated)}
@@ -186,9 +214,18 @@ def solve_stream(
     return _certified(bracket, cut, totals, budget, status, questions, mesh)
 
 
-def _sums(x: np.ndarray) -> np.ndarray:
-    """The exact sums over the first axis, rounded once."""
-    return np.array([math.fsum(column) for column in x.reshape(len(x), -1).T]).reshape(x.shape[1:])
+def _of_several(found: Solution, plan: RoundedPlan, facts: Facts, passes: int) -> StreamSolution:
+    vectors = {name: np.asarray(getattr(found, name), np.float64) for name in ("multiplier", "spend", "mixed_spend")}
+    names = ("utility", "dual_value", "gap", "mixed_utility", "mixed_gap")
+    numbers: dict[str, Any] = {**vectors, **{name: float(getattr(found, name)) for name in names}}
+    return StreamSolution(
+        **numbers,
+        mixed=found.mixed,
+        status=Status(int(found.status)),
+        passes=passes,
+        questions=facts.questions,
+        written=plan,
+    )
 
 
 def _target(budget: float, weight: float) -> float:
@@ -209,26 +246,7 @@ def _guess(blocks: Sequence[AllocationProblem], budget: float, peers: Peers) -> 
 def _summary(mine: Totals) -> np.ndarray:
     """f64[8 + 2 MULTIPLIERS]: what a process says after a pass; all but the second and third are added up."""
     ends = np.concatenate([mine.extremes, mine.responses], axis=1).reshape(len(mine.extremes), -1)
-    return np.array([mine.questions.sum(), mine.steepest, mine.invalid, math.fsum(mine.weight), *_sums(ends)])
-
-
-def _raise_if_invalid(blocks: Sequence[AllocationProblem], mine: Totals, said: np.ndarray, peers: Peers) -> None:
-    bad = np.flatnonzero(said[:, 2])
-    if not bad.size:
-        return
-    if bad[0] != peers.rank:
-        raise ValueError(f"process {bad[0]} found an invalid question, which its message names")
-    last = len(mine.questions) - 1
-    validation.explain(blocks[last], int(said[: peers.rank, 0].sum()) + int(mine.questions[:last].sum()))
-
-
-def _same_everywhere(resume: HostBracket | None, peers: Peers) -> HostBracket | None:
-    numbers = np.full(10, np.nan) if resume is None else np.hstack(resume)
-    more, less, rest = np.split(peers.gather(numbers)[0], [3, 6])
-    if np.isnan(rest[0]):
-        return None
-    steepest, cheapest, weight, passes = map(float, rest)
-    return HostBracket(HostEnd(*map(float, more)), HostEnd(*map(float, less)), steepest, cheapest, weight, int(passes))
+    return np.array([mine.questions.sum(), mine.steepest, mine.invalid, math.fsum(mine.weight), *sums(ends)])
 
 
 def _find_cut(
@@ -241,13 +259,13 @@ def _find_cut(
     mesh: Mesh | None,
 ) -> StreamCut:
     """Between the ends: whole processes are switched in the order of their ranks, whole blocks of one, questions of one block."""
-    mine = np.append(_sums(totals), sizes.sum())
+    mine = np.append(sums(totals), sizes.sum())
     said = peers.gather(mine)
     ends = said[:, :4].reshape(-1, 2, 2)
-    less, steps = _sums(ends[:, 1]), ends[:, 0] - ends[:, 1]
+    less, steps = sums(ends[:, 1]), ends[:, 0] - ends[:, 1]
     process = _fitting(steps[:, 0], target - less[0])
     switched = process == peers.count  # all questions: the first stands for the one that would be mixed
-    total = _sums(np.vstack([less, steps[:process]]))
+    total = sums(np.vstack([less, steps[:process]]))
     found, block, position = np.zeros(6), len(sizes) * (switched or peers.rank < process), 0
     if peers.rank == (0 if switched else process):
         by_block = totals[:, 0] - totals[:, 1]
@@ -260,9 +278,9 @@ def _find_cut(
         if blocks[chosen].weight is not None:
             by_question *= np.asarray(blocks[chosen].weight, np.float32)[:, None]
         if not switched:
-            total = _sums(np.vstack([total, by_block[:chosen]]))
+            total = sums(np.vstack([total, by_block[:chosen]]))
             position = min(_fitting(by_question[:, 0], target - total[0]), there.questions - 1)
-            total = _sums(np.vstack([total, by_question[:position]]))
+            total = sums(np.vstack([total, by_question[:position]]))
             block = chosen
         raised = int(np.asarray(actions_jit(there.rows, plans, there.size, mesh))[0, position])
         found = np.array([sizes[:chosen].sum() + position, *total, *by_question[position] * (not switched), raised])
@@ -322,8 +340,5 @@ def _certified(
         status=status,
         passes=bracket.passes,
         questions=questions,
-        ends=Ends(more.multiplier, less.multiplier, bracket.steepest),
-        cut=cut,
-        totals=totals,
-        mesh=mesh,
+        written=CutPlan(Ends(more.multiplier, less.multiplier, bracket.steepest), cut, totals, mesh),
     )
