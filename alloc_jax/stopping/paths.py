@@ -25,7 +25,7 @@ from alloc_jax.actions import single
 from alloc_jax.measure.costs import check_resources, sample_costs, with_known_costs
 from alloc_jax.measure.estimators.u_statistics import Pairs
 from alloc_jax.price_book import PriceBook
-from alloc_jax.solve.mesh import shared_out
+from alloc_jax.solve.mesh import shared_out, whole_on_host
 from alloc_jax.types import SampleLog
 
 ANSWERS = ("vote", "verified", "best")
@@ -128,7 +128,7 @@ def sample_paths(
     for first in range(0, len(log), rows):
         block = shared_out([x[first : first + rows] for x in each], mesh)
         found = _walks(*block, edges, answer=answer, cap=cap, orders=orders)
-        parts.append([np.asarray(x)[: len(log) - first] for x in found])
+        parts.append([whole_on_host(x)[: len(log) - first] for x in found])
     names = ("lead", "chase", "distinct", "utility", "cost", "code")
     return Paths(
         answer=answer,

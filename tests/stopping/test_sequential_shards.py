@@ -32,7 +32,7 @@ def watched(module, name, among):
     setattr(module, name, call)
 
 watched(module, "_walks", 6)
-watched(fitted, "_iterate", 3)
+watched(fitted_value_iteration, "_iterate", 3)
 module._CELLS_PER_BLOCK = 3 * 8 * 8 * 5  # several blocks, of 5 questions a device
 for answer in ("vote", "best"):
     options = dict(answer=answer, orders=3, bins=np.float32([0, 1]))
