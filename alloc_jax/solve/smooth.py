@@ -30,6 +30,7 @@ from alloc_jax.types import AllocationProblem
 
 STAGES = (625.0, 125.0, 25.0, 5.0, 1.0)  # temperatures on the way down, in units of the last
 PASSES = 200  # at most; five a temperature are usual
+MOST = 1e6  # temperatures that a budget's worth may cost: beyond, a plan is the cheapest, and its net utilities are all rounding
 
 
 def smooth_multiplier(problem: AllocationProblem, budget, temperature) -> jax.Array:
@@ -85,7 +86,7 @@ def _multiplier(problem: AllocationProblem, budget: jax.Array, temperature: jax.
     data = Budgeted.of(prepare_chunks(several, None), flat)
     start = jnp.where(data.varies, temperature, 0)
     found = descend(data, start, temperature * jnp.asarray(STAGES, flat.dtype), PASSES)
-    return (found.multiplier / data.unit).reshape(budget.shape)
+    return (jnp.minimum(found.multiplier, MOST * temperature) / data.unit).reshape(budget.shape)
 
 
 @_multiplier.defjvp
