@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from jax.sharding import Mesh
@@ -175,9 +176,14 @@ def play(
         answer = likeliest(table.right)
         return walk(patterns, plan.move, moves, answer, walks.select(rows), np.arange(len(rows)), rounds)
 
-    with ThreadPoolExecutor(1 if mesh else 2) as pool:  # one plans while another walks
-        found = list(pool.map(chunk, range(0, count, CHUNK)))
+    found = list(_threads(1 if mesh else 2).map(chunk, range(0, count, CHUNK)))  # one plans while another walks
     return Walked(*(None if parts[0] is None else np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """The same threads each time: what a thread has freed is kept for it alone, and new ones would take as much again."""
+    return ThreadPoolExecutor(count)
 
 
 def earned(
