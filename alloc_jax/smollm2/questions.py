@@ -55,7 +55,7 @@ def word_problems(seed: int = 0) -> list[WordProblem]:
       seed: of the numbers, the names and the order.
 
     >>> [(q.group, q.text, q.answer) for q in word_problems()[:1]]
-    [('two-digit sum/5', 'Leo had 16 apples and bought 2 more. How many apples does Leo have?', 18)]
+    [('two-digit sum/4', 'Add 17 to 32. What is the result?', 49)]
     """
     rng = random.Random(seed)
     drawn = []
