@@ -86,6 +86,7 @@ from alloc_jax.solve.streaming.processes import Peers
 from alloc_jax.types import AllocationProblem, MixedPlan, Solution
 
 WARM = 5  # the stage to begin with, at most: a sample's multipliers are not as near as its last temperature wants
+ALONE = 100  # more than there are rounds: added to the number of one whose integral plan stands for its mixed plan
 STEPS = 10  # passes of the descent, at most: on ties more of them gain nothing that a core does not
 
 
@@ -177,11 +178,7 @@ def solve_several(
     size = max(1, SAMPLE // shared)  # questions of a block that are sampled, and that are part of a core
     numbers = len(HostDescent.form(resources).flat())
     descent = resumed_by_all(resume, numbers, partial(HostDescent.unflat, resources=resources), peers)
-    start = None
-    if descent is None:
-        facts, start = _described(blocks, wanted.hi, size, peers, mesh)
-    else:
-        facts = descent.facts
+    facts, start = (descent.facts, None) if descent else _described(blocks, wanted.hi, size, peers, mesh)
     about = _about(facts)
     data, temperatures = Budgeted.of(about, wanted.hi), temperatures_of(jnp.asarray(facts.scale))
 
@@ -203,7 +200,7 @@ def solve_several(
             save(found)
         return found
 
-    if descent is None:
+    if start is not None:
         multiplier, stage = start
         parts = parts_of(multiplier, temperatures[stage])
         descent = after(_begun_jit(data, parts, multiplier, stage, temperatures), 2)
@@ -253,14 +250,15 @@ def _polished(
         plans.append((changed[0], changed[1], beside))
         sums_of_plans.append((rest + core.total(integral), rest + core.total(mixed) + core.mixture(found.mixed, mixed)))
         multiplier = (found.multiplier * data.unit).astype(np.float32)
-    kept, kept_mixed = int(solution.action[0]), int(solution.mixed.action[0])
-    plan = RoundedPlan(about, wanted.hi, *softmax, base, plans[kept][0], plans[kept_mixed][1], mesh)
-    integral, mixed = sums_of_plans[kept][0] / facts.weight, sums_of_plans[kept_mixed][1] / facts.weight
+    kept, (alone, kept_mixed) = int(solution.action[0]), divmod(int(solution.mixed.action[0]), ALONE)
+    written = plans[kept][0], plans[kept_mixed][0] if alone else plans[kept_mixed][1]
+    plan = RoundedPlan(about, wanted.hi, *softmax, base, *written, mesh)
+    integral, mixed = sums_of_plans[kept][0] / facts.weight, sums_of_plans[kept_mixed][1 - alone] / facts.weight
     # Sums are exact but for the slack, which is all that a spend can be above its budget.
     budget, within = as_float64(wanted), target * (1 + double_double.slack(np.float32)) / facts.weight
     spend = np.where(integral[1:] <= within, np.minimum(integral[1:], budget), integral[1:])
     numbers = {"spend": spend, "mixed_spend": mixed[1:], "utility": integral[0], "mixed_utility": mixed[0]}
-    solution = replace(solution, mixed=plans[kept_mixed][2], **numbers)
+    solution = replace(solution, mixed=plans[0 if alone else kept_mixed][2], **numbers)
     return solution, plan, facts, descent.passes + number + 1
 
 
@@ -282,13 +280,16 @@ def _solved(core: TableCore, left: np.ndarray, peers: Peers) -> Solution:
 
 @jax.jit
 def _judged_jit(about, data, wanted, scale, rounds: Rounds, multiplier, found: BestResponses, candidate):
-    """The rounds after a pass, whether they are over, and what they found: bound and status, for which nothing but totals is needed."""
+    """The rounds after a pass, whether they are over, and what they found: bound and status, for which nothing but totals is needed.
+
+    The number of a round stands for its plans.
+    """
     target = about.target(wanted)
     integral, mixed, number = candidate
     new = plan_of(number, integral, target)
-    fits = new.fits | nearly_within(mixed, target, about.cheapest)
-    new_mixed = Mixed(IntegralPlan(number, mixed, fits), rounds.mixed.beside)
-    new_mixed = choose(new.fits & ~new_mixed.plan.fits, Mixed(new, rounds.mixed.beside), new_mixed)
+    fits = nearly_within(mixed, target, about.cheapest)
+    new_mixed = choose(new.fits & ~fits, new._replace(action=number + ALONE), IntegralPlan(number, mixed, fits))
+    new_mixed = Mixed(new_mixed, rounds.mixed.beside)
     bound = bound_of(data, found, multiplier, target)
     rounds = rounds._replace(
         mixed=choose(better(new_mixed.plan, rounds.mixed.plan, target), new_mixed, rounds.mixed),
