@@ -74,9 +74,7 @@ def test_vmap_is_a_loop_and_a_slack_budget_has_no_multiplier():
     assert slope[2] == 0 and smooth_multiplier(problem, budgets[2], 0.01) == 0
 
 
-@pytest.mark.long
-def test_a_budget_below_the_cheapest_plan_has_finite_derivatives_inside_jit():
-    """Where the compiler computes a large net utility twice, its maximum may be none of its values."""
+def test_a_budget_below_the_cheapest_plan_has_a_multiplier_that_float32_can_tell_apart_and_finite_derivatives():
     rng = np.random.default_rng(0)
     utility = rng.normal(0, 0.1, (16, 5)).astype(np.float32)
     cost = (2.0 ** np.arange(5) * np.exp(rng.normal(0, 0.3, (16, 5)))).astype(np.float32)
@@ -84,13 +82,14 @@ def test_a_budget_below_the_cheapest_plan_has_finite_derivatives_inside_jit():
     def earned(utility, cost, budget):
         return (smooth_plan(AllocationProblem(utility, cost), budget, 0.02) * utility).sum()
 
-    for budget in cost.min(axis=1).mean() * np.float32([0.5, 0.9, 1]):
-        found, slopes = jax.jit(jax.value_and_grad(earned, (0, 1, 2)))(utility, cost, budget)
-        cheapest = utility[np.arange(16), cost.argmin(axis=1)].sum()
-        np.testing.assert_allclose(found, cheapest, rtol=1e-3)
-        assert all(np.isfinite(slope).all() for slope in slopes)
+    budget = 0.9 * cost.min(axis=1).mean()
+    assert 1e3 < smooth_multiplier(AllocationProblem(utility, cost), budget, 0.02) < 1e6
+    found, slopes = jax.jit(jax.value_and_grad(earned, (0, 1, 2)))(utility, cost, budget)
+    np.testing.assert_allclose(found, utility[np.arange(16), cost.argmin(axis=1)].sum(), rtol=1e-3)
+    assert all(np.isfinite(slope).all() for slope in slopes)
 
 
+@pytest.mark.long
 def test_float32_derivatives_agree_with_float64():
     utility, cost = smooth(np.random.default_rng(3), 500, dtype=np.float64)
     single = jax.grad(smooth_multiplier, argnums=1)(AllocationProblem(*map(np.float32, (utility, cost))), 4.0, 0.01)
