@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 
 import numpy as np
 from absl import flags
@@ -74,12 +75,13 @@ def work():
                 peers = Processes(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.patience)
             config = StreamConfig(table=tuple(FLAGS.table), budget=tuple(map(float, FLAGS.budget)), rows=FLAGS.rows)
             found = solve_table(config, FLAGS.workdir, peers, FLAGS.overwrite)
-    except SystemExit as end:
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr, flush=True)
-        # The runtime's own farewell would wait for the process that is gone. The others lose it with process 0.
+    except BaseException as end:
+        said = end.code if isinstance(end, SystemExit) else traceback.format_exc()
+        if isinstance(said, str):
+            print(said, file=sys.stderr, flush=True)
+        # The runtime's own farewell would wait for the process that is gone, or for those that wait for this one. The others lose it with process 0.
         time.sleep(FLAGS.process_id == 0)
-        os._exit(end.code if isinstance(end.code, int) else 1)
+        os._exit(said if isinstance(said, int) else 1)
     if FLAGS.process_id == 0:
         multiplier, spend = (", ".join(f"{x:.7g}" for x in np.ravel(x)) for x in (found.multiplier, found.spend))
         print(

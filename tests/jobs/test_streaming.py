@@ -161,6 +161,15 @@ def test_what_is_asked_of_processes_is_checked_before_any_work(file, tmp_path):
     assert "Traceback" not in odd.stderr + alone.stderr + other.stderr
 
 
+@pytest.mark.long
+def test_a_process_that_fails_ends_the_others(file, tmp_path):
+    asked = {"table": [str(file)], "questions": QUESTIONS, "budget": list(ONE)}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.json").write_text(json.dumps({**asked, "passes": 2, "search": None}))
+    ended = run(file, tmp_path / "run", "--launch=2")  # process 0 alone reads that; the other waits for it
+    assert ended.returncode == 1 and "Traceback" in ended.stderr
+
+
 MEMORY = """
 import sys
 from pathlib import Path

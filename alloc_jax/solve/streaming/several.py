@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -122,8 +122,7 @@ class HostDescent(NamedTuple):
         """What `flat` was made of."""
         leaves, tree = jax.tree.flatten(cls.form(resources))
         parts = np.split(np.asarray(found), np.cumsum([np.size(x) for x in leaves])[:-1])
-        pairs = zip(parts, leaves, strict=True)
-        return jax.tree.unflatten(tree, [part.reshape(np.shape(x)).astype(np.asarray(x).dtype) for part, x in pairs])
+        return jax.tree.unflatten(tree, [_like(part, x) for part, x in zip(parts, leaves, strict=True)])
 
     @classmethod
     def form(cls, resources: int) -> HostDescent:
@@ -132,6 +131,11 @@ class HostDescent(NamedTuple):
         sums = Sums(one, one, each, np.zeros((resources,) * 2, np.float32), one)  # type: ignore[arg-type]  # NumPy arrays
         facts = Facts(0, 0.0, 0.0, each.astype(np.float64), each > 0, one)
         return cls(facts, Descent(each, sums, one, np.int32(0), np.int32(0), each, one), 0)  # type: ignore[arg-type]
+
+
+def _like(values: np.ndarray, leaf: Any) -> Any:
+    """Values in the form of a leaf: an array, or one of Python's numbers."""
+    return values.reshape(leaf.shape).astype(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf)(values.item())
 
 
 @dataclass(frozen=True, eq=False)
