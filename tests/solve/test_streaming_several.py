@@ -130,7 +130,7 @@ def test_a_search_resumes_after_any_pass_to_the_same_plan(monkeypatch):
     assert len(saved) > 1
     for text in saved:
         search = HostDescent.unflat(json.loads(text), 2)
-        assert json.dumps([search.passes, *search.facts[:3]])  # plain numbers, which the next checkpoint is written with
+        assert json.dumps([search.passes, *search.facts[:3]])  # plain numbers, for the next checkpoint
         found = solve_stream(blocks, budget, resume=search)
         assert np.array_equal(action_of(found, blocks), action_of(whole, blocks))
         assert found.passes == whole.passes and np.array_equal(found.multiplier, whole.multiplier)

@@ -6,10 +6,12 @@ A peer is anything with `rank`, `count` and `gather`. `SingleProcess` is a proce
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
+
+T = TypeVar("T")
 
 
 class Peers(Protocol):
@@ -83,3 +85,17 @@ class Processes:
                 "start all again, and they go on after the last pass that was saved"
             ) from error
         return np.ascontiguousarray(said).reshape(self.count, -1).view(np.float64).reshape(self.count, *mine.shape)
+
+
+def flat(tree: Any) -> np.ndarray:
+    """f64[...] all numbers of a tree, as processes send them and checkpoints hold them."""
+    return np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(tree)])
+
+
+def in_form(values: np.ndarray, tree: T) -> T:
+    """Numbers in the form of a tree, whose leaves are arrays and Python's numbers."""
+    leaves, form = jax.tree.flatten(tree)
+    parts = zip(np.split(values, np.cumsum([np.size(x) for x in leaves])[:-1]), leaves, strict=True)
+    return jax.tree.unflatten(
+        form, [v.reshape(x.shape).astype(x.dtype) if hasattr(x, "dtype") else type(x)(v.item()) for v, x in parts]
+    )

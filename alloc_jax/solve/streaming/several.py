@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ from alloc_jax.solve.streaming.passes import (
     same_table,
     sums,
 )
-from alloc_jax.solve.streaming.processes import Peers
+from alloc_jax.solve.streaming.processes import Peers, flat, in_form
 from alloc_jax.types import AllocationProblem, MixedPlan, Solution
 
 WARM = 5  # the stage to begin with, at most: a sample's multipliers are not as near as its last temperature wants
@@ -115,14 +115,12 @@ class HostDescent(NamedTuple):
 
     def flat(self) -> list[float]:
         """All numbers, which `unflat` takes."""
-        return np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(self)]).tolist()
+        return flat(self).tolist()
 
     @classmethod
     def unflat(cls, found: Sequence[float] | np.ndarray, resources: int) -> HostDescent:
         """What `flat` was made of."""
-        leaves, tree = jax.tree.flatten(cls.form(resources))
-        parts = np.split(np.asarray(found), np.cumsum([np.size(x) for x in leaves])[:-1])
-        return jax.tree.unflatten(tree, [_like(part, x) for part, x in zip(parts, leaves, strict=True)])
+        return in_form(np.asarray(found), cls.form(resources))
 
     @classmethod
     def form(cls, resources: int) -> HostDescent:
@@ -131,11 +129,6 @@ class HostDescent(NamedTuple):
         sums = Sums(one, one, each, np.zeros((resources,) * 2, np.float32), one)  # type: ignore[arg-type]  # NumPy arrays
         facts = Facts(0, 0.0, 0.0, each.astype(np.float64), each > 0, one)
         return cls(facts, Descent(each, sums, one, np.int32(0), np.int32(0), each, one), 0)  # type: ignore[arg-type]
-
-
-def _like(values: np.ndarray, leaf: Any) -> Any:
-    """Values in the form of a leaf: an array, or one of Python's numbers."""
-    return values.reshape(leaf.shape).astype(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf)(values.item())
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,12 +267,7 @@ def _polished(
 def _solved(core: TableCore, left: np.ndarray, peers: Peers) -> Solution:
     """What `solve` says of the core with the total budgets left to it, on the host; the process of rank 0 decides for all."""
     found = jax.device_get(solve(prepare(core.problem), left / math.fsum(core.weight)))
-    numbers, tree = jax.tree.flatten(found)
-    said = peers.gather(np.concatenate([np.ravel(x).astype(np.float64) for x in numbers]))[0]
-    parts = np.split(said, np.cumsum([np.size(x) for x in numbers])[:-1])
-    return jax.tree.unflatten(
-        tree, [part.reshape(np.shape(x)).astype(x.dtype) for part, x in zip(parts, numbers, strict=True)]
-    )
+    return in_form(peers.gather(flat(found))[0], found)
 
 
 @jax.jit
