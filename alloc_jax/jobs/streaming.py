@@ -14,7 +14,7 @@ from alloc_jax.jobs.workdir import stamp
 from alloc_jax.logs.write import new_file
 from alloc_jax.measure.blocks import TableBlocks
 from alloc_jax.solve.streaming.bracketing import HostBracket
-from alloc_jax.solve.streaming.processes import Peers
+from alloc_jax.solve.streaming.processes import Peers, flat, in_form
 from alloc_jax.solve.streaming.several import HostDescent
 from alloc_jax.solve.streaming.stream import StreamSolution, solve_stream
 
@@ -62,7 +62,7 @@ def solve_table(config: StreamConfig, workdir: str | Path, peers: Peers, overwri
         _LOG.info("%d questions in %d processes", blocks.table_questions, peers.count)
 
     def save(search: HostBracket | HostDescent) -> None:
-        _write(workdir / CHECKPOINT, {**asked, "passes": search.passes, "search": search.flat()})
+        _write(workdir / CHECKPOINT, {**asked, "passes": search.passes, "search": flat(search).tolist()})
         _LOG.info("pass %d: %s", search.passes, search.progress)
 
     solution = solve_stream(blocks, config.budget, peers=peers, resume=resume, save=save)
@@ -84,7 +84,7 @@ def _checkpoint(path: Path, asked: dict) -> HostBracket | HostDescent | None:
         raise ValueError(f"{path} is of another run, {found}: choose another workdir, or delete it to begin anew")
     _LOG.info("resumed after pass %d", passes)
     resources = len(asked["budget"])
-    return HostBracket.unflat(search) if resources == 1 else HostDescent.unflat(search, resources)
+    return in_form(np.asarray(search), HostBracket.form() if resources == 1 else HostDescent.form(resources))
 
 
 def _write_plan(path: Path, solution: StreamSolution, blocks: TableBlocks) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 from alloc_jax.solve import solve
 from alloc_jax.solve.streaming.bracketing import HostBracket, HostEnd, next_multipliers
 from alloc_jax.solve.streaming.passes import AHEAD, read_ahead, to_device
+from alloc_jax.solve.streaming.processes import flat, in_form
 from alloc_jax.solve.streaming.stream import solve_stream
 from alloc_jax.types import AllocationProblem, Status
 from tests.devices import run_on_eight
@@ -167,10 +168,10 @@ def test_a_search_resumes_after_any_pass_to_the_same_plan():
     order = np.argsort(utility[:, 0])  # a first block that does not represent the table
     utility, cost = utility[order], cost[order]
     blocks, saved = blocks_of(1024, utility, cost), []
-    whole = solve_stream(blocks, 4.0, save=lambda bracket: saved.append(json.dumps(bracket.flat())))
+    whole = solve_stream(blocks, 4.0, save=lambda bracket: saved.append(json.dumps(flat(bracket).tolist())))
     assert len(saved) == whole.passes > 1
     for text in saved:
-        bracket = HostBracket.unflat(json.loads(text))
+        bracket = in_form(np.asarray(json.loads(text)), HostBracket.form())
         found = solve_stream(blocks, 4.0, resume=bracket)
         assert np.array_equal(action_of(found, blocks), action_of(whole, blocks))
         assert found.spend == whole.spend and found.multiplier == whole.multiplier

@@ -7,6 +7,7 @@ import pytest
 
 from alloc_jax.solve import solve
 from alloc_jax.solve.streaming import several
+from alloc_jax.solve.streaming.processes import flat, in_form
 from alloc_jax.solve.streaming.several import HostDescent
 from alloc_jax.solve.streaming.stream import solve_stream
 from alloc_jax.types import AllocationProblem, Status
@@ -126,16 +127,16 @@ def test_a_search_resumes_after_any_pass_to_the_same_plan(monkeypatch):
     monkeypatch.setattr(several, "SAMPLE", 90)
     utility, cost, budget = instance(smooth, 8, 290, 2)
     blocks, saved = blocks_of(100, utility, cost), []
-    whole = solve_stream(blocks, budget, save=lambda search: saved.append(json.dumps(search.flat())))
+    whole = solve_stream(blocks, budget, save=lambda search: saved.append(json.dumps(flat(search).tolist())))
     assert len(saved) > 1
     for text in saved:
-        search = HostDescent.unflat(json.loads(text), 2)
+        search = in_form(np.asarray(json.loads(text)), HostDescent.form(2))
         assert json.dumps([search.passes, *search.facts[:3]])  # plain numbers, for the next checkpoint
         found = solve_stream(blocks, budget, resume=search)
         assert np.array_equal(action_of(found, blocks), action_of(whole, blocks))
         assert found.passes == whole.passes and np.array_equal(found.multiplier, whole.multiplier)
     with pytest.raises(ValueError, match="over 290 questions on a table of 200"):
-        solve_stream(blocks[:-1], budget, resume=HostDescent.unflat(json.loads(saved[0]), 2))
+        solve_stream(blocks[:-1], budget, resume=in_form(np.asarray(json.loads(saved[0])), HostDescent.form(2)))
 
 
 def test_processes_that_share_a_table_make_the_plan_of_one(monkeypatch):

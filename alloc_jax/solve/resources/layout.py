@@ -60,6 +60,7 @@ def forbidden(dtype) -> float:
     return float(jnp.finfo(dtype).min / 4)
 
 
+@partial(jax.jit, static_argnames="mesh")
 def prepare_chunks(problem: AllocationProblem, mesh: Mesh | None) -> ProblemInChunks:
     """The layout of a problem with cost f32[N, K, R]."""
     found = chunked(problem, mesh)

@@ -8,7 +8,6 @@ the interpolated root, the crossing of the dual's tangents, the loss at which to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,16 +41,11 @@ class HostBracket(NamedTuple):
         """What a line of progress says."""
         return f"the multiplier is between {self.more.multiplier:.9g} and {self.less.multiplier:.9g}"
 
-    def flat(self) -> list[float]:
-        """All numbers, which `unflat` takes."""
-        return [*self.more, *self.less, *self[2:]]
-
     @classmethod
-    def unflat(cls, found: Sequence[float] | np.ndarray) -> HostBracket:
-        """What `flat` was made of."""
-        more, less, (steepest, cheapest, weight, passes) = np.split(np.asarray(found, np.float64), [3, 6])
-        ends = HostEnd(*more.tolist()), HostEnd(*less.tolist())
-        return cls(*ends, float(steepest), float(cheapest), float(weight), int(passes))
+    def form(cls) -> HostBracket:
+        """Zeros in its place."""
+        end = HostEnd(0.0, 0.0, 0.0)
+        return cls(end, end, 0.0, 0.0, 0.0, 0)
 
 
 def first_multipliers(guess: float, steepest: float) -> np.ndarray:

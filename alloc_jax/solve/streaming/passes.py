@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from alloc_jax.solve.layout import Rows, described, filled_problem, transposed
 from alloc_jax.solve.mesh import devices, exact_sum_over, on_mesh, questions_on, specs_of, whole_shares
 from alloc_jax.solve.plans import actions_of, extremes, respond_once, row_totals
 from alloc_jax.solve.streaming.bracketing import MULTIPLIERS
-from alloc_jax.solve.streaming.processes import Peers
+from alloc_jax.solve.streaming.processes import Peers, flat, in_form
 from alloc_jax.types import AllocationProblem
 
 AHEAD = 2  # blocks that are read before they are needed
@@ -217,10 +217,10 @@ def explain_invalid(
     validation.explain(blocks[last], int(before[: peers.rank].sum()) + int(sizes[:last].sum()))
 
 
-def resumed_by_all(resume: Any, numbers: int, unflat: Callable[[np.ndarray], Search], peers: Peers) -> Search | None:
-    """What the process of rank 0 resumes from, of so many numbers, in every process; None where it begins anew."""
-    said = peers.gather(np.full(numbers, np.nan) if resume is None else np.array(resume.flat(), np.float64))[0]
-    return None if np.isnan(said[0]) else unflat(said)
+def resumed_by_all(resume: Search | None, form: Search, peers: Peers) -> Search | None:
+    """What the process of rank 0 resumes from, in every process; None where it begins anew."""
+    said = peers.gather(np.full_like(flat(form), np.nan) if resume is None else flat(resume))[0]
+    return None if np.isnan(said[0]) else in_form(said, form)
 
 
 def same_table(before: float, weight: float) -> None:

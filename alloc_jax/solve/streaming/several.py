@@ -113,15 +113,6 @@ class HostDescent(NamedTuple):
         """What a line of progress says."""
         return f"no plan earns more than {float(self.state.bound):.9g} per question"
 
-    def flat(self) -> list[float]:
-        """All numbers, which `unflat` takes."""
-        return flat(self).tolist()
-
-    @classmethod
-    def unflat(cls, found: Sequence[float] | np.ndarray, resources: int) -> HostDescent:
-        """What `flat` was made of."""
-        return in_form(np.asarray(found), cls.form(resources))
-
     @classmethod
     def form(cls, resources: int) -> HostDescent:
         """Zeros in its place."""
@@ -173,8 +164,7 @@ def solve_several(
     wanted = validation.as_pair(budget, np.dtype(np.float32), "budget", resources)
     shared = int(peers.gather(np.array([len(blocks)])).sum())  # blocks of all processes
     size = max(1, SAMPLE // shared)  # questions of a block that are sampled, and that are part of a core
-    numbers = len(HostDescent.form(resources).flat())
-    descent = resumed_by_all(resume, numbers, partial(HostDescent.unflat, resources=resources), peers)
+    descent = resumed_by_all(resume, HostDescent.form(resources), peers)
     facts, start = (descent.facts, None) if descent else _described(blocks, wanted.hi, size, peers, mesh)
     about = _about(facts)
     data, temperatures = Budgeted.of(about, wanted.hi), temperatures_of(jnp.asarray(facts.scale))

@@ -131,7 +131,7 @@ def solve_stream(
     The first block's own multiplier is the first guess. Each pass evaluates sixteen multipliers and narrows the bracket of the
     multiplier until no plan inside it loses more than 1e-7 of the utility; questions that differ between its ends then follow the
     one that spends more, in index order until the budget is spent. A block that does not represent the table costs passes, and
-    nothing else. With several budgets a pass is a step of Newton (`streaming.several`): some four to eight.
+    nothing else. With several budgets a pass is a step of Newton (`streaming.several`): some four to fifteen.
 
     Args:
       blocks: problems of NumPy arrays, utility f32[n, K], cost f32[n, K] or f32[n, K, R] and weight f32[n] or None, of bounded n; read in order once
@@ -162,7 +162,7 @@ def solve_stream(
         return _of_several(*solve_several(blocks, budget, peers, cast(HostDescent | None, resume), save, mesh))
     validation.as_pair(budget, np.dtype(np.float32), "budget")
     budget = float(np.reshape(budget, ()))
-    bracket = resumed_by_all(cast(HostBracket | None, resume), 10, HostBracket.unflat, peers)
+    bracket = resumed_by_all(cast(HostBracket | None, resume), HostBracket.form(), peers)
     known: dict[float, np.ndarray] = {}  # multiplier: f64[B, 2] by block
     sizes, questions = np.zeros(0, np.int64), 0  # questions by block, and of all processes
 
